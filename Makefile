@@ -1,0 +1,42 @@
+# Every target works from a fresh clone with nothing but Python 3.11 and make.
+PYTHON ?= python3.11
+VENV := .venv
+STAMP := $(VENV)/.installed
+LOCKS := requirements-uv.lock requirements.lock requirements-data.lock
+
+.PHONY: help env demo test test-all lint lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(STAMP)  ## create .venv from the locked, hashed requirements
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}; call make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --require-hashes -r requirements.lock -r requirements-data.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: env  ## run the demonstration study, or go on where it stopped
+	$(VENV)/bin/mm1 run ablations/studies/demo.yaml
+
+lint: env  ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ty check --error-on-warning
+
+test: lint  ## lint, types and the default tests
+	$(VENV)/bin/pytest
+
+test-all: lint  ## the default tests and the slow ones
+	$(VENV)/bin/pytest -m ""
+
+lock: env  ## resolve the requirements anew
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group dev pyproject.toml -o requirements.lock
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-deps requirements-data.in -o requirements-data.lock
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-deps requirements-uv.in -o requirements-uv.lock
+
+clean:  ## remove the environment and everything that was run
+	rm -rf $(VENV) .mm1

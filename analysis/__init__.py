@@ -1,0 +1,1 @@
+"""From stored results to effects, tables, the report and the dashboard."""

@@ -1,0 +1,1 @@
+"""The model core: config, model, data, training, evaluation. Knows nothing of studies."""

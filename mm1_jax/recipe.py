@@ -1,0 +1,53 @@
+"""A recipe: one training run and how its checkpoint is evaluated. A study's base is a recipe.
+
+Kept apart from `config.py` so that a new task or another prompt changes nothing that training
+reads: evaluation never retrains anything.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
+
+Condition = Literal["intact", "shuffled"]
+
+
+class TaskConfig(Config):
+    """Which variants of one task are run."""
+
+    shots: tuple[int, ...] = Field((0,), description="demonstrations in the prompt")
+    conditions: tuple[Condition, ...] = Field(
+        ("intact",), description="shuffled: every question gets another item's image"
+    )
+    items: PositiveInt | None = Field(
+        None, description="a fixed random subset of this size; null takes the whole test split"
+    )
+
+
+class EvaluationConfig(Config):
+    """Tasks on which a checkpoint is scored; a task that is absent (null) is not run."""
+
+    easy_vqa: TaskConfig | None = None
+    emoji_caption: TaskConfig | None = None
+    held_out_text: TaskConfig | None = None
+    seed: int = Field(0, description="of subsets, shuffles and demonstrations; equal in all arms")
+    batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+
+    @property
+    def tasks(self) -> dict[str, TaskConfig]:
+        """Task name → its settings, for the tasks that are run."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: task for name, task in named.items() if isinstance(task, TaskConfig)}
+
+
+class Recipe(TrainConfig):
+    """A complete model + data + training + evaluation config."""
+
+    evaluation: EvaluationConfig = EvaluationConfig(easy_vqa=TaskConfig())
+
+    def train_config(self) -> TrainConfig:
+        """The part that decides the checkpoint."""
+        return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.model_fields})

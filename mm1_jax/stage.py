@@ -1,0 +1,57 @@
+"""What a stage is given and what it gives back.
+
+A stage is the unit of work and of identity: one training, or one evaluation of one checkpoint.
+What runs it is a function named by import path, `run(config, seed, inputs, context) -> rows`:
+
+    config   the stage's own resolved config, a plain dict (as in the stage's identity)
+    seed     the trial's seed
+    inputs   name → folder of a finished stage it takes input from, {"model": /store/…}
+    context  a scratch folder, an output folder, reporting, and the stop signal
+    rows     the stage's part of the one long result table
+
+`mm1_jax.runner` holds ours; a user's own trainer goes through the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One number. The store adds the stage's identity, seed and status."""
+
+    task: str  # "training" for curves, else the task's name
+    metric: str
+    value: float
+    split: str = "train"
+    shots: int = 0
+    condition: str = "intact"
+    step: int = 0  # training step the number belongs to
+    n_items: int = 0  # 0 where items make no sense
+
+
+class StageStopped(Exception):  # noqa: N818 - not an error
+    """Raised by a stage that obeyed the stop signal after saving what it needs to go on."""
+
+
+class Context(Protocol):
+    """What the caller offers to a running stage."""
+
+    scratch: Path  # survives retries and restarts of this stage, gone when it is done
+    output: Path  # what is written here is kept with the stage
+    data: Path  # root of the prepared data
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Progress for whoever watches; never part of the results."""
+        ...
+
+    def stop_requested(self) -> bool:
+        """Whether the stage should save itself and raise `StageStopped`."""
+        ...
+
+
+Run = Callable[[Mapping[str, Any], int, Mapping[str, Path], Context], list[ResultRow]]
