@@ -1,0 +1,142 @@
+"""What the command line does, as functions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm1_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ablations.plan import Plan
+    from analysis.results import StudyResults
+
+DEFAULT_STORE = ".mm1"
+
+
+def default_store() -> str:
+    """`MM1_STORE`, else `.mm1` in the working directory."""
+    return os.environ.get("MM1_STORE") or DEFAULT_STORE
+
+
+def plan(study: str | Path, *, many: bool = False) -> Plan:
+    """Read, check and expand a study file.
+
+    `many` allows more than 10,000 trials. Raises `UserError` for whatever is wrong with the file.
+    """
+    from ablations.plan import make_plan
+    from ablations.study import load_study
+
+    return make_plan(load_study(study), many=many)
+
+
+def results(study: str | Path, *, store: str | None = None) -> StudyResults:
+    """What the store holds of a study: its name, or the path of its file."""
+    from analysis.results import load_results
+
+    return load_results(study, store or default_store())
+
+
+def run(
+    study: str | Path,
+    *,
+    store: str | None = None,
+    data: Path | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    mlflow_uri: str | None = None,
+    many: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Run what is missing of a study; 0 when every trial is there, 1 when some failed.
+
+    Without `cluster` an embedded Ray is started, with one worker per core.
+    """
+    from mm1.local import prepare_data
+    from mm1_jax.config import DataConfig
+    from sweeps.run import run_plan
+
+    made = plan(study, many=many)
+    root = store or default_store()
+    data_root = data or Path(root) / "data"
+    finished = finished_stages(made, root)
+    ours = [
+        DataConfig.model_validate(stage.config["data"])
+        for stage in made.stages.values()
+        if stage.run == "mm1_jax.runner:train" and stage.id not in finished
+    ]
+    prepare_data(ours, data_root)
+    return run_plan(
+        made,
+        root,
+        data=data_root,
+        workers=workers,
+        cluster=cluster,
+        mlflow_uri=mlflow_uri,
+        quiet=quiet,
+    )
+
+
+def submit(
+    study: str | Path,
+    *,
+    cluster: str,
+    store: str | None = None,
+    data: Path | None = None,
+    workers: int | None = None,
+    mlflow_uri: str | None = None,
+    many: bool = False,
+) -> str:
+    """Run a study as a job on a cluster that is already there; return the job's name at once.
+
+    Raises `UserError` where the cluster, or the store from the cluster, cannot be reached.
+    """
+    from sweeps.submit import submit as submit_job
+
+    made = plan(study, many=many)
+    root = store or default_store()
+    return submit_job(
+        made,
+        root,
+        cluster=cluster,
+        data=data or Path(root) / "data",
+        workers=workers,
+        mlflow_uri=mlflow_uri,
+        many=many,
+    )
+
+
+def finished_stages(made: Plan, store: str | None = None) -> set[str]:
+    """Stages of a plan that the store already holds; a store that is not there holds none."""
+    root = store or default_store()
+    if "://" not in root and not Path(root).exists():
+        return set()
+    from sweeps.store import Store
+
+    found = Store(root)
+    return {stage for stage in made.stages if found.is_done(stage)}
+
+
+def compare(
+    study: str | Path, *, store: str | None = None, form: str = "text", color: bool = False
+) -> str:
+    """Effects and verdicts as `text`, `markdown`, `latex` or `json`."""
+    from analysis.compare import render
+
+    return render(results(study, store=store), form, color=color)
+
+
+def report(study: str | Path, *, store: str | None = None, out: str | Path | None = None) -> Path:
+    """Write the study's report, one HTML file that needs no network, and return its path."""
+    from analysis.report import write_report
+
+    found = results(study, store=store)
+    path = (
+        Path(out)
+        if out
+        else Path(store or default_store()) / "reports" / f"{found.plan.study}.html"
+    )
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder; give the path of a file")
+    return write_report(found, path)

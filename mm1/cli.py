@@ -1,0 +1,427 @@
+"""The command line. Heavy packages are imported inside the command that needs them.
+
+Exit codes: 0 done, 1 some trials failed, 2 the user's mistake, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mm1.api import default_store
+from mm1_jax.errors import UserError, nearest
+
+FIRST_STEPS = """\
+mm1 runs ablation studies of multimodal LLM pre-training.
+
+What to do first:
+
+  mm1 plan ablations/studies/demo.yaml     what would run, and what it costs
+  mm1 run ablations/studies/demo.yaml      run it (again: go on where it stopped)
+  mm1 dashboard                            watch it in the browser
+  mm1 compare demo                         effects and verdicts in the terminal
+  mm1 report demo                          the same as one HTML file
+
+mm1 --help lists every command; each has an example in its own --help.
+"""
+
+
+class _Commands(click.Group):
+    """Unknown commands name the nearest one; a user's mistake is one line and exit code 2."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise UserError(f"no command {name!r}{nearest(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of a study's life, not of the alphabet
+
+
+def _workers(workers: int | None) -> int:
+    return workers or len(os.sched_getaffinity(0))
+
+
+store_option = click.option(
+    "--store",
+    default=default_store,
+    show_default="$MM1_STORE or .mm1",
+    help="Folder or URL where everything that was run is kept.",
+)
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=None,
+    show_default="STORE/data",
+    help="Folder of the prepared data.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), default=None, help="Workers, one core each. [all cores]"
+)
+yes_option = click.option("--yes", is_flag=True, help="Allow more than 10,000 trials.")
+mlflow_option = click.option(
+    "--mlflow",
+    "mlflow_uri",
+    default=None,
+    help="MLflow tracking URI. [$MLFLOW_TRACKING_URI, else SQLite in the store]",
+)
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="mm1")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Ablation studies of multimodal LLM pre-training: plan, run, compare."""
+    if ctx.invoked_subcommand is None:
+        click.echo(FIRST_STEPS, nl=False)
+
+
+@cli.command()
+@click.argument("study")
+@store_option
+@workers_option
+@yes_option
+@json_option
+def plan(study: str, store: str, workers: int | None, yes: bool, as_json: bool) -> None:
+    """Show what a study would run, and what it costs. Runs nothing.
+
+    \b
+    Example: mm1 plan ablations/studies/demo.yaml
+    """
+    from mm1 import api, plan_text
+
+    made = api.plan(study, many=yes)
+    finished = api.finished_stages(made, store)
+    if as_json:
+        click.echo(json.dumps(plan_text.summary(made, _workers(workers), finished), indent=2))
+    else:
+        plan_text.show(made, _workers(workers), finished)
+
+
+@cli.command()
+@click.argument("study")
+@store_option
+@data_option
+@workers_option
+@click.option("--cluster", default=None, help="Address of a running Ray cluster. [embedded Ray]")
+@click.option("--detach", is_flag=True, help="Submit to the cluster and return at once.")
+@mlflow_option
+@yes_option
+@json_option
+def run(
+    study: str,
+    store: str,
+    data: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    detach: bool,
+    mlflow_uri: str | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Run what is missing of a study, then print effects, verdicts and the report's path.
+
+    Interrupted, it goes on where it was; finished trials are never run again. Exit code 0 when
+    every trial is there, 1 when some failed, 130 when interrupted.
+
+    \b
+    Example: mm1 run ablations/studies/demo.yaml
+    """
+    from mm1 import api
+
+    if detach:
+        if cluster is None:
+            raise UserError(
+                "--detach needs --cluster ADDRESS: an embedded Ray ends with the client"
+            )
+        return _submit(study, store, data, workers, cluster, mlflow_uri, yes)
+    code = api.run(
+        study,
+        store=store,
+        data=data,
+        workers=workers,
+        cluster=cluster,
+        mlflow_uri=mlflow_uri,
+        many=yes,
+        quiet=as_json,
+    )
+    if code == 130:
+        return code
+    if as_json:
+        click.echo(api.compare(study, store=store, form="json"))
+        return code
+    click.echo()
+    click.echo(api.compare(study, store=store, color=sys.stdout.isatty()))
+    click.echo(f"report: {api.report(study, store=store)}")
+    return code
+
+
+@cli.command()
+@click.argument("study")
+@click.option("--cluster", required=True, help="Address of a running Ray cluster's dashboard.")
+@store_option
+@data_option
+@workers_option
+@mlflow_option
+@yes_option
+def submit(
+    study: str,
+    cluster: str,
+    store: str,
+    data: Path | None,
+    workers: int | None,
+    mlflow_uri: str | None,
+    yes: bool,
+) -> int:
+    """Run a study as a job on a Ray cluster that is already there, and return at once.
+
+    Store and data must be reachable from the cluster under the same path or URL.
+
+    \b
+    Example: mm1 submit ablations/studies/demo.yaml --cluster http://127.0.0.1:8265 \\
+                 --store /shared/mm1
+    """
+    return _submit(study, store, data, workers, cluster, mlflow_uri, yes)
+
+
+def _submit(
+    study: str,
+    store: str,
+    data: Path | None,
+    workers: int | None,
+    cluster: str,
+    mlflow_uri: str | None,
+    yes: bool,
+) -> int:
+    from mm1 import api
+
+    job = api.submit(
+        study,
+        cluster=cluster,
+        store=store,
+        data=data,
+        workers=workers,
+        mlflow_uri=mlflow_uri,
+        many=yes,
+    )
+    click.echo(f"submitted as {job}; watch it with: mm1 status --store {store}")
+    return 0
+
+
+@cli.command()
+@click.argument("study", required=False)
+@store_option
+@json_option
+def status(study: str | None, store: str, as_json: bool) -> None:
+    """Show how far the studies of a store are.
+
+    \b
+    Example: mm1 status
+    """
+    from mm1 import api, status_text
+
+    figures = status_text.summaries(study, store)
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        status_text.show(figures, api.default_store() if store is None else store)
+
+
+@cli.command()
+@click.argument("study")
+@store_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "latex", "json"]),
+    default="text",
+    show_default=True,
+)
+@json_option
+def compare(study: str, store: str, form: str, as_json: bool) -> None:
+    """Print the effects and the verdict of each claim of a study that has run.
+
+    \b
+    Example: mm1 compare demo --format latex
+    """
+    from mm1 import api
+
+    chosen = "json" if as_json else form
+    click.echo(api.compare(study, store=store, form=chosen, color=sys.stdout.isatty()))
+
+
+@cli.command()
+@click.argument("study")
+@store_option
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="The file to write.")
+def report(study: str, store: str, out: Path | None) -> None:
+    """Write a study's report: one HTML file that needs no network.
+
+    \b
+    Example: mm1 report demo --out demo.html
+    """
+    from mm1 import api
+
+    click.echo(api.report(study, store=store, out=out))
+
+
+@cli.command()
+@store_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8050, show_default=True)
+def dashboard(store: str, host: str, port: int) -> None:
+    """Serve progress, verdicts, effects and curves in the browser, live, without network.
+
+    \b
+    Example: mm1 dashboard --port 8050
+    """
+    from analysis.dashboard import serve
+    from sweeps.store import Store
+
+    serve(Store(store), host=host, port=port)
+
+
+@cli.command()
+@click.argument("config")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    show_default="runs/CONFIG-seedSEED",
+    help="Folder of the run; interrupted, the same command goes on from it.",
+)
+@store_option
+@data_option
+@json_option
+def train(
+    config: str, seed: int, out: Path | None, store: str, data: Path | None, as_json: bool
+) -> int:
+    """Train one model from a recipe, in this process: no Ray, no MLflow.
+
+    \b
+    Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini
+    """
+    from mm1 import local
+
+    folder = out or Path("runs") / f"{Path(config).stem}-seed{seed}"
+    return local.train(config, seed, folder, data or Path(store) / "data", as_json)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--task", "tasks", multiple=True, help="A task; again for more. [the recipe's own]")
+@click.option("--shots", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--condition", type=click.Choice(["intact", "shuffled"]), default="intact")
+@click.option("--items", type=click.IntRange(1), default=None, help="A fixed subset. [all]")
+@store_option
+@data_option
+@json_option
+def evaluate(
+    run: str,
+    tasks: tuple[str, ...],
+    shots: int,
+    condition: str,
+    items: int | None,
+    store: str,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Score a trained model: RUN is a folder of `mm1 train` or a stage of the store.
+
+    \b
+    Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
+    """
+    from mm1 import local
+
+    local.evaluate(
+        run, tasks, shots, condition, items, store, data or Path(store) / "data", as_json
+    )
+
+
+@cli.group()
+def data() -> None:
+    """Prepare the data, or look at what the model gets."""
+
+
+@data.command("prepare")
+@click.argument("config")
+@store_option
+@data_option
+def data_prepare(config: str, store: str, data: Path | None) -> None:
+    """Prepare the data that a recipe or study needs; done once, then a no-op.
+
+    \b
+    Example: mm1 data prepare ablations/recipes/mini.yaml
+    """
+    from ablations.study import load_recipe
+    from mm1.local import prepare_data
+
+    click.echo(prepare_data([load_recipe(config).data], data or Path(store) / "data"))
+
+
+@data.command("show")
+@click.argument("config")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--sequences", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("data.html"), show_default=True
+)
+@store_option
+@data_option
+def data_show(
+    config: str, seed: int, sequences: int, out: Path, store: str, data: Path | None
+) -> None:
+    """Write a page with what the model really gets: images, text, tokens and masks.
+
+    \b
+    Example: mm1 data show ablations/recipes/mini.yaml --out data.html
+    """
+    from ablations.study import load_recipe
+    from mm1.local import prepare_data
+    from mm1_jax.data.show import show
+
+    recipe = load_recipe(config)
+    root = data or Path(store) / "data"
+    prepare_data([recipe.data], root)
+    show(recipe.train_config(), root, seed, sequences, out)
+    click.echo(out)
+
+
+def main() -> None:
+    """Run the command line; tell a user's mistake in one line."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except UserError as error:
+        code = _say(str(error))
+    except click.ClickException as error:
+        code = _say(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        code = _say(f"the disk is full{place}; what was finished is kept, free some room and go on")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> int:
+    click.echo(f"mm1: {' '.join(message.split())}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A plan as people read it in a terminal: arms, trials, cost, warnings, claims."""
+
+from __future__ import annotations
+
+from ablations.plan import Plan
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(number: float) -> str:
+    """`950`, `1.2 k`, `3.4 M`, `5.6 T`: three digits at most."""
+    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
+    """The figures of `mm1 plan --json`. Time assumes one core a worker, all equally fast."""
+    stages = plan.stages.values()
+    missing = [stage for stage in stages if stage.id not in finished]
+    seconds = sum(stage.seconds for stage in missing)
+    return {
+        "study": plan.study,
+        "hash": plan.hash,
+        "seeds": list(plan.seeds),
+        "primary_metric": ".".join(plan.primary_metric),
+        "arms": [
+            {
+                "name": arm.name,
+                "label": arm.label,
+                "levels": arm.levels,
+                "parameters": arm.parameters,
+                "peak_lr": arm.peak_lr,
+                "flops_per_trial": arm.flops_per_trial,
+                "memory_bytes": arm.memory_bytes,
+                "dropped": list(arm.dropped),
+                "warnings": list(arm.warnings),
+            }
+            for arm in plan.arms
+        ],
+        "trials": len(plan.trials),
+        "stages": len(plan.stages),
+        "stages_finished": len(plan.stages) - len(missing),
+        "flops": sum(stage.flops for stage in stages),
+        "core_seconds": seconds,
+        "workers": workers,
+        "seconds": seconds / workers,
+        "claims": plan.claims,
+        "warnings": list(plan.warnings),
+    }
+
+
+def show(plan: Plan, workers: int, finished: set[str]) -> None:
+    """Print the plan as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    figures = summary(plan, workers, finished)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{plan.study}[/bold]  {plan.question}", markup=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm")
+    for name in ("parameters", "image tokens", "peak lr", "FLOPs a trial", "memory"):
+        table.add_column(name, justify="right")
+    for arm in plan.arms:
+        table.add_row(
+            arm.label,
+            count(sum(arm.parameters.values())),
+            str(arm.config["connector"]["tokens"]),
+            f"{arm.peak_lr:.3g}",
+            count(arm.flops_per_trial),
+            f"{arm.memory_bytes / 2**20:.0f} MiB",
+        )
+    console.print(table)
+    console.print(
+        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
+        f"{len(plan.stages)} stages ({figures['stages_finished']} already finished), "
+        f"{count(sum(stage.flops for stage in plan.stages.values()))}FLOP in all"
+    )
+    remaining = sum(s.seconds for s in plan.stages.values() if s.id not in finished)
+    console.print(
+        f"estimated time for the rest: {duration(remaining / workers)} on {workers} "
+        f"{'core' if workers == 1 else 'cores'}"
+    )
+    if plan.claims:
+        console.print("\n[bold]claims[/bold]")
+        width = max(map(len, plan.claims))
+        for name, text in plan.claims.items():
+            console.print(f"  {name:<{width}}  {text}", markup=False)
+    notes = [*plan.warnings, *(f"{arm.name}: {note}" for arm in plan.arms for note in arm.warnings)]
+    notes += [f"{arm.name}: dropped {field}" for arm in plan.arms for field in arm.dropped]
+    if notes:
+        console.print("\n[bold]fairness and other warnings[/bold]")
+        for note in notes:
+            console.print(f"  ! {note}", markup=False)
