@@ -1,0 +1,46 @@
+"""Identity of prepared data, known before anything is prepared.
+
+Package versions, the settings that preparation reads, and the preparer's own code. Mixture and
+packing are read later and are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mm1_jax.config import DataConfig
+from mm1_jax.data import packages
+from mm1_jax.source_code import canonical_source
+
+# The modules of this package that decide what is written; a test compares them with the imports
+# of `prepare`.
+PREPARER = (
+    "documents",
+    "easy_vqa",
+    "emoji",
+    "interleaved",
+    "packages",
+    "prepare",
+    "templates",
+    "text",
+    "tokenizer",
+)
+
+
+def preparation_settings(config: DataConfig) -> dict[str, Any]:
+    """The fields that preparation reads."""
+    return {"background": list(config.background), "vocabulary": config.vocabulary}
+
+
+def data_fingerprint(config: DataConfig) -> str:
+    """32 hexadecimal digits. UserError if a data package is not installed."""
+    folder = Path(__file__).parent
+    content = {
+        "packages": packages.versions(),
+        "settings": preparation_settings(config),
+        "code": {name: canonical_source((folder / f"{name}.py").read_text()) for name in PREPARER},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

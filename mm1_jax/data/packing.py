@@ -1,0 +1,250 @@
+"""Documents → packed sequences of fixed budgets → batches laid out for an arm.
+
+Packing fills a text budget T and an image budget I and knows nothing of tokens per image, so arms
+that differ there see the same documents in the same order (`packing: budgets`). The paper's way,
+filling a total length, makes the documents depend on the arm (`packing: total`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mm1_jax.config import TrainConfig
+from mm1_jax.data.documents import DocumentTable
+from mm1_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one sequence may hold. Without a `total`, tokens per image do not matter."""
+
+    text: int
+    images: int
+    total: int | None = None
+    tokens_per_image: int = 0
+
+    def fits(self, text: int, images: int) -> bool:
+        """Whether so many text tokens and images fit into one sequence."""
+        return (
+            text <= self.text
+            and images <= self.images
+            and (self.total is None or text + images * self.tokens_per_image <= self.total)
+        )
+
+
+def budget_of(config: TrainConfig) -> Budget:
+    """The packing budget that a config asks for. UserError if no image fits into the total."""
+    data, k = config.data, config.connector.tokens
+    if data.total_tokens is None:
+        return Budget(data.text_tokens, data.images)
+    if k >= data.total_tokens:
+        raise UserError(
+            f"data.total_tokens {data.total_tokens} holds no image of {k} tokens with a text; "
+            f"nearest possible: {k + 1}"
+        )
+    return Budget(data.text_tokens, data.images, data.total_tokens, k)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Documents, cut where one alone exceeds the budget. Arrays are int64 [pieces].
+
+    Pieces of one document follow each other; each trains as a document of its own, and only the
+    last one has the `<|end|>` token.
+    """
+
+    document: np.ndarray
+    text_start: np.ndarray  # absolute, in DocumentTable.tokens
+    text_end: np.ndarray
+    image_start: np.ndarray  # absolute, in DocumentTable.images
+    image_end: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+    def take(self, order: np.ndarray) -> Pieces:
+        """The same pieces in another order."""
+        columns = (self.document, self.text_start, self.text_end, self.image_start, self.image_end)
+        return Pieces(*(column[order] for column in columns))
+
+
+def cut(table: DocumentTable, budget: Budget) -> Pieces:
+    """Cut documents that exceed the budget; nothing is dropped.
+
+    A cut falls before an image where there is one, so that an image stays with the text after it,
+    and else where the text budget ends.
+    """
+    rows: list[tuple[int, int, int, int, int]] = []
+    for document in range(len(table)):
+        text, text_end = int(table.token_starts[document]), int(table.token_starts[document + 1])
+        image, image_end = int(table.image_starts[document]), int(table.image_starts[document + 1])
+        if budget.fits(text_end - text, image_end - image):  # nearly all
+            rows.append((document, text, text_end, image, image_end))
+            continue
+        places = (text + table.image_at[image:image_end]).tolist()
+        first_image = image
+        while text < text_end or image < image_end:
+            t, i = _piece_end(text, text_end, image - first_image, places, budget)
+            rows.append((document, text, t, image, first_image + i))
+            text, image = t, first_image + i
+    columns = np.array(rows, np.int64).reshape(-1, 5).T
+    return Pieces(*(np.ascontiguousarray(column) for column in columns))
+
+
+def _piece_end(
+    text: int, text_end: int, image: int, places: list[int], budget: Budget
+) -> tuple[int, int]:
+    """Where the piece that starts at (text, image) ends. `places` are the images' text places."""
+    t, i = text, image
+    while True:
+        stop = places[i] if i < len(places) else text_end
+        while t < stop and budget.fits(t + 1 - text, i - image):
+            t += 1
+        if t < stop:
+            break
+        if i == len(places):
+            return t, i
+        # An image goes in together with at least one token after it.
+        if not budget.fits(t - text + (t < text_end), i + 1 - image):
+            return (t, i) if (t, i) != (text, image) else (t, i + 1)
+        i += 1
+    # The budget ended within a run of text: go back to the last image, if that is any progress.
+    boundary = [j for j in range(image, i) if places[j] > text]
+    if boundary:
+        j = places.index(places[boundary[-1]])
+        return places[j], j
+    return t, i
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One sequence, the same in every arm. T text tokens and I image slots, filled from the left.
+
+    tokens          int32 [T]   0 is padding
+    segments        int32 [T]   the documents count from 1; 0 is padding
+    image_ids       int32 [I]   row of the image table; -1 is an empty slot
+    image_at        int32 [I]   the image stands before the text token with this index, 0…T
+    image_segments  int32 [I]   the document that an image belongs to
+    """
+
+    tokens: np.ndarray
+    segments: np.ndarray
+    image_ids: np.ndarray
+    image_at: np.ndarray
+    image_segments: np.ndarray
+    source: str = ""
+    documents: tuple[str, ...] = ()
+
+
+def sequence_starts(pieces: Pieces, budget: Budget) -> np.ndarray:
+    """Where each sequence starts, filling greedily in the given order: int64 [sequences + 1].
+
+    A sequence is closed when the next piece does not fit, so the order of documents is kept.
+    """
+    text = (pieces.text_end - pieces.text_start).tolist()
+    images = (pieces.image_end - pieces.image_start).tolist()
+    starts = [0]
+    filled_text = filled_images = 0
+    for piece, (more_text, more_images) in enumerate(zip(text, images, strict=True)):
+        if not budget.fits(filled_text + more_text, filled_images + more_images):
+            starts.append(piece)
+            filled_text = filled_images = 0
+        filled_text += more_text
+        filled_images += more_images
+    return np.array([*starts, len(text)], np.int64)
+
+
+def pack(
+    table: DocumentTable, pieces: Pieces, chosen: np.ndarray, budget: Budget, source: str = ""
+) -> Packed:
+    """Put the chosen pieces, which must fit, into one sequence."""
+    tokens, segments = np.zeros((2, budget.text), np.int32)
+    image_ids = np.full(budget.images, -1, np.int32)
+    image_at, image_segments = np.zeros((2, budget.images), np.int32)
+    text = image = 0
+    for segment, piece in enumerate(chosen.tolist(), start=1):
+        start, end = pieces.text_start[piece], pieces.text_end[piece]
+        more = int(end - start)
+        tokens[text : text + more] = table.tokens[start:end]
+        segments[text : text + more] = segment
+        first, last = pieces.image_start[piece], pieces.image_end[piece]
+        slots = slice(image, image + int(last - first))
+        cut_before = start - table.token_starts[pieces.document[piece]]
+        image_ids[slots] = table.images[first:last]
+        image_at[slots] = table.image_at[first:last] - cut_before + text
+        image_segments[slots] = segment
+        text, image = text + more, slots.stop
+    names = tuple(table.names[document] for document in pieces.document[chosen])
+    return Packed(tokens, segments, image_ids, image_at, image_segments, source, names)
+
+
+def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | None = None) -> Batch:
+    """Lay sequences out for an arm with k tokens per image; S = `length` or T + I·k.
+
+    tokens        int32 [B, T]    as packed
+    gather        int32 [B, S]    index into concat(text embeddings [T], image tokens [I·k])
+    segments      int32 [B, S]    document at each position, 0 for padding
+    positions     int32 [B, S]    count from 0 in each document
+    predictors    int32 [B, T]    the position in S that predicts text token t: the one before it
+    loss_weights  float32 [B, T]  1 where text token t is predicted within its document
+
+    One document of an image and two tokens, then one of three tokens; T = 6, I = 2, k = 2. The
+    first token of the second document has nothing before it, so it bears no loss:
+
+        text token t      0  1  2  3  4            image 0 stands before text token 0
+        S position    0 1 2  3  4  5  6  7 8 9
+        holds         a a t0 t1 t2 t3 t4 . . .
+        gather        6 7 0  1  2  3  4  0 0 0
+        segments      1 1 1  1  2  2  2  0 0 0
+        positions     0 1 2  3  0  1  2  0 0 0
+        predictors        1  2  0  4  5            (of t0 … t4)
+        loss_weights      1  1  0  1  1
+    """
+    tokens = np.stack([sequence.tokens for sequence in sequences])
+    text_segments = np.stack([sequence.segments for sequence in sequences])
+    image_ids = np.stack([sequence.image_ids for sequence in sequences])
+    image_at = np.stack([sequence.image_at for sequence in sequences])
+    image_segments = np.stack([sequence.image_segments for sequence in sequences])
+    rows, text = tokens.shape
+    images, k = image_ids.shape[1], tokens_per_image
+    length = text + images * k if length is None else length
+
+    # Before text token t stand t text tokens and the images placed at or before it; before image i
+    # stand the text tokens up to its place and i images. What is not used goes to a column beyond
+    # the end, which is then dropped.
+    used = image_ids >= 0
+    before = (used[:, None, :] & (image_at[:, None, :] <= np.arange(text)[:, None])).sum(-1)
+    place_of_text = np.where(text_segments > 0, np.arange(text) + k * before, length)
+    place_of_image = (image_at + k * np.arange(images))[:, :, None] + np.arange(k)
+    place_of_image = np.where(used[:, :, None], place_of_image, length).reshape(rows, images * k)
+    places = np.concatenate([place_of_text, place_of_image], axis=1)
+
+    def placed(values: np.ndarray) -> np.ndarray:
+        result = np.zeros((rows, length + 1), np.int32)
+        np.put_along_axis(result, places, values.astype(np.int32), axis=1)
+        return np.ascontiguousarray(result[:, :length])
+
+    gather = placed(np.broadcast_to(np.arange(text + images * k), places.shape))
+    segments = placed(np.concatenate([text_segments, np.repeat(image_segments, k, axis=1)], axis=1))
+    index = np.arange(length)
+    first = np.ones_like(segments, bool)
+    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    start = np.maximum.accumulate(np.where(first, index, 0), axis=1)
+    positions = np.where(segments > 0, index - start, 0).astype(np.int32)
+
+    predictors = np.maximum(place_of_text - 1, 0)
+    previous = np.take_along_axis(segments, predictors, axis=1)
+    predicted = (text_segments > 0) & (place_of_text > 0) & (previous == text_segments)
+    return {
+        "tokens": tokens,
+        "gather": gather,
+        "segments": segments,
+        "positions": positions,
+        "predictors": np.where(predicted, predictors, 0).astype(np.int32),
+        "loss_weights": predicted.astype(np.float32),
+    }

@@ -1,0 +1,120 @@
+"""The stream of training batches: shuffled, packed, mixed, laid out, with images.
+
+Batch number n depends on (data seed, source, epoch) and the packing only, and can be computed
+without its predecessors' arrays: resuming at a step gives the batches that would have followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from mm1_jax.config import TrainConfig
+from mm1_jax.data.documents import DocumentTable
+from mm1_jax.data.packing import (
+    Batch,
+    Budget,
+    Packed,
+    Pieces,
+    budget_of,
+    cut,
+    lay_out,
+    pack,
+    sequence_starts,
+)
+from mm1_jax.data.prepared import PreparedData, open_prepared
+
+
+class PackedSource:
+    """Endless packed sequences of one source, by number: a Grain random-access source."""
+
+    def __init__(self, folder: Path, source: str, budget: Budget, seed: int):
+        self._source = source
+        self._budget = budget
+        self._seed = seed
+        self._table, self._pieces = _cut_documents(folder, source, budget)
+        self._epochs: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> Packed:
+        """Sequence `index`, counted through all epochs."""
+        while not self._epochs or index >= self._end_of_last_epoch():
+            self._pack_next_epoch()
+        first, order, starts = next(e for e in reversed(self._epochs) if e[0] <= index)
+        begin, end = starts[index - first : index - first + 2]
+        return pack(self._table, self._pieces, order[begin:end], self._budget, self._source)
+
+    def _end_of_last_epoch(self) -> int:
+        first, _, starts = self._epochs[-1]
+        return first + len(starts) - 1
+
+    def _pack_next_epoch(self) -> None:
+        epoch = len(self._epochs)
+        first = self._end_of_last_epoch() if epoch else 0
+        order = shuffled_pieces(self._pieces, self._seed, self._source, epoch)
+        starts = sequence_starts(self._pieces.take(order), self._budget)
+        self._epochs.append((first, order, starts))
+
+
+def shuffled_pieces(pieces: Pieces, seed: int, source: str, epoch: int) -> np.ndarray:
+    """Piece numbers with the documents shuffled by (seed, source, epoch): int64 [pieces].
+
+    Pieces of one document stay together and in order.
+    """
+    name = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8])
+    documents = int(pieces.document[-1]) + 1
+    rank = np.random.default_rng([seed, name, epoch]).permutation(documents)
+    return np.argsort(rank[pieces.document], kind="stable")
+
+
+@lru_cache(maxsize=16)
+def _cut_documents(folder: Path, source: str, budget: Budget) -> tuple[DocumentTable, Pieces]:
+    table = PreparedData(folder).documents(source, "train")
+    return table, cut(table, budget)
+
+
+def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset:
+    """Packed sequences of all sources, mixed by the weights, by number.
+
+    The mixture follows a fixed pattern (Grain's): after n sequences each source has had its share
+    of n, up to rounding. UserError if the data is not prepared.
+    """
+    prepared = open_prepared(config.data, data_root)
+    order = seed if config.seeds.data_order is None else config.seeds.data_order
+    weights = config.data.mixture.weights
+    sources = [
+        grain.MapDataset.source(PackedSource(prepared.folder, name, budget_of(config), order))
+        for name in weights
+    ]
+    return grain.MapDataset.mix(sources, list(weights.values()))
+
+
+def batches(
+    config: TrainConfig, data_root: Path, seed: int, start_step: int = 0
+) -> Iterator[Batch]:
+    """Endless batches as `lay_out` describes, with `images` uint8 [B, I, H, W, 3], from a step on.
+
+    The order of documents comes from `seeds.data_order`, or else from `seed`; encoder, connector
+    and language model do not change it. Images are resized to the encoder's size.
+    """
+    images = open_prepared(config.data, data_root).images
+
+    def assemble(packed: Sequence[Packed]) -> Batch:
+        ids = np.stack([sequence.image_ids for sequence in packed])
+        batch = lay_out(packed, config.connector.tokens, config.data.total_tokens)
+        return {"images": images.at_size(ids, config.encoder.image_size), **batch}
+
+    batched = sequences(config, data_root, seed).batch(
+        config.training.batch_size, drop_remainder=True, batch_fn=assemble
+    )
+    # One thread stays a few batches ahead, so that the step never waits.
+    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return iter(batched[start_step:].to_iter_dataset(ahead))
