@@ -39,6 +39,10 @@ class DocumentTable:
     def __len__(self) -> int:
         return len(self.names)
 
+    def tokens_of(self, document: int) -> np.ndarray:
+        """Token ids of one document: int32 [its tokens]."""
+        return self.tokens[self.token_starts[document] : self.token_starts[document + 1]]
+
 
 def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTable:
     """Encode every text part and end every document with `<|end|>`."""

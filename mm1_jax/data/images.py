@@ -33,7 +33,7 @@ class ImageTable:
     def at_size(self, image_ids: np.ndarray, size: int) -> np.ndarray:
         """Images resized to `size` pixels a side: int [...] → uint8 [..., size, size, 3].
 
-        Id -1 is black. Bicubic with Pillow's antialiasing, on first use; later uses copy from memory.
+        Id -1 is black. Bicubic with antialiasing (Pillow) on first use, a copy later.
         """
         if size not in self._resized:
             # The last row is never written: -1 reads it, and it is black.

@@ -14,13 +14,12 @@ from mm1_jax.data.text import Lead
 
 # Categories of things that can be seen and named in a text; a smiley or an arrow is not.
 _THINGS = {"Activities", "Animals & Nature", "Food & Drink", "Objects", "Travel & Places"}
-_NAME = re.compile(r"[a-z]{3,}.*")
 # Names that in running text mostly mean something else: a date, a key role, leaves the room.
 _OTHER_SENSES = {
     *("bank", "construction", "cooking", "cool", "date", "fly", "key", "leaves", "link", "office"),
     *("performing arts", "saw", "scales", "sound", "speaker", "station"),
 }
-_FIRST_WORD = re.compile(r"[a-z]+")
+_NAME = re.compile(r"([a-z]{3,}).*")  # captures the first word
 _SPACE_AND_WORD = re.compile(r" ([a-z]+)")
 
 
@@ -55,7 +54,7 @@ def documents(leads: list[Lead], emoji: list[Emoji]) -> list[Document]:
     drawings = _drawings(emoji)
     by_first_word: dict[str, list[str]] = {}
     for name in sorted(drawings, key=lambda name: (-len(name), name)):  # the longest match wins
-        by_first_word.setdefault(_FIRST_WORD.match(name)[0], []).append(name)
+        by_first_word.setdefault(_NAME.findall(name)[0], []).append(name)
     result = []
     for lead in leads:
         parts: list[int | str] = []

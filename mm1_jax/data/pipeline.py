@@ -6,7 +6,6 @@ without its predecessors' arrays: resuming at a step gives the batches that woul
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy as np
 
 from mm1_jax.config import TrainConfig
 from mm1_jax.data.documents import DocumentTable
+from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import (
     Batch,
     Budget,
@@ -69,9 +69,8 @@ def shuffled_pieces(pieces: Pieces, seed: int, source: str, epoch: int) -> np.nd
 
     Pieces of one document stay together and in order.
     """
-    name = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8])
     documents = int(pieces.document[-1]) + 1
-    rank = np.random.default_rng([seed, name, epoch]).permutation(documents)
+    rank = generator(seed, "order of documents", source, epoch).permutation(documents)
     return np.argsort(rank[pieces.document], kind="stable")
 
 

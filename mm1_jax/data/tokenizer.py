@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -39,6 +40,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; special tokens have none, broken UTF-8 becomes U+FFFD."""
         return self._backend.decode([int(i) for i in ids if i not in (PAD, END)])
+
+    def bytes_of_tokens(self) -> np.ndarray:
+        """How many bytes of text each token stands for, 0 for special ones: int64 [vocabulary]."""
+        # A byte-level token is spelled with one character per byte.
+        spelled = (self._backend.id_to_token(i) or "" for i in range(self.vocabulary))
+        return np.array([0 if word in SPECIAL_TOKENS else len(word) for word in spelled])
 
     def save(self, path: Path) -> None:
         """Write the library's JSON."""

@@ -1,0 +1,196 @@
+"""One evaluation stage: one checkpoint, one task, one number of shots, one condition.
+
+Every example is kept with its prompt, prediction, references and score, so that each number can be
+computed again from `examples.parquet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from mm1_jax.checkpoints import load_model
+from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
+from mm1_jax.data.packing import lay_out
+from mm1_jax.data.prepared import PreparedData, open_prepared
+from mm1_jax.data.tokenizer import END
+from mm1_jax.errors import UserError, nearest
+from mm1_jax.generation import generate
+from mm1_jax.metrics import bits_per_byte, perplexity
+from mm1_jax.model import MultimodalModel
+from mm1_jax.recipe import Condition
+from mm1_jax.stage import Context, ResultRow
+from mm1_jax.tasks import easy_vqa, emoji_caption, held_out_text, prompts
+from mm1_jax.tasks.generation_task import GenerationTask
+
+GENERATION_TASKS: dict[str, GenerationTask] = {
+    task.name: task for task in (easy_vqa.TASK, emoji_caption.TASK)
+}
+EXAMPLES_FILE = "examples.parquet"
+_TEXT_ROWS = 32  # packed texts at once; more is no faster, and their logits are large
+
+
+class EvaluationStage(Config):
+    """The resolved config of one evaluation stage."""
+
+    task: str
+    shots: NonNegativeInt = 0
+    condition: Condition = "intact"
+    items: PositiveInt | None = None
+    seed: int = Field(0, description="of subsets, shuffles and demonstrations")
+    batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of the examples table.
+
+    The stage's value is the mean of `score` weighted by `weight`; a perplexity is exp of it.
+    """
+
+    item_id: str
+    image_id: int  # that the model was shown; -1 where there is none
+    prompt: str
+    prediction: str
+    references: list[str]
+    score: float
+    weight: float = 1.0
+
+
+def evaluate(
+    config: Mapping[str, Any], seed: int, model_folder: Path, context: Context
+) -> list[ResultRow]:
+    """Run one task on the checkpoint of a training stage and write `examples.parquet`.
+
+    The trial's seed decides nothing here: draws come from `config.seed`, equal in all arms and
+    seeds. UserError on an unknown task, or on a condition that the task cannot have.
+    """
+    stage = EvaluationStage.model_validate(dict(config))
+    train_config, model = load_model(model_folder)
+    prepared = open_prepared(train_config.data, context.data)
+    if stage.task == held_out_text.NAME:
+        examples, metrics = _evaluate_text(stage, train_config, model, prepared)
+    elif stage.task in GENERATION_TASKS:
+        examples, metrics = _evaluate_generation(stage, train_config, model, prepared, context)
+    else:
+        known = [*GENERATION_TASKS, held_out_text.NAME]
+        raise UserError(f"unknown task {stage.task!r}{nearest(stage.task, known)}")
+    _write_examples(examples, context.output / EXAMPLES_FILE)
+    return [
+        ResultRow(
+            task=stage.task,
+            metric=metric,
+            value=value,
+            split="test",
+            shots=stage.shots,
+            condition=stage.condition,
+            step=train_config.training.steps,
+            n_items=len(examples),
+        )
+        for metric, value in metrics.items()
+    ]
+
+
+def _evaluate_text(
+    stage: EvaluationStage, config: TrainConfig, model: MultimodalModel, prepared: PreparedData
+) -> tuple[list[Example], dict[str, float]]:
+    if stage.shots or stage.condition != "intact":
+        raise UserError(f"{stage.task} has no images to shuffle and takes no demonstrations")
+    scores = held_out_text.score(
+        config, model, prepared, stage.items, stage.seed, min(stage.batch_size, _TEXT_ROWS)
+    )
+    nats = sum(score.nats for score in scores)
+    metrics = {
+        "perplexity": perplexity(nats, sum(score.tokens for score in scores)),
+        "bits_per_byte": bits_per_byte(nats, sum(score.text_bytes for score in scores)),
+    }
+    examples = [
+        Example(s.name, -1, "", "", [s.text], score=s.nats / s.tokens, weight=s.tokens)
+        for s in scores
+    ]
+    return examples, metrics
+
+
+def _evaluate_generation(
+    stage: EvaluationStage,
+    config: TrainConfig,
+    model: MultimodalModel,
+    prepared: PreparedData,
+    context: Context,
+) -> tuple[list[Example], dict[str, float]]:
+    task = GENERATION_TASKS[stage.task]
+    all_items = task.items(prepared)
+    pool = task.demonstrations(prepared)
+    items = prompts.subset(all_items, stage.items, stage.seed, task.name)
+    shown = [item.image_id for item in items]
+    if stage.condition == "shuffled":
+        other = prompts.derangement(shown, stage.seed, task.name)
+        shown = [other[image_id] for image_id in shown]
+    asked = [
+        prompts.build(
+            item,
+            image_id,
+            prompts.draw_demonstrations(pool, stage.shots, stage.seed, task.name, item.item_id),
+        )
+        for item, image_id in zip(items, shown, strict=True)
+    ]
+    # No answer is longer than the longest one seen in training; one more token for `<|end|>`.
+    responses = prepared.tokenizer.encode_batch(list({example.response for example in pool}))
+    longest = max(len(response) for response in responses) + 1
+    predictions: list[str] = []
+    for answers in _answers(asked, longest, stage.batch_size, config, model, prepared):
+        predictions += answers
+        context.report(len(predictions), {"items": len(predictions), "of": len(items)})
+    score = task.score(items, predictions, all_items, pool)
+    examples = [
+        Example(
+            item_id=item.item_id,
+            image_id=image_id,
+            prompt=prompts.as_text(prompt),
+            prediction=prediction,
+            references=list(item.references),
+            score=value,
+        )
+        for item, image_id, prompt, prediction, value in zip(
+            items, shown, asked, predictions, score.items, strict=True
+        )
+    ]
+    return examples, score.metrics
+
+
+def _answers(
+    asked: Sequence[prompts.Prompt],
+    longest: int,
+    batch_size: int,
+    config: TrainConfig,
+    model: MultimodalModel,
+    prepared: PreparedData,
+) -> Iterator[list[str]]:
+    """Greedy answers, one list per batch; the last batch is filled up so that shapes are static."""
+    sequences = prompts.tokenized(asked, prepared.tokenizer)
+    for first in range(0, len(sequences), batch_size):
+        rows = sequences[first : first + batch_size]
+        real = len(rows)
+        rows += [rows[0]] * (batch_size - real)
+        batch = lay_out(rows, config.connector.tokens)
+        image_ids = np.stack([row.image_ids for row in rows])
+        batch["images"] = prepared.images.at_size(image_ids, config.encoder.image_size)
+        lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
+        generated = np.asarray(generate(model, batch, lengths, longest))[:real]
+        yield [_text_before_end(tokens, prepared) for tokens in generated.tolist()]
+
+
+def _text_before_end(tokens: list[int], prepared: PreparedData) -> str:
+    end = tokens.index(END) if END in tokens else len(tokens)
+    return prepared.tokenizer.decode(tokens[:end]).strip()
+
+
+def _write_examples(examples: Sequence[Example], path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([vars(example) for example in examples]), path)

@@ -1,0 +1,34 @@
+"""Our stages, named by import path: "mm1_jax.runner:train" and "mm1_jax.runner:evaluate".
+
+Nothing heavy is imported before a stage runs: planners and schedulers may read this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mm1_jax.config import TrainConfig
+from mm1_jax.stage import Context, ResultRow
+
+# Kind of stage → the module whose source, with all it imports, is the stage's code.
+STAGE_MODULES = {"multimodal": "mm1_jax.training", "evaluation": "mm1_jax.evaluation"}
+
+
+def train(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Train the model of a `TrainConfig` dump from random weights; `inputs` is empty."""
+    from mm1_jax import training
+
+    return training.train(TrainConfig.model_validate(config), seed, context.data, context)
+
+
+def evaluate(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Evaluate the checkpoint in `inputs["model"]` on one task (an `EvaluationStage` dump)."""
+    from mm1_jax import evaluation
+
+    return evaluation.evaluate(config, seed, inputs["model"], context)

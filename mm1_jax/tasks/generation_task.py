@@ -1,0 +1,66 @@
+"""What a task that is answered by generated text consists of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mm1_jax.data.prepared import PreparedData
+
+
+@dataclass(frozen=True)
+class Item:
+    """One test item: an image, what is asked, and the answers that count."""
+
+    item_id: str
+    image_id: int
+    prompt: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A training example as it may stand in a few-shot prompt."""
+
+    image_id: int
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score per item, and metric → value over all of them."""
+
+    items: list[float]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GenerationTask:
+    """A task's functions.
+
+    items             the test split
+    demonstrations    the training split: examples for prompts, and what a blind answerer learns
+    score             of (items asked, predictions, all items, demonstrations)
+    """
+
+    name: str
+    items: Callable[[PreparedData], list[Item]]
+    demonstrations: Callable[[PreparedData], list[Demonstration]]
+    score: Callable[[Sequence[Item], Sequence[str], Sequence[Item], Sequence[Demonstration]], Score]
+
+
+def blind_answers(items: Sequence[Item], demonstrations: Sequence[Demonstration]) -> list[str]:
+    """What the best answerer says that never sees an image.
+
+    The majority training response to the same prompt, or of all prompts if that one is new; ties
+    go to the response seen first.
+    """
+    overall: Counter[str] = Counter()
+    by_prompt: dict[str, Counter[str]] = {}
+    for example in demonstrations:
+        overall[example.response] += 1
+        by_prompt.setdefault(example.prompt, Counter())[example.response] += 1
+    majority = {prompt: counts.most_common(1)[0][0] for prompt, counts in by_prompt.items()}
+    return [majority.get(item.prompt, overall.most_common(1)[0][0]) for item in items]
