@@ -192,6 +192,10 @@ class Store:
         """A folder of this machine that outlives attempts at the stage, gone when it is done."""
         return self.local / "scratch" / stage_id
 
+    def lease_folder(self, stage_id: str) -> str:
+        """Where the lease of a stage is (`sweeps.leases`)."""
+        return f"{_stage(stage_id)}/lease"
+
     # -- reading -----------------------------------------------------------------------------
 
     def stage_folder(self, stage_id: str) -> Path:

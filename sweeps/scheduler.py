@@ -1,0 +1,232 @@
+"""Which worker does which stage next. No clock, no Ray, no files: the same calls, the same answers.
+
+Order is seed-major, and within a seed longest first. A compile class belongs to the worker that
+first took it, its home; another one takes it over only if what it would otherwise wait exceeds
+one compilation. Evaluations follow their training on the same worker.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from ablations.plan import Plan, Stage
+
+# Tracing and compiling a small model with a warm persistent cache, one core.
+COMPILE_SECONDS = 4.0
+MAX_ATTEMPTS = 3
+
+State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked"]
+Key = tuple[int, float, str]  # position of the seed, -seconds, identity
+
+
+class Scheduler:
+    """The stages of a plan and what is known about them.
+
+    `workers` are names. All seconds are planned ones until stages of the same compile class have
+    been measured.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        done: Iterable[str],
+        workers: Iterable[str],
+        compile_seconds: float = COMPILE_SECONDS,
+    ):
+        self.stages = plan.stages
+        self.workers = tuple(workers)
+        self.compile_seconds = compile_seconds
+        self.state: dict[str, State] = dict.fromkeys(plan.stages, "waiting")
+        self.running: dict[str, str] = {}  # worker → stage
+        self.attempts: dict[str, int] = dict.fromkeys(plan.stages, 0)
+        self._dependents: dict[str, list[str]] = {stage_id: [] for stage_id in plan.stages}
+        for stage in plan.stages.values():
+            for source in stage.inputs.values():
+                self._dependents[source].append(stage.id)
+        self._held: dict[str, set[str]] = {worker: set() for worker in self.workers}
+        self._origin: dict[str, str] = {}  # stage → worker that made its input
+        self._measured: dict[str, list[float]] = {}  # compile class → seconds
+        self._at_least: dict[str, float] = {}  # compile class → seconds one is running already
+        for stage_id in done:
+            self.state[stage_id] = "done"
+        seeds = {seed: position for position, seed in enumerate(plan.seeds)}
+        self._keys: dict[str, Key] = {
+            stage.id: (seeds.get(stage.seed, -1), -self._planned_tail(stage), stage.id)
+            for stage in plan.stages.values()
+        }
+        self._ready: list[str] = []
+        self._make_ready(plan.stages)
+
+    # -- decisions ---------------------------------------------------------------------------
+
+    def next(self, worker: str, elapsed: Mapping[str, float]) -> str | None:
+        """The stage an idle worker starts now, or None: better wait for the others.
+
+        `elapsed` gives the seconds since each busy worker started what it runs.
+        """
+        self._see(elapsed)
+        chosen = (
+            self._follow_up(worker) or self._at_home(worker) or self._take_over(worker, elapsed)
+        )
+        if chosen is not None:
+            self._ready.remove(chosen)
+            self.state[chosen] = "running"
+            self.running[worker] = chosen
+            self._held[worker].add(self.stages[chosen].compile_class)
+        return chosen
+
+    def _follow_up(self, worker: str) -> str | None:
+        """What takes input from something this worker has just made."""
+        return next((one for one in self._ready if self._origin.get(one) == worker), None)
+
+    def _at_home(self, worker: str) -> str | None:
+        """The first stage of a class that this worker holds, or that nobody does."""
+        held_by_others = set().union(*self._held.values()) - self._held[worker]
+        return next(
+            (
+                one
+                for one in self._ready
+                if one not in self._origin and self.stages[one].compile_class not in held_by_others
+            ),
+            None,
+        )
+
+    def _take_over(self, worker: str, elapsed: Mapping[str, float]) -> str | None:
+        """The first stage that another worker would reach later than this one could start."""
+        backlog = {
+            other: self._remaining(other, elapsed) for other in self.workers if other != worker
+        }
+        for one in self._ready:
+            owners = self._owners(one) - {worker}
+            compiled = self.stages[one].compile_class in self._held[worker]
+            cost = 0.0 if compiled else self.compile_seconds
+            if min(backlog[owner] for owner in owners) > cost:
+                return one
+            for owner in owners:
+                backlog[owner] += self._tail(one) / len(owners)
+        return None
+
+    def _owners(self, stage_id: str) -> set[str]:
+        """The workers that would do a stage without compiling or loading anything anew."""
+        if stage_id in self._origin:
+            return {self._origin[stage_id]}
+        compile_class = self.stages[stage_id].compile_class
+        return {worker for worker, held in self._held.items() if compile_class in held}
+
+    # -- events ------------------------------------------------------------------------------
+
+    def finished(self, stage_id: str, seconds: float | None = None) -> None:
+        """The stage has a result; `seconds` only if it was measured here and now."""
+        worker = self._leave(stage_id)
+        self.state[stage_id] = "done"
+        if seconds is not None:
+            self._measured.setdefault(self.stages[stage_id].compile_class, []).append(seconds)
+        if worker is not None:
+            for dependent in self._dependents[stage_id]:
+                self._origin[dependent] = worker
+        self._make_ready(self._dependents[stage_id])
+
+    def failed(self, stage_id: str, *, again: bool = True) -> bool:
+        """The stage raised; True if it is tried again, else what depends on it is blocked."""
+        self._leave(stage_id)
+        self.attempts[stage_id] += 1
+        if again and self.attempts[stage_id] < MAX_ATTEMPTS:
+            self.put_back(stage_id)
+            return True
+        self.state[stage_id] = "failed"
+        self._block(stage_id)
+        return False
+
+    def elsewhere(self, stage_id: str) -> None:
+        """Another run is doing this stage; it is not offered until it is put back or finished."""
+        self._leave(stage_id)
+        self.state[stage_id] = "elsewhere"
+
+    def put_back(self, stage_id: str) -> None:
+        """Offer a stage again."""
+        self._leave(stage_id)
+        self.state[stage_id] = "waiting"
+        self._make_ready([stage_id])
+
+    def forget(self, worker: str) -> None:
+        """The worker's process is a new one that has compiled nothing."""
+        self._held[worker].clear()
+
+    # -- figures -----------------------------------------------------------------------------
+
+    def in_state(self, *states: State) -> list[str]:
+        """The stages in one of these states, in planned order."""
+        return sorted((one for one, at in self.state.items() if at in states), key=self._keys.get)  # ty: ignore
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        return all(state in ("done", "failed", "blocked") for state in self.state.values())
+
+    def seconds(self, stage_id: str) -> float:
+        """How long a stage takes, by what was measured so far."""
+        stage = self.stages[stage_id]
+        measured = self._measured.get(stage.compile_class)
+        if measured:
+            return sum(measured) / len(measured)
+        return max(stage.seconds, self._at_least.get(stage.compile_class, 0.0))
+
+    def remaining_seconds(self, elapsed: Mapping[str, float]) -> float:
+        """Time until everything is done, if the workers share the rest evenly."""
+        self._see(elapsed)
+        busy = [self._running_seconds(worker, elapsed) for worker in self.workers]
+        rest = sum(self.seconds(one) for one in self.in_state("waiting", "ready", "elsewhere"))
+        return max((sum(busy) + rest) / len(self.workers), *busy)
+
+    # -- details -----------------------------------------------------------------------------
+
+    def _leave(self, stage_id: str) -> str | None:
+        """Take a stage off its worker or the list of ready ones; the worker, if one ran it."""
+        if stage_id in self._ready:
+            self._ready.remove(stage_id)
+        worker = next((w for w, running in self.running.items() if running == stage_id), None)
+        if worker is not None:
+            del self.running[worker]
+        return worker
+
+    def _see(self, elapsed: Mapping[str, float]) -> None:
+        """Correct a plan that was too hopeful before the first stage of a class is through."""
+        for worker, stage_id in self.running.items():
+            compile_class = self.stages[stage_id].compile_class
+            known = self._at_least.get(compile_class, 0.0)
+            self._at_least[compile_class] = max(known, elapsed[worker])
+
+    def _make_ready(self, stage_ids: Iterable[str]) -> None:
+        for one in stage_ids:
+            inputs = self.stages[one].inputs.values()
+            if self.state[one] == "waiting" and all(self.state[i] == "done" for i in inputs):
+                self.state[one] = "ready"
+                insort(self._ready, one, key=self._keys.__getitem__)
+
+    def _block(self, stage_id: str) -> None:
+        for dependent in self._dependents[stage_id]:
+            self.state[dependent] = "blocked"
+            self._block(dependent)
+
+    def _planned_tail(self, stage: Stage) -> float:
+        """Planned seconds of a stage and of what follows it on the same worker."""
+        followers = (self.stages[one] for one in self._dependents[stage.id])
+        return stage.seconds + sum(self._planned_tail(one) for one in followers)
+
+    def _tail(self, stage_id: str) -> float:
+        open_ = [one for one in self._dependents[stage_id] if self.state[one] != "done"]
+        return self.seconds(stage_id) + sum(map(self._tail, open_))
+
+    def _running_seconds(self, worker: str, elapsed: Mapping[str, float]) -> float:
+        stage_id = self.running.get(worker)
+        return 0.0 if stage_id is None else max(0.0, self.seconds(stage_id) - elapsed[worker])
+
+    def _remaining(self, worker: str, elapsed: Mapping[str, float]) -> float:
+        """Seconds until a worker is through with what it runs and what follows from that."""
+        stage_id = self.running.get(worker)
+        if stage_id is None:
+            return 0.0
+        followers = self._tail(stage_id) - self.seconds(stage_id)
+        return self._running_seconds(worker, elapsed) + followers

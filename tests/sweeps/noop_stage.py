@@ -1,0 +1,119 @@
+"""Stages that do almost nothing, and plans of them. Imported by path in workers too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from ablations.plan import Arm, Evaluation, Plan, Stage, Trial
+from mm1_jax.stage import ResultRow, StageStopped
+
+HERE = str(Path(__file__).parent)
+
+
+def train(config, seed, inputs, context):
+    """`steps` steps of `seconds` each, resumed from scratch; fails or dies as it is told."""
+    state = context.scratch / "step"
+    first = int(state.read_text()) if state.exists() else 0
+    _misbehave(config, context)
+    for step in range(first, config.get("steps", 0)):
+        time.sleep(config.get("seconds", 0))
+        context.report(step + 1, {"loss": 1.0 / (step + 1)})
+        state.write_text(str(step + 1))
+        if context.stop_requested():
+            raise StageStopped
+    (context.output / "config.json").write_text(json.dumps(dict(config)))
+    (context.output / "first_step").write_text(str(first))
+    rows = [ResultRow("training", "loss", 1.0, step=step + 1) for step in range(3)]
+    if config.get("diverges"):
+        rows.append(ResultRow("training", "diverged", 1.0))
+    return rows
+
+
+def evaluate(config, seed, inputs, context):
+    """A score that follows from the trained config and the seed."""
+    trained = json.loads((inputs["model"] / "config.json").read_text())
+    score = float(trained.get("score", 50)) + seed
+    return [ResultRow("noop", "accuracy", score, split="test", n_items=10)]
+
+
+def _misbehave(config, context):
+    if not config.get("fails") and not config.get("dies"):
+        return
+    times = context.scratch / "failures"
+    count = int(times.read_text()) if times.exists() else 0
+    times.write_text(str(count + 1))
+    if count < config.get("fails", 0):
+        raise ValueError(f"told to fail ({count + 1})")
+    if count < config.get("dies", 0):
+        os._exit(3)
+
+
+def a_stage(run, config, seed, inputs=None, *, label="", seconds=0.01, compile_class=None) -> Stage:
+    """A stage whose identity follows from its arguments."""
+    inputs = inputs or {}
+    identity = json.dumps([run, config, seed, inputs], sort_keys=True).encode()
+    return Stage(
+        id=hashlib.sha256(identity).hexdigest(),
+        kind="evaluation" if inputs else "multimodal",
+        run=f"noop_stage:{run}",
+        config=config,
+        seed=seed,
+        inputs=inputs,
+        data_fingerprint="data",
+        code_fingerprint="code",
+        compile_class=compile_class or run,
+        flops=0.0,
+        seconds=seconds,
+        label=label or f"{run} seed {seed}",
+    )
+
+
+def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
+    """A study with one training and one evaluation per (arm, seed)."""
+    stages: dict[str, Stage] = {}
+    trials = []
+    for seed in seeds:
+        for name, config in arms.items():
+            label = f"{name} seed {seed}"
+            config = {"arm": name, **config}
+            training = a_stage("train", config, seed, label=f"{label}: train", **stage)
+            evaluation = a_stage(
+                "evaluate", {"task": "noop"}, seed, {"model": training.id}, label=f"{label}: noop"
+            )
+            stages |= {training.id: training, evaluation.id: evaluation}
+            scored = Evaluation(stage=evaluation.id, task="noop", shots=0, condition="intact")
+            trials.append(Trial(arm=name, seed=seed, train=training.id, evaluations=(scored,)))
+    return Plan(
+        study=study,
+        hash=hashlib.sha256(json.dumps([study, arms, list(seeds)]).encode()).hexdigest(),
+        path=f"{study}.yaml",
+        source=f"study: {study}",
+        question="Does it run?",
+        primary_metric=("noop", "accuracy"),
+        alpha=0.05,
+        seeds=tuple(seeds),
+        factors={"arm": tuple(arms)},
+        arms=tuple(
+            Arm(
+                name=name,
+                levels={"arm": name},
+                label=name,
+                config={"arm": name, **config},
+                dropped=(),
+                parameters={"all": 1},
+                peak_lr=0.1,
+                flops_per_trial=1.0,
+                memory_bytes=1,
+                warnings=(),
+            )
+            for name, config in arms.items()
+        ),
+        trials=tuple(trials),
+        stages=stages,
+        claims={},
+        warnings=(),
+    )
