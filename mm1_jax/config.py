@@ -50,6 +50,15 @@ class EncoderConfig(Config):
         """Hidden width of each block's MLP."""
         return round(self.width * self.mlp_ratio)
 
+    def parameters(self) -> int:
+        """Weights: patch embedding, learned positions, blocks, final norm."""
+        width, hidden = self.width, self.mlp_width
+        attention = 4 * (width * width + width)
+        mlp = 2 * width * hidden + hidden + width
+        block = attention + mlp + 4 * width
+        patch_embedding = 3 * self.patch_size**2 * width + width
+        return patch_embedding + self.patches * width + self.layers * block + 2 * width
+
     @model_validator(mode="after")
     def _possible(self) -> EncoderConfig:
         if self.image_size % self.patch_size:
@@ -85,6 +94,15 @@ class AveragePoolingConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return _squares_up_to(patches)
 
+    def parameters(self, encoder: EncoderConfig, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        return encoder.width * outputs + outputs
+
+    def flops(self, encoder: EncoderConfig, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; pooling is one matrix product."""
+        pooling = 2.0 * self.tokens * encoder.patches * encoder.width
+        return pooling + 2.0 * self.tokens * encoder.width * outputs
+
 
 class AttentionPoolingConfig(Config):
     """`tokens` learned queries attend to the patches, then a linear projection (MM1 §3.2)."""
@@ -96,6 +114,20 @@ class AttentionPoolingConfig(Config):
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
         return None
+
+    def parameters(self, encoder: EncoderConfig, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        width = encoder.width
+        attention = 4 * (width * width + width)
+        return self.tokens * width + 4 * width + attention + width * outputs + outputs
+
+    def flops(self, encoder: EncoderConfig, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; the queries are projected once per batch."""
+        width, patches = encoder.width, encoder.patches
+        projections = 4.0 * patches * width**2 + 2.0 * self.tokens * width**2
+        return (
+            projections + 4.0 * self.tokens * patches * width + 2.0 * self.tokens * width * outputs
+        )
 
 
 class CAbstractorConfig(Config):
@@ -109,6 +141,33 @@ class CAbstractorConfig(Config):
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
         return _squares_up_to(patches)
+
+    def _blocks(self, encoder: EncoderConfig) -> list[tuple[int, int]]:
+        """(input width, positions) of every block."""
+        before = [(encoder.width, encoder.patches)]
+        before += [(self.width, encoder.patches)] * (self.depth - 1)
+        return before + [(self.width, self.tokens)] * self.depth
+
+    def parameters(self, encoder: EncoderConfig, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        total = encoder.patches * encoder.width  # positions
+        for inputs, _ in self._blocks(encoder):
+            squeezed = max(1, inputs // 4)
+            total += inputs * self.width + 9 * self.width + self.width**2 + 6 * self.width
+            total += 2 * self.width * squeezed + self.width + squeezed
+            if inputs != self.width:
+                total += inputs * self.width + 2 * self.width
+        return total + self.width * outputs + outputs + outputs**2 + outputs
+
+    def flops(self, encoder: EncoderConfig, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; activations and norms are left out."""
+        total = 2.0 * self.tokens * encoder.patches * self.width  # pooling
+        for inputs, positions in self._blocks(encoder):
+            shortcut = inputs * self.width if inputs != self.width else 0
+            per_position = inputs * self.width + 9 * self.width + self.width**2 + shortcut
+            total += 2.0 * positions * per_position
+            total += 4.0 * self.width * max(1, inputs // 4)
+        return total + 2.0 * self.tokens * (self.width * outputs + outputs**2)
 
 
 ConnectorConfig = Annotated[
@@ -127,6 +186,17 @@ class LanguageModelConfig(Config):
     kv_heads: PositiveInt = 2
     mlp_width: PositiveInt = 192
     rope_theta: float = Field(10_000.0, gt=0)
+
+    @property
+    def attention_width(self) -> int:
+        """Columns of queries, keys and values together."""
+        return self.width // self.heads * (self.heads + 2 * self.kv_heads)
+
+    def parameters(self) -> int:
+        """Weights without the embedding: the N of the learning-rate law."""
+        attention = self.width * self.attention_width + self.width**2
+        block = attention + 3 * self.width * self.mlp_width + 2 * self.width
+        return self.layers * block + self.width
 
     @model_validator(mode="after")
     def _possible(self) -> LanguageModelConfig:

@@ -1,0 +1,136 @@
+"""What a configuration costs, from formulas: parameters, FLOPs, memory, seconds. No JAX.
+
+The connectors' formulas stand with their config classes. Tests hold every formula against the
+real parameter tree and against XLA's cost analysis of the unrolled program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from mm1_jax.config import TrainConfig
+from mm1_jax.schedule import peak_lr
+
+__all__ = [
+    "compile_class",
+    "flops_per_step",
+    "memory_bytes",
+    "parameters",
+    "peak_lr",
+    "seconds_per_step",
+]
+
+
+def parameters(config: TrainConfig) -> dict[str, int]:
+    """Weights by part; the embedding is tied with the head and counted once, on its own."""
+    return {
+        "encoder": config.encoder.parameters(),
+        "connector": config.connector.parameters(config.encoder, config.language_model.width),
+        "language_model": config.language_model.parameters(),
+        "embedding": config.data.vocabulary * config.language_model.width,
+    }
+
+
+def flops_per_step(config: TrainConfig) -> dict[str, float]:
+    """FLOPs of one training step by part, multiply-add = 2: matrix products and convolutions.
+
+    Backward costs twice forward: once for the weights, once for what is below. A frozen part
+    saves the first, and the second too where nothing below it learns. Masked attention scores are
+    computed and count. Rematerialisation (accelerators) is not included.
+    """
+    encoder, lm = config.encoder, config.language_model
+    images = config.training.batch_size * config.data.images
+    frozen = set(config.training.freeze)
+    encoder_learns, connector_learns, lm_learns = (
+        part not in frozen for part in ("encoder", "connector", "language_model")
+    )
+    below_connector = encoder_learns
+    below_lm = encoder_learns or connector_learns
+
+    def passes(learns: bool, below: bool) -> int:
+        """Forward, gradient for what is below, gradient for the weights."""
+        return 1 + (learns or below) + learns
+
+    # Patches are data: their embedding has no gradient to hand down.
+    patch_embedding = 2.0 * encoder.patches * 3 * encoder.patch_size**2 * encoder.width
+    encoder_weights = 4 * encoder.width**2 + 2 * encoder.width * encoder.mlp_width
+    encoder_attention = 4.0 * encoder.patches**2 * encoder.width
+    encoder_block = 2.0 * encoder.patches * encoder_weights + encoder_attention
+
+    sequence, sequences = config.sequence_length, config.training.batch_size
+    text = sequence if config.data.total_tokens is not None else config.data.text_tokens
+    lm_weights = lm.width * lm.attention_width + lm.width**2 + 3 * lm.width * lm.mlp_width
+    lm_linear = 2.0 * sequence * lm.layers * lm_weights
+    lm_attention = 4.0 * lm.layers * sequence**2 * lm.width
+    head = 2.0 * text * config.data.vocabulary * lm.width
+    return {
+        "encoder": images
+        * (
+            patch_embedding * (1 + encoder_learns)
+            + encoder.layers * encoder_block * (1 + 2 * encoder_learns)
+        ),
+        "connector": images
+        * config.connector.flops(encoder, lm.width)
+        * passes(connector_learns, below_connector),
+        "language_model": sequences * lm_linear * passes(lm_learns, below_lm),
+        "attention": sequences * lm_attention * (1 + 2 * (lm_learns or below_lm)),
+        "head": sequences * head * passes(lm_learns, below_lm),
+    }
+
+
+def memory_bytes(config: TrainConfig) -> int:
+    """Peak bytes of training, roughly: weights, Adam's moments, gradients, kept activations."""
+    counts = parameters(config)
+    frozen = set(config.training.freeze)
+    state = 0
+    for part, count in counts.items():
+        owner = "language_model" if part == "embedding" else part
+        state += count * (4 if owner in frozen else 16)
+    encoder, lm = config.encoder, config.language_model
+    images = config.training.batch_size * config.data.images
+    sequence, sequences = config.sequence_length, config.training.batch_size
+    number = 4 if config.training.compute_dtype == "float32" else 2
+    patch_values = 12 * encoder.width + 2 * encoder.mlp_width + 2 * encoder.heads * encoder.patches
+    token_values = (
+        8 * lm.width + 2 * lm.attention_width + 4 * lm.mlp_width + 2 * lm.heads * sequence
+    )
+    activations = number * (
+        images * encoder.patches * encoder.layers * patch_values
+        + sequences * sequence * lm.layers * token_values
+    )
+    logits = 2 * 4 * sequences * sequence * config.data.vocabulary
+    pixels = 5 * images * 3 * encoder.image_size**2
+    return state + activations + logits + pixels
+
+
+def compile_class(config: TrainConfig) -> str:
+    """Equal where two trainings run the same compiled program.
+
+    Everything that enters shapes or constants: not the number of steps, the learning rate's
+    course, the mixture, or a seed.
+    """
+    decides = config.model_dump(
+        mode="json",
+        include={
+            "encoder": True,
+            "connector": True,
+            "language_model": True,
+            "data": {"text_tokens", "images", "total_tokens", "vocabulary"},
+            "training": {"batch_size", "freeze", "compute_dtype", "layers"},
+            "optimizer": {"weight_decay", "clip_norm", "b1", "b2", "eps"},
+        },
+    )
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def seconds_per_step(config: TrainConfig) -> float:
+    """Estimated seconds of one training step on one CPU core.
+
+    Overhead plus FLOPs over a rate.
+    """
+    return OVERHEAD_SECONDS + sum(flops_per_step(config).values()) / FLOPS_PER_SECOND
+
+
+OVERHEAD_SECONDS = 0.01
+FLOPS_PER_SECOND = 2.0e10

@@ -1,0 +1,118 @@
+"""What encoder, connectors and decoder are made of: dense layers, norms, attention, depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mm1_jax.initialisation import Constant, Normal, parameter
+
+Form = Literal["unrolled", "scanned"]
+
+
+class Linear(nnx.Module):
+    """x·kernel + bias over the last axis: [..., inputs] → [..., outputs].
+
+    The kernel starts Gaussian with standard deviation `std`, by default 1/√inputs.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, std: float | None = None):
+        self.kernel = parameter((inputs, outputs), Normal(std or inputs**-0.5))
+        self.bias = parameter((outputs,), Constant(0.0)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., inputs] → [..., outputs] in the dtype of x."""
+        # Flat, because XLA's CPU matmul takes twice as long on [batch, tokens, width].
+        y = x.reshape(-1, x.shape[-1]) @ self.kernel[...].astype(x.dtype)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        return y.reshape(*x.shape[:-1], -1)
+
+
+class LayerNorm(nnx.Module):
+    """Mean 0 and variance 1 over the last axis, then scale and bias; float32 inside."""
+
+    def __init__(self, width: int):
+        self.scale = parameter((width,), Constant(1.0))
+        self.bias = parameter((width,), Constant(0.0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., width] → [..., width]."""
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+        return (normal * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root mean square 1 over the last axis, then scale (Zhang & Sennrich, 2019)."""
+
+    def __init__(self, width: int):
+        self.scale = parameter((width,), Constant(1.0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., width] → [..., width]."""
+        wide = x.astype(jnp.float32)
+        normal = wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + 1e-6)
+        return (normal * self.scale[...]).astype(x.dtype)
+
+
+def attend(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """Scaled dot-product attention, with fewer key heads than query heads if the shapes say so.
+
+    queries [batch, Q, heads, d], keys and values [batch, K, kv_heads, d] → [batch, Q, heads * d].
+    mask bool [batch, Q, K], True where the query may look. Query head h reads key head
+    h * kv_heads // heads. Softmax in float32.
+    """
+    batch, count, heads, d = queries.shape
+    kv_heads = keys.shape[2]
+    grouped = queries.reshape(batch, count, kv_heads, heads // kv_heads, d)
+    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, keys) * d**-0.5
+    scores = scores.astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None], scores, -1e30)
+    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    return jnp.einsum("bhgqk,bkhd->bqhgd", shares, values).reshape(batch, count, heads * d)
+
+
+def run_layers(
+    blocks: nnx.Module,
+    form: Form,
+    layer: Callable[[Any, jax.Array, Any], tuple[jax.Array, Any]],
+    x: jax.Array,
+    per_layer: Any = None,
+) -> tuple[jax.Array, Any]:
+    """Send x through stacked blocks: `layer(block, x, own) -> (x, out)` for each in turn.
+
+    `blocks` has parameters [layers, ...]; `per_layer` leaves [layers, ...] are handed out as
+    `own`, and the `out` are stacked likewise. Both forms compute the same: "unrolled" is faster on
+    CPU; "scanned" compiles one layer and recomputes it in the backward pass, so that activations
+    of only one layer are held.
+    """
+    graphdef, parameters = nnx.split(blocks)
+
+    def one(x: jax.Array, own: Any) -> tuple[jax.Array, Any]:
+        return layer(nnx.merge(graphdef, own[0]), x, own[1])
+
+    if form == "scanned":
+        return jax.lax.scan(jax.checkpoint(one), x, (parameters, per_layer))
+    outs = []
+    for own in _unstack((parameters, per_layer)):
+        x, out = one(x, own)
+        outs.append(out)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+
+
+def _unstack(tree: Any) -> list[Any]:
+    leaves, structure = jax.tree.flatten(tree)
+    # lax.split, because its gradient is one concatenation and not a padded sum.
+    columns = [
+        [part[0] for part in jax.lax.split(leaf, [1] * leaf.shape[0], axis=0)] for leaf in leaves
+    ]
+    return [jax.tree.unflatten(structure, row) for row in zip(*columns, strict=True)]

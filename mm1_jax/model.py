@@ -1,0 +1,91 @@
+"""The whole model: encoder → connector → language model, and the loss on its text (MM1 §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mm1_jax.config import TrainConfig
+from mm1_jax.connectors import build_connector
+from mm1_jax.decoder import Decoder
+from mm1_jax.encoders import VisionTransformer
+from mm1_jax.layers import Form
+
+Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
+
+
+class MultimodalModel(nnx.Module):
+    """Image tokens stand in the text sequence where the image stands in the document.
+
+    Built from shapes alone: `initialisation.initialise` or `checkpoints.load_model` fill it.
+    A batch (B sequences of T text tokens and I images, k tokens per image, S = T + I * k):
+
+        images        uint8 [B, I, height, width, 3]
+        tokens        int32 [B, T]
+        gather        int32 [B, S], which of T text embeddings, then I * k image tokens, stands here
+        segments      int32 [B, S], number of the document, 0 for padding
+        positions     int32 [B, S], place within the document
+        predictors    int32 [B, T], the place in S whose hidden state predicts this text token
+        loss_weights  float32 [B, T], 0 where no position predicts it (padding, first tokens)
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.form: Form = layer_form(config)
+        self.dtype = jnp.dtype(config.training.compute_dtype)
+        self.encoder = VisionTransformer(config.encoder)
+        width = config.language_model.width
+        self.connector = build_connector(config.connector, config.encoder, width)
+        self.language_model = Decoder(config.language_model, config.data.vocabulary)
+
+    def embed(self, batch: Batch) -> jax.Array:
+        """Text embeddings and image tokens in the order of the documents, [B, S, width]."""
+        text = self.language_model.embed(batch["tokens"], self.dtype)
+        sequences, images, *pixels = batch["images"].shape
+        seen = self.encoder(
+            batch["images"].reshape(sequences * images, *pixels), self.form, self.dtype
+        )
+        image_tokens = self.connector(seen).reshape(sequences, -1, text.shape[-1])
+        return take_rows(jnp.concatenate([text, image_tokens], axis=1), batch["gather"])
+
+    def hidden(self, batch: Batch) -> jax.Array:
+        """The hidden state that predicts each text token, [B, T, width]."""
+        states = self.language_model(
+            self.embed(batch), batch["positions"], batch["segments"], self.form
+        )
+        return take_rows(states, batch["predictors"])
+
+    def __call__(self, batch: Batch) -> jax.Array:
+        """Scores for each text token given what precedes it in its document, [B, T, vocabulary]."""
+        return self.language_model.logits(self.hidden(batch))
+
+    def loss(self, batch: Batch) -> jax.Array:
+        """Mean cross-entropy (nats) over the text tokens that something predicts."""
+        losses = self.token_losses(batch)
+        weights = batch["loss_weights"]
+        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+    def token_losses(self, batch: Batch) -> jax.Array:
+        """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
+        hidden = self.hidden(batch)
+        # logsumexp - score of the label: a third faster on CPU than picking from log-softmax.
+        labels = self.language_model.embed(batch["tokens"], hidden.dtype)
+        label_scores = jnp.sum((hidden * labels).astype(jnp.float32), axis=-1)
+        return jax.nn.logsumexp(self.language_model.logits(hidden), axis=-1) - label_scores
+
+
+def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """x [batch, n, width], rows int32 [batch, m] → [batch, m, width]."""
+    batch, n, width = x.shape
+    flat = rows + jnp.arange(batch, dtype=rows.dtype)[:, None] * n
+    return x.reshape(batch * n, width)[flat.reshape(-1)].reshape(batch, -1, width)
+
+
+def layer_form(config: TrainConfig) -> Form:
+    """Layers unrolled on CPU, scanned with rematerialisation on accelerators, unless told."""
+    if config.training.layers != "auto":
+        return config.training.layers
+    return "unrolled" if jax.default_backend() == "cpu" else "scanned"
