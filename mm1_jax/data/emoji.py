@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ _VARIATION = {"200d", "fe0f", "2640", "2642", "27a1"}
 _PERSON = {"1f468": "1f9d1", "1f469": "1f9d1"}  # man, woman → person
 # Subcategories whose drawings differ in details only: one concept each.
 _ONE_CONCEPT = {"family", "keycap", "time"}
+_CODE = re.compile("flag-..|u[0-9a-f]{4}")  # aliases that are no words
 
 
 class Emoji(BaseModel):
@@ -95,7 +97,9 @@ def read_all(first_row: int) -> list[Emoji]:
         named = names["".join(chr(int(point, 16)) for point in code_points)]
         title = _words(named["en"])
         aliases = {
-            _words(alias): None for alias in (*entry["short_names"], *named.get("alias", ()))
+            _words(alias): None
+            for alias in (*entry["short_names"], *named.get("alias", ()))
+            if not _CODE.fullmatch(alias)
         }
         what, category = concept(code_points, entry["subcategory"]), entry["category"]
         result.append(

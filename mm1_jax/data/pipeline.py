@@ -24,9 +24,9 @@ from mm1_jax.data.packing import (
     Pieces,
     budget_of,
     cut,
+    fill,
     lay_out,
     pack,
-    sequence_starts,
 )
 from mm1_jax.data.prepared import PreparedData, open_prepared
 
@@ -39,29 +39,20 @@ class PackedSource:
         self._budget = budget
         self._seed = seed
         self._table, self._pieces = _cut_documents(folder, source, budget)
-        self._epochs: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._sequences: list[np.ndarray] = []  # piece numbers of each, of all epochs so far
+        self._epochs = 0
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> Packed:
         """Sequence `index`, counted through all epochs."""
-        while not self._epochs or index >= self._end_of_last_epoch():
-            self._pack_next_epoch()
-        first, order, starts = next(e for e in reversed(self._epochs) if e[0] <= index)
-        begin, end = starts[index - first : index - first + 2]
-        return pack(self._table, self._pieces, order[begin:end], self._budget, self._source)
-
-    def _end_of_last_epoch(self) -> int:
-        first, _, starts = self._epochs[-1]
-        return first + len(starts) - 1
-
-    def _pack_next_epoch(self) -> None:
-        epoch = len(self._epochs)
-        first = self._end_of_last_epoch() if epoch else 0
-        order = shuffled_pieces(self._pieces, self._seed, self._source, epoch)
-        starts = sequence_starts(self._pieces.take(order), self._budget)
-        self._epochs.append((first, order, starts))
+        while index >= len(self._sequences):
+            order = shuffled_pieces(self._pieces, self._seed, self._source, self._epochs)
+            filled = fill(self._pieces.take(order), self._budget)
+            self._sequences += [order[chosen] for chosen in filled]
+            self._epochs += 1
+        return pack(self._table, self._pieces, self._sequences[index], self._budget, self._source)
 
 
 def shuffled_pieces(pieces: Pieces, seed: int, source: str, epoch: int) -> np.ndarray:
@@ -80,7 +71,7 @@ def _cut_documents(folder: Path, source: str, budget: Budget) -> tuple[DocumentT
     return table, cut(table, budget)
 
 
-def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset:
+def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset[Packed]:
     """Packed sequences of all sources, mixed by the weights, by number.
 
     The mixture follows a fixed pattern (Grain's): after n sequences each source has had its share

@@ -63,6 +63,11 @@ def prepare(config: DataConfig, data_root: Path, progress: Progress | None = Non
     return folder
 
 
+def is_prepared(config: DataConfig, data_root: Path) -> bool:
+    """Whether `prepare` has nothing left to do; files are not compared."""
+    return (data_root / data_fingerprint(config) / "manifest.json").is_file()
+
+
 def verify(folder: Path) -> None:
     """Compare every file with the manifest. UserError names the first that differs."""
     manifest = json.loads((folder / "manifest.json").read_text())

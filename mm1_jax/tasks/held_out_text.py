@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from flax import nnx
 
 from mm1_jax.config import TrainConfig
 from mm1_jax.data.draws import generator
-from mm1_jax.data.packing import Budget, cut, lay_out, pack, sequence_starts
+from mm1_jax.data.packing import Budget, cut, fill, lay_out, pack
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.errors import UserError
 from mm1_jax.model import MultimodalModel
@@ -55,22 +54,22 @@ def score(
             raise UserError(f"items: {items} of {NAME}: the test split has {len(table)}")
         chosen = np.sort(generator(seed, "subset", NAME).permutation(len(table))[:items])
         pieces = pieces.take(np.flatnonzero(np.isin(pieces.document, chosen)))
-    starts = sequence_starts(pieces, budget)
+    filled = fill(pieces, budget)
     length_in_bytes = prepared.tokenizer.bytes_of_tokens()
     nats, counts, text_bytes = np.zeros((3, len(table)))
     graphdef, state = nnx.split(model)
     empty = pack(table, pieces, np.arange(0), budget)
-    for first in range(0, len(starts) - 1, batch_size):
-        bounds = list(itertools.pairwise(starts))[first : first + batch_size]
-        sequences = [pack(table, pieces, np.arange(*bound), budget) for bound in bounds]
+    for first in range(0, len(filled), batch_size):
+        rows = filled[first : first + batch_size]
+        sequences = [pack(table, pieces, chosen, budget) for chosen in rows]
         sequences += [empty] * (batch_size - len(sequences))
         batch = lay_out(sequences, config.connector.tokens)
         size = config.encoder.image_size
         batch["images"] = np.zeros((batch_size, budget.images, size, size, 3), np.uint8)
         losses = np.asarray(_token_losses(graphdef, state, batch), np.float64)
-        for row, (begin, end) in enumerate(bounds):
+        for row, chosen in enumerate(rows):
             segments = sequences[row].segments
-            for segment, piece in enumerate(range(begin, end), start=1):
+            for segment, piece in enumerate(chosen, start=1):
                 predicted = (segments == segment) & (batch["loss_weights"][row] > 0)
                 document = pieces.document[piece]
                 nats[document] += losses[row, predicted].sum()
