@@ -188,10 +188,14 @@ class Pool:
             **environment(self._store.local / "cache"),
             "PYTHONPATH": os.pathsep.join(import_paths()),
         }
-        as_actor: Any = ray.remote(  # Ray's stubs do not know concurrency groups
-            num_cpus=1, concurrency_groups={"control": 1}, runtime_env={"env_vars": variables}
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "concurrency_groups": {"control": 1},  # so that `stop` is heard while a stage runs
+            "runtime_env": {"env_vars": variables},
+        }
+        return ray.remote(**options)(Worker).remote(
+            self._store.root, str(self._data), self._git_revision
         )
-        return as_actor(Worker).remote(self._store.root, str(self._data), self._git_revision)
 
     @property
     def busy(self) -> bool:

@@ -121,7 +121,7 @@ class Store:
     def begin(self, stage: Stage) -> Attempt:
         """A fresh attempt at a stage, to be filled and then finished, failed or discarded."""
         self._write_format()
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
         key = f"{_stage(stage.id)}/{name}"
         attempt = Attempt(stage, key, name, self.objects.staging(key))
         attempt.output.mkdir()

@@ -1,0 +1,201 @@
+"""Running plans on Ray: what is missing runs, what fails is recorded, kills lose nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from noop_stage import HERE, a_plan
+
+from mm1_jax.errors import UserError
+from sweeps import leases
+from sweeps.run import run_plan
+from sweeps.store import Store
+
+DRIVER = f"""
+import sys
+sys.path.insert(0, {HERE!r})
+from noop_stage import a_plan
+from sweeps.run import run_plan
+plan = a_plan("long", {{"base": {{"steps": 60, "seconds": 0.1}}}}, seeds=(1,))
+sys.exit(run_plan(plan, sys.argv[1], data="data", workers=1, mlflow_uri="off"))
+"""
+
+
+@pytest.fixture
+def run(ray_session, tmp_path):
+    def run(plan, **options):
+        options = {"workers": 1, "mlflow_uri": "off", **options}
+        return run_plan(plan, tmp_path / "store", data=tmp_path / "data", **options)
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_every_stage_runs_once_and_results_are_in_the_table(run, store, capsys):
+    plan = a_plan("two-arms", {"base": {"score": 60}, "worse": {"score": 40}})
+    assert run(plan, workers=2) == 0
+    rows = store.rows(plan.stages)
+    scores = rows[rows["task"] == "noop"]
+    assert sorted(scores["value"]) == [41, 42, 61, 62]
+    assert set(rows["status"]) == {"ok"}
+    assert "all 4 trials are there" in capsys.readouterr().out
+    execution = store.execution(plan.trials[0].train)
+    assert execution["threads"] == 1
+    assert execution["device_kind"] == "cpu"
+    assert {"jax", "numpy"} <= set(execution["libraries"])
+    assert len(execution["git_revision"]) >= 7
+
+
+def test_only_what_is_missing_runs(run, store):
+    first = a_plan("first", {"base": {}}, seeds=(1,))
+    run(first)
+    before = {one: store.execution(one)["attempt"] for one in first.stages}
+    more = a_plan("more", {"base": {}, "new": {}}, seeds=(1,))
+    assert run(more) == 0
+    assert {one: store.execution(one)["attempt"] for one in first.stages} == before
+    assert store.done(more.stages) == set(more.stages)
+    assert set(store.snapshot("more")[1].known_stages) == set(first.stages)
+
+
+def test_finished_study_answers_without_ray(run, tmp_path):
+    plan = a_plan("done", {"base": {}}, seeds=(1,))
+    run(plan)
+    code = (
+        f"import sys, pickle; sys.path.insert(0, {HERE!r}); from sweeps.run import run_plan;"
+        "from noop_stage import a_plan;"
+        "plan = a_plan('done', {'base': {}}, seeds=(1,));"
+        f"code = run_plan(plan, {str(tmp_path / 'store')!r}, data='x', mlflow_uri='off');"
+        "sys.exit(code or 10 * bool({'ray', 'jax', 'mlflow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_failing_stage_is_retried_recorded_and_the_others_finish(run, store, capsys):
+    plan = a_plan("fails", {"base": {}, "bad": {"fails": 9}, "flaky": {"fails": 1}}, seeds=(1,))
+    assert run(plan) == 1
+    train = {trial.arm: trial.train for trial in plan.trials}
+    assert store.is_done(train["base"])
+    assert store.is_done(train["flaky"])
+    assert len(store.failures(train["flaky"])) == 1
+    failures = store.failures(train["bad"])
+    assert [one["error"] for one in failures] == [
+        f"ValueError: told to fail ({number})" for number in (1, 2, 3)
+    ]
+    assert "_misbehave" in failures[0]["traceback"]
+    out = capsys.readouterr().out
+    assert "2 of 3 trials are there; missing: bad seed 1" in " ".join(out.split())
+
+    assert run(plan) == 1  # it is tried again, and the finished ones are not
+    assert len(store.failures(train["bad"])) == 6
+
+
+def test_worker_that_dies_is_replaced_and_its_stage_tried_again(run, store):
+    plan = a_plan("dies", {"base": {"dies": 1}, "other": {}}, seeds=(1,))
+    assert run(plan) == 0
+    failures = store.failures(plan.trials[0].train)
+    assert len(failures) == 1
+    assert "process died" in failures[0]["error"]
+
+
+def test_divergence_is_passed_on_as_a_status(run, store):
+    plan = a_plan("diverges", {"base": {"diverges": True}}, seeds=(1,))
+    assert run(plan) == 0
+    assert set(store.rows(plan.stages)["status"]) == {"diverged"}
+
+
+def test_wrong_import_path_fails_once_with_a_hint(run, store):
+    plan = a_plan("typo", {"base": {}}, seeds=(1,))
+    stage = plan.stages[plan.trials[0].train].model_copy(update={"run": "noop_stage:trian"})
+    plan = plan.model_copy(update={"stages": {**plan.stages, stage.id: stage}})
+    assert run(plan) == 1
+    (failure,) = store.failures(stage.id)
+    assert "did you mean 'train'?" in failure["error"]
+
+
+def test_second_run_of_a_running_study_is_refused(run, store):
+    plan = a_plan("twice", {"base": {}}, seeds=(1,))
+    lease = leases.acquire(store.objects, "studies/twice/lease")
+    with pytest.raises(UserError, match=f"already being run by process {os.getpid()}"):
+        run(plan)
+    lease.release()
+    assert run(plan) == 0
+
+
+def test_stage_that_another_run_is_doing_is_awaited(run, store):
+    import threading
+
+    plan = a_plan("shared", {"base": {}}, seeds=(1,))
+    lease = leases.acquire(store.objects, store.lease_folder(plan.trials[0].train))
+    timer = threading.Timer(2.0, lease.release)
+    timer.start()
+    assert run(plan) == 0
+    assert timer.finished.is_set()
+
+
+def test_driver_imports_no_jax(run):
+    run(a_plan("light", {"base": {}}, seeds=(1,)))
+    code = "import sys, sweeps.run, sweeps.worker; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_kill_and_interrupt_lose_nothing(run, store, tmp_path):
+    """kill -9 of the driver, then Ctrl-C, then to the end: training goes on where it was."""
+    plan = a_plan("long", {"base": {"steps": 60, "seconds": 0.1}}, seeds=(1,))
+    (trial,) = plan.trials
+
+    killed = _driver(tmp_path)
+    _until(lambda: len(store.progress(trial.train)) >= 5)
+    killed.kill()
+    killed.wait()
+    _until(lambda: not _workers_of(store))
+    after_kill = len(store.progress(trial.train))
+    assert not store.is_done(trial.train)
+
+    stopped = _driver(tmp_path)
+    _until(lambda: len(store.progress(trial.train)) >= after_kill + 5)
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(timeout=60) == 130
+    after_stop = len(store.progress(trial.train))
+    assert after_kill + 5 <= after_stop < 60
+
+    assert run(plan) == 0
+    first_step = int((store.stage_folder(trial.train) / "first_step").read_text())
+    assert first_step >= after_stop - 1
+    assert not store.scratch(trial.train).exists()
+
+
+def _driver(tmp_path: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path / "store")],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _until(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
+def _workers_of(store: Store) -> list[int]:
+    """Processes other than this one that hold a lease on a stage of the store."""
+    import json
+
+    pids = []
+    for path in Path(store.root).glob("stages/*/*/lease/*.json"):
+        record = json.loads(path.read_text())
+        if not record["released"] and leases._alive(record["pid"], record["started"]):
+            pids.append(record["pid"])
+    return pids
