@@ -24,6 +24,7 @@ from urllib.parse import quote
 from ablations.plan import Plan
 from mm1_jax.errors import UserError
 from sweeps import leases
+from sweeps.mlflow_mirror import FINISH_SECONDS, MirrorProcess, is_current, tracking_uri
 from sweeps.progress import Progress
 from sweeps.scheduler import MAX_ATTEMPTS, Scheduler
 from sweeps.store import Store
@@ -57,27 +58,37 @@ def run_plan(
     """
     store = store if isinstance(store, Store) else Store(store)
     data = Path(data).absolute()
+    uri = tracking_uri(store, mlflow_uri)
     folder = f"studies/{quote(plan.study, safe='')}/lease"
     lease = leases.acquire(store.objects, folder)
     if lease is None:
         raise UserError(_already_running(plan.study, leases.holder(store.objects, folder)))
+    mirror = None
     try:
         store.register(plan)
         done = store.done(plan.stages)
+        missing = len(plan.stages) - len(done)
+        names = [f"worker {number}" for number in range(min(_count(workers), missing) or 1)]
+        scheduler = Scheduler(plan, done, names)
+        progress = Progress(plan, store, scheduler, quiet=quiet)
+        if uri is not None and not is_current(store, plan, uri):
+            mirror = MirrorProcess(store, plan, uri)
         with Interrupt() as interrupt:
-            if len(done) < len(plan.stages):
-                names = [f"worker {number}" for number in range(_count(workers, cluster))]
-                names = names[: len(plan.stages) - len(done)]
-            else:
-                names = ["none"]
-            scheduler = Scheduler(plan, done, names)
-            with Progress(plan, store, scheduler, quiet=quiet) as progress:
-                if not scheduler.complete:
-                    with _ray(cluster, len(names)):
-                        interrupt.listen()  # Ray has put its own handlers in place
-                        _drive(scheduler, Pool(names, store, data), store, progress, interrupt)
-                return _conclude(plan, scheduler, progress, interrupt)
+            if missing:
+                with progress, _ray(cluster, len(names)):
+                    interrupt.listen()  # Ray has put its own handlers in place
+                    _drive(scheduler, Pool(names, store, data), store, progress, interrupt)
+            code = _conclude(plan, scheduler, progress, interrupt)
+            if mirror is not None:
+                report = write_report() if write_report and code == 0 else None
+                progress.say("MLflow: writing what is left")
+                trouble = mirror.finish(report, 15.0 if interrupt.requested else FINISH_SECONDS)
+                if trouble is not None:
+                    progress.warn(f"MLflow: {trouble}")
+        return code
     finally:
+        if mirror is not None:
+            mirror.end()
         lease.release()
 
 
@@ -332,7 +343,7 @@ def _ray(cluster: str | None, workers: int) -> Generator[None]:
         ray.shutdown()
 
 
-def _count(workers: int | None, cluster: str | None) -> int:
+def _count(workers: int | None) -> int:
     return workers or len(os.sched_getaffinity(0))
 
 

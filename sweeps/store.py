@@ -307,7 +307,7 @@ class Store:
         """
         self._write_format()
         study = _study(plan.study)
-        folder = f"{study}/{_registration_name(plan)}"
+        folder = f"{study}/{registration_name(plan)}"
         try:
             registration = self._registration(folder)
         except FileNotFoundError:
@@ -329,7 +329,7 @@ class Store:
                 registration = self._registration(folder)
         # Names and labels may have changed without changing the meaning, so the newest stands.
         self.objects.write(f"{folder}/plan.json", plan.model_dump_json(indent=1).encode())
-        latest = {"schema_version": SCHEMA_VERSION, "folder": _registration_name(plan)}
+        latest = {"schema_version": SCHEMA_VERSION, "folder": registration_name(plan)}
         self.objects.write(f"{study}/latest.json", json.dumps(latest).encode())
         return registration
 
@@ -379,7 +379,8 @@ def _study(name: str) -> str:
     return f"studies/{quote(name, safe='')}"
 
 
-def _registration_name(plan: Plan) -> str:
+def registration_name(plan: Plan) -> str:
+    """What a registration is kept under: a study's meaning and the stages it comes to."""
     stages = hashlib.sha256("\n".join(sorted(plan.stages)).encode()).hexdigest()
     return f"{plan.hash}-{stages[:8]}"
 

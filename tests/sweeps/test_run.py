@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -80,46 +82,70 @@ def test_finished_study_answers_without_ray(run, tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_failing_stage_is_retried_recorded_and_the_others_finish(run, store, capsys):
-    plan = a_plan("fails", {"base": {}, "bad": {"fails": 9}, "flaky": {"fails": 1}}, seeds=(1,))
-    assert run(plan) == 1
+@pytest.fixture(scope="module")
+def troubled(ray_session, tmp_path_factory):
+    """A study in which all kinds of things happen, its store and the exit code."""
+    arms = {
+        "good": {},
+        "bad": {"fails": 9},
+        "flaky": {"fails": 1},
+        "dying": {"dies": 1},
+        "diverging": {"diverges": True},
+        "typo": {},
+    }
+    plan = a_plan("troubled", arms, seeds=(1,))
     train = {trial.arm: trial.train for trial in plan.trials}
-    assert store.is_done(train["base"])
-    assert store.is_done(train["flaky"])
-    assert len(store.failures(train["flaky"])) == 1
+    typo = plan.stages[train["typo"]].model_copy(update={"run": "noop_stage:trian"})
+    plan = plan.model_copy(update={"stages": {**plan.stages, typo.id: typo}})
+    store = Store(tmp_path_factory.mktemp("troubled"))
+    code = run_plan(plan, store, data="data", workers=1, mlflow_uri="off")
+    return code, train, store
+
+
+def test_failing_stage_is_retried_and_recorded_with_its_traceback(troubled):
+    _, train, store = troubled
     failures = store.failures(train["bad"])
     assert [one["error"] for one in failures] == [
         f"ValueError: told to fail ({number})" for number in (1, 2, 3)
     ]
     assert "_misbehave" in failures[0]["traceback"]
-    out = capsys.readouterr().out
-    assert "2 of 3 trials are there; missing: bad seed 1" in " ".join(out.split())
-
-    assert run(plan) == 1  # it is tried again, and the finished ones are not
-    assert len(store.failures(train["bad"])) == 6
+    assert not store.is_done(train["bad"])
 
 
-def test_worker_that_dies_is_replaced_and_its_stage_tried_again(run, store):
-    plan = a_plan("dies", {"base": {"dies": 1}, "other": {}}, seeds=(1,))
-    assert run(plan) == 0
-    failures = store.failures(plan.trials[0].train)
-    assert len(failures) == 1
-    assert "process died" in failures[0]["error"]
+def test_others_finish_and_the_exit_code_tells_of_the_failure(troubled):
+    code, train, store = troubled
+    assert code == 1
+    assert store.done(train.values()) == {
+        train[arm] for arm in ("good", "flaky", "dying", "diverging")
+    }
+    assert len(store.failures(train["flaky"])) == 1
 
 
-def test_divergence_is_passed_on_as_a_status(run, store):
-    plan = a_plan("diverges", {"base": {"diverges": True}}, seeds=(1,))
-    assert run(plan) == 0
-    assert set(store.rows(plan.stages)["status"]) == {"diverged"}
+def test_worker_that_dies_is_replaced_and_its_stage_tried_again(troubled):
+    _, train, store = troubled
+    (failure,) = store.failures(train["dying"])
+    assert "process died" in failure["error"]
 
 
-def test_wrong_import_path_fails_once_with_a_hint(run, store):
-    plan = a_plan("typo", {"base": {}}, seeds=(1,))
-    stage = plan.stages[plan.trials[0].train].model_copy(update={"run": "noop_stage:trian"})
-    plan = plan.model_copy(update={"stages": {**plan.stages, stage.id: stage}})
-    assert run(plan) == 1
-    (failure,) = store.failures(stage.id)
+def test_divergence_is_passed_on_as_a_status(troubled):
+    _, train, store = troubled
+    table = store.rows(store.stage(path.parent.name).id for path in _records(store))
+    diverged = set(table.loc[table["status"] == "diverged", "task"])
+    assert diverged == {"training", "noop"}
+    assert store.status(train["good"]) == "ok"
+
+
+def test_wrong_import_path_fails_once_with_a_hint(troubled):
+    _, train, store = troubled
+    (failure,) = store.failures(train["typo"])
     assert "did you mean 'train'?" in failure["error"]
+
+
+def test_failed_stages_are_tried_again_by_the_next_run(run, store, capsys):
+    plan = a_plan("fails", {"base": {}, "bad": {"fails": 4}}, seeds=(1,))
+    assert run(plan) == 1
+    assert "1 of 2 trials are there; missing: bad seed 1" in capsys.readouterr().out
+    assert run(plan) == 0
 
 
 def test_second_run_of_a_running_study_is_refused(run, store):
@@ -132,8 +158,6 @@ def test_second_run_of_a_running_study_is_refused(run, store):
 
 
 def test_stage_that_another_run_is_doing_is_awaited(run, store):
-    import threading
-
     plan = a_plan("shared", {"base": {}}, seeds=(1,))
     lease = leases.acquire(store.objects, store.lease_folder(plan.trials[0].train))
     timer = threading.Timer(2.0, lease.release)
@@ -142,8 +166,7 @@ def test_stage_that_another_run_is_doing_is_awaited(run, store):
     assert timer.finished.is_set()
 
 
-def test_driver_imports_no_jax(run):
-    run(a_plan("light", {"base": {}}, seeds=(1,)))
+def test_driver_imports_no_jax():
     code = "import sys, sweeps.run, sweeps.worker; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -161,10 +184,14 @@ def test_kill_and_interrupt_lose_nothing(run, store, tmp_path):
     after_kill = len(store.progress(trial.train))
     assert not store.is_done(trial.train)
 
-    stopped = _driver(tmp_path)
-    _until(lambda: len(store.progress(trial.train)) >= after_kill + 5)
-    stopped.send_signal(signal.SIGINT)
-    assert stopped.wait(timeout=60) == 130
+    def interrupt():
+        _until(lambda: len(store.progress(trial.train)) >= after_kill + 5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    user = threading.Thread(target=interrupt)
+    user.start()
+    assert run(plan) == 130
+    user.join()
     after_stop = len(store.progress(trial.train))
     assert after_kill + 5 <= after_stop < 60
 
@@ -172,6 +199,10 @@ def test_kill_and_interrupt_lose_nothing(run, store, tmp_path):
     first_step = int((store.stage_folder(trial.train) / "first_step").read_text())
     assert first_step >= after_stop - 1
     assert not store.scratch(trial.train).exists()
+
+
+def _records(store: Store) -> list[Path]:
+    return sorted(Path(store.root).glob("stages/*/*/done.json"))
 
 
 def _driver(tmp_path: Path) -> subprocess.Popen:
@@ -191,8 +222,6 @@ def _until(condition, seconds: float = 60) -> None:
 
 def _workers_of(store: Store) -> list[int]:
     """Processes other than this one that hold a lease on a stage of the store."""
-    import json
-
     pids = []
     for path in Path(store.root).glob("stages/*/*/lease/*.json"):
         record = json.loads(path.read_text())
