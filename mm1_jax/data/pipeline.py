@@ -7,6 +7,7 @@ without its predecessors' arrays: resuming at a step gives the batches that woul
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -41,17 +42,19 @@ class PackedSource:
         self._table, self._pieces = _cut_documents(folder, source, budget)
         self._sequences: list[np.ndarray] = []  # piece numbers of each, of all epochs so far
         self._epochs = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> Packed:
         """Sequence `index`, counted through all epochs."""
-        while index >= len(self._sequences):
-            order = shuffled_pieces(self._pieces, self._seed, self._source, self._epochs)
-            filled = fill(self._pieces.take(order), self._budget)
-            self._sequences += [order[chosen] for chosen in filled]
-            self._epochs += 1
+        with self._lock:  # Grain reads ahead from other threads
+            while index >= len(self._sequences):
+                order = shuffled_pieces(self._pieces, self._seed, self._source, self._epochs)
+                filled = fill(self._pieces.take(order), self._budget)
+                self._sequences += [order[chosen] for chosen in filled]
+                self._epochs += 1
         return pack(self._table, self._pieces, self._sequences[index], self._budget, self._source)
 
 

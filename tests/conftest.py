@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Prepared data of the default `DataConfig`; any mixture and packing reads it.
+
+    Kept in a fixed folder: preparing is idempotent, and other code has another fingerprint.
+    """
+    from mm1_jax.config import DataConfig
+    from mm1_jax.data.prepare import prepare
+
+    root = Path(tempfile.gettempdir()) / f"mm1-test-data-{os.getuid()}"
+    prepare(DataConfig(), root)
+    return root

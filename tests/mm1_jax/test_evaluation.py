@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mm1_jax import evaluation, runner
+from mm1_jax.checkpoints import save_model
+from mm1_jax.config import (
+    AveragePoolingConfig,
+    DataConfig,
+    EncoderConfig,
+    LanguageModelConfig,
+    TrainConfig,
+)
+from mm1_jax.data.prepared import open_prepared
+from mm1_jax.data.tokenizer import END
+from mm1_jax.errors import UserError
+from mm1_jax.initialisation import initialise
+from mm1_jax.metrics import cider_d, exact_match
+from mm1_jax.model import MultimodalModel
+from mm1_jax.tasks import easy_vqa, emoji_caption
+
+CONFIG = TrainConfig(
+    encoder=EncoderConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
+    connector=AveragePoolingConfig(tokens=1),
+    language_model=LanguageModelConfig(width=16, layers=1, heads=2, kv_heads=1, mlp_width=16),
+    data=DataConfig(text_tokens=64, images=2),
+)
+
+
+@dataclass
+class FakeContext:
+    scratch: Path
+    output: Path
+    data: Path
+
+    def report(self, step, metrics):
+        pass
+
+    def stop_requested(self):
+        return False
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, CONFIG, initialise(MultimodalModel(CONFIG), seed=0))
+    return folder
+
+
+@pytest.fixture
+def run(model_folder, data_root, tmp_path):
+    def evaluate(**config):
+        context = FakeContext(tmp_path, tmp_path, data_root)
+        rows = runner.evaluate({"batch_size": 16, **config}, 0, {"model": model_folder}, context)
+        examples = pq.read_table(tmp_path / evaluation.EXAMPLES_FILE).to_pylist()
+        return {row.metric: row for row in rows}, examples
+
+    return evaluate
+
+
+@pytest.fixture
+def answering(monkeypatch, data_root):
+    """Replace the model's generation by fixed texts, one per item, in order."""
+
+    def use(texts: list[str]) -> list[dict[str, np.ndarray]]:
+        tokenizer = open_prepared(CONFIG.data, data_root).tokenizer
+        waiting, batches = list(texts), []
+
+        def generate(model, batch, lengths, max_new_tokens):
+            batches.append({**batch, "lengths": lengths})
+            tokens = np.zeros((len(lengths), max_new_tokens), np.int32)
+            for row in range(len(lengths)):
+                ids = [*tokenizer.encode(waiting.pop(0) if waiting else ""), END]
+                tokens[row, : len(ids)] = ids[:max_new_tokens]
+            return tokens
+
+        monkeypatch.setattr(evaluation, "generate", generate)
+        return batches
+
+    return use
+
+
+def test_every_example_is_stored_and_its_score_follows_from_it(run):
+    rows, examples = run(task="easy_vqa", items=40)
+    assert len(examples) == rows["accuracy"].n_items == 40
+    assert rows["accuracy"].split == "test"
+    for example in examples:
+        matches = exact_match(example["prediction"], example["references"][0])
+        assert example["score"] == 100 * matches
+        assert example["prompt"].startswith("<image>")
+    assert rows["accuracy"].value == pytest.approx(np.mean([e["score"] for e in examples]))
+    assert rows["oracle_accuracy"].value >= rows["blind_accuracy"].value > 0
+
+
+def test_right_answers_score_100_and_the_filling_of_the_last_batch_does_not_count(
+    run, answering, data_root
+):
+    items = easy_vqa.items(open_prepared(CONFIG.data, data_root))
+    chosen = evaluation.prompts.subset(items, 20, 0, "easy_vqa")
+    batches = answering([f" {item.references[0]}" for item in chosen])
+    rows, examples = run(task="easy_vqa", items=20)
+    assert rows["accuracy"].value == 100
+    assert [example["item_id"] for example in examples] == [item.item_id for item in chosen]
+    assert [len(batch["lengths"]) for batch in batches] == [16, 16]
+
+
+def test_shuffled_shows_every_item_another_image(run, answering):
+    intact_batches = answering([])
+    _, intact = run(task="easy_vqa", items=40)
+    shuffled_batches = answering([])
+    rows, shuffled = run(task="easy_vqa", items=40, condition="shuffled")
+    assert rows["accuracy"].condition == "shuffled"
+    for ours, theirs in zip(shuffled, intact, strict=True):
+        assert (ours["item_id"], ours["prompt"]) == (theirs["item_id"], theirs["prompt"])
+        assert ours["image_id"] != theirs["image_id"]
+    for ours, theirs in zip(shuffled_batches, intact_batches, strict=True):
+        np.testing.assert_array_equal(ours["tokens"], theirs["tokens"])
+        different = (ours["images"] != theirs["images"]).any(axis=(1, 2, 3, 4))
+        assert different.all()
+
+
+def test_shots_put_demonstrations_before_the_question(run, answering):
+    batches = answering([])
+    _, zero = run(task="easy_vqa", items=8)
+    rows, two = run(task="easy_vqa", items=8, shots=2)
+    assert rows["accuracy"].shots == 2
+    for ours, theirs in zip(two, zero, strict=True):
+        assert ours["prompt"].count("<image>") == 3
+        assert ours["prompt"].endswith("\n\n" + theirs["prompt"])
+    assert batches[-1]["images"].shape[:2] == (16, 3)
+    assert (batches[-1]["lengths"] == (batches[-1]["segments"] > 0).sum(1)).all()
+
+
+def test_captions_are_scored_with_cider_on_the_whole_split(run, answering, data_root):
+    items = emoji_caption.items(open_prepared(CONFIG.data, data_root))
+    answering([f" {item.references[-1]}" for item in items])
+    rows, examples = run(task="emoji_caption")
+    references = [example["references"] for example in examples]
+    expected = 100 * cider_d([example["prediction"] for example in examples], references)
+    np.testing.assert_allclose([example["score"] for example in examples], expected)
+    assert rows["cider"].value == pytest.approx(expected.mean())
+    assert rows["cider"].value > 100
+    assert [e["prediction"] for e in examples] == [item.references[-1] for item in items]
+
+
+def test_perplexity_follows_from_the_examples_and_starts_near_the_vocabulary(run, data_root):
+    rows, examples = run(task="held_out_text", items=30)
+    nats = sum(example["score"] * example["weight"] for example in examples)
+    tokens = sum(example["weight"] for example in examples)
+    assert rows["perplexity"].value == pytest.approx(math.exp(nats / tokens))
+    assert 600 < rows["perplexity"].value < 1600
+    assert len(examples) == 30
+    prepared = open_prepared(CONFIG.data, data_root)
+    encoded = [len(prepared.tokenizer.encode(example["references"][0])) for example in examples]
+    # Every token is predicted once, but the first of each piece of 64; the end is one more.
+    pieces = [math.ceil((n + 1) / CONFIG.data.text_tokens) for n in encoded]
+    assert [int(e["weight"]) for e in examples] == [
+        n + 1 - p for n, p in zip(encoded, pieces, strict=True)
+    ]
+    text_bytes = sum(len(example["references"][0].encode()) for example in examples)
+    lowest = nats / math.log(2) / text_bytes
+    assert lowest < rows["bits_per_byte"].value < 1.1 * lowest
+
+
+def test_mistakes_are_told_in_one_line(run):
+    with pytest.raises(UserError, match="did you mean 'easy_vqa'"):
+        run(task="easy_vqqa")
+    with pytest.raises(UserError, match="no images to shuffle"):
+        run(task="held_out_text", condition="shuffled")
