@@ -1,0 +1,733 @@
+"""What a study claims, in a small language, and what each claim means as a contrast of scores.
+
+    score(base) > score(base, images=shuffled)             a score and its control
+    score(encoder.image_size=16, task=emoji_caption) < 20  against a number
+    score(base) > blind(easy_vqa) by 5                     better by more than a margin
+    score(connector.kind=c_abstractor) >= score(base) within 1        not worse by 1 or more
+    score(connector.kind=c_abstractor) == score(base) within 3        equivalent
+    effect(encoder.image_size, 16 -> 32) > abs(effect(connector.tokens, 4 -> 16))
+    effect(connector.tokens, 4 -> 16, at: {encoder.image_size: 32}) > 0
+    slope(training.steps, task=held_out_text) < 0
+    peak(connector.tokens)                                 an interior level above both ends
+    best(connector.kind) == c_abstractor                   above every other level
+    score(b) > score(a) > score(base) and slope(connector.tokens) > 0
+
+Grammar (spaces are free; a name with spaces or signs in it goes in quotes):
+
+    claim      = comparison {"and" comparison}
+    comparison = "peak" "(" factor {option} ")"
+               | "best" "(" factor {option} ")" "==" level
+               | term operator term {operator term} ["by" number | "within" number]
+    term       = number | "score" "(" arm {option} ")" | "blind" "(" task ")" | effect
+               | "abs" "(" effect ")" | "slope" "(" factor {option} ")"
+    effect     = "effect" "(" factor "," level "->" level ["," "at" ":" "{" … "}"] {option} ")"
+    arm        = "base" | factor "=" level {"," factor "=" level}
+    option     = "," ("task" | "metric" | "shots" | "images") "=" word
+
+An effect is signed and names its two levels: picking the extreme levels after looking would favour
+the factor with more of them. It is the mean over all cells of the other factors in which both
+levels were run; in a one-at-a-time design that is the base. The metric is the study's primary
+metric unless `task` or `metric` says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
+from ablations.designs import BASE
+from ablations.metrics import BLIND_METRIC, TEXT_ONLY, WORST, check_metric, worst_value
+from ablations.yaml_files import scalar
+from mm1_jax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ablations.plan import Plan
+    from ablations.verdicts import Verdict
+
+OPTIONS = ("task", "metric", "shots", "images")
+CONDITIONS = ("intact", "shuffled")
+
+
+class ScoreKey(NamedTuple):
+    """One cell of the score table, but for the seed."""
+
+    arm: str
+    task: str
+    metric: str
+    shots: int
+    condition: str
+
+
+Scores = Mapping[ScoreKey, Mapping[int, float]]  # key → seed → value
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of scores of one seed, plus a constant."""
+
+    weights: Mapping[ScoreKey, float]
+    constant: float = 0.0
+
+    def plus(self, other: Contrast, sign: float = 1.0) -> Contrast:
+        """This plus `sign` times another."""
+        total = dict(self.weights)
+        for key, weight in other.weights.items():
+            total[key] = total.get(key, 0.0) + sign * weight
+        kept = {key: weight for key, weight in total.items() if abs(weight) > 1e-12}
+        return Contrast(kept, self.constant + sign * other.constant)
+
+    def minus(self, other: Contrast) -> Contrast:
+        """This minus another."""
+        return self.plus(other, -1.0)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the claims of a study may name."""
+
+    factors: Mapping[str, Sequence[str]]  # factor → level names, base level first
+    arms: Mapping[str, Mapping[str, str]]  # arm → factor → level; without null arms
+    primary_metric: tuple[str, str]
+    shots: Mapping[str, int] = field(default_factory=dict)  # task → the recipe's first
+    check: Callable[[str, str], None] = check_metric  # of a task and a metric
+
+    @classmethod
+    def of(cls, plan: Plan) -> Vocabulary:
+        """Of a study that was planned."""
+        arms = {arm.name: arm.levels for arm in plan.arms if arm.name not in plan.null_arms}
+        evaluation = plan.arms[0].config["evaluation"]
+        return cls(
+            plan.factors,
+            arms,
+            plan.primary_metric,
+            first_shots(evaluation),
+            lambda task, metric: None,  # checked when the plan was made
+        )
+
+
+def first_shots(evaluation: Mapping[str, object]) -> dict[str, int]:
+    """Task → number of demonstrations a claim means if it says nothing."""
+    tasks = {name: task for name, task in evaluation.items() if isinstance(task, dict)}
+    return {name: next(iter(task["shots"]), 0) for name, task in tasks.items()}
+
+
+# -- what was written ----------------------------------------------------------------------------
+
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Number:
+    """`67.0`."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """`score(arm, …)`; the arm as written, `("base", None)` or `(factor, level)`."""
+
+    arm: tuple[tuple[str, str | None], ...]
+    options: Options
+
+
+@dataclass(frozen=True)
+class Blind:
+    """`blind(task)`: the best answerer that never sees the image."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """`effect(factor, start -> end, at: {…}, …)`."""
+
+    factor: str
+    start: str
+    end: str
+    at: Mapping[str, str]
+    options: Options
+
+
+@dataclass(frozen=True)
+class Slope:
+    """`slope(factor, …)`: least squares over the levels, per unit of the factor."""
+
+    factor: str
+    options: Options
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """`abs(effect(…))`."""
+
+    of: Effect
+
+
+Term = Number | Score | Blind | Effect | Slope | Magnitude
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`left operator right`, with `by` (how much better) or `within` (how close)."""
+
+    left: Term
+    operator: str
+    right: Term
+    by: float | None = None
+    within: float | None = None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """`peak(factor, …)`."""
+
+    factor: str
+    options: Options
+
+
+@dataclass(frozen=True)
+class Best:
+    """`best(factor, …) == level`."""
+
+    factor: str
+    level: str
+    options: Options
+
+
+Statement = Comparison | Peak | Best
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')
+          |(?P<sign>->|>=|<=|==|[><(),{}:=])
+          |(?P<word>(?:(?!->)[^\s(),{}:=<>"'])+))""",
+    re.VERBOSE,
+)
+_OPERATORS = (">", "<", ">=", "<=", "==")
+_TERMS = ("score", "blind", "effect", "abs", "slope", "peak", "best")
+
+
+def parse(text: str) -> tuple[Statement, ...]:
+    """Statements joined by `and`. Raises `UserError` that says what was expected where."""
+    return _Parser(text).claim()
+
+
+class _Parser:
+    """Recursive descent; one method per rule of the grammar."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.tokens: list[tuple[str, int, bool]] = []  # text, column, whether it is a word
+        position = 0
+        while text[position:].strip():
+            match = _TOKEN.match(text, position)
+            if match is None:
+                rest = text[position:].strip()
+                raise UserError(f"{rest!r} cannot be read" + ("; close the quotes" if rest else ""))
+            found = match["quoted"] or match["sign"] or match["word"]
+            quoted = match["quoted"] is not None
+            self.tokens.append(
+                (found[1:-1] if quoted else found, match.end() - len(found), not match["sign"])
+            )
+            position = match.end()
+        self.next = 0
+
+    def fail(self, expected: str) -> NoReturn:
+        if self.next < len(self.tokens):
+            found, column, _ = self.tokens[self.next]
+            raise UserError(f"expected {expected}, got {found!r} at column {column + 1}")
+        raise UserError(f"expected {expected}, but the claim ends after {self.text.strip()!r}")
+
+    def peek(self) -> str:
+        return self.tokens[self.next][0] if self.next < len(self.tokens) else ""
+
+    def accept(self, *choices: str) -> str:
+        """The next token if it is one of these, else nothing."""
+        if self.peek() not in choices:
+            return ""
+        self.next += 1
+        return self.tokens[self.next - 1][0]
+
+    def expect(self, sign: str) -> None:
+        if not self.accept(sign):
+            self.fail(repr(sign))
+
+    def word(self, what: str) -> str:
+        if self.next >= len(self.tokens) or not self.tokens[self.next][2]:
+            self.fail(what)
+        self.next += 1
+        return self.tokens[self.next - 1][0]
+
+    def number(self, what: str) -> float:
+        value = scalar(self.peek())
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fail(what)
+        self.next += 1
+        return float(value)
+
+    def claim(self) -> tuple[Statement, ...]:
+        statements = list(self.comparison())
+        while self.accept("and"):
+            statements += self.comparison()
+        if self.next < len(self.tokens):
+            self.fail("`and` or the end of the claim")
+        return tuple(statements)
+
+    def comparison(self) -> list[Statement]:
+        if self.accept("peak"):
+            self.expect("(")
+            return [Peak(self.word("a factor"), self.options())]
+        if self.accept("best"):
+            self.expect("(")
+            factor, options = self.word("a factor"), self.options()
+            self.expect("==")
+            return [Best(factor, self.word("a level"), options)]
+        found: list[tuple[Term, str, Term]] = []
+        left = self.term()
+        while not found or self.peek() in _OPERATORS:
+            operator = self.accept(*_OPERATORS)
+            if not operator:
+                self.fail("a comparison, one of > < >= <= ==,")
+            right = self.term()
+            found.append((left, operator, right))
+            left = right
+        by = self.number("a number after `by`") if self.accept("by") else None
+        within = self.number("a number after `within`") if self.accept("within") else None
+        return [self.checked(Comparison(*triple, by, within), len(found)) for triple in found]
+
+    def checked(self, comparison: Comparison, chained: int) -> Comparison:
+        operator, by, within = comparison.operator, comparison.by, comparison.within
+        if operator in (">", "<"):
+            if within is not None:
+                raise UserError(f"`{operator} … within` means nothing; say `{operator}= … within`")
+            if by is not None and by < 0:
+                raise UserError(f"`by {by:g}` must be at least 0; say `{operator}= … within`")
+        elif within is None:
+            meaning = "equivalent" if operator == "==" else "not worse"
+            raise UserError(f"`{operator}` needs a margin: `{operator} … within 1` ({meaning})")
+        elif within <= 0:
+            raise UserError(f"`within {within:g}` must be above 0")
+        if chained > 1 and (by is not None or within is not None):
+            raise UserError("a chain of comparisons takes no `by` or `within`; join two by `and`")
+        return comparison
+
+    def term(self) -> Term:
+        name = self.peek()
+        if name == "abs":
+            self.next += 1
+            self.expect("(")
+            if not self.accept("effect"):
+                self.fail("effect(…) inside abs( )")
+            self.expect("(")
+            effect = self.effect()
+            self.expect(")")
+            return Magnitude(effect)
+        if self.accept("effect"):
+            self.expect("(")
+            return self.effect()
+        if self.accept("slope"):
+            self.expect("(")
+            return Slope(self.word("a factor"), self.options())
+        if self.accept("score"):
+            self.expect("(")
+            return self.score()
+        if self.accept("blind"):
+            self.expect("(")
+            task = self.word("a task")
+            self.expect(")")
+            return Blind(task)
+        if self.next + 1 < len(self.tokens) and self.tokens[self.next + 1][0] == "(":
+            raise UserError(f"there is no {name}(…){nearest(name, _TERMS)}")
+        return Number(self.number("score(…), effect(…), abs(…), slope(…), blind(…) or a number"))
+
+    def score(self) -> Score:
+        arm: list[tuple[str, str | None]] = []
+        options: dict[str, str] = {}
+        while True:
+            name = self.word("an arm")
+            level = self.word(f"a value of {name}") if self.accept("=") else None
+            if level is not None and name in OPTIONS:
+                self.add_option(options, name, level)
+            else:
+                arm.append((name, level))
+            if self.accept(")"):
+                break
+            if not self.accept(","):
+                self.fail("',' or ')'")
+        if not arm:
+            raise UserError("score(…) names no arm; say score(base, …)")
+        return Score(tuple(arm), options)
+
+    def effect(self) -> Effect:
+        factor = self.word("a factor")
+        if not self.accept(","):
+            self.fail(f"two levels, effect({factor}, a -> b)")
+        start = self.word("a level")
+        self.expect("->")
+        end = self.word("a level")
+        at: dict[str, str] = {}
+        if self.next + 2 < len(self.tokens) and self.tokens[self.next + 1][0] == "at":
+            self.next += 2
+            self.expect(":")
+            self.expect("{")
+            while True:
+                other = self.word("a factor")
+                self.expect(":")
+                at[other] = self.word("a level")
+                if not self.accept(","):
+                    break
+            self.expect("}")
+        return Effect(factor, start, end, at, self.options())
+
+    def options(self) -> dict[str, str]:
+        """Options up to and with the closing parenthesis."""
+        found: dict[str, str] = {}
+        while self.accept(","):
+            name = self.word("an option")
+            if name not in OPTIONS:
+                raise UserError(f"there is no option {name!r}{nearest(name, OPTIONS)}")
+            self.expect("=")
+            self.add_option(found, name, self.word(f"a value of {name}"))
+        if not self.accept(")"):
+            self.fail("',' or ')'")
+        return found
+
+    @staticmethod
+    def add_option(options: dict[str, str], name: str, value: str) -> None:
+        if name in options:
+            raise UserError(f"option {name} is given twice")
+        if name == "images" and value not in CONDITIONS:
+            raise UserError(f"images={value}: no such condition{nearest(value, CONDITIONS)}")
+        if name == "shots" and not value.isdecimal():
+            raise UserError(f"shots={value} is not a number of demonstrations")
+        options[name] = value
+
+
+# -- meaning -------------------------------------------------------------------------------------
+
+
+def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
+    """The condition on contrasts that a claim states.
+
+    Raises:
+        UserError: the claim cannot be read, or names an arm, factor, level, task or metric that
+            is not there.
+    """
+    parts = tuple(_meaning(statement, min_effect, names) for statement in parse(text))
+    whole = parts[0] if len(parts) == 1 else All(parts)
+    for contrast in quantities(whole):
+        if not contrast.weights:
+            raise UserError("the two sides are the same by definition; there is nothing to decide")
+    return whole
+
+
+def _meaning(statement: Statement, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
+    if isinstance(statement, Best):
+        level = _level(statement.factor, statement.level, names)
+        means = _level_means(statement.factor, statement.options, names)
+        others = [other for name, other in means.items() if name != level]
+        return All(tuple(_beyond(means[level], other, -1, min_effect) for other in others))
+    if isinstance(statement, Peak):
+        means = _level_means(statement.factor, statement.options, names)
+        order = sorted(means, key=lambda level: _numeric(statement.factor, level))
+        if len(order) < 3:
+            raise UserError(f"peak({statement.factor}) needs at least 3 levels, not {len(order)}")
+        first, *interior, last = (means[level] for level in order)
+        return AnyOf(
+            tuple(
+                All((_beyond(inner, first, -1, min_effect), _beyond(inner, last, -1, min_effect)))
+                for inner in interior
+            )
+        )
+    return _compared(statement, min_effect, names)
+
+
+def _compared(statement: Comparison, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
+    operator, within = statement.operator, statement.within
+    if min_effect and (within is not None or statement.by is not None):
+        raise UserError("give the margin once: `by`, `within` or min_effect")
+    left, left_abs = _side(statement.left, statement.right, names)
+    right, right_abs = _side(statement.right, statement.left, names)
+    if operator == "==":
+        if left_abs or right_abs:
+            raise UserError("`==` compares signed effects; leave out abs( )")
+        assert within is not None
+        return All(
+            (_beyond(left, right, -1, -within), _beyond(left, right, -1, within, below=True))
+        )
+    margin = -within if within is not None else statement.by or min_effect
+    if operator in ("<", "<="):
+        if not (left_abs or right_abs):
+            return _beyond(left, right, -1, -margin, below=True)
+        left, left_abs, right, right_abs = right, right_abs, left, left_abs
+    above = _beyond(left, right, -1, margin)  # left > right + margin
+    if not (left_abs or right_abs):
+        return above
+    above_opposite = _beyond(left, right, +1, margin)  # left > -right + margin
+    if not left_abs:
+        return All((above, above_opposite))
+    opposite_above = _beyond(left, right, +1, -margin, below=True)  # -left > right + margin
+    if not right_abs:
+        return AnyOf((above, opposite_above))
+    opposite_above_opposite = _beyond(left, right, -1, -margin, below=True)
+    return AnyOf((All((above, above_opposite)), All((opposite_above, opposite_above_opposite))))
+
+
+def _beyond(
+    left: Contrast, right: Contrast, sign: int, boundary: float, below: bool = False
+) -> Above[Contrast]:
+    """`left + sign·right` above (or below) a boundary; constants go into the boundary."""
+    total = left.plus(right, sign)
+    boundary -= total.constant
+    if sign < 0 and not left.weights:  # 67 < score(base): show the score, not its negative
+        return Above(Contrast(right.weights), -boundary, not below)
+    return Above(Contrast(total.weights), boundary, below)
+
+
+def _side(term: Term, other: Term, names: Vocabulary) -> tuple[Contrast, bool]:
+    """A side of a comparison as a contrast, and whether its magnitude is meant."""
+    if isinstance(term, Magnitude):
+        return _effect(term.of, names), True
+    if isinstance(term, Number):
+        return Contrast({}, term.value), False
+    if isinstance(term, Blind):
+        return Contrast({_blind(term, other, names): 1.0}), False
+    if isinstance(term, Score):
+        return Contrast({_key(_arm(term.arm, names), term.options, names): 1.0}), False
+    if isinstance(term, Effect):
+        return _effect(term, names), False
+    return _slope(term, names), False
+
+
+def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
+    """The blind answerer's score on the items that the other side was asked."""
+    names.check(term.task, BLIND_METRIC)
+    options: dict[str, str] = {"task": term.task, "metric": BLIND_METRIC}
+    arm = BASE
+    if isinstance(other, Score):
+        arm = _arm(other.arm, names)
+        options = {**other.options, **options, "images": "intact"}
+    return _key(arm, options, names)
+
+
+def _effect(effect: Effect, names: Vocabulary) -> Contrast:
+    start = _level(effect.factor, effect.start, names)
+    end = _level(effect.factor, effect.end, names)
+    at = {other: _level(other, level, names) for other, level in effect.at.items()}
+    if effect.factor in at:
+        raise UserError(f"at: {{…}} fixes other factors than {effect.factor} itself")
+    means = _means(effect.factor, (start, end), at, effect.options, names)
+    return means[end].minus(means[start])
+
+
+def _slope(slope: Slope, names: Vocabulary) -> Contrast:
+    """Σ (x - x̄) y / Σ (x - x̄)² over the factor's levels x."""
+    means = _level_means(slope.factor, slope.options, names)
+    x = {level: _numeric(slope.factor, level) for level in means}
+    center = sum(x.values()) / len(x)
+    spread = sum((value - center) ** 2 for value in x.values())
+    total = Contrast({})
+    for level, mean in means.items():
+        total = total.plus(mean, (x[level] - center) / spread)
+    return total
+
+
+def _level_means(factor: str, options: Options, names: Vocabulary) -> dict[str, Contrast]:
+    return _means(factor, _levels(factor, names), {}, options, names)
+
+
+def _means(
+    factor: str,
+    levels: Sequence[str],
+    at: Mapping[str, str],
+    options: Options,
+    names: Vocabulary,
+) -> dict[str, Contrast]:
+    """Level → mean score over the cells of the other factors in which all `levels` were run."""
+    cells: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    for arm, where in names.arms.items():
+        others = tuple((f, level) for f, level in where.items() if f != factor)
+        if where[factor] in levels and all(where[f] == level for f, level in at.items()):
+            cells.setdefault(others, {})[where[factor]] = arm
+    complete = [cell for cell in cells.values() if len(cell) == len(set(levels))]
+    if not complete:
+        place = "".join(f", {f}={level}" for f, level in at.items())
+        raise UserError(
+            f"no arms of this design differ only in {factor} ({', '.join(levels)}){place}"
+        )
+    means = {}
+    for level in levels:
+        total = Contrast({})
+        for cell in complete:
+            key = _key(cell[level], options, names)
+            total = total.plus(Contrast({key: 1.0}), 1 / len(complete))
+        means[level] = total
+    return means
+
+
+def _arm(written: Sequence[tuple[str, str | None]], names: Vocabulary) -> str:
+    text = ",".join(name if level is None else f"{name}={level}" for name, level in written)
+    if text in names.arms:
+        return text
+    unknown = UserError(f"no arm {text!r}{nearest(text, names.arms)}")
+    if any(level is None for _, level in written):
+        raise unknown
+    wanted = {name: _level(name, level or "", names) for name, level in written}
+    base_levels = {factor: levels[0] for factor, levels in names.factors.items()}
+    for arm, levels in names.arms.items():
+        if levels == {**base_levels, **wanted}:
+            return arm
+    raise unknown
+
+
+def _levels(factor: str, names: Vocabulary) -> Sequence[str]:
+    if factor not in names.factors:
+        raise UserError(f"no factor {factor!r} in the design{nearest(factor, names.factors)}")
+    return names.factors[factor]
+
+
+def _level(factor: str, written: str, names: Vocabulary) -> str:
+    """The level's name; numbers may be written differently (`1e-3` for 0.001)."""
+    levels = _levels(factor, names)
+    if written in levels:
+        return written
+    for level in levels:
+        if scalar(level) == scalar(written):
+            return level
+    raise UserError(f"{factor} has no level {written!r}{nearest(written, levels)}")
+
+
+def _numeric(factor: str, level: str) -> float:
+    value = scalar(level)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"the levels of {factor} must be numbers; {level!r} is none")
+    return float(value)
+
+
+def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
+    primary_task, primary_metric = names.primary_metric
+    task = options.get("task", primary_task)
+    default = primary_metric if task == primary_task else next(iter(WORST.get(task, {})), "")
+    metric = options.get("metric", default)
+    names.check(task, metric)
+    shots = int(options["shots"]) if "shots" in options else names.shots.get(task, 0)
+    condition = options.get("images", CONDITIONS[0])
+    if task in TEXT_ONLY and (shots or condition != CONDITIONS[0]):
+        raise UserError(f"{task} has no images to shuffle and takes no demonstrations")
+    return ScoreKey(arm, task, metric, shots, condition)
+
+
+# -- deciding ------------------------------------------------------------------------------------
+
+
+def conditions(plan: Plan) -> dict[str, Condition[Contrast]]:
+    """Claim → what it states about the scores of a planned study."""
+    names = Vocabulary.of(plan)
+    return {
+        name: meaning(text, plan.min_effects.get(name, 0.0), names)
+        for name, text in plan.claims.items()
+    }
+
+
+def keys_of(found: Iterable[Condition[Contrast]]) -> list[ScoreKey]:
+    """The cells of the score table that some conditions read, each once."""
+    read = (key for condition in found for c in quantities(condition) for key in c.weights)
+    return list(dict.fromkeys(read))
+
+
+def claim_stages(plan: Plan) -> dict[str, set[str]]:
+    """Claim → the stages its scores come from: evaluations and the trainings they read."""
+    stages: dict[tuple[str, str, int, str], set[str]] = {}
+    for trial in plan.trials:
+        for e in trial.evaluations:
+            place = (trial.arm, e.task, e.shots, e.condition)
+            stages.setdefault(place, set()).update((e.stage, trial.train))
+    found: dict[str, set[str]] = {}
+    for name, condition in conditions(plan).items():
+        found[name] = set()
+        for key in keys_of([condition]):
+            found[name] |= stages[key.arm, key.task, key.shots, key.condition]
+    return found
+
+
+def decide(
+    plan: Plan,
+    scores: Scores,
+    diverged: AbstractSet[tuple[str, int]] = frozenset(),
+    known_stages: Collection[str] = (),
+) -> list[Verdict]:
+    """The verdict of each claim of a study, in the order of the study file.
+
+    `scores` holds what has come in. `diverged` names (arm, seed) of trials whose loss was no
+    longer a number: they get their metric's worst value; a claim on a metric without one is
+    undecided. A claim is undecided until all registered seeds of its arms are in; Holm's
+    correction is over all claims, with p = 1 for those (a later p value can only help the
+    others). `known_stages` had results before the study was registered.
+    """
+    from ablations.verdicts import Evidence, Values, judge  # numpy; planning does without
+
+    stages = claim_stages(plan) if known_stages else {}
+    evidence = []
+    for name, condition in conditions(plan).items():
+        keys = keys_of([condition])
+        table, problem, warnings = _per_seed(keys, plan.seeds, scores, diverged)
+        complete = [seed for seed in plan.seeds if seed in table]
+        if not problem and len(complete) < len(plan.seeds):
+            problem = f"{len(complete)} of {len(plan.seeds)} seeds"
+        known = stages.get(name, set()) & set(known_stages)
+        if known and known == stages[name]:
+            warnings.append("exploratory: all of its results were there before registration")
+        elif known:
+            warnings.append("some of its results were there before registration")
+        evidence.append(
+            Evidence(
+                name=name,
+                text=plan.claims[name],
+                condition=mapped(
+                    condition, lambda contrast, t=table, s=complete: Values.of(contrast, t, s)
+                ),
+                n=len(complete),
+                problem=problem,
+                warnings=tuple(warnings),
+            )
+        )
+    return judge(evidence, plan.alpha)
+
+
+def _per_seed(
+    keys: Iterable[ScoreKey],
+    seeds: Iterable[int],
+    scores: Scores,
+    diverged: AbstractSet[tuple[str, int]],
+) -> tuple[dict[int, dict[ScoreKey, float]], str, list[str]]:
+    """Seed → score of every key, for the seeds that have them all; a problem; warnings."""
+    table: dict[int, dict[ScoreKey, float]] = {}
+    problem = ""
+    flagged: dict[str, None] = {}
+    for seed in seeds:
+        row: dict[ScoreKey, float] = {}
+        for key in keys:
+            value = scores.get(key, {}).get(seed)
+            trial = f"{key.arm} seed {seed}"
+            # What a blind answerer scores does not depend on the model.
+            if (key.arm, seed) in diverged and key.metric != BLIND_METRIC:
+                value = worst_value(key.task, key.metric)
+                flagged[f"{trial} diverged"] = None
+                if value is None:
+                    problem = f"{trial} diverged and {key.metric} has no worst value"
+            elif value is not None and not math.isfinite(value):
+                problem = f"{trial}: {key.task}.{key.metric} is {value}"
+                value = None
+            if value is not None:
+                row[key] = value
+        if len(row) == len(list(keys)):
+            table[seed] = row
+    return table, problem, list(flagged)

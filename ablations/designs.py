@@ -1,0 +1,370 @@
+"""From a design to arms: which recipes a study compares, and what each is called.
+
+    one_at_a_time   each factor varied alone, the others at the base:  base, a=1, a=2, b=1
+    factorial       every combination of levels:                       base, a=1, b=1, a=1,b=1
+    arms            recipes named one by one
+
+A factor is a path of the recipe with a list of levels, or a name of your own with named levels
+that set several paths at once:
+
+    encoder.image_size: [32, 16]
+    encoder_size:
+      small: {encoder.width: 48, encoder.layers: 1}
+      large: {encoder.width: 96, encoder.layers: 4}
+
+The level that equals the base is the factor's base level and is left out of arm names. The base
+is always an arm.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ValidationError, model_validator
+
+from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, without_tags
+from mm1_jax.config import Config
+from mm1_jax.errors import nearest
+from mm1_jax.recipe import Recipe
+
+BASE = "base"
+# Words with a meaning of their own inside a claim's parentheses.
+RESERVED = ("at", "images", "metric", "shots", "task")
+
+
+class DesignConfig(Config):
+    """Exactly one of the three forms."""
+
+    one_at_a_time: dict[str, Any] | None = None
+    factorial: dict[str, Any] | None = None
+    arms: dict[str, dict[str, Any]] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> DesignConfig:
+        forms = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(forms) != 1:
+            raise ValueError(
+                f"give exactly one of one_at_a_time, factorial, arms; got {forms or 'none'}"
+            )
+        if not getattr(self, forms[0]):
+            raise ValueError(f"{forms[0]} is empty; name at least one factor with its levels")
+        return self
+
+
+Fail = Callable[[str, str], NoReturn]  # (path, message)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor: what it sets, and where it stands in the study file."""
+
+    name: str
+    values: Mapping[str, Any]
+    at: KeyPath
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What is varied; the base level comes first and sets nothing."""
+
+    name: str
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe of the design, before costs and stages are known."""
+
+    name: str
+    levels: Mapping[str, str]  # every factor of the design
+    recipe: Recipe
+    dropped: tuple[str, ...]  # fields that a change of kind removed
+    varied: tuple[str, ...]  # paths that were set
+
+
+def count_arms(design: DesignConfig) -> int:
+    """About how many arms a design has, without expanding it."""
+    if design.factorial is not None:
+        return math.prod(_size(levels) for levels in design.factorial.values())
+    if design.one_at_a_time is not None:
+        return 1 + sum(max(0, _size(levels) - 1) for levels in design.one_at_a_time.values())
+    return 1 + len(design.arms or {})
+
+
+def _size(levels: Any) -> int:
+    return len(levels) if isinstance(levels, list | dict) else 1
+
+
+def expand(
+    design: DesignConfig, base: Recipe, document: YamlDocument
+) -> tuple[tuple[Factor, ...], tuple[Cell, ...]]:
+    """Factors (base level first) and cells (base first) of a design.
+
+    Raises:
+        UserError: unknown path, impossible model, duplicate or missing levels.
+    """
+    if design.arms is not None:
+        return _named_arms(design.arms, base, document)
+    form = "one_at_a_time" if design.one_at_a_time is not None else "factorial"
+    written = design.one_at_a_time or design.factorial or {}
+    factors = tuple(
+        _factor(name, levels, base, document, ("design", form, name))
+        for name, levels in written.items()
+    )
+    if form == "one_at_a_time":
+        combinations = [{factor.name: level} for factor in factors for level in factor.levels[1:]]
+    else:
+        _refuse_shared_paths(factors, document)
+        declared = [[lv for lv in factor.levels if lv.at] for factor in factors]
+        combinations = [
+            dict(zip((f.name for f in factors), chosen, strict=True))
+            for chosen in itertools.product(*declared)
+        ]
+    base_levels = {factor.name: factor.levels[0].name for factor in factors}
+    cells = {BASE: Cell(BASE, base_levels, base, (), ())}
+    for chosen in combinations:
+        names = {**base_levels, **{f: level.name for f, level in chosen.items()}}
+        name = arm_name(names, base_levels)
+        if name in cells:
+            continue  # the combination of all base levels
+        cells[name] = _cell(name, names, list(chosen.values()), base, document)
+    return factors, tuple(cells.values())
+
+
+def arm_name(levels: Mapping[str, str], base_levels: Mapping[str, str]) -> str:
+    """`base`, else `factor=level` of what differs from it, in design order."""
+    differing = [f"{f}={level}" for f, level in levels.items() if level != base_levels[f]]
+    return ",".join(differing) or BASE
+
+
+def level_name(value: Any) -> str:
+    """A scalar as YAML writes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _cell(
+    name: str,
+    names: Mapping[str, str],
+    levels: Iterable[Level],
+    base: Recipe,
+    document: YamlDocument,
+) -> Cell:
+    values: dict[str, Any] = {}
+    places: dict[str, KeyPath] = {}
+    for level in levels:
+        values.update(level.values)
+        places.update(dict.fromkeys(level.values, level.at))
+
+    def fail(path: str, message: str) -> NoReturn:
+        document.fail(f"{name}: {message}", places[path])
+
+    recipe, dropped = assign(base, values, fail)
+    return Cell(name, dict(names), recipe, dropped, tuple(values))
+
+
+def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: KeyPath) -> Factor:
+    if name in RESERVED:
+        document.fail(f"a factor cannot be called {name!r}: claims use that word", at)
+    levels: list[Level] = []
+    if isinstance(written, list):
+        for index, value in enumerate(written):
+            if isinstance(value, list | dict):
+                document.fail(
+                    f"{name}: a level in a list is a single value; for several paths at once "
+                    "write named levels, `small: {encoder.width: 48, …}`",
+                    (*at, index),
+                )
+            levels.append(Level(level_name(value), {name: value}, (*at, index)))
+    elif isinstance(written, dict):
+        for label, values in written.items():
+            if not isinstance(values, dict) or not values:
+                document.fail(
+                    f"{name}: level {label!r} must set paths, `{label}: {{encoder.width: 48, …}}`",
+                    (*at, label),
+                )
+            levels.append(Level(label, values, (*at, label)))
+    else:
+        document.fail(f"{name}: expected a list of levels, got {level_name(written)}", at)
+
+    found: dict[str, Recipe] = {}
+    for level in levels:
+        names = {name: level.name}
+        recipe = _cell(f"{name}={level.name}", names, [level], base, document).recipe
+        same = next((other for other, known in found.items() if known == recipe), None)
+        if same is not None:
+            document.fail(f"{name}: levels {same} and {level.name} are the same model", level.at)
+        if level.name in found:
+            document.fail(f"{name}: duplicate level {level.name}", level.at)
+        found[level.name] = recipe
+    base_level = next((level for level in levels if found[level.name] == base), None)
+    others = [level for level in levels if level is not base_level]
+    if not others:
+        document.fail(f"{name} has no level other than the base's; there is nothing to vary", at)
+    if base_level is None:
+        value = _get(base.model_dump(mode="json"), name) if isinstance(written, list) else BASE
+        base_level = Level(level_name(value), {}, ())
+    return Factor(name, (base_level, *others))
+
+
+def _refuse_shared_paths(factors: Iterable[Factor], document: YamlDocument) -> None:
+    owner: dict[str, str] = {}
+    for factor in factors:
+        for level in factor.levels:
+            for path in level.values:
+                if owner.setdefault(path, factor.name) != factor.name:
+                    document.fail(
+                        f"{factor.name} and {owner[path]} both set {path}; "
+                        "a combination would have two values",
+                        level.at,
+                    )
+
+
+def _named_arms(
+    arms: Mapping[str, Mapping[str, Any]], base: Recipe, document: YamlDocument
+) -> tuple[tuple[Factor, ...], tuple[Cell, ...]]:
+    """Arms without factors are the levels of one factor, `arm`."""
+    levels = [Level(BASE, {}, ())]
+    cells = [Cell(BASE, {"arm": BASE}, base, (), ())]
+    for name, values in arms.items():
+        at = ("design", "arms", name)
+        if name == BASE:
+            document.fail("the base is always an arm; give this one another name", at)
+        levels.append(Level(name, values, at))
+        cells.append(_cell(name, {"arm": name}, [levels[-1]], base, document))
+    return (Factor("arm", tuple(levels)),), tuple(cells)
+
+
+# -- setting paths of a recipe -------------------------------------------------------------------
+
+
+def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe, tuple[str, ...]]:
+    """The base with some paths set, and the fields that a change of `kind` dropped.
+
+    The order of `values` does not matter: kinds first, then fields, then the mixture. A mixture
+    weight is the source's share; the sources that are not set keep their ratio. `fail(path,
+    message)` is called for the first mistake.
+    """
+    if not values:
+        return base, ()
+    tree = base.model_dump(mode="json")
+    dropped: list[str] = []
+    for path in sorted(values):
+        if path.endswith(".kind"):
+            dropped += _change_kind(tree, path, values[path], fail)
+    shares: dict[str, float] = {}
+    for path, value in values.items():
+        _check_path(tree, path, fail)
+        parent, _, source = path.rpartition(".")
+        if parent == "data.mixture":
+            shares[source] = _share(path, value, fail)
+        elif not path.endswith(".kind"):
+            _set(tree, path, value)
+    if shares:
+        tree["data"]["mixture"] = _mixture(tree["data"]["mixture"], shares, fail)
+    try:
+        return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = without_tags(first["loc"], tree)
+        fail(_responsible(values, where), explain(first, Recipe, where))
+
+
+def _change_kind(tree: dict[str, Any], path: str, kind: Any, fail: Fail) -> list[str]:
+    parent = path.rpartition(".")[0]
+    _check_path(tree, path, fail)
+    current = _get(tree, parent)
+    kinds = {m.model_fields["kind"].default: m for m in models_at(Recipe, tuple(parent.split(".")))}
+    if kind not in kinds:
+        fail(path, f"{path}: {kind!r} is not valid{nearest(str(kind), kinds)}")
+    fields = kinds[kind].model_fields
+    _set(tree, parent, {**{k: v for k, v in current.items() if k in fields}, "kind": kind})
+    return [f"{parent}.{field}" for field in current if field not in fields]
+
+
+def _share(path: str, value: Any, fail: Fail) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        fail(path, f"{path}: {level_name(value)} is not a share of the mixture, from 0 to 1")
+    return float(value)
+
+
+def _mixture(
+    weights: Mapping[str, float], shares: Mapping[str, float], fail: Fail
+) -> dict[str, float]:
+    """Weights in which the named sources have these shares and the others keep their ratio."""
+    if all(math.isclose(weights[s], share, abs_tol=1e-11) for s, share in shares.items()):
+        return dict(weights)  # bit for bit: this is the base's own level
+    path = f"data.mixture.{next(iter(shares))}"
+    rest = 1.0 - math.fsum(shares.values())
+    others = {s: w for s, w in weights.items() if s not in shares}
+    total = math.fsum(others.values())
+    if rest < -1e-9:
+        fail(path, f"data.mixture: the shares {dict(shares)} add up to more than 1")
+    if total == 0 and rest > 1e-9:
+        fail(path, f"{path}: no other source has a weight, so the shares must add up to 1")
+    scale = max(rest, 0.0) / total if total else 0.0
+    return {**{s: w * scale for s, w in others.items()}, **shares}
+
+
+def paths(tree: Mapping[str, Any], model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Every path that can be set in a recipe with the kinds that `tree` has."""
+    found: list[str] = []
+    for name in model.model_fields:
+        found.append(prefix + name)
+        members = models_at(model, (name,))
+        value = tree.get(name)
+        kind = value.get("kind") if isinstance(value, dict) else None
+        for member in members:
+            if kind is None or member.model_fields["kind"].default == kind:
+                inner = value if isinstance(value, dict) else {}
+                found += paths(inner, member, f"{prefix}{name}.")
+    return found
+
+
+def _check_path(tree: Mapping[str, Any], path: str, fail: Fail) -> None:
+    known = paths(tree)
+    if path in known:
+        return
+    parent, _, name = path.rpartition(".")
+    if parent in known:
+        members = models_at(Recipe, tuple(parent.split(".")))
+        having = [m.model_fields["kind"].default for m in members if name in m.model_fields]
+        if having:
+            kind = _get(tree, parent)["kind"]
+            fail(path, f"{path}: {kind} has no {name!r}, only {', '.join(having)} has")
+        inside = [p.rpartition(".")[2] for p in known if p.rpartition(".")[0] == parent]
+        fail(path, f"unknown path {path!r}{nearest(name, inside)}")
+    leaves = [p for p in known if not any(q.startswith(p + ".") for q in known)]
+    close = nearest(path, leaves)
+    if not close.startswith("; did"):  # a hundred paths help nobody
+        close = f"; it starts with one of {', '.join(Recipe.model_fields)}"
+    fail(path, f"unknown path {path!r}{close}")
+
+
+def _responsible(values: Mapping[str, Any], where: KeyPath) -> str:
+    """The path that was set and shares most with the place of an error."""
+
+    def common(path: str) -> int:
+        pairs = zip(path.split("."), where, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return max(values, key=common)
+
+
+def _get(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree[part]
+    return tree
+
+
+def _set(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for part in parents:
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}  # an optional group that the base leaves out
+        tree = tree[part]
+    tree[last] = value

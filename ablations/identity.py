@@ -1,0 +1,189 @@
+"""When are two pieces of work the same? The identity of a stage.
+
+A study is cheap to repeat, to extend and to share because work is named by what decides its
+result. Take a recipe A and three changes of it:
+
+    A   train (seed 0) ──► evaluate easy_vqa
+    B   = A with `log_every: 5`            same training, same evaluation: nothing runs
+    C   = A, also scored on captions       same training; one new evaluation
+    D   = A with a 16-pixel encoder        new training, new evaluation
+
+The identity of a stage is the hash of
+
+    kind      "multimodal", "evaluation", …
+    config    its own resolved config, without the fields marked as not affecting results
+    seed      of the trial
+    inputs    identities of the stages it reads; so a retrained model is evaluated anew
+    data      fingerprint of the data: package versions, preparation settings, preparer's code
+    code      fingerprint of the source that the stage executes
+
+and of nothing else: no time, host, path, display name, device count or library version. Those are
+kept beside the result, in its execution record. In particular B's training is A's because
+`log_every` is marked in `mm1_jax.config`, and C's because tasks are no part of a training's config
+or code.
+
+**Code.** The fingerprint covers the module a stage starts in and every module of ours that it
+imports, directly or not, wherever the import stands: found by parsing, without importing anything.
+Comments, docstrings, blank lines and formatting do not count. A package's `__init__` counts only
+where a name is taken from it. A change that alters no result is written down in
+`code_equivalences.yaml` (old fingerprint, new fingerprint, reason): the new code then keeps the
+identities of the old. `python -m ablations.identity` prints the present fingerprints.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ablations.yaml_files import load_yaml
+from mm1_jax.errors import UserError
+from mm1_jax.source_code import canonical_source
+
+EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
+
+
+def fingerprint(content: Any) -> str:
+    """32 hexadecimal digits of the SHA-256 of canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def stage_id(
+    *, kind: str, config: Any, seed: int, inputs: Mapping[str, str], data: str, code: str
+) -> str:
+    """Identity of a stage; `config` comes from `affecting`, `inputs` are identities by name."""
+    return fingerprint(
+        {
+            "kind": kind,
+            "config": config,
+            "seed": seed,
+            "inputs": dict(inputs),
+            "data": data,
+            "code": code,
+        }
+    )
+
+
+def affecting(config: BaseModel) -> dict[str, Any]:
+    """The config as plain values, without the fields that do not affect results."""
+    dump = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(field.json_schema_extra, dict) and not field.json_schema_extra.get(
+            "identity", True
+        ):
+            del dump[name]
+        elif isinstance(value, BaseModel):
+            dump[name] = affecting(value)
+    return dump
+
+
+@cache
+def code_fingerprint(module: str, function: str = "") -> str:
+    """Fingerprint of a module with all it imports from its own package and from `mm1_jax`.
+
+    `function` tells apart several runners in one module. Equivalences are applied.
+
+    Raises:
+        UserError: the module cannot be found.
+    """
+    sources = {name: canonical_source(path.read_text()) for name, path in closure(module).items()}
+    return original(fingerprint([function, sources]))
+
+
+def original(code: str) -> str:
+    """Follow the committed equivalences from new to old, as far as they go."""
+    known = _equivalences()
+    seen = {code}
+    while code in known:
+        code = known[code]
+        if code in seen:
+            raise UserError(f"equivalences go in a circle at {code}", file=str(EQUIVALENCES))
+        seen.add(code)
+    return code
+
+
+@cache
+def _equivalences() -> dict[str, str]:
+    document = load_yaml(EQUIVALENCES)
+    found: dict[str, str] = {}
+    for index, entry in enumerate(document.value.get("equivalent", [])):
+        if not isinstance(entry, dict) or set(entry) != {"old", "new", "reason"}:
+            document.fail("expected {old: …, new: …, reason: …}", ("equivalent", index))
+        found[entry["new"]] = entry["old"]
+    return found
+
+
+def closure(module: str) -> dict[str, Path]:
+    """Module name → file of a module and of what it imports from its package or `mm1_jax`."""
+    root = source_file(module)
+    if root is None:
+        raise UserError(f"module {module!r} cannot be found; is its folder on PYTHONPATH?")
+    ours = {module.partition(".")[0], "mm1_jax"}
+    found = {module: root}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        for imported in sorted(set(_imports(name, found[name]))):
+            path = source_file(imported) if imported.partition(".")[0] in ours else None
+            if path is not None and imported not in found:
+                found[imported] = path
+                waiting.append(imported)
+    return dict(sorted(found.items()))
+
+
+@cache
+def source_file(module: str) -> Path | None:
+    """File of a module, found without importing it or its parents; None if there is none."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    if not rest:
+        return Path(spec.origin)
+    if spec.submodule_search_locations is None:
+        return None
+    for folder in spec.submodule_search_locations:
+        place = Path(folder).joinpath(*rest)
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _imports(module: str, path: Path) -> Iterator[str]:
+    """Modules that a module's source names in import statements, but for type checkers' sake."""
+    is_package = path.name == "__init__.py"
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                kept = len(parents) - node.level + is_package
+                source = ".".join([*parents[:kept], *filter(None, [source])])
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                yield inner if source_file(inner) is not None else source
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+if __name__ == "__main__":
+    from mm1_jax.runner import STAGE_MODULES
+
+    for kind, root_module in STAGE_MODULES.items():
+        print(f"{kind}: {code_fingerprint(root_module)}")

@@ -1,0 +1,33 @@
+"""What the tasks measure, and what a diverged trial scores.
+
+A model whose loss is no longer a number answers nothing: where a metric has a worst value, the
+trial has it and stays in the comparison. Where none exists, claims on the metric are undecided.
+"""
+
+from __future__ import annotations
+
+from mm1_jax.errors import UserError, nearest
+
+# task → metric → value of a diverged trial; None where the metric has no worst value.
+WORST: dict[str, dict[str, float | None]] = {
+    "easy_vqa": {"accuracy": 0.0, "blind_accuracy": None, "oracle_accuracy": None},
+    "emoji_caption": {"cider": 0.0},
+    "held_out_text": {"perplexity": None, "bits_per_byte": None},
+}
+# Tasks whose evaluation also scores the best answerer that never sees the image.
+BLIND_METRIC = "blind_accuracy"
+# Tasks without images, for which shuffling them means nothing.
+TEXT_ONLY = ("held_out_text",)
+
+
+def worst_value(task: str, metric: str) -> float | None:
+    """Value of a diverged trial; None if the metric has no worst value or is not ours."""
+    return WORST.get(task, {}).get(metric)
+
+
+def check_metric(task: str, metric: str) -> None:
+    """Raise `UserError` if there is no such task or metric."""
+    if task not in WORST:
+        raise UserError(f"no task {task!r}{nearest(task, WORST)}")
+    if metric not in WORST[task]:
+        raise UserError(f"task {task} has no metric {metric!r}{nearest(metric, WORST[task])}")

@@ -1,0 +1,140 @@
+"""The study file: a question, a base recipe, what is varied, and what is claimed.
+
+    study: demo
+    question: What matters most for a small model that answers questions about pictures?
+    base: ../recipes/mini.yaml          # relative to this file
+    design:
+      one_at_a_time:                    # or `factorial`, or `arms`
+        encoder.image_size: [32, 16]
+    seeds: 3
+    primary_metric: easy_vqa.accuracy
+    claims:
+      bigger-is-better: effect(encoder.image_size, 16 -> 32) > 0
+
+This module is the schema. What a design comes to is told in `ablations.designs`, what a claim
+means in `ablations.claims`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import Field, NonNegativeInt, PlainValidator, PositiveInt, model_validator
+
+from ablations.designs import DesignConfig, assign
+from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
+from mm1_jax.config import Config
+from mm1_jax.recipe import Recipe
+
+
+class Claim(Config):
+    """A claim as written; `min_effect` is what its effect must exceed."""
+
+    text: str
+    min_effect: float = 0.0
+
+
+class FreshSeeds(Config):
+    """`{from: fresh, count: n}`: n seeds that no other study uses."""
+
+    count: PositiveInt
+
+
+def _read_claim(value: Any) -> Claim:
+    if isinstance(value, str):
+        return Claim(text=value)
+    if not isinstance(value, dict) or not isinstance(value.get("claim"), str):
+        raise ValueError(
+            'expected a claim such as "score(base) > 60", or {claim: …, min_effect: …}'
+        )
+    if unknown := set(value) - {"claim", "min_effect"}:
+        raise ValueError(f"unknown key {sorted(unknown)[0]!r}; valid: claim, min_effect")
+    least = value.get("min_effect", 0.0)
+    if isinstance(least, bool) or not isinstance(least, int | float) or least < 0:
+        raise ValueError(f"min_effect: {least!r} is not a number of at least 0")
+    return Claim(text=value["claim"], min_effect=least)
+
+
+def _read_seeds(value: Any) -> tuple[int, ...] | FreshSeeds:
+    def whole(number: Any) -> bool:
+        return isinstance(number, int) and not isinstance(number, bool)
+
+    if whole(value) and value > 0:
+        return tuple(range(value))
+    if isinstance(value, list) and value and all(whole(seed) and seed >= 0 for seed in value):
+        if len(set(value)) < len(value):
+            raise ValueError(f"{value} names a seed twice")
+        return tuple(value)
+    if isinstance(value, dict) and set(value) == {"from", "count"} and value["from"] == "fresh":
+        if whole(value["count"]) and value["count"] > 0:
+            return FreshSeeds(count=value["count"])
+        raise ValueError(f"count: {value['count']!r} is not a number above 0")
+    raise ValueError(
+        f"{value!r} is not valid: expected how many (3), which ([0, 1, 2]), "
+        "or {from: fresh, count: 3}"
+    )
+
+
+class StudyFile(Config):
+    """The keys of a study file."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its name")
+    question: str
+    base: str = Field(description="recipe, relative to the study file")
+    overrides: dict[str, Any] = Field({}, description="path → value, changes of the base")
+    design: DesignConfig
+    seeds: Annotated[tuple[int, ...] | FreshSeeds, PlainValidator(_read_seeds)]
+    primary_metric: str = Field(pattern=r"^\w+\.\w+$", description="task.metric")
+    claims: dict[str, Annotated[Claim, PlainValidator(_read_claim)]] = Field({})
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of any wrong verdict")
+    null_arms: NonNegativeInt = Field(
+        0, description="copies of the base with other first weights: the noise floor"
+    )
+    runners: dict[Literal["multimodal", "evaluation"], str] = Field(
+        {}, description="kind of stage → import path of your own trainer, package.module:function"
+    )
+    labels: dict[str, str] = Field({}, description="arm or factor=level → text for display")
+
+    @model_validator(mode="after")
+    def _possible(self) -> StudyFile:
+        for kind, path in self.runners.items():
+            module, _, function = path.partition(":")
+            if not all(part.isidentifier() for part in [*module.split("."), function]):
+                raise ValueError(f"runners.{kind}: {path!r} is not package.module:function")
+        return self
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file that was read, with its base and the places of its keys."""
+
+    file: StudyFile
+    base: Recipe
+    document: YamlDocument
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study and its base recipe.
+
+    Raises:
+        UserError: whatever is wrong with either file, with file, line, key and nearest choice.
+    """
+    document = load_yaml(path)
+    file = validate(document, StudyFile, document.value)
+    base_path = Path(path).parent / file.base
+    if not base_path.is_file():
+        document.fail(f"base: no such file {str(base_path)!r}", ("base",))
+    base = load_recipe(base_path)
+
+    def fail(key: str, message: str) -> NoReturn:
+        document.fail(f"overrides: {message}", ("overrides", key))
+
+    base, _ = assign(base, file.overrides, fail)
+    return Study(file, base, document)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe. Raises `UserError` for whatever is wrong with the file."""
+    return load_model(path, Recipe)

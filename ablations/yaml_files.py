@@ -1,0 +1,276 @@
+"""YAML files whose every mistake is told with file, line, key, value and the nearest valid choice.
+
+Read as nodes, because nodes know their lines and keep duplicate keys. Scalars follow YAML 1.2:
+`1e-3` is a number and `on` is a string, unlike in the YAML 1.1 of `yaml.safe_load`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mm1_jax.errors import UserError, nearest
+
+KeyPath = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """A YAML file as plain values, with the line of every key and list element."""
+
+    path: str
+    text: str
+    value: dict[str, Any]
+    lines: Mapping[KeyPath, int]
+
+    def line(self, at: Iterable[str | int]) -> int:
+        """Line of a key, or of the nearest enclosing one that is in the file."""
+        where = tuple(at)
+        while where not in self.lines:
+            where = where[:-1]
+        return self.lines[where]
+
+    def fail(self, message: str, at: Iterable[str | int] = ()) -> NoReturn:
+        """Raise `UserError` that points at a key of this file."""
+        raise UserError(message, file=self.path, line=self.line(at))
+
+
+def load_yaml(path: str | Path) -> YamlDocument:
+    """Read a YAML mapping.
+
+    Raises:
+        UserError: missing or unreadable file, YAML syntax, duplicate key, or not a mapping.
+    """
+    name = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"no such file{_nearest_file(Path(path))}", file=name) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"cannot be read: {reason}", file=name) from None
+    try:
+        node = yaml.compose(text, Loader=_Yaml12)
+        lines: dict[KeyPath, int] = {(): 1}
+        value = None if node is None else _plain(node, (), lines, name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise UserError(
+            f"not valid YAML: {error.problem}{_hint(str(error.problem))}",
+            file=name,
+            line=None if mark is None else mark.line + 1,
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {error}", file=name) from None
+    except RecursionError:
+        raise UserError("not valid YAML: a value contains itself", file=name) from None
+    if not isinstance(value, dict):
+        raise UserError("expected a mapping `key: value` at the top of the file", file=name, line=1)
+    return YamlDocument(name, text, value, lines)
+
+
+def load_model(path: str | Path, model: type[Model]) -> Model:
+    """Read a YAML file as a pydantic model. Raises `UserError` for whatever is wrong with it."""
+    document = load_yaml(path)
+    return validate(document, model, document.value)
+
+
+def validate(document: YamlDocument, model: type[Model], value: Any, at: KeyPath = ()) -> Model:
+    """Check `value`, which stands at key `at` of the document, against a pydantic model.
+
+    Strict: a string is no number and `true` is no integer. Raises `UserError` for the first
+    mistake.
+    """
+    try:
+        # JSON's strict mode takes lists for tuples; Python's does not.
+        return model.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: document.line((*at, *e["loc"])))
+        where = without_tags(first["loc"], value)
+        document.fail(explain(first, model, where), (*at, *where))
+
+
+def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
+    """One pydantic error in our words: key, value, and what would be valid.
+
+    `where` is the error's place without the tags pydantic adds for unions.
+    """
+    key = ".".join(map(str, where))
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}{nearest(str(where[-1]), fields_at(model, error['loc'][:-1]))}"
+    if kind == "missing":
+        return f"key {key!r} is missing"
+    if kind == "union_tag_not_found":
+        return (
+            f"key {key + '.kind'!r} is missing; valid: {', '.join(kinds_at(model, error['loc']))}"
+        )
+    if kind == "value_error":
+        return f"{key}: {context['error']}" if key else str(context["error"])
+    shown = json.dumps(error["input"])
+    if kind == "union_tag_invalid":
+        choices = re.findall(r"'([^']*)'", context["expected_tags"])
+        return f"{key}.kind: {context['tag']!r} is not valid{nearest(context['tag'], choices)}"
+    if kind in ("literal_error", "enum"):
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        return f"{key}: {shown} is not valid{nearest(str(error['input']), choices)}"
+    bound = next((b for b in ("gt", "ge", "lt", "le") if b in context), None)
+    if bound is not None:
+        words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}[bound]
+        return f"{key}: {shown} is out of range; it must be {words} {context[bound]}"
+    message = error["msg"].replace("Input should be", "expected").replace("Input", "the value")
+    for json_word, yaml_word in (("an object", "a mapping"), ("a valid array", "a list")):
+        message = message.replace(json_word, yaml_word)
+    return f"{key}: {shown} is not valid: {message[0].lower()}{message[1:]}"
+
+
+def fields_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
+    """Keys that are valid at a place of a model; `loc` may hold the tags of unions."""
+    return list({field: None for found in models_at(model, loc) for field in found.model_fields})
+
+
+def kinds_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
+    """Values of `kind` that are valid at a place of a model."""
+    found = [m.model_fields["kind"] for m in models_at(model, loc) if "kind" in m.model_fields]
+    return [field.default for field in found]
+
+
+def models_at(model: type[BaseModel], loc: KeyPath) -> list[type[BaseModel]]:
+    """Models that may stand at a place of a model; several where it is a union."""
+    places: list[Any] = [model]
+    for part in loc:
+        inner: list[Any] = []
+        for place in places:
+            if isinstance(place, type) and issubclass(place, BaseModel):
+                if part in place.model_fields:
+                    inner += _models(place.model_fields[str(part)].annotation)
+                elif _has_tag(place, part):
+                    inner.append(place)
+            else:  # a mapping's or list's own elements
+                inner += [m for a in typing.get_args(place) for m in _models(a)]
+        places = inner
+    return [place for place in places if isinstance(place, type)]
+
+
+def _models(annotation: Any) -> list[Any]:
+    """Models and containers an annotation allows."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return [m for argument in typing.get_args(annotation) for m in _models(argument)]
+    if origin in (dict, list, tuple):
+        return [annotation]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return []
+
+
+def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
+    return "kind" in model.model_fields and model.model_fields["kind"].default == tag
+
+
+def without_tags(loc: KeyPath, value: Any) -> KeyPath:
+    """Pydantic's place of an error, without the names it adds for members of unions."""
+    where: list[str | int] = []
+    for index, part in enumerate(loc):
+        if isinstance(value, dict) and part not in value and index < len(loc) - 1:
+            continue  # a union's tag is no key
+        where.append(part)
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            value = None
+    return tuple(where)
+
+
+class _Yaml12(yaml.SafeLoader):
+    """PyYAML with the core schema of YAML 1.2."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own protocol
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?",
+        list("-+.0123456789"),
+    ),
+):
+    _Yaml12.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+    )
+
+
+def scalar(text: str) -> Any:
+    """What an unquoted YAML scalar means: `16` is an integer, `1e-3` a number, `null` nothing."""
+    node = yaml.ScalarNode(_Yaml12("").resolve(yaml.ScalarNode, text, (True, False)), text)
+    return _scalar_value(node)
+
+
+def _scalar_value(node: yaml.ScalarNode) -> Any:
+    kind = node.tag.rpartition(":")[2]
+    convert = {
+        "null": lambda text: None,
+        "bool": lambda text: text.lower() == "true",
+        "int": int,
+        "float": float,
+    }.get(kind, str)
+    return convert(node.value)
+
+
+def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:
+    """Plain values of a node; writes down the line of each key on the way."""
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar_value(node)
+    if isinstance(node, yaml.SequenceNode):
+        elements = []
+        for index, element in enumerate(node.value):
+            lines[*at, index] = element.start_mark.line + 1
+            elements.append(_plain(element, (*at, index), lines, file))
+        return elements
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise UserError("a key must be a plain word", file=file, line=line)
+        key = key_node.value
+        if key in mapping:
+            first = lines[*at, key]
+            raise UserError(
+                f"duplicate key {'.'.join(map(str, (*at, key)))!r}, first on line {first}",
+                file=file,
+                line=line,
+            )
+        lines[*at, key] = line
+        mapping[key] = _plain(value_node, (*at, key), lines, file)
+    return mapping
+
+
+def _hint(problem: str) -> str:
+    if "mapping values are not allowed" in problem:
+        return "; put quotes around a value that contains ': '"
+    if "cannot start any token" in problem and "\\t" in problem:
+        return "; indent with spaces, not tabs"
+    return ""
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]
+    except OSError:
+        return f" and no folder {str(path.parent)!r}"
+    return nearest(path.name, names)
