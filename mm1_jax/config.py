@@ -230,12 +230,15 @@ class MixtureConfig(Config):
     def _normalise(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
-        total = math.fsum(v for v in numbers.values() if v > 0)
+        if not all(isinstance(v, int | float) for v in values.values()):
+            return values  # the fields' own checks say which is no number
+        total = math.fsum(v for v in values.values() if v > 0)
         if total <= 0:
             raise ValueError("the mixture needs at least one source with a weight above 0")
+        if abs(total - 1) < 1e-9:
+            total = 1.0  # normalised before: normalising again must change no bit
         # Rounded so that equal ratios give equal bits, hence equal identities.
-        return {k: round(v / total, 12) if k in numbers else v for k, v in values.items()}
+        return {k: round(v / total, 12) for k, v in values.items()}
 
     @property
     def weights(self) -> dict[str, float]:
