@@ -1,0 +1,106 @@
+"""A claim and its verdict in plain words, for readers who have not learnt the claim language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ablations.claims import (
+    Best,
+    Blind,
+    Comparison,
+    Effect,
+    Magnitude,
+    Number,
+    Peak,
+    Score,
+    Slope,
+    Statement,
+    Term,
+    parse,
+)
+from ablations.verdicts import Verdict
+from analysis import words
+
+
+def plain(claim: str, min_effect: float = 0.0) -> str:
+    """A claim as a clause: `the score of base is higher than …`."""
+    return ", and ".join(_statement(statement, min_effect) for statement in parse(claim))
+
+
+def _statement(statement: Statement, min_effect: float) -> str:
+    more = f" by more than {min_effect:g}" if min_effect else ""
+    if isinstance(statement, Peak):
+        options = _options(statement.options)
+        return f"a level of {statement.factor} between its ends is above both{more}{options}"
+    if isinstance(statement, Best):
+        options = _options(statement.options)
+        return f"{statement.level} is the best level of {statement.factor}{more}{options}"
+    relation = _relation(statement, min_effect)
+    return f"{_term(statement.left)} {relation} {_term(statement.right)}"
+
+
+def _relation(comparison: Comparison, min_effect: float) -> str:
+    above = comparison.operator in (">", ">=")
+    if comparison.operator == "==":
+        return f"is within {comparison.within:g} of"
+    if comparison.within is not None:
+        return f"is less than {comparison.within:g} {'below' if above else 'above'}"
+    if least := comparison.by or min_effect:
+        return f"is more than {least:g} {'above' if above else 'below'}"
+    if isinstance(comparison.left, Score | Blind):
+        return "is higher than" if above else "is lower than"
+    return "is larger than" if above else "is smaller than"
+
+
+def _term(term: Term) -> str:
+    if isinstance(term, Number):
+        return f"{term.value:g}"
+    if isinstance(term, Score):
+        arm = ",".join(name if level is None else f"{name}={level}" for name, level in term.arm)
+        return f"the score of {arm}{_options(term.options)}"
+    if isinstance(term, Blind):
+        return f"the best answerer of {term.task} that never sees the image"
+    if isinstance(term, Slope):
+        return f"the slope over {term.factor}{_options(term.options)}"
+    if isinstance(term, Magnitude):
+        return f"the size of {_effect(term.of)}"
+    return _effect(term)
+
+
+def _effect(effect: Effect) -> str:
+    at = " and ".join(f"{factor} at {level}" for factor, level in effect.at.items())
+    return (
+        f"the effect of {effect.factor} from {effect.start} to {effect.end}"
+        f"{f' with {at}' if at else ''}{_options(effect.options)}"
+    )
+
+
+def _options(options: Mapping[str, str]) -> str:
+    told = " with shuffled images" if options.get("images") == "shuffled" else ""
+    name = ".".join(options[key] for key in ("task", "metric") if key in options)
+    told += f" on {name}" if name else ""
+    return told + (f" with {options['shots']} shots" if "shots" in options else "")
+
+
+def sentence(verdict: Verdict, seeds: int, min_effect: float = 0.0, *, interim: bool) -> str:
+    """The verdict as one sentence with effect, interval, seeds and adjusted p."""
+    said = plain(verdict.text, min_effect)
+    places = words.decimals([words.width(verdict.ci_low, verdict.ci_high)])
+    effect = words.signed(verdict.effect, places)
+    details = [f"{verdict.n} seeds" if verdict.n != 1 else "1 seed"]
+    if verdict.ci_low is not None:
+        span = words.interval(verdict.ci_low, verdict.ci_high, places)
+        details.insert(0, f"{words.percent(verdict.ci_level)} interval {span}")
+    if interim:
+        text = f"Not yet: {verdict.n} of {seeds} seeds are in for whether {said}"
+        so_far = f"; so far {effect} ({', '.join(details)})" if verdict.n else ""
+        return f"{text}{so_far}."
+    if verdict.verdict == "undecided":
+        so_far = f": {effect} ({', '.join(details)})" if verdict.n else ""
+        return f"Undecided: whether {said}{so_far}; {verdict.reason}."
+    p = words.p_value(verdict.p_adjusted)
+    details.append(f"adjusted p {p}" if p.startswith("<") else f"adjusted p = {p}")
+    evidence = f"{effect} ({', '.join(details)})"
+    if verdict.verdict == "supported":
+        return f"Supported: {said}: {evidence}."
+    return f"Refuted: it is not so that {said}: {evidence}."

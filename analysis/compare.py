@@ -1,0 +1,598 @@
+"""`mm1 compare STUDY`: verdicts, effects, arms and controls as text, Markdown, LaTeX or JSON.
+
+One `Comparison` is made from the results; every form prints its numbers and computes none.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from analysis import words
+from analysis.claim_words import sentence
+from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
+from analysis.results import Standing, StudyResults, is_answerer
+from mm1_jax.config import Config
+from mm1_jax.errors import UserError, nearest
+
+SCHEMA_VERSION = 1
+
+
+class ClaimLine(Config):
+    """A claim and its verdict; the interval is the verdict's own, at the level that is named."""
+
+    name: str
+    text: str  # as in the study file
+    verdict: Literal["supported", "refuted", "undecided"]
+    effect: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    p_value: float | None
+    p_adjusted: float | None  # Holm, over the study's claims
+    boundary: float  # what the effect is compared with
+    n: int  # seeds
+    scope: str
+    reason: str
+    interim: bool  # registered seeds are still missing
+    standing: Standing
+    sensitive: bool
+    warnings: tuple[str, ...]
+    sentence: str  # the verdict in plain words
+
+
+class ScoreLine(Config):
+    """One metric of one arm over its seeds."""
+
+    task: str
+    metric: str
+    shots: int
+    condition: str
+    mean: float
+    sd: float
+    n: int
+    by_seed: dict[int, float]
+
+
+class ArmLine(Config):
+    """One arm: what it costs and what it scores."""
+
+    name: str
+    label: str
+    parameters: int
+    image_tokens: int
+    peak_lr: float
+    flops_per_trial: float
+    seconds_per_trial: float  # measured, mean over the trials that are there
+    diverged_seeds: tuple[int, ...]
+    scores: tuple[ScoreLine, ...]
+
+
+class EffectLine(Config):
+    """A factor level against the base level, on one metric, paired by seed."""
+
+    factor: str
+    base_level: str
+    level: str
+    task: str
+    metric: str
+    shots: int
+    condition: str
+    mean: float
+    sd: float
+    ci_low: float
+    ci_high: float
+    ci_level: float
+    n: int
+    by_seed: dict[int, float]
+    interim: bool
+
+
+class ControlLine(Config):
+    """Beside an arm's score, what an answerer that does not see the image gets."""
+
+    arm: str
+    task: str
+    metric: str
+    shots: int
+    control: str  # "shuffled images" | "blind" | "oracle"
+    mean: float
+    sd: float
+    n: int
+    lead: float  # score minus control, mean over seeds
+    lead_low: float
+    lead_high: float
+    ci_level: float
+
+
+class Completeness(Config):
+    """Whether every planned trial is there exactly once."""
+
+    planned: int
+    there: int
+    missing: dict[str, str]  # "arm seed n" → what is wrong
+    line: str
+
+
+class Comparison(Config):
+    """What `mm1 compare --json` prints."""
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    hash: str
+    question: str
+    primary_metric: str
+    alpha: float
+    seeds: tuple[int, ...]
+    seeds_in: tuple[int, ...]
+    interim: bool
+    registered_at: str
+    claims: tuple[ClaimLine, ...]
+    effects: tuple[EffectLine, ...]
+    noise_floor: float | None = Field(description="SD of null arms' paired difference to the base")
+    arms: tuple[ArmLine, ...]
+    controls: tuple[ControlLine, ...]
+    completeness: Completeness
+    warnings: tuple[str, ...]
+    seconds: float  # measured, over all stages of the study, each once
+    flops: float
+
+
+def comparison(results: StudyResults) -> Comparison:
+    """Everything that any of the four forms says."""
+    plan = results.plan
+    floor = noise_floor(results)
+    costs = results.costs.drop_duplicates("stage")
+    return Comparison(
+        study=plan.study,
+        hash=plan.hash,
+        question=plan.question,
+        primary_metric=".".join(plan.primary_metric),
+        alpha=plan.alpha,
+        seeds=plan.seeds,
+        seeds_in=results.seeds_in,
+        interim=results.interim,
+        registered_at=results.registration.registered_at,
+        claims=tuple(_claims(results)),
+        effects=tuple(_effects(results)),
+        noise_floor=floor.sd if floor else None,
+        arms=tuple(_arms(results)),
+        controls=tuple(_controls(results)),
+        completeness=Completeness(
+            planned=len(plan.trials),
+            there=results.trials_there,
+            missing={f"{arm} seed {seed}": text for (arm, seed), text in results.problems.items()},
+            line=results.completeness,
+        ),
+        warnings=tuple(_warnings(results)),
+        seconds=float(costs["seconds"].sum()),
+        flops=float(costs["flops"].sum()),
+    )
+
+
+def _claims(results: StudyResults) -> list[ClaimLine]:
+    lines = []
+    for verdict in results.verdicts:
+        seeds = len(results.plan.seeds)
+        interim = results.is_waiting(verdict.name)
+        least = results.plan.min_effects.get(verdict.name, 0.0)
+        lines.append(
+            ClaimLine(
+                name=verdict.name,
+                text=verdict.text,
+                verdict=verdict.verdict,
+                effect=verdict.effect,
+                ci_low=verdict.ci_low,
+                ci_high=verdict.ci_high,
+                ci_level=verdict.ci_level,
+                p_value=verdict.p_value,
+                p_adjusted=verdict.p_adjusted,
+                boundary=verdict.boundary,
+                n=verdict.n,
+                scope=verdict.scope,
+                reason=verdict.reason,
+                interim=interim,
+                standing=results.standing(verdict.name),
+                sensitive=verdict.sensitive,
+                warnings=verdict.warnings,
+                sentence=sentence(verdict, seeds, least, interim=interim),
+            )
+        )
+    return lines
+
+
+def _effects(results: StudyResults) -> list[EffectLine]:
+    return [
+        EffectLine(
+            factor=one.factor,
+            base_level=one.base_level,
+            level=one.level,
+            task=one.task,
+            metric=one.metric,
+            shots=one.shots,
+            condition=one.condition,
+            mean=one.summary.mean,
+            sd=one.summary.sd,
+            ci_low=one.summary.low,
+            ci_high=one.summary.high,
+            ci_level=one.summary.level,
+            n=one.summary.n,
+            by_seed=dict(one.summary.by_seed),
+            interim=one.interim,
+        )
+        for one in effects(results)
+    ]
+
+
+def _arms(results: StudyResults) -> list[ArmLine]:
+    plan = results.plan
+    costs = results.costs.dropna(subset=["seconds"])
+    complete = [(t.arm, t.seed) for t in plan.trials if (t.arm, t.seed) not in results.problems]
+    lines = []
+    for arm in plan.arms:
+        scores = []
+        for key in results.metrics():
+            summary = summarize(results.score(arm.name, *key))
+            if summary.n and not is_answerer(key[1]):
+                scores.append(_score_line(key, summary))
+        mine = costs[costs["arm"] == arm.name].groupby("seed")["seconds"].sum()
+        whole = [float(mine[seed]) for name, seed in complete if name == arm.name]
+        lines.append(
+            ArmLine(
+                name=arm.name,
+                label=arm.label,
+                parameters=sum(arm.parameters.values()),
+                image_tokens=arm.config["connector"]["tokens"],
+                peak_lr=arm.peak_lr,
+                flops_per_trial=arm.flops_per_trial,
+                seconds_per_trial=math.fsum(whole) / len(whole) if whole else math.nan,
+                diverged_seeds=tuple(s for name, s in results.diverged if name == arm.name),
+                scores=tuple(scores),
+            )
+        )
+    return lines
+
+
+def _score_line(key: tuple[str, str, int, str], summary: Summary) -> ScoreLine:
+    task, metric, shots, condition = key
+    return ScoreLine(
+        task=task,
+        metric=metric,
+        shots=shots,
+        condition=condition,
+        mean=summary.mean,
+        sd=summary.sd,
+        n=summary.n,
+        by_seed=dict(summary.by_seed),
+    )
+
+
+def _controls(results: StudyResults) -> list[ControlLine]:
+    """Base first; for other arms only shuffled images, since the answerers are the same for all."""
+    lines = []
+    measured = set(results.metrics())
+    for arm in results.plan.arms:
+        is_base = arm is results.plan.arms[0]
+        for task, metric, shots, condition in results.metrics():
+            if condition != "intact" or is_answerer(metric):
+                continue
+            controls = {"shuffled images": (task, metric, shots, "shuffled")}
+            if is_base:
+                controls["blind"] = (task, f"blind_{metric}", shots, "intact")
+                controls["oracle"] = (task, f"oracle_{metric}", shots, "intact")
+            score = results.score(arm.name, task, metric, shots)
+            for name, key in controls.items():
+                if key not in measured:
+                    continue
+                control = results.score(arm.name, *key)
+                lead = summarize(paired(score, control))
+                level = summarize(control)
+                lines.append(
+                    ControlLine(
+                        arm=arm.name,
+                        task=task,
+                        metric=metric,
+                        shots=shots,
+                        control=name,
+                        mean=level.mean,
+                        sd=level.sd,
+                        n=level.n,
+                        lead=lead.mean,
+                        lead_low=lead.low,
+                        lead_high=lead.high,
+                        ci_level=LEVEL,
+                    )
+                )
+    return lines
+
+
+def _warnings(results: StudyResults) -> list[str]:
+    plan = results.plan
+    found = [results.changed] if results.changed else []
+    if results.interim:
+        found.append(
+            f"interim: {len(results.seeds_in)} of {len(plan.seeds)} seeds are complete; "
+            "effects may still move"
+        )
+    found += [f"{arm} seed {seed} diverged" for arm, seed in results.diverged]
+    found += plan.warnings
+    found += [f"{arm.label}: {warning}" for arm in plan.arms for warning in arm.warnings]
+    found += results.mixed_executions()
+    return found
+
+
+# -- four forms --------------------------------------------------------------------------------
+
+
+def render(results: StudyResults, form: str = "text", *, color: bool = False) -> str:
+    """The comparison as `text`, `markdown`, `latex` or `json`."""
+    made = comparison(results)
+    if form == "json":
+        return made.model_dump_json(indent=2)
+    if form == "text":
+        return _text(made, color)
+    forms: dict[str, Callable[[Comparison], str]] = {"markdown": _markdown, "latex": _latex}
+    if form not in forms:
+        raise UserError(f"no form {form!r}{nearest(form, ['text', 'json', *forms])}")
+    return forms[form](made)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, to be set in any form. Columns after the first are numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: frozenset[int] = frozenset({0})
+
+
+SYMBOLS = {"supported": "✓", "refuted": "✗", "undecided": "?", "interim": "…"}
+
+
+def shown_verdict(claim: ClaimLine) -> str:
+    """`supported`, `refuted`, `undecided`, or `interim` while seeds are missing."""
+    return "interim" if claim.interim else claim.verdict
+
+
+def tables(made: Comparison) -> list[Table]:
+    """Claims, effects, scores, controls, cost: those that have a line."""
+    found = [_claims_table(made), *effects_tables(made), scores_table(made)]
+    found += [controls_table(made), costs_table(made)]
+    return [table for table in found if table.rows]
+
+
+def _claims_table(made: Comparison) -> Table:
+    rows = []
+    for claim in made.claims:
+        places = words.decimals([words.width(claim.ci_low, claim.ci_high)])
+        shown = shown_verdict(claim)
+        rows.append(
+            (
+                claim.name,
+                f"{SYMBOLS[shown]} {shown}",
+                words.signed(claim.effect, places),
+                words.interval(claim.ci_low, claim.ci_high, places),
+                words.percent(claim.ci_level),
+                words.p_value(claim.p_adjusted),
+                f"{claim.n}/{len(made.seeds)}",
+            )
+        )
+    header = ("claim", "verdict", "effect", "interval", "level", "adj. p", "seeds")
+    return Table("Claims", header, tuple(rows), frozenset({0, 1}))
+
+
+def effects_tables(made: Comparison) -> list[Table]:
+    """One table a metric, the primary metric first; one line a level."""
+    found = []
+    for key in dict.fromkeys(map(_column, made.effects)):
+        lines = [one for one in made.effects if _column(one) == key]
+        places = words.decimals(one.ci_high - one.ci_low for one in lines)
+        rows = tuple(
+            (
+                f"{one.factor}: {one.base_level} → {one.level}",
+                words.signed(one.mean, places),
+                words.interval(one.ci_low, one.ci_high, places),
+                f"{one.n}/{len(made.seeds)}",
+            )
+            for one in lines
+        )
+        interim = ", interim" if any(one.interim for one in lines) else ""
+        header = ("change", "effect", f"{words.percent(LEVEL)} interval", "seeds")
+        found.append(
+            Table(f"Effects on {metric_name(*key)}, paired by seed{interim}", header, rows)
+        )
+    return found
+
+
+def _column(one: EffectLine | ScoreLine) -> tuple[str, str, int]:
+    return one.task, one.metric, one.shots
+
+
+def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
+    """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
+    name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
+    return name if condition == "intact" else f"{name}, {condition}"
+
+
+def scores_table(made: Comparison) -> Table:
+    """Every arm's scores, mean ± SD over seeds."""
+    scores = {arm.name: {_column(s): s for s in arm.scores if _intact(s)} for arm in made.arms}
+    keys = list(dict.fromkeys(key for mine in scores.values() for key in mine))
+    places = {
+        key: words.decimals(mine[key].sd for mine in scores.values() if key in mine) for key in keys
+    }
+    rows = []
+    for arm in made.arms:
+        mine = scores[arm.name]
+        cells = [
+            words.mean_sd(mine[key].mean, mine[key].sd, places[key])
+            if key in mine
+            else words.MISSING
+            for key in keys
+        ]
+        seeds = f"{max((s.n for s in mine.values()), default=0)}/{len(made.seeds)}"
+        if arm.diverged_seeds:
+            seeds += f", {len(arm.diverged_seeds)} diverged"
+        rows.append((arm.label, *cells, seeds))
+    header = ("arm", *(metric_name(*key) for key in keys), "seeds")
+    return Table("Scores, mean ± SD over seeds", header, tuple(rows))
+
+
+def costs_table(made: Comparison) -> Table:
+    """What every arm costs."""
+    rows = tuple(
+        (
+            arm.label,
+            words.count(arm.parameters),
+            str(arm.image_tokens),
+            words.count(arm.flops_per_trial),
+            words.duration(arm.seconds_per_trial),
+        )
+        for arm in made.arms
+    )
+    header = ("arm", "parameters", "tokens/image", "FLOPs/trial", "time/trial")
+    return Table("Cost", header, rows)
+
+
+def arms_table(made: Comparison) -> Table:
+    """Scores and cost of every arm side by side, for wide media."""
+    scores, costs = scores_table(made), costs_table(made)
+    rows = tuple((*a, *b[1:]) for a, b in zip(scores.rows, costs.rows, strict=True))
+    return Table("All arms", (*scores.header, *costs.header[1:]), rows)
+
+
+def _intact(score: ScoreLine) -> bool:
+    return score.condition == "intact"
+
+
+def controls_table(made: Comparison) -> Table:
+    """Each control, and by how much the score leads it."""
+    labels = {arm.name: arm.label for arm in made.arms}
+    scores = {(arm.name, *_column(s)): s for arm in made.arms for s in arm.scores if _intact(s)}
+    rows = []
+    for one in made.controls:
+        score = scores.get((one.arm, one.task, one.metric, one.shots))
+        places = words.decimals([one.lead_high - one.lead_low])
+        rows.append(
+            (
+                labels[one.arm],
+                metric_name(one.task, one.metric, one.shots),
+                one.control,
+                words.number(score.mean if score else math.nan, places),
+                words.mean_sd(one.mean, one.sd if one.sd else math.nan, places),
+                words.signed(one.lead, places),
+                words.interval(one.lead_low, one.lead_high, places),
+            )
+        )
+    header = ("arm", "metric", "control", "score", "control's score", "lead", "95 % interval")
+    return Table(
+        "Controls: what can be had without seeing", header, tuple(rows), frozenset({0, 1, 2})
+    )
+
+
+def _text(made: Comparison, color: bool) -> str:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    page = io.StringIO()
+    width = shutil.get_terminal_size((110, 40)).columns
+    console = Console(file=page, force_terminal=color, width=width, highlight=False)
+    console.print(Text(f"{made.study}  ", "bold") + Text(made.question, "not bold"))
+    for warning in made.warnings:
+        console.print(Text(f"! {warning}", "yellow"))
+    styles = {"supported": "blue", "refuted": "red", "undecided": "dim", "interim": "dim"}
+    for table in tables(made):
+        console.print()
+        console.print(Text(table.title, "bold"))
+        grid = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for column, name in enumerate(table.header):
+            left = column in table.text_columns
+            grid.add_column(name, justify="left" if left else "right", no_wrap=not left)
+        for row in table.rows:
+            style = styles.get(row[1][2:], "") if table.title == "Claims" else ""
+            grid.add_row(*(Text(cell, style if i == 1 else "") for i, cell in enumerate(row)))
+        console.print(grid)
+    if made.claims:
+        console.print()
+        for claim in made.claims:
+            console.print(Text(f"{claim.name}: ", "bold") + Text(claim.sentence, "not bold"))
+    console.print()
+    console.print(Text(made.completeness.line))
+    return page.getvalue().rstrip("\n")
+
+
+def _markdown(made: Comparison) -> str:
+    parts = [f"# {made.study}", made.question]
+    parts += [f"> **Note:** {warning}" for warning in made.warnings]
+    for table in tables(made):
+        rule = [":--" if c in table.text_columns else "--:" for c in range(len(table.header))]
+        lines = [table.header, rule, *table.rows]
+        parts.append(f"## {table.title}")
+        parts.append("\n".join("| " + " | ".join(_cells(line)) + " |" for line in lines))
+    parts += [f"- **{claim.name}**: {claim.sentence}" for claim in made.claims]
+    parts.append(made.completeness.line)
+    return "\n\n".join(parts)
+
+
+def _cells(line: Sequence[str]) -> list[str]:
+    return [cell.replace("|", "\\|") for cell in line]
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\ensuremath{<}",
+    ">": r"\ensuremath{>}",
+    "−": r"\ensuremath{-}",
+    "±": r"\ensuremath{\pm}",
+    "×": r"\ensuremath{\times}",
+    "→": r"\ensuremath{\to}",
+    "✓": r"\ensuremath{\checkmark}",
+    "✗": r"\ensuremath{\times}",
+    "…": r"\ldots{}",
+    "–": "--",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it stands."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex(made: Comparison) -> str:
+    parts = ["% needs \\usepackage{booktabs,amssymb}", f"% study {made.study}, {made.hash}"]
+    for table in tables(made):
+        columns = "".join("l" if c in table.text_columns else "r" for c in range(len(table.header)))
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(table.title)}.}}",
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            r"\toprule",
+            " & ".join(map(escape_latex, table.header)) + r" \\",
+            r"\midrule",
+            *(" & ".join(map(escape_latex, row)) + r" \\" for row in table.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        parts.append("\n".join(lines))
+    notes = [*made.warnings, made.completeness.line]
+    parts += ["% " + " ".join(note.split()) for note in notes]
+    return "\n\n".join(parts)

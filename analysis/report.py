@@ -1,0 +1,501 @@
+"""A study's report: one HTML file that loads nothing, reads well on screen and on paper."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+import pandas
+
+from analysis import figures, words
+from analysis.compare import (
+    SYMBOLS,
+    ClaimLine,
+    Comparison,
+    EffectLine,
+    Table,
+    arms_table,
+    comparison,
+    controls_table,
+    metric_name,
+    shown_verdict,
+)
+from analysis.results import StudyResults
+
+EXAMPLES = 6  # of each kind: right and wrong
+
+STYLE = """
+:root { --ink: #222; --faint: #5c5c5c; --rule: #d9d9d9; --paper: #fff; --wash: #f6f5f2;
+  --supported: #0072B2; --refuted: #B84A00; --undecided: #6b6b6b; --interim: #6b6b6b; }
+* { box-sizing: border-box; }
+html { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif;
+  color: var(--ink); background: var(--paper); }
+body { margin: 0; }
+main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; font-weight: 650; margin: .2rem 0 .6rem;
+  text-wrap: balance; }
+h2 { font-size: 1.2rem; font-weight: 650; margin: 2.8rem 0 .7rem; padding-top: .7rem;
+  border-top: 1px solid var(--rule); }
+h3 { font-size: 1rem; font-weight: 600; margin: 1.4rem 0 .3rem; }
+h4 { font-size: .9rem; font-weight: 600; color: var(--faint); margin: 1rem 0 .4rem; }
+p, ul { margin: .4rem 0 .8rem; max-width: 46rem; }
+.kicker, .meta, figcaption, .note { color: var(--faint); font-size: .9rem; }
+.kicker { letter-spacing: .02em; }
+code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: .84rem; }
+pre { background: var(--wash); padding: .9rem 1rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+.banner { background: #fdf3d8; border-left: 4px solid #c77f00; padding: .6rem .9rem;
+  margin: .6rem 0; max-width: none; }
+.claim { display: grid; grid-template-columns: 8.2rem 1fr; gap: .2rem 1rem; padding: .8rem 0;
+  border-bottom: 1px solid var(--rule); break-inside: avoid; }
+.verdict { font-weight: 650; white-space: nowrap; }
+.verdict b { display: inline-block; width: 1.5rem; height: 1.5rem; line-height: 1.5rem;
+  border-radius: 50%; color: #fff; text-align: center; margin-right: .45rem; font-weight: 700; }
+.supported { color: var(--supported); } .supported b { background: var(--supported); }
+.refuted { color: var(--refuted); } .refuted b { background: var(--refuted); border-radius: 3px; }
+.undecided, .interim { color: var(--undecided); }
+.undecided b, .interim b { background: #fff; color: var(--undecided);
+  box-shadow: inset 0 0 0 2px var(--undecided); }
+.claim p { margin: 0; max-width: none; }
+.claim .name { font-weight: 600; }
+svg { width: 100%; height: auto; display: block; }
+figure { margin: .4rem 0 1.2rem; break-inside: avoid; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem;
+  margin: .4rem 0 1rem; }
+th { font-weight: 600; color: var(--faint); vertical-align: bottom; }
+th, td { padding: .32rem .9rem .32rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
+th:last-child, td:last-child { padding-right: 0; }
+th.text, td.text { text-align: left; }
+td { white-space: nowrap; }
+td.text { white-space: normal; overflow-wrap: break-word; min-width: 9rem; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(18.5rem, 1fr));
+  gap: 1rem; }
+.example { border: 1px solid var(--rule); border-radius: 4px; padding: .8rem; margin: 0;
+  break-inside: avoid; font-size: .86rem; display: grid; grid-template-columns: 84px 1fr;
+  gap: .2rem .9rem; align-content: start; }
+.example img, .example .noimage { width: 84px; height: 84px; border: 1px solid var(--rule);
+  object-fit: contain; grid-row: span 2; }
+.noimage { color: var(--faint); display: grid; place-content: center; text-align: center;
+  font-size: .75rem; }
+.example .prompt { font-weight: 600; overflow-wrap: anywhere; }
+.example table { grid-column: 1 / -1; width: 100%; margin: .3rem 0 0; font-size: .82rem; }
+.example td { padding: .15rem .5rem .15rem 0; text-align: left; white-space: normal;
+  overflow-wrap: anywhere; }
+.example tr:last-child td { border-bottom: 0; }
+.right { color: var(--supported); } .wrong { color: var(--refuted); }
+.example td.arm { color: var(--faint); text-align: right; padding-right: 0; }
+.example td.mark { width: 1.3rem; font-weight: 700; white-space: nowrap; }
+@media (max-width: 40rem) { .claim { grid-template-columns: 1fr; } }
+@media print {
+  html { font-size: 10.5pt; } main { max-width: none; padding: 0; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  h2, h3 { break-after: avoid; } .wide { overflow: visible; }
+  .examples { grid-template-columns: repeat(3, 1fr); }
+  table { font-size: .74rem; }
+}
+"""
+
+
+def write_report(results: StudyResults, path: Path) -> Path:
+    """Write the report to `path`, at once, and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(report(results), encoding="utf-8")
+    return partial.replace(path)
+
+
+def report(results: StudyResults) -> str:
+    """The report as HTML text."""
+    made = comparison(results)
+    sections = [
+        _head(made),
+        _section("What the evidence says", _verdicts(made)),
+        _section("Effects", _effects(made)),
+        _section("Learning curves", _curves(results)),
+        _section("All arms", _arms(made)),
+        _section("Controls", _controls(made)),
+        _section("Examples", _examples(results)),
+        _section("Cost", _cost(results, made)),
+        _section("Warnings", _warnings(made)),
+        _section("How to reproduce this", _reproduce(results)),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(made.study)}: {escape(made.question)}</title>"
+        f"<style>{STYLE}</style></head>\n<body><main>\n"
+        + "\n".join(sections)
+        + "\n</main></body></html>\n"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>\n{body}\n</section>"
+
+
+def _say(text: str) -> str:
+    """Text for HTML, its percent signs tied to their numbers."""
+    return escape(text).replace(" %", "&nbsp;%")
+
+
+def _head(made: Comparison) -> str:
+    banners = "".join(
+        f'<p class="banner">{_say(text)}</p>'
+        for text in made.warnings
+        if "has changed" in text or "have changed" in text or text.startswith("interim")
+    )
+    return (
+        f'<header><div class="kicker">Ablation study <b>{escape(made.study)}</b></div>'
+        f"<h1>{escape(made.question)}</h1>"
+        f'<p class="meta">Primary metric {escape(made.primary_metric)}; registered '
+        f"{escape(made.registered_at[:16].replace('T', ' '))} UTC. "
+        f"{_say(made.completeness.line)}</p>{banners}</header>"
+    )
+
+
+def _verdicts(made: Comparison) -> str:
+    if not made.claims:
+        return "<p>This study makes no claims; its effects below are descriptive.</p>"
+    family = (
+        f"Each claim is judged on one number per seed, by t tests in both directions. Holm's "
+        f"correction holds the chance of any wrong verdict among the {len(made.claims)} claims "
+        f"to {words.percent(made.alpha)}; each interval is the verdict's own."
+    )
+    scopes = {claim.scope for claim in made.claims}
+    if len(scopes) == 1:
+        family += f" All verdicts hold {scopes.pop()}."
+    cards = "".join(_claim(claim, one_scope=not scopes) for claim in made.claims)
+    return f'<p class="note">{_say(family)}</p>{cards}'
+
+
+def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
+    shown = shown_verdict(claim)
+    notes = [] if one_scope else [f"scope: {claim.scope}"]
+    if claim.standing == "exploratory":
+        notes.append("exploratory: its results were known before it was registered in this form")
+    if claim.sensitive:
+        notes.append("sensitive: leaving one seed out changes this verdict")
+    notes += claim.warnings
+    said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
+    return (
+        f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'
+        f"{shown.capitalize()}</div><div><p>{_say(said[0].upper() + said[1:])}</p>"
+        f'<p class="note"><span class="name">{escape(claim.name)}</span>: '
+        f"<code>{escape(claim.text)}</code></p>"
+        + "".join(f'<p class="note">{_say(note)}</p>' for note in notes)
+        + "</div></div>"
+    )
+
+
+def _effects(made: Comparison) -> str:
+    parts = [
+        '<p class="note">Each factor level against the base level, the same seed against the same '
+        "seed. A filled mark's interval leaves zero out. These intervals are descriptive: they "
+        "stand outside the claims' family and each holds by itself.</p>"
+    ]
+    for index, (metric, lines) in enumerate(by_metric(made).items()):
+        floor = made.noise_floor if index == 0 else None
+        caption = f"Change of {metric}, {words.percent(lines[0].ci_level)} t intervals over seeds"
+        caption += ", interim" if any(line.interim for line in lines) else ""
+        caption += ". Shaded: the noise floor, ± 1 SD of null arms." if floor else "."
+        picture = figures.forest(
+            forest_rows(lines, len(made.seeds)), f"change of {metric}", noise=floor
+        )
+        parts.append(f"<h3>{escape(metric)}</h3><figure>{picture}")
+        parts.append(f"<figcaption>{_say(caption)}</figcaption></figure>")
+    return "".join(parts)
+
+
+def by_metric(made: Comparison) -> dict[str, list[EffectLine]]:
+    """Metric → its effects, the primary metric first."""
+    found: dict[str, list[EffectLine]] = {}
+    for one in made.effects:
+        found.setdefault(metric_name(one.task, one.metric, one.shots), []).append(one)
+    return found
+
+
+def forest_rows(lines: Iterable[EffectLine], seeds: int) -> list[figures.ForestRow]:
+    """Rows of a forest plot: a heading for each factor, then its levels."""
+    lines = list(lines)
+    places = words.decimals(line.ci_high - line.ci_low for line in lines)
+    rows: list[figures.ForestRow] = []
+    factor = None
+    for line in lines:
+        if line.factor != factor:
+            factor = line.factor
+            rows.append(figures.ForestRow(f"{factor} (base: {line.base_level})"))
+        span = words.interval(line.ci_low, line.ci_high, places)
+        note = f"{words.signed(line.mean, places)}  [{span}]"
+        if line.interim:
+            note += f"  {line.n} of {seeds} seeds"
+        rows.append(figures.ForestRow(line.level, line.mean, line.ci_low, line.ci_high, note))
+    return rows
+
+
+def _curves(results: StudyResults) -> str:
+    labels = {arm.name: arm.label for arm in results.plan.arms}
+    picture = figures.curves(curve_lines(results, labels), "training step", "training loss")
+    return (
+        f"<figure>{picture}<figcaption>Thin: one seed; thick: the mean over seeds. Losses of arms "
+        "with another data mixture are of other documents, so their heights do not compare."
+        "</figcaption></figure>"
+    )
+
+
+def curve_lines(
+    results: StudyResults, labels: dict[str, str]
+) -> dict[str, dict[int, list[tuple[float, float]]]]:
+    """Label of the arm → seed → (step, training loss)."""
+    found: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    curves = results.curves()
+    for name, label in labels.items():
+        mine = curves[curves["arm"] == name]
+        if len(mine):
+            found[label] = {
+                int(seed): list(zip(line["step"], line["value"], strict=True))  # ty: ignore[invalid-argument-type]
+                for seed, line in mine.groupby("seed")
+            }
+    return found
+
+
+def _table(table: Table) -> str:
+    def row(cells: Iterable[str], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=text' if column in table.text_columns else ''}>{_say(cell)}</{tag}>"
+            for column, cell in enumerate(cells)
+        )
+
+    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)
+    return (
+        f'<div class="wide"><table><thead><tr>{row(table.header, "th")}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _arms(made: Comparison) -> str:
+    table = arms_table(made)
+    header = tuple(map(breakable, table.header))
+    note = '<p class="note">Scores are mean ± SD over seeds.</p>'
+    return note + _table(Table(table.title, header, table.rows))
+
+
+def breakable(name: str) -> str:
+    """A name that a narrow column may break after its dots and slashes."""
+    return re.sub(r"([./])", "\\1\u200b", name)
+
+
+def _controls(made: Comparison) -> str:
+    table = controls_table(made)
+    if not table.rows:
+        return "<p>No control was part of this study.</p>"
+    base = made.arms[0].name
+    told = []
+    for one in made.controls:
+        if one.arm == base and one.control in ("shuffled images", "blind"):
+            sees = one.lead_low > 0
+            answerer = (
+                "its own score with shuffled images"
+                if one.control != "blind"
+                else ("the blind answerer, who knows the training answers but never sees an image")
+            )
+            places = words.decimals([one.lead_high - one.lead_low])
+            told.append(
+                f"The base {'leads' if sees else 'does not clearly lead'} {answerer}: "
+                f"{words.signed(one.lead, places)} ({words.percent(one.ci_level)} interval "
+                f"{words.interval(one.lead_low, one.lead_high, places)})."
+            )
+    note = (
+        "Shuffled images: the same checkpoint, each question with another item's image. Blind: "
+        "the majority answer per question of the training split. Oracle: the same from the test "
+        "labels, the most any answerer without eyes could get."
+    )
+    return (
+        "".join(f"<p>{_say(text)}</p>" for text in told)
+        + _table(table)
+        + f'<p class="note">{note}</p>'
+    )
+
+
+# -- examples ----------------------------------------------------------------------------------
+
+
+def _examples(results: StudyResults) -> str:
+    plan = results.plan
+    tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.metrics())])
+    parts, missing = [], set()
+    for task in tasks:
+        found = _task_examples(results, task, missing)
+        if found:
+            parts.append(f"<h3>{escape(task)}</h3>{found}")
+    if missing:
+        parts.insert(
+            0,
+            f'<p class="note">Images are not shown: the prepared data is not on this machine at '
+            f"{escape(', '.join(sorted(missing)))}.</p>",
+        )
+    return "".join(parts) or "<p>No example has been stored yet.</p>"
+
+
+def _task_examples(results: StudyResults, task: str, missing: set[str]) -> str:
+    """Cards of one task: the base's right and wrong answers, every arm's prediction in each."""
+    plan = results.plan
+    base = plan.arms[0].name
+    for seed in plan.seeds:
+        table = results.examples(base, seed, task)
+        if table is not None:
+            break
+    else:
+        return ""
+    table = table[table["image_id"] >= 0]
+    if not len(table):
+        return ""
+    others = {
+        arm.label: found.set_index("item_id")
+        for arm in plan.arms
+        if (found := results.examples(arm.name, seed, task)) is not None
+    }
+    # A fixed draw, so that nobody picks: the order of the items' hashes.
+    order = table["item_id"].map(lambda item: hashlib.sha256(str(item).encode()).hexdigest())
+    table = table.assign(order=order).sort_values("order")
+    exact = set(table["score"]) <= {0.0, 1.0, 100.0}
+    if exact:
+        right, wrong = table[table["score"] > 0], table[table["score"] == 0]
+        groups = {"Answered rightly by the base": right, "Answered wrongly by the base": wrong}
+    else:
+        groups = {"Drawn at random": table}
+    parts = [f'<p class="note">Seed {seed}; drawn by the hash of the item, not picked.</p>']
+    for title, group in groups.items():
+        cards = [
+            _card(results, task, item, others, exact, missing)
+            for item in group.head(EXAMPLES).to_dict("records")
+        ]
+        if cards:
+            parts.append(f'<h4>{title}</h4><div class="examples">{"".join(cards)}</div>')
+    return "".join(parts)
+
+
+def _card(
+    results: StudyResults,
+    task: str,
+    item: dict,
+    arms: dict[str, pandas.DataFrame],
+    exact: bool,
+    missing: set[str],
+) -> str:
+    lines = []
+    for label, table in arms.items():
+        if item["item_id"] not in table.index:
+            continue
+        mine = table.loc[item["item_id"]]
+        if exact:
+            kind, mark = ("right", "✓") if mine["score"] > 0 else ("wrong", "✗")
+        else:
+            kind, mark = "note", f"{mine['score']:.0f}"
+        lines.append(
+            f'<tr><td class="mark {kind}">{mark}</td><td>'
+            f'{escape(str(mine["prediction"]))}</td><td class="arm">{escape(label)}</td></tr>'
+        )
+    references = " / ".join(map(str, list(item["references"])[:3]))
+    prompt = str(item["prompt"]).strip()
+    return (
+        f'<figure class="example">{_image(results, task, item["image_id"], missing)}'
+        f'<div class="prompt">{escape(prompt)}</div>'
+        f'<div><span class="note">reference:</span> {escape(references)}</div>'
+        f"<table>{''.join(lines)}</table></figure>"
+    )
+
+
+def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -> str:
+    from mm1_jax.data.images import image_png
+
+    plan = results.plan
+    folder = results.data_root / plan.stages[plan.trials[0].train].data_fingerprint
+    if not (folder / "images.parquet").is_file():
+        missing.add(str(folder))
+        return '<div class="noimage">no image</div>'
+    data = base64.b64encode(image_png(folder, int(image_id))).decode()
+    return f'<img alt="image {image_id} of {escape(task)}" src="data:image/png;base64,{data}">'
+
+
+# -- cost, warnings, reproduction --------------------------------------------------------------
+
+
+def _cost(results: StudyResults, made: Comparison) -> str:
+    costs = results.costs.drop_duplicates("stage").dropna(subset=["seconds"])
+    rows = []
+    for kind, stages in costs.groupby("kind", sort=False):
+        rows.append(
+            (
+                str(kind),
+                str(len(stages)),
+                words.duration(float(stages["planned_seconds"].sum())),
+                words.duration(float(stages["seconds"].sum())),
+                words.count(float(stages["flops"].sum())),
+            )
+        )
+    total = (
+        f"{words.duration(made.seconds)} of work in {len(costs)} stages, "
+        f"{words.count(made.flops)}FLOP planned. Stages that arms or studies share ran once."
+    )
+    header = ("kind of stage", "stages", "planned time", "measured time", "FLOPs")
+    return f"<p>{_say(total)}</p>" + _table(Table("Cost", header, tuple(rows)))
+
+
+def _warnings(made: Comparison) -> str:
+    found = list(made.warnings)
+    found += [f"{claim.name}: {warning}" for claim in made.claims for warning in claim.warnings]
+    if not found:
+        return "<p>None.</p>"
+    return "<ul>" + "".join(f"<li>{_say(text)}</li>" for text in found) + "</ul>"
+
+
+def _reproduce(results: StudyResults) -> str:
+    plan = results.plan
+    executions = results.executions
+    revisions = _distinct(e.get("git_revision") for e in executions.values())
+    commands = [f"git checkout {revision}" for revision in revisions[:1]]
+    commands += [
+        "make env",
+        f".venv/bin/mm1 run {plan.path}",
+        f".venv/bin/mm1 report {plan.study}",
+    ]
+    facts = [
+        ("study", plan.hash),
+        ("seeds", ", ".join(map(str, plan.seeds))),
+        ("data", ", ".join(_distinct(s.data_fingerprint for s in plan.stages.values()))),
+    ]
+    codes: dict[str, list[str]] = {}
+    for stage in plan.stages.values():
+        codes.setdefault(stage.kind, []).append(stage.code_fingerprint)
+    facts += [(f"code, {kind}", ", ".join(_distinct(found))) for kind, found in codes.items()]
+    if revisions:
+        facts.append(("git revision", ", ".join(revisions)))
+    for key in sorted({key for e in executions.values() for key in e} - RUN_FACTS):
+        found = _distinct(_plain(e[key]) for e in executions.values() if key in e)
+        facts.append((key.replace("_", " "), "; ".join(found)))
+    table = Table("", ("fact", "value"), tuple(facts), frozenset({0, 1}))
+    return (
+        f"<pre>{escape(chr(10).join(commands))}</pre>"
+        f"<h3>The study file</h3><pre>{escape(plan.source)}</pre>"
+        f"<h3>Identities and environment</h3>{_table(table)}"
+    )
+
+
+# Facts about one run of one stage, which say nothing about how to repeat it.
+RUN_FACTS = {"schema_version", "attempt", "seconds", "started_at", "finished_at", "git_revision"}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return str(value)
+
+
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    return sorted({value for value in values if value})

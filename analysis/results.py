@@ -1,0 +1,374 @@
+"""A study's view of the store: its snapshot joined with the one long result table.
+
+Everything that is printed or drawn about a study comes from the `StudyResults` made here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas
+
+from ablations.claims import ScoreKey, Scores, claim_stages, decide
+from ablations.metrics import worst_value
+from ablations.plan import Plan, Trial, make_plan
+from ablations.study import load_study
+from ablations.verdicts import Verdict
+from mm1_jax.errors import UserError
+from sweeps import leases
+from sweeps.store import Registration, Store
+
+# How far a claim was fixed before its results were known.
+Standing = Literal["registered", "partly known", "exploratory"]
+# Parts of the execution record within which results are promised to be equal to the bit.
+EXECUTION_CLASS = (
+    "device_kind",
+    "device_count",
+    "mesh",
+    "threads",
+    "machine",
+    "python",
+    "libraries",
+)
+State = Literal["done", "running", "waiting", "failed"]
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What the store holds of one study, as it was registered last."""
+
+    plan: Plan
+    registration: Registration
+    store: Store
+    data_root: Path  # prepared data, for the images of examples
+    changed: str | None  # how the study file differs from the snapshot, if it does
+    done: frozenset[str]  # stages of the plan that have a result
+    rows: pandas.DataFrame  # `arm` and the columns of `sweeps.store.COLUMNS`
+
+    # -- completeness ------------------------------------------------------------------------
+
+    @cached_property
+    def problems(self) -> dict[tuple[str, int], str]:
+        """(arm, seed) of every trial that is not there exactly once → what is wrong with it."""
+        counts = Counter(
+            zip(
+                self.rows["stage"],
+                self.rows["metric"],
+                self.rows["split"],
+                self.rows["step"],
+                self.rows["arm"],
+                strict=True,
+            )
+        )
+        repeated = {key[0] for key, count in counts.items() if count > 1}
+        scored = set(self.rows["stage"])
+        found = {}
+        for trial in self.plan.trials:
+            wrong = [text for text in self._stage_problems(trial, scored, repeated) if text]
+            if wrong:
+                found[trial.arm, trial.seed] = "; ".join(wrong)
+        return found
+
+    def _stage_problems(
+        self, trial: Trial, scored: set[str], repeated: set[str]
+    ) -> list[str | None]:
+        stages = {trial.train: "training"}
+        for one in trial.evaluations:
+            name = one.task + (f" {one.shots}-shot" if one.shots else "")
+            stages[one.stage] = name + ("" if one.condition == "intact" else f" {one.condition}")
+        waiting = [stage for stage in stages if stage not in self.done]
+        failures = {stage: self._last_failure(stage) for stage in waiting}
+        texts: list[str | None] = [
+            f"{stages[stage]} failed ({failure})" for stage, failure in failures.items() if failure
+        ]
+        if waiting and not texts:
+            all_of_it = len(waiting) == len(stages)
+            names = ", ".join(stages[stage] for stage in waiting)
+            texts.append("not there yet" if all_of_it else f"{names} not there yet")
+        for stage, name in stages.items():
+            if stage in repeated:
+                texts.append(f"{name} is there more than once")
+            elif stage in self.done and stage not in scored and stage not in self.diverged_stages:
+                texts.append(f"{name} has no result rows")
+        return texts
+
+    def _last_failure(self, stage: str) -> str | None:
+        failures = self.store.failures(stage)
+        return " ".join(str(failures[-1].get("error", "unknown")).split()) if failures else None
+
+    @cached_property
+    def states(self) -> dict[tuple[str, int], State]:
+        """(arm, seed) → how far the trial is, at the moment of asking."""
+        return {(trial.arm, trial.seed): self._state(trial) for trial in self.plan.trials}
+
+    def _state(self, trial: Trial) -> State:
+        if (trial.arm, trial.seed) not in self.problems:
+            return "done"
+        missing = {trial.train, *(one.stage for one in trial.evaluations)} - self.done
+        objects, folder = self.store.objects, self.store.lease_folder
+        if any(leases.holder(objects, folder(stage)) for stage in missing):
+            return "running"
+        return "failed" if any(map(self._last_failure, missing)) else "waiting"
+
+    @property
+    def trials_there(self) -> int:
+        """Planned trials that are there exactly once."""
+        return len(self.plan.trials) - len(self.problems)
+
+    @property
+    def completeness(self) -> str:
+        """One line: every planned trial is there exactly once, or which are not."""
+        planned = len(self.plan.trials)
+        shape = f"{len(self.plan.arms)} arms × {len(self.plan.seeds)} seeds"
+        if not self.problems:
+            return f"All {planned} planned trials ({shape}) are there exactly once."
+        named = "; ".join(
+            f"{arm} seed {seed}: {text}" for (arm, seed), text in self.problems.items()
+        )
+        return f"{self.trials_there} of {planned} planned trials ({shape}) are there; not: {named}."
+
+    @property
+    def seeds_in(self) -> tuple[int, ...]:
+        """Registered seeds for which every arm's trial is there."""
+        lacking = {seed for _, seed in self.problems}
+        return tuple(seed for seed in self.plan.seeds if seed not in lacking)
+
+    @property
+    def interim(self) -> bool:
+        """Whether registered seeds are still missing, so that nothing is final."""
+        return bool(self.problems)
+
+    # -- scores ------------------------------------------------------------------------------
+
+    @cached_property
+    def diverged_stages(self) -> frozenset[str]:
+        """Finished stages that diverged, themselves or in what they took input from."""
+        return frozenset(stage for stage in self.done if self.store.status(stage) == "diverged")
+
+    @property
+    def diverged(self) -> tuple[tuple[str, int], ...]:
+        """(arm, seed) of the trials whose training diverged."""
+        return tuple(
+            (trial.arm, trial.seed)
+            for trial in self.plan.trials
+            if trial.train in self.diverged_stages
+        )
+
+    @cached_property
+    def evaluations(self) -> pandas.DataFrame:
+        """The rows of evaluation stages: one number per (arm, seed, task, metric, …)."""
+        return self.rows[self.rows["task"] != "training"]
+
+    def scores(self) -> Scores:
+        """(arm, task, metric, shots, condition) → seed → score; what verdicts are made from.
+
+        A diverged trial has the metric's worst value, and NaN where there is none.
+        """
+        return self._scores
+
+    @cached_property
+    def _scores(self) -> Scores:
+        found: dict[ScoreKey, dict[int, float]] = {}
+        for row in self.evaluations.to_dict("records"):
+            key = ScoreKey(*(row[field] for field in ScoreKey._fields))
+            found.setdefault(key, {})[row["seed"]] = _score(row)
+        return found
+
+    def score(
+        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = "intact"
+    ) -> dict[int, float]:
+        """Seed → score of one arm, in the order of the registered seeds; empty if there is none."""
+        values = self._scores.get(ScoreKey(arm, task, metric, shots, condition), {})
+        return {seed: values[seed] for seed in self.plan.seeds if seed in values}
+
+    def metrics(self) -> list[tuple[str, str, int, str]]:
+        """(task, metric, shots, condition) that were measured; the primary metric first."""
+        columns = ["task", "metric", "shots", "condition"]
+        found = self.evaluations[columns].drop_duplicates().itertuples(index=False, name=None)
+        return sorted(
+            found,
+            key=lambda one: (one[:2] != self.plan.primary_metric, one[3] != "intact", *one),
+        )
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict of each claim, in the order of the study file."""
+        known = self.registration.known_stages
+        return decide(self.plan, self._scores, frozenset(self.diverged), known)
+
+    @cached_property
+    def claim_stages(self) -> dict[str, set[str]]:
+        """Claim → the stages that its scores come from."""
+        return claim_stages(self.plan)
+
+    def is_waiting(self, claim: str) -> bool:
+        """Whether stages that a claim reads are missing, so that it has no verdict yet."""
+        return not self.claim_stages[claim] <= self.done
+
+    def standing(self, claim: str) -> Standing:
+        """How far a claim was registered before its results were known.
+
+        Results that an earlier version of this very study had were looked at: a claim that reads
+        any of them is exploratory, as is one that found all of its results in the store.
+        """
+        known = self.claim_stages[claim] & set(self.registration.known_stages)
+        if not known:
+            return "registered"
+        if self.registration.previous or known == self.claim_stages[claim]:
+            return "exploratory"
+        return "partly known"
+
+    def mixed_executions(self) -> list[str]:
+        """Warnings where trials that are compared ran on unlike devices or libraries."""
+        classes: dict[str, set[str]] = {}
+        for execution in self.executions.values():
+            for fact in EXECUTION_CLASS:
+                if fact in execution:
+                    classes.setdefault(fact, set()).add(json.dumps(execution[fact], sort_keys=True))
+        mixed = [fact.replace("_", " ") for fact, values in classes.items() if len(values) > 1]
+        if not mixed:
+            return []
+        return [f"stages ran with unlike {', '.join(mixed)}: equal to a tolerance, not to the bit"]
+
+    # -- curves and cost ---------------------------------------------------------------------
+
+    def curves(self, metric: str = "loss") -> pandas.DataFrame:
+        """Columns arm, seed, step, value of one training metric, by step."""
+        picked = self.rows[(self.rows["task"] == "training") & (self.rows["metric"] == metric)]
+        return picked[["arm", "seed", "step", "value"]].sort_values(["arm", "seed", "step"])
+
+    @cached_property
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """Stage → how it ran: seconds, device, versions, for the stages that are done."""
+        return {
+            stage: self.store.execution(stage) for stage in self.plan.stages if stage in self.done
+        }
+
+    @cached_property
+    def costs(self) -> pandas.DataFrame:
+        """One line per (trial, stage): arm, seed, stage, kind, planned and measured seconds, FLOPs.
+
+        A stage that two arms share is listed with both; sum over distinct `stage` for the total.
+        """
+        lines = []
+        for trial in self.plan.trials:
+            for stage_id in dict.fromkeys([trial.train, *(e.stage for e in trial.evaluations)]):
+                stage = self.plan.stages[stage_id]
+                execution = self.executions.get(stage_id)
+                lines.append(
+                    {
+                        "arm": trial.arm,
+                        "seed": trial.seed,
+                        "stage": stage_id,
+                        "kind": stage.kind,
+                        "planned_seconds": stage.seconds,
+                        "seconds": float(execution["seconds"]) if execution else float("nan"),
+                        "flops": stage.flops,
+                    }
+                )
+        return pandas.DataFrame(lines)
+
+    # -- examples ----------------------------------------------------------------------------
+
+    def trial(self, arm: str, seed: int) -> Trial:
+        """One planned trial."""
+        return next(t for t in self.plan.trials if (t.arm, t.seed) == (arm, seed))
+
+    def examples(
+        self, arm: str, seed: int, task: str, shots: int = 0, condition: str = "intact"
+    ) -> pandas.DataFrame | None:
+        """Stored examples of one evaluation; None where it is not there or keeps none."""
+        for one in self.trial(arm, seed).evaluations:
+            asked = (one.task, one.shots, one.condition) == (task, shots, condition)
+            if asked and one.stage in self.done:
+                file = self.store.stage_folder(one.stage) / "examples.parquet"
+                return pandas.read_parquet(file) if file.is_file() else None
+        return None
+
+
+def _score(row: dict[Any, Any]) -> float:
+    if row["status"] != "diverged" or is_answerer(row["metric"]):
+        return row["value"]
+    worst = worst_value(row["task"], row["metric"])
+    return math.nan if worst is None else worst
+
+
+def is_answerer(metric: str) -> bool:
+    """Whether a metric belongs to an answerer without a model: `blind_…`, `oracle_…`."""
+    return metric.startswith(("blind_", "oracle_"))
+
+
+def load_results(
+    study: str | Path, store: str | Path | Store, *, data_root: Path | None = None
+) -> StudyResults:
+    """What `store` holds of a study: its name, or the path of its file.
+
+    Raises `UserError` where no such study has run. A study file that says something else than
+    what was run is no error, but noted in `changed`.
+    """
+    opened = store if isinstance(store, Store) else Store(store)
+    name = str(study)
+    is_path = isinstance(study, Path) or name.endswith((".yaml", ".yml")) or "/" in name
+    if is_path:
+        name = load_study(study).file.study
+    plan, registration = opened.snapshot(name)
+    changed = difference(plan, Path(study) if is_path else Path(plan.path))
+    return read_results(plan, registration, opened, changed=changed, data_root=data_root)
+
+
+def read_results(
+    plan: Plan,
+    registration: Registration,
+    store: Store,
+    *,
+    changed: str | None = None,
+    data_root: Path | None = None,
+) -> StudyResults:
+    """Join a snapshot with what the store holds now."""
+    done = frozenset(store.done(plan.stages))
+    trials = pandas.DataFrame(
+        [
+            (trial.arm, stage)
+            for trial in plan.trials
+            for stage in dict.fromkeys([trial.train, *(e.stage for e in trial.evaluations)])
+        ],
+        columns=["arm", "stage"],
+    )
+    rows = trials.merge(store.rows([s for s in plan.stages if s in done]), on="stage")
+    return StudyResults(
+        plan=plan,
+        registration=registration,
+        store=store,
+        data_root=data_root or store.local / "data",
+        changed=changed,
+        done=done,
+        rows=rows,
+    )
+
+
+def difference(plan: Plan, file: Path) -> str | None:
+    """How a study file differs from the snapshot of what was run; None if it means the same."""
+    if not file.is_file():
+        return None  # run elsewhere, or moved: nothing to compare with
+    try:
+        now = make_plan(load_study(file), many=True)
+    except UserError as error:
+        return f"{file} has changed since this was run and is no longer a valid study: {error}"
+    if now.hash != plan.hash:
+        return (
+            f"{file} has changed since this was run (then {plan.hash[:12]}, now {now.hash[:12]}); "
+            "what is shown is the study as it was run"
+        )
+    fresh = len(set(now.stages) - set(plan.stages))
+    if fresh:
+        return (
+            f"code or data have changed since this was run: {fresh} of {len(now.stages)} stages "
+            "would run anew"
+        )
+    return None

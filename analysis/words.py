@@ -1,0 +1,84 @@
+"""Numbers as people read them: as many decimals as the uncertainty deserves, a real minus sign."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+
+MISSING = "–"
+
+
+def decimals(uncertainties: Iterable[float]) -> int:
+    """Decimals that show two digits of a typical uncertainty; 1 to 4, and 1 where none is known."""
+    sizes = [abs(u) for u in uncertainties if math.isfinite(u) and u != 0]
+    if not sizes:
+        return 1
+    return min(4, max(1, 1 - math.floor(math.log10(statistics.median(sizes)))))
+
+
+def width(low: float | None, high: float | None) -> float:
+    """Of an interval; not-a-number where there is none."""
+    return math.nan if low is None or high is None else high - low
+
+
+def number(value: float | None, places: int) -> str:
+    """`81.3`, `−4.0`; a dash for what is not there."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:.{places}f}".replace("-", "−")
+
+
+def signed(value: float | None, places: int) -> str:
+    """`+12.3`, `−4.0`."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:+.{places}f}".replace("-", "−")
+
+
+def mean_sd(mean: float, sd: float, places: int) -> str:
+    """`81.3 ± 0.4`; without the SD where there is one seed."""
+    if not math.isfinite(sd):
+        return number(mean, places)
+    return f"{number(mean, places)} ± {number(sd, places)}"
+
+
+def interval(low: float | None, high: float | None, places: int) -> str:
+    """`−1.2 to 3.4`."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return f"{signed(low, places)} to {signed(high, places)}"
+
+
+def percent(share: float) -> str:
+    """`90 %`, `98.3 %`: the level of an interval."""
+    return f"{100 * share:.4g} %"
+
+
+def p_value(p: float | None) -> str:
+    """`0.034`, `< 0.0001`: two digits, never zero."""
+    if p is None or not math.isfinite(p):
+        return MISSING
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def count(value: float) -> str:
+    """`950`, `1.2 k`, `3.4 M`: three digits."""
+    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    if not math.isfinite(seconds):
+        return MISSING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

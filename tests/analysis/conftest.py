@@ -1,0 +1,275 @@
+"""A realistic study in a real store: 4 arms × 3 seeds, curves, examples, images, controls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from ablations.plan import Arm, Evaluation, Plan, Stage, Trial
+from mm1_jax.recipe import Recipe
+from mm1_jax.stage import ResultRow
+from sweeps.store import Store
+
+DATA = "d" * 32
+FACTORS = {
+    "encoder.image_size": ("32", "16"),
+    "connector.kind": ("average_pooling", "c_abstractor"),
+    "data.mixture.easy_vqa": ("0.7", "0.3"),
+}
+ACCURACY = {"32": 81.0, "16": 66.0, "c_abstractor": 81.6, "0.3": 74.5}
+CLAIMS = {
+    "sees": "score(base) > score(base, images=shuffled)",
+    "beats-the-blind": "score(base) > blind(easy_vqa)",
+    "resolution-over-type": (
+        "effect(encoder.image_size, 16 -> 32) > "
+        "abs(effect(connector.kind, average_pooling -> c_abstractor))"
+    ),
+    "type-hardly-matters": "score(connector.kind=c_abstractor) == score(base) within 3.0",
+    "small-is-better": "score(encoder.image_size=16) > score(base)",
+    "type-better": "score(connector.kind=c_abstractor) > score(base)",
+}
+SOURCE = """\
+study: demo
+question: What matters most for a small model that answers questions about pictures?
+base: ../recipes/mini.yaml
+design:
+  one_at_a_time:
+    encoder.image_size: [32, 16]
+seeds: 3
+"""
+QUESTIONS = [
+    ("what shape is in the image?", "circle"),
+    ("is there a red shape?", "yes"),
+    ("is there no triangle?", "no"),
+    ("what color is the shape?", "teal"),
+    ("does the image contain a rectangle?", "no"),
+    ("is a blue shape present?", "yes"),
+]
+
+
+def identity(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+
+
+def make_plan(seeds: int = 3, null: bool = False, claims: dict[str, str] | None = None) -> Plan:
+    """The plan of the fixture's study, put together by hand."""
+    base_levels = {factor: levels[0] for factor, levels in FACTORS.items()}
+    cells = [("base", base_levels)]
+    cells += [
+        (f"{factor}={level}", {**base_levels, factor: level})
+        for factor, levels in FACTORS.items()
+        for level in levels[1:]
+    ]
+    if null:
+        cells.append(("null=1", base_levels))
+    recipe = Recipe().model_dump(mode="json")
+    arms, trials, stages = [], [], {}
+    for name, levels in cells:
+        recipe = json.loads(json.dumps(recipe))
+        recipe["encoder"]["image_size"] = int(levels["encoder.image_size"])
+        recipe["seeds"]["initialisation_salt"] = int(name == "null=1")
+        arms.append(
+            Arm(
+                name=name,
+                levels=levels,
+                label=name.replace("connector.kind=c_abstractor", "C-Abstractor"),
+                config=recipe,
+                dropped=(),
+                parameters={"encoder": 104_000, "connector": 4_160, "language_model": 98_400},
+                peak_lr=4.5e-3,
+                flops_per_trial=2.2e12,
+                memory_bytes=90_000_000,
+                warnings=(),
+            )
+        )
+    for seed in range(1, seeds + 1):
+        for arm in arms:
+            train = Stage(
+                id=identity("train", arm.name, seed),
+                kind="multimodal",
+                run="mm1_jax.runner:train",
+                config={"data": {}},
+                seed=seed,
+                inputs={},
+                data_fingerprint=DATA,
+                code_fingerprint="c" * 32,
+                compile_class=arm.name,
+                flops=2e12,
+                seconds=50.0,
+                label=f"{arm.name} seed {seed}: train",
+            )
+            stages[train.id] = train
+            evaluations = []
+            for task, condition in (
+                ("easy_vqa", "intact"),
+                ("easy_vqa", "shuffled"),
+                ("emoji_caption", "intact"),
+                ("held_out_text", "intact"),
+            ):
+                stage = train.model_copy(
+                    update={
+                        "id": identity(task, condition, arm.name, seed),
+                        "kind": "evaluation",
+                        "run": "mm1_jax.runner:evaluate",
+                        "config": {"task": task, "shots": 0, "condition": condition},
+                        "inputs": {"model": train.id},
+                        "seconds": 4.0,
+                        "flops": 1e10,
+                        "label": f"{arm.name} seed {seed}: {task} {condition}",
+                    }
+                )
+                stages[stage.id] = stage
+                evaluations.append(
+                    Evaluation(stage=stage.id, task=task, shots=0, condition=condition)
+                )
+            trials.append(
+                Trial(arm=arm.name, seed=seed, train=train.id, evaluations=tuple(evaluations))
+            )
+    return Plan(
+        study="demo",
+        hash=identity("demo", seeds, null),
+        path="ablations/studies/nowhere.yaml",
+        source=SOURCE,
+        question="What matters most for a small model that answers questions about pictures?",
+        null_arms=("null=1",) if null else (),
+        primary_metric=("easy_vqa", "accuracy"),
+        alpha=0.05,
+        seeds=tuple(range(1, seeds + 1)),
+        factors=FACTORS,
+        arms=tuple(arms),
+        trials=tuple(trials),
+        stages=stages,
+        claims=CLAIMS if claims is None else claims,
+        warnings=("the mixture changes what a step sees; pairing is weaker for its arms",),
+    )
+
+
+def rows_of(arm: Arm, seed: int, task: str, condition: str) -> list[ResultRow]:
+    """Plausible numbers, drawn from the names: the same in every run."""
+    draw = random.Random(f"{seed}")
+    luck = draw.gauss(0, 1.5)  # shared by the arms of a seed: pairing takes it out
+    own = random.Random(f"{arm.name} {seed} {task} {condition}")
+    level = next((v for v in arm.levels.values() if v in ACCURACY and v != "32"), "32")
+    accuracy = ACCURACY[level] + luck + own.gauss(0, 0.5)
+    if task == "training":
+        return [
+            ResultRow("training", "loss", value, step=step)
+            for step in range(25, 501, 25)
+            for value in [0.9 + 5.5 * 2 ** (-step / 60) - accuracy / 200 + own.gauss(0, 0.03)]
+        ]
+    if task == "easy_vqa":
+        seen = accuracy if condition == "intact" else 55.0 + own.gauss(0, 0.7)
+        numbers = {"accuracy": seen, "blind_accuracy": 65.4, "oracle_accuracy": 67.0}
+    elif task == "emoji_caption":
+        numbers = {"cider": 31.0 + (accuracy - 80) * 0.4 + own.gauss(0, 0.8)}
+    else:
+        numbers = {"perplexity": 41.3 - 0.2 * luck + own.gauss(0, 0.15)}
+    return [
+        ResultRow(task, metric, value, "test", 0, condition, 500, 1000)
+        for metric, value in numbers.items()
+    ]
+
+
+def examples_of(arm: Arm, seed: int, task: str) -> pandas.DataFrame:
+    own = random.Random(f"{arm.name} {seed} {task}")
+    lines = []
+    for number in range(36):
+        prompt, answer = QUESTIONS[number % len(QUESTIONS)]
+        right = own.random() < 0.75
+        if task == "emoji_caption":
+            prompt, answer = "", "a <smiling> face & a hat"
+        lines.append(
+            {
+                "item_id": f"{task}/{number}",
+                "image_id": number % 6 if task != "held_out_text" else -1,
+                "prompt": prompt,
+                "prediction": answer if right else "<b>triangle</b>",
+                "references": [answer],
+                "score": 100.0 if right else 0.0,
+            }
+        )
+    return pandas.DataFrame(lines)
+
+
+def fill(
+    store: Store,
+    plan: Plan,
+    *,
+    skip: Iterable[tuple[str, int]] = (),
+    diverged: Iterable[tuple[str, int]] = (),
+    rows: Callable[[Arm, int, str, str], list[ResultRow]] = rows_of,
+) -> None:
+    """Write the results of every trial of `plan` but those in `skip`."""
+    arms = {arm.name: arm for arm in plan.arms}
+    for trial in plan.trials:
+        if (trial.arm, trial.seed) in skip:
+            continue
+        asked = [(trial.train, "training", "intact")]
+        asked += [(one.stage, one.task, one.condition) for one in trial.evaluations]
+        for stage, task, condition in asked:
+            if store.is_done(stage):
+                continue
+            attempt = store.begin(plan.stages[stage])
+            if task != "training":
+                table = examples_of(arms[trial.arm], trial.seed, task)
+                table.to_parquet(attempt.output / "examples.parquet")
+            lost = (trial.arm, trial.seed) in diverged
+            found = rows(arms[trial.arm], trial.seed, task, condition)
+            if lost:
+                found = [
+                    ResultRow(**{**vars(r), "value": float("nan")})
+                    for r in found
+                    if not r.metric.startswith(("blind", "oracle"))
+                ]
+            store.finish(
+                attempt,
+                found,
+                {
+                    "seconds": 48.5 if task == "training" else 3.1,
+                    "device_kind": "cpu",
+                    "device_count": 1,
+                    "threads": 1,
+                    "python": "3.11.7",
+                    "libraries": {"jax": "0.10.2", "flax": "0.12.8"},
+                    "host": "here",
+                    "git_revision": "6880732e" * 5,
+                    "started_at": 1.7e9,
+                },
+                "diverged" if lost else "ok",
+            )
+
+
+def draw_images(folder: Path) -> None:
+    """Six prepared images of 64 × 64 pixels."""
+    folder.mkdir(parents=True)
+    images = np.full((6, 64, 64, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        image[12:52, 12 + number : 40 + number] = [(40 * number, 90, 200 - 30 * number)]
+    np.save(folder / "images-64.npy", images)
+    index = {
+        "name": [f"easy_vqa/test/{n}" for n in range(6)],
+        "file": ["images-64.npy"] * 6,
+        "row": pa.array(range(6), pa.int32()),
+    }
+    pyarrow.parquet.write_table(pa.table(index), folder / "images.parquet")
+
+
+@pytest.fixture(scope="session")
+def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store in which the study `demo` has run to its end. Only for reading."""
+    root = tmp_path_factory.mktemp("store")
+    store = Store(root)
+    plan = make_plan()
+    store.register(plan)
+    fill(store, plan)
+    draw_images(root / "data" / DATA)
+    return store
