@@ -295,7 +295,7 @@ class _Parser:
         while not found or self.peek() in _OPERATORS:
             operator = self.accept(*_OPERATORS)
             if not operator:
-                self.fail("a comparison, one of > < >= <= ==,")
+                self.fail("a comparison (> < >= <= ==)")
             right = self.term()
             found.append((left, operator, right))
             left = right
@@ -425,7 +425,9 @@ def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contra
     whole = parts[0] if len(parts) == 1 else All(parts)
     for contrast in quantities(whole):
         if not contrast.weights:
-            raise UserError("the two sides are the same by definition; there is nothing to decide")
+            raise UserError(
+                "no score is left to decide on: both sides are the same"
+            )
     return whole
 
 
@@ -578,6 +580,10 @@ def _arm(written: Sequence[tuple[str, str | None]], names: Vocabulary) -> str:
     if text in names.arms:
         return text
     unknown = UserError(f"no arm {text!r}{nearest(text, names.arms)}")
+    for name, level in written:
+        if level is not None and name not in names.factors:
+            known = [*names.factors, *OPTIONS]
+            raise UserError(f"no factor or option {name!r}{nearest(name, known)}")
     if any(level is None for _, level in written):
         raise unknown
     wanted = {name: _level(name, level or "", names) for name, level in written}

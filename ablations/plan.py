@@ -277,7 +277,7 @@ class _Stages:
     def __init__(self, cell: Cell, runners: Mapping[Any, str], needed: Sequence[claims.ScoreKey]):
         recipe, self.cell = cell.recipe, cell
         self.run = {**RUNNERS, **runners}
-        self.code = {kind: _code_fingerprint(kind, path) for kind, path in self.run.items()}
+        self.code = {kind: stage_code(kind, path) for kind, path in self.run.items()}
         # The rate that the law gives is part of what was trained, so it is written down.
         rate = recipe.optimizer.model_copy(update={"peak_lr": costs.peak_lr(recipe)})
         config = recipe.train_config().model_copy(update={"optimizer": rate})
@@ -342,8 +342,9 @@ class _Stages:
         )
 
 
-def _code_fingerprint(kind: str, run: str) -> str:
-    if run == RUNNERS[kind]:
+def stage_code(kind: str, run: str) -> str:
+    """Fingerprint of the source that a stage of this kind and runner executes, as it is here."""
+    if run == RUNNERS.get(kind):
         return identity.code_fingerprint(STAGE_MODULES[kind])
     module, _, function = run.partition(":")
     return identity.code_fingerprint(module, function)

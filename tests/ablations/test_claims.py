@@ -1,0 +1,333 @@
+"""The claim language: what each form means, how mistakes are told, when there is a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ablations.claims import ScoreKey, Vocabulary, claim_stages, decide, meaning, parse
+from ablations.conditions import Above, All, AnyOf, mapped, quantities
+from mm1_jax.errors import UserError
+
+KIND = "connector.kind"
+NAMES = Vocabulary(
+    factors={
+        "size": ["32", "16", "64"],
+        KIND: ["average_pooling", "c_abstractor"],
+        "optimizer.peak_lr": ["0.001", "0.003"],
+    },
+    arms={
+        name: {
+            "size": "32",
+            KIND: "average_pooling",
+            "optimizer.peak_lr": "0.001",
+            **levels,
+        }
+        for name, levels in {
+            "base": {},
+            "size=16": {"size": "16"},
+            "size=64": {"size": "64"},
+            f"{KIND}=c_abstractor": {KIND: "c_abstractor"},
+            "optimizer.peak_lr=0.003": {"optimizer.peak_lr": "0.003"},
+        }.items()
+    },
+    primary_metric=("easy_vqa", "accuracy"),
+)
+# Scores that tell the arms apart.
+SCORES = {
+    "base": 70.0,
+    "size=16": 60.0,
+    "size=64": 75.0,
+    f"{KIND}=c_abstractor": 71.0,
+    "optimizer.peak_lr=0.003": 68.0,
+}
+
+
+def value(contrast):
+    """A contrast of the scores above; other cells of the table are offset."""
+
+    def score(key):
+        offset = 100 * key.shots + (-30 if key.condition == "shuffled" else 0)
+        return {"accuracy": SCORES[key.arm], "blind_accuracy": 66.0}.get(key.metric, 5.0) + offset
+
+    return round(sum(w * score(key) for key, w in contrast.weights.items()), 9)
+
+
+def read(text, min_effect=0.0):
+    """The condition with each contrast's value in place of the contrast."""
+    return mapped(meaning(text, min_effect, NAMES), value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("score(size=64) > score(base)", Above(5.0, 0.0)),
+        ("score(size=64) > score(base) by 2", Above(5.0, 2.0)),
+        ("score(size=16) < score(base)", Above(-10.0, 0.0, True)),
+        ("score(size=16) < score(base) by 2", Above(-10.0, -2.0, True)),
+        ("score(size=16) >= score(base) within 3", Above(-10.0, -3.0)),
+        ("score(size=64) <= score(base) within 3", Above(5.0, 3.0, True)),
+        (
+            "score(size=16) == score(base) within 3",
+            All((Above(-10.0, -3.0), Above(-10.0, 3.0, True))),
+        ),
+        ("score(base) > 67.5", Above(70.0, 67.5)),
+        ("67.5 < score(base)", Above(70.0, 67.5)),
+        ("score(base) < 67.5 by 1", Above(70.0, 66.5, True)),
+        ("score(base) > score(base, images=shuffled)", Above(30.0, 0.0)),
+        ("score(base, shots=4) > score(base) by 50", Above(400.0, 50.0)),
+        ("score(base) > blind(easy_vqa)", Above(4.0, 0.0)),
+        ("blind(easy_vqa) < score(size=16)", Above(6.0, 0.0, True)),
+        ("score(base, task=emoji_caption) > 3", Above(5.0, 3.0)),
+        ("score(base, task=held_out_text, metric=bits_per_byte) < 3", Above(5.0, 3.0, True)),
+        ("effect(size, 16 -> 64) > 0", Above(15.0, 0.0)),
+        ("effect(size, 64->16) < 0 by 1", Above(-15.0, -1.0, True)),
+        ("effect(size, 16 -> 32, at: {connector.kind: average_pooling}) > 0", Above(10.0, 0.0)),
+        (
+            f"effect(size, 16 -> 32) > abs(effect({KIND}, average_pooling -> c_abstractor)) by 2",
+            All((Above(9.0, 2.0), Above(11.0, 2.0))),
+        ),
+        (
+            f"abs(effect({KIND}, average_pooling -> c_abstractor)) < effect(size, 16 -> 32)",
+            All((Above(9.0, 0.0), Above(11.0, 0.0))),
+        ),
+        ("abs(effect(size, 16 -> 32)) > 3", AnyOf((Above(10.0, 3.0), Above(10.0, -3.0, True)))),
+        ("abs(effect(size, 16 -> 32)) < 3", All((Above(10.0, 3.0, True), Above(10.0, -3.0)))),
+        (
+            "abs(effect(size, 16 -> 32)) > abs(effect(size, 32 -> 64))",
+            AnyOf(
+                (
+                    All((Above(5.0, 0.0), Above(15.0, 0.0))),
+                    All((Above(15.0, 0.0, True), Above(5.0, 0.0, True))),
+                )
+            ),
+        ),
+        ("peak(size)", AnyOf((All((Above(10.0, 0.0), Above(-5.0, 0.0))),))),
+        ("best(size) == 64", All((Above(5.0, 0.0), Above(15.0, 0.0)))),
+        (
+            "score(size=64) > score(base) > score(size=16)",
+            All((Above(5.0, 0.0), Above(10.0, 0.0))),
+        ),
+        (
+            "score(base) > 60 and effect(size, 16 -> 64) > 1",
+            All((Above(70.0, 60.0), Above(15.0, 1.0))),
+        ),
+    ],
+)
+def test_every_form_of_claim(text, expected):
+    assert read(text) == expected
+
+
+def test_slope_is_least_squares_over_numeric_levels():
+    (found,) = quantities(read("slope(size) > 0"))
+    assert found == pytest.approx(np.polyfit([16, 32, 64], [60, 70, 75], 1)[0])
+
+
+def test_minimum_effect_is_the_margin_of_directional_claims():
+    assert read("effect(size, 16 -> 64) > 0", 2.0) == Above(15.0, 2.0)
+    assert read("best(size) == 64", 2.0) == All((Above(5.0, 2.0), Above(15.0, 2.0)))
+
+
+def test_an_arm_may_be_named_with_its_base_levels_and_numbers_in_any_form():
+    same = meaning("score(base) > 1", 0, NAMES)
+    assert meaning("score(size=32, connector.kind=average_pooling) > 1", 0, NAMES) == same
+    assert meaning("score(size=16, optimizer.peak_lr=1e-3) > 1", 0, NAMES) == meaning(
+        "score(size=16) > 1", 0, NAMES
+    )
+    effect = "effect(optimizer.peak_lr, 1e-3 -> 3e-3) > 0"
+    assert read(effect) == Above(-2.0, 0.0)
+
+
+def test_an_effect_in_a_factorial_is_the_mean_over_the_other_factors():
+    names = Vocabulary(
+        factors={"a": ["1", "2"], "b": ["1", "2"]},
+        arms={
+            "base": {"a": "1", "b": "1"},
+            "a=2": {"a": "2", "b": "1"},
+            "b=2": {"a": "1", "b": "2"},
+            "a=2,b=2": {"a": "2", "b": "2"},
+        },
+        primary_metric=("easy_vqa", "accuracy"),
+    )
+
+    def weights(text):
+        (contrast,) = quantities(meaning(text, 0, names))
+        return {key.arm: weight for key, weight in contrast.weights.items()}
+
+    assert weights("effect(a, 1 -> 2) > 0") == {
+        "a=2": 0.5,
+        "a=2,b=2": 0.5,
+        "base": -0.5,
+        "b=2": -0.5,
+    }
+    assert weights("effect(a, 1 -> 2, at: {b: 2}) > 0") == {"a=2,b=2": 1, "b=2": -1}
+    interaction = "effect(a, 1 -> 2, at: {b: 2}) > effect(a, 1 -> 2, at: {b: 1})"
+    assert weights(interaction) == {"a=2,b=2": 1, "b=2": -1, "a=2": -1, "base": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected score"),
+        ("score(base > 3", "expected ',' or ')', got '>' at column 12"),
+        ("score(base) 3", "expected a comparison (> < >= <= ==), got '3' at column 13"),
+        ("score(base) >", "but the claim ends after 'score(base) >'"),
+        ("score(base) > 3 or 4", "expected `and` or the end of the claim, got 'or'"),
+        ("score(base) > 'x", "close the quotes"),
+        ("scor(base) > 3", "there is no scor(…); did you mean 'score'?"),
+        ("score(bse) > 3", "no arm 'bse'; did you mean 'base'?"),
+        ("score(sizes=16) > 3", "no factor or option 'sizes'; did you mean 'size'?"),
+        ("score(base, image=shuffled) > 3", "no factor or option 'image'; did you mean 'images'?"),
+        ("score(size=17) > 3", "size has no level '17'; valid: 16, 32, 64"),
+        ("score(size=16, connector.kind=c_abstractor) > 3", "no arm 'size=16,connector.kind="),
+        ("score(task=easy_vqa) > 3", "score(…) names no arm"),
+        ("score(base, images=shufled) > 3", "no such condition; did you mean 'shuffled'?"),
+        ("score(base, shots=few) > 3", "shots=few is not a number"),
+        ("score(base, shots=1, shots=2) > 3", "option shots is given twice"),
+        ("score(base, task=easy) > 3", "no task 'easy'; did you mean 'easy_vqa'?"),
+        ("score(base, metric=acuracy) > 3", "no metric 'acuracy'; did you mean 'accuracy'?"),
+        ("score(base, task=held_out_text, images=shuffled) > 3", "has no images to shuffle"),
+        ("blind(emoji_caption) > 3", "emoji_caption has no metric 'blind_accuracy'"),
+        ("effect(size) > 3", "expected two levels, effect(size, a -> b)"),
+        ("effect(sise, 16 -> 32) > 3", "no factor 'sise' in the design; did you mean 'size'?"),
+        ("effect(size, 16 -> 33) > 3", "size has no level '33'"),
+        ("effect(size, 16 -> 32, at: {size: 16}) > 0", "fixes other factors than size"),
+        (
+            "effect(size, 16 -> 32, at: {connector.kind: c_abstractor}) > 0",
+            "no arms of this design differ only in size (16, 32), connector.kind=c_abstractor",
+        ),
+        ("abs(score(base)) > 3", "expected effect(…) inside abs( )"),
+        ("slope(connector.kind) > 0", "'average_pooling' is none"),
+        ("peak(optimizer.peak_lr)", "needs at least 3 levels, not 2"),
+        ("best(size) == 8", "size has no level '8'"),
+        ("best(size, tsk=easy_vqa) == 64", "there is no option 'tsk'; did you mean 'task'?"),
+        ("score(base) == score(size=16)", "`==` needs a margin"),
+        ("score(base) >= 3", "`>=` needs a margin"),
+        ("score(base) > 3 within 2", "say `>= … within`"),
+        ("score(base) > 3 by -2", "must be at least 0"),
+        ("score(base) == 3 within 0", "must be above 0"),
+        ("score(base) > 3 > 2 by 1", "a chain of comparisons takes no `by`"),
+        ("abs(effect(size, 16 -> 32)) == 3 within 1", "compares signed effects"),
+        ("score(base) > score(size=32)", "no score is left"),
+        ("3 > 2", "no score is left"),
+    ],
+)
+def test_a_mistake_is_told_with_what_would_be_valid(text, message):
+    with pytest.raises(UserError) as error:
+        meaning(text, 0.0, NAMES)
+    assert message in str(error.value)
+
+
+def test_a_margin_is_given_once():
+    with pytest.raises(UserError, match="margin once"):
+        meaning("score(base) > 3 by 1", 2.0, NAMES)
+
+
+def test_quoted_names_may_hold_spaces_and_signs():
+    (statement,) = parse('score("size"="a = b") > 3')
+    assert statement.left.arm == (("size", "a = b"),)
+
+
+# -- deciding ------------------------------------------------------------------------------------
+
+CLAIMS = {
+    "bigger-is-better": "effect(encoder.image_size, 16 -> 32) > 0",
+    "sees": "score(base) > score(base, images=shuffled)",
+    "reads": "score(base, task=held_out_text) < 20",
+}
+
+
+@pytest.fixture
+def plan(studies):
+    return studies.plan(claims=CLAIMS)
+
+
+def table(plan, noise=0.1):
+    """Complete scores: base 80, small 70, shuffled 50, perplexity 10."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for trial in plan.trials:
+        for e in trial.evaluations:
+            mean = {"base": 80.0}.get(trial.arm, 70.0) - (30 if e.condition == "shuffled" else 0)
+            metrics = {
+                "easy_vqa": {"accuracy": mean, "blind_accuracy": 67.0},
+                "emoji_caption": {"cider": 30.0},
+                "held_out_text": {"perplexity": 10.0},
+            }[e.task]
+            for metric, level in metrics.items():
+                key = ScoreKey(trial.arm, e.task, metric, e.shots, e.condition)
+                found.setdefault(key, {})[trial.seed] = level + rng.normal(0, noise)
+    return found
+
+
+def test_all_seeds_in_gives_verdicts_in_the_order_of_the_file(plan):
+    found = decide(plan, table(plan))
+    assert [v.name for v in found] == list(CLAIMS)
+    assert [v.verdict for v in found] == ["supported"] * 3
+    assert [v.n for v in found] == [3, 3, 3]
+    assert found[0].effect == pytest.approx(10, abs=0.5)
+
+
+def test_swapped_levels_are_refuted(studies):
+    claims = {"smaller": "effect(encoder.image_size, 32 -> 16) > 0"}
+    plan = studies.plan(claims=claims)
+    assert [v.verdict for v in decide(plan, table(plan))] == ["refuted"]
+
+
+def test_a_constant_per_seed_changes_nothing(plan):
+    scores = table(plan)
+    shifted = {
+        key: {seed: v + 7.0 * seed for seed, v in values.items()} for key, values in scores.items()
+    }
+    for one, other in zip(decide(plan, scores)[:2], decide(plan, shifted)[:2], strict=True):
+        assert other.verdict == one.verdict
+        assert other.p_value == pytest.approx(one.p_value)
+
+
+def test_no_verdict_before_all_registered_seeds_are_in(plan):
+    scores = table(plan)
+    del scores[ScoreKey("encoder.image_size=16", "easy_vqa", "accuracy", 0, "intact")][2]
+    first, sees, _ = decide(plan, scores)
+    assert (first.verdict, first.reason, first.n) == ("undecided", "2 of 3 seeds", 2)
+    assert first.p_value is None
+    assert first.effect == pytest.approx(10, abs=0.5)
+    assert sees.verdict == "supported"
+
+
+def test_nothing_in_yet(plan):
+    found = decide(plan, {})
+    assert {v.reason for v in found} == {"0 of 3 seeds"}
+    assert {v.effect for v in found} == {None}
+
+
+def test_a_diverged_trial_has_the_worst_value_and_is_named(plan):
+    scores = table(plan)
+    del scores[ScoreKey("encoder.image_size=16", "easy_vqa", "accuracy", 0, "intact")][1]
+    first = decide(plan, scores, diverged={("encoder.image_size=16", 1)})[0]
+    assert first.n == 3
+    assert first.effect == pytest.approx((10 + 80 + 10) / 3, abs=0.5)
+    assert first.warnings == ("encoder.image_size=16 seed 1 diverged",)
+
+
+def test_a_diverged_trial_without_worst_value_leaves_the_claim_undecided(plan):
+    reads = decide(plan, table(plan), diverged={("base", 1)})[2]
+    assert reads.verdict == "undecided"
+    assert reads.reason == "base seed 1 diverged and perplexity has no worst value"
+
+
+def test_a_score_that_is_no_number_leaves_the_claim_undecided_and_is_named(plan):
+    scores = table(plan)
+    scores[ScoreKey("base", "held_out_text", "perplexity", 0, "intact")][0] = math.inf
+    reads = decide(plan, scores)[2]
+    assert reads.verdict == "undecided"
+    assert reads.reason == "base seed 0: held_out_text.perplexity is inf"
+
+
+def test_claims_on_results_that_were_known_are_exploratory(plan):
+    stages = claim_stages(plan)
+    all_known = decide(plan, table(plan), known_stages=stages["sees"])
+    assert "exploratory" in all_known[1].warnings[0]
+    assert all_known[0].warnings == ("some of its results were there before registration",)
+    assert decide(plan, table(plan))[1].warnings == ()
