@@ -15,10 +15,15 @@ from mm1_jax.data.tokenizer import END, Tokenizer
 
 @dataclass(frozen=True)
 class Document:
-    """`parts` in reading order: an int is a row of the image table, a str is text."""
+    """`parts` in reading order: an int is a row of the image table, a str is text.
+
+    The text of the first `given` parts bears no loss: a model has to answer questions, not to ask
+    them, and learning to ask would take eight ninths of the gradient.
+    """
 
     name: str
     parts: tuple[int | str, ...]
+    given: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class DocumentTable:
     images: np.ndarray  # int32 [images of all documents], rows of the image table
     image_at: np.ndarray  # int32 [images of all documents]
     image_starts: np.ndarray  # int64 [documents + 1]
+    given: np.ndarray  # int32 [documents], leading text tokens that bear no loss
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,8 +58,12 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
     images: list[int] = []
     image_at: list[int] = []
     token_starts, image_starts = [0], [0]
+    given: list[int] = []
     for document in documents:
-        for part in document.parts:
+        given.append(0)
+        for number, part in enumerate(document.parts):
+            if number == document.given:
+                given[-1] = len(tokens) - token_starts[-1]
             if isinstance(part, str):
                 tokens.extend(next(encoded))
             else:
@@ -69,6 +79,7 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
         images=np.array(images, np.int32),
         image_at=np.array(image_at, np.int32),
         image_starts=np.array(image_starts, np.int64),
+        given=np.array(given, np.int32),
     )
 
 
@@ -83,6 +94,7 @@ def write(table: DocumentTable, path: Path) -> None:
         "tokens": lists(table.tokens, table.token_starts),
         "images": lists(table.images, table.image_starts),
         "image_at": lists(table.image_at, table.image_starts),
+        "given": pa.array(table.given),
     }
     pq.write_table(pa.table(columns), path)
 
@@ -103,4 +115,5 @@ def read(path: Path) -> DocumentTable:
         images=images.values.to_numpy(),
         image_at=image_at.values.to_numpy(),
         image_starts=images.offsets.to_numpy().astype(np.int64),
+        given=table.column("given").to_numpy(),
     )

@@ -132,6 +132,7 @@ class Packed:
     image_ids       int32 [I]   row of the image table; -1 is an empty slot
     image_at        int32 [I]   the image stands before the text token with this index, 0…T
     image_segments  int32 [I]   the document that an image belongs to
+    given           bool [T]    part of a question, bears no loss; None where nothing is
     """
 
     tokens: np.ndarray
@@ -139,6 +140,7 @@ class Packed:
     image_ids: np.ndarray
     image_at: np.ndarray
     image_segments: np.ndarray
+    given: np.ndarray | None = None
     source: str = ""
     documents: tuple[str, ...] = ()
 
@@ -184,6 +186,7 @@ def pack(
 ) -> Packed:
     """Put the chosen pieces, which must fit, into one sequence."""
     tokens, segments = np.zeros((2, budget.text), np.int32)
+    given = np.zeros(budget.text, bool)
     image_ids = np.full(budget.images, -1, np.int32)
     image_at, image_segments = np.zeros((2, budget.images), np.int32)
     text = image = 0
@@ -194,13 +197,15 @@ def pack(
         segments[text : text + more] = segment
         first, last = pieces.image_start[piece], pieces.image_end[piece]
         slots = slice(image, image + int(last - first))
-        cut_before = start - table.token_starts[pieces.document[piece]]
+        document = pieces.document[piece]
+        cut_before = int(start - table.token_starts[document])
+        given[text : text + min(more, max(0, int(table.given[document]) - cut_before))] = True
         image_ids[slots] = table.images[first:last]
         image_at[slots] = table.image_at[first:last] - cut_before + text
         image_segments[slots] = segment
         text, image = text + more, slots.stop
     names = tuple(table.names[document] for document in pieces.document[chosen])
-    return Packed(tokens, segments, image_ids, image_at, image_segments, source, names)
+    return Packed(tokens, segments, image_ids, image_at, image_segments, given, source, names)
 
 
 def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | None = None) -> Batch:
@@ -211,7 +216,7 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
     segments      int32 [B, S]    document at each position, 0 for padding
     positions     int32 [B, S]    count from 0 in each document
     predictors    int32 [B, T]    the position in S that predicts text token t: the one before it
-    loss_weights  float32 [B, T]  1 where text token t is predicted within its document
+    loss_weights  float32 [B, T]  1 where text token t is predicted within its document, not given
 
     One document of an image and two tokens, then one of three tokens; T = 6, I = 2, k = 2. The
     first token of the second document has nothing before it, so it bears no loss:
@@ -227,6 +232,9 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
     """
     tokens = np.stack([sequence.tokens for sequence in sequences])
     text_segments = np.stack([sequence.segments for sequence in sequences])
+    given = np.stack(
+        [np.zeros(len(s.tokens), bool) if s.given is None else s.given for s in sequences]
+    )
     image_ids = np.stack([sequence.image_ids for sequence in sequences])
     image_at = np.stack([sequence.image_at for sequence in sequences])
     image_segments = np.stack([sequence.image_segments for sequence in sequences])
@@ -266,5 +274,5 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
         "segments": segments,
         "positions": positions,
         "predictors": np.where(predicted, predictors, 0).astype(np.int32),
-        "loss_weights": predicted.astype(np.float32),
+        "loss_weights": (predicted & ~given).astype(np.float32),
     }

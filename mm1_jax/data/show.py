@@ -194,9 +194,9 @@ figcaption {{ font-size: .8rem; color: #666; }}
   min-width: 0; }}
 </style>
 <h1>What the model gets</h1>
-<p>Hover over a token or an image for its numbers. Dashed: bears no loss, because nothing precedes
-it in its document. ␣ is a space, ⏎ a line break, ■ the end of a document. Images are shown at the
-model's resolution, enlarged.</p>
+<p>Hover over a token or an image for its numbers. Dashed: bears no loss, because it is given (a
+question) or because nothing precedes it in its document. ␣ is a space, ⏎ a line break, ■ the end of
+a document. Images are shown at the model's resolution, enlarged.</p>
 <dl>{facts}</dl>
 {sequences}
 </html>

@@ -9,7 +9,7 @@ from mm1_jax.data.packing import Budget, Pieces, budget_of, cut, fill, lay_out, 
 from mm1_jax.errors import UserError
 
 
-def table(*documents: list[int | str]) -> DocumentTable:
+def table(*documents: list[int | str], given: list[int] | None = None) -> DocumentTable:
     """Tokens are ints; images are strings such as "i7" for row 7."""
     tokens, images, image_at, token_starts, image_starts = [], [], [], [0], [0]
     for parts in documents:
@@ -28,6 +28,7 @@ def table(*documents: list[int | str]) -> DocumentTable:
         np.array(images, np.int32),
         np.array(image_at, np.int32),
         np.array(image_starts),
+        np.zeros(len(documents), np.int32) if given is None else np.array(given, np.int32),
     )
 
 
@@ -113,6 +114,15 @@ def test_a_predictor_stands_just_before_its_token_in_the_same_document():
         assert filled.sum() == (sequence.segments > 0).sum() + k * (sequence.image_ids >= 0).sum()
         assert (np.diff(segments[filled]) >= 0).all()
         assert not batch["loss_weights"][row, sequence.segments == 0].any()
+
+
+def test_given_tokens_bear_no_loss_also_where_a_document_is_cut():
+    documents = table(["i1", 2, 3, 4, 5, 6], [7, 8], given=[4, 0])
+    budget = Budget(text=3, images=1)
+    pieces = cut(documents, budget)
+    assert pieces_of(documents, pieces) == [["i1", 2, 3, 4], [5, 6], [7, 8]]
+    sequences = [pack(documents, pieces, np.array([n]), budget) for n in range(3)]
+    assert lay_out(sequences, 1)["loss_weights"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
 
 
 def test_rows_of_a_batch_do_not_depend_on_each_other():

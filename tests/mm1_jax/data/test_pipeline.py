@@ -17,6 +17,7 @@ from mm1_jax.config import (
     TrainingConfig,
 )
 from mm1_jax.data.pipeline import batches, sequences
+from mm1_jax.data.prepared import open_prepared
 from mm1_jax.errors import UserError
 
 MIXTURE = MixtureConfig(easy_vqa=5, emoji_captions=2, interleaved=2, text=1)
@@ -121,6 +122,18 @@ def test_documents_fill_the_budget_that_binds(data_root):
             "images": np.mean([(s.image_ids >= 0).mean() for s in stream]),
         }
         assert used[budget] > 0.9, (source, used)
+
+
+def test_only_answers_and_ends_bear_loss_in_questions(data_root):
+    data = DataConfig(mixture=MixtureConfig(easy_vqa=1), text_tokens=64, images=6)
+    (batch,) = first(1, config=config(data=data), data_root=data_root, seed=0)
+    words = open_prepared(data, data_root).tokenizer
+    learnt = words.decode(batch["tokens"][batch["loss_weights"] > 0])
+    answers = {
+        record["answer"] for record in open_prepared(data, data_root).records("easy_vqa", "train")
+    }
+    assert len(learnt.split()) == 24
+    assert set(learnt.split()) <= answers
 
 
 def test_data_that_is_not_prepared_is_said_so(tmp_path):
