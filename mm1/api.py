@@ -57,8 +57,8 @@ def run(
     from mm1_jax.config import DataConfig
     from sweeps.run import run_plan
 
-    made = plan(study, many=many)
     root = store or default_store()
+    made = _plan_to_run(study, root, many)
     data_root = data or Path(root) / "data"
     finished = finished_stages(made, root)
     ours = [
@@ -105,6 +105,16 @@ def submit(
         mlflow_uri=mlflow_uri,
         many=many,
     )
+
+
+def _plan_to_run(study: str | Path, store: str, many: bool) -> Plan:
+    """The plan of a study file; of a name, the plan that was registered under it (as by submit)."""
+    name = str(study)
+    if isinstance(study, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
+        return plan(study, many=many)
+    from sweeps.store import Store
+
+    return Store(store).snapshot(name)[0]
 
 
 def finished_stages(made: Plan, store: str | None = None) -> set[str]:

@@ -22,10 +22,11 @@ LOOK_SECONDS = 1.0  # how often the reports of running stages are read
 
 
 class Progress:
-    """Follows a scheduler; `update` may be called as often as one likes."""
+    """Shows where a run of a plan is; as a context, live. `update` may be called often."""
 
-    def __init__(self, plan: Plan, store: Store, scheduler: Scheduler, *, quiet: bool = False):
-        self._plan, self._store, self._scheduler = plan, store, scheduler
+    def __init__(self, plan: Plan, store: Store, *, quiet: bool = False):
+        self._plan, self._store = plan, store
+        self.scheduler = Scheduler(plan, (), ["nobody"])  # until there is one that decides
         self._console = Console(quiet=quiet, highlight=False)
         self._started = time.monotonic()
         self._looked = self._printed = -math.inf
@@ -67,13 +68,13 @@ class Progress:
             return
         self._looked = now
         self._read_reports()
-        self._scores.read(self._scheduler.in_state("done"))
+        self._scores.read(self.scheduler.in_state("done"))
         if self._live is None and now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._console.print(Text(self.line()), soft_wrap=True)
 
     def _read_reports(self) -> None:
-        running = self._scheduler.running.values()
+        running = self.scheduler.running.values()
         self._reports = {
             stage_id: reports[-1]
             for stage_id in running
@@ -92,7 +93,7 @@ class Progress:
         counts = dict.fromkeys(("done", "running", "waiting", "failed"), 0)
         for trial in self._plan.trials:
             stages = {trial.train, *(one.stage for one in trial.evaluations)}
-            states = {self._scheduler.state[one] for one in stages}
+            states = {self.scheduler.state[one] for one in stages}
             if states == {"done"}:
                 counts["done"] += 1
             elif states & {"failed", "blocked"}:
@@ -110,7 +111,7 @@ class Progress:
         if counts["failed"]:
             parts.append(f"{counts['failed']} failed")
         elapsed = time.monotonic() - self._started
-        remaining = self._scheduler.remaining_seconds(self._elapsed)
+        remaining = self.scheduler.remaining_seconds(self._elapsed)
         return (
             f"trials: {', '.join(parts)} · elapsed {_clock(elapsed)} "
             f"· remaining about {_clock(remaining)}"
@@ -128,7 +129,7 @@ class Progress:
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 2))
         grid.add_row(Text(self.headline(), style="bold"))
-        for worker, stage_id in sorted(self._scheduler.running.items()):
+        for worker, stage_id in sorted(self.scheduler.running.items()):
             report = self._reports.get(stage_id)
             label = self._plan.stages[stage_id].label
             seconds = _clock(self._elapsed.get(worker, 0))

@@ -11,8 +11,6 @@ import logging
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -23,10 +21,11 @@ from urllib.parse import quote
 
 from ablations.plan import Plan
 from mm1_jax.errors import UserError
-from sweeps import leases
+from sweeps import leases, reach
 from sweeps.mlflow_mirror import FINISH_SECONDS, MirrorProcess, is_current, tracking_uri
 from sweeps.progress import Progress
 from sweeps.scheduler import MAX_ATTEMPTS, Scheduler
+from sweeps.shipping import git_revision, import_paths, shipment
 from sweeps.store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ELSEWHERE_SECONDS = 2.0  # how often stages are looked at that another run is doing
-PACKAGES = ("mm1_jax", "ablations", "sweeps", "analysis", "mm1")
 
 
 def run_plan(
@@ -59,26 +57,19 @@ def run_plan(
     store = store if isinstance(store, Store) else Store(store)
     data = Path(data).absolute()
     uri = tracking_uri(store, mlflow_uri)
-    folder = f"studies/{quote(plan.study, safe='')}/lease"
-    lease = leases.acquire(store.objects, folder)
+    lease = leases.acquire(store.objects, study_lease(plan.study))
     if lease is None:
-        raise UserError(_already_running(plan.study, leases.holder(store.objects, folder)))
+        holder = leases.holder(store.objects, study_lease(plan.study))
+        raise UserError(already_running(plan.study, holder))
     mirror = None
     try:
         store.register(plan)
-        done = store.done(plan.stages)
-        missing = len(plan.stages) - len(done)
-        names = [f"worker {number}" for number in range(min(_count(workers), missing) or 1)]
-        scheduler = Scheduler(plan, done, names)
-        progress = Progress(plan, store, scheduler, quiet=quiet)
         if uri is not None and not is_current(store, plan, uri):
             mirror = MirrorProcess(store, plan, uri)
+        progress = Progress(plan, store, quiet=quiet)
         with Interrupt() as interrupt:
-            if missing:
-                with progress, _ray(cluster, len(names)):
-                    interrupt.listen()  # Ray has put its own handlers in place
-                    _drive(scheduler, Pool(names, store, data), store, progress, interrupt)
-            code = _conclude(plan, scheduler, progress, interrupt)
+            _run_missing(plan, store, data, workers, cluster, progress, interrupt)
+            code = _conclude(plan, progress, interrupt)
             if mirror is not None:
                 report = write_report() if write_report and code == 0 else None
                 progress.say("MLflow: writing what is left")
@@ -92,7 +83,34 @@ def run_plan(
         lease.release()
 
 
-def _conclude(plan: Plan, scheduler: Scheduler, progress: Progress, interrupt: Interrupt) -> int:
+def _run_missing(
+    plan: Plan,
+    store: Store,
+    data: Path,
+    workers: int | None,
+    cluster: str | None,
+    progress: Progress,
+    interrupt: Interrupt,
+) -> None:
+    """Run what the store does not have; without anything to run, without Ray."""
+    done = store.done(plan.stages)
+    if len(done) == len(plan.stages):
+        progress.scheduler = Scheduler(plan, done, ["nobody"])
+        return
+    with _ray(plan, cluster, workers) as cores:
+        interrupt.listen()  # Ray has put its own handlers in place
+        if cluster is not None:
+            with reach.markers(store.root, data) as token:
+                reach.refuse(reach.missing_on_cluster(store.root, str(data), token))
+        count = min(_count(workers, cores), len(plan.stages) - len(done))
+        names = [f"worker {number}" for number in range(1, count + 1)]
+        progress.scheduler = Scheduler(plan, done, names)
+        with progress, Pool(names, store, data) as pool:
+            _drive(progress.scheduler, pool, store, progress, interrupt)
+
+
+def _conclude(plan: Plan, progress: Progress, interrupt: Interrupt) -> int:
+    scheduler = progress.scheduler
     counts = progress.trials()
     if counts["done"] == len(plan.trials):
         progress.say(f"{plan.study}: all {len(plan.trials)} trials are there, each exactly once")
@@ -117,28 +135,27 @@ def _drive(
 ) -> None:
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     looked = time.monotonic()
-    with pool:
-        while not scheduler.complete:
-            if interrupt.requested and not pool.stopping:
-                progress.say("stopping: workers save what they have (Ctrl-C again: at once)")
-                pool.stop()
-            if pool.stopping and not pool.busy:
-                return
-            if not pool.stopping:
-                for worker in pool.idle():
-                    stage_id = scheduler.next(worker, pool.elapsed())
-                    if stage_id is not None:
-                        pool.start(worker, scheduler.stages[stage_id])
-            for worker, outcome in pool.wait(timeout=0.5):
-                _take_in(scheduler, pool, progress, worker, outcome)
-            if time.monotonic() - looked > ELSEWHERE_SECONDS:
-                looked = time.monotonic()
-                for stage_id in scheduler.in_state("elsewhere"):
-                    if store.is_done(stage_id):
-                        scheduler.finished(stage_id)
-                    elif leases.holder(store.objects, store.lease_folder(stage_id)) is None:
-                        scheduler.put_back(stage_id)
-            progress.update(pool.elapsed())
+    while not scheduler.complete:
+        if interrupt.requested and not pool.stopping:
+            progress.say("stopping: workers save what they have (Ctrl-C again: at once)")
+            pool.stop()
+        if pool.stopping and not pool.busy:
+            return
+        if not pool.stopping:
+            for worker in pool.idle():
+                stage_id = scheduler.next(worker, pool.elapsed())
+                if stage_id is not None:
+                    pool.start(worker, scheduler.stages[stage_id])
+        for worker, outcome in pool.wait(timeout=0.5):
+            _take_in(scheduler, pool, progress, worker, outcome)
+        if time.monotonic() - looked > ELSEWHERE_SECONDS:
+            looked = time.monotonic()
+            for stage_id in scheduler.in_state("elsewhere"):
+                if store.is_done(stage_id):
+                    scheduler.finished(stage_id)
+                elif leases.holder(store.objects, store.lease_folder(stage_id)) is None:
+                    scheduler.put_back(stage_id)
+        progress.update(pool.elapsed())
 
 
 def _take_in(
@@ -152,7 +169,6 @@ def _take_in(
         case "stopped":
             scheduler.put_back(outcome.stage)
         case "disk full":
-            pool.stop()
             raise UserError(
                 f"the disk is full ({outcome.error}); nothing that was finished is lost, "
                 "free some room and run again"
@@ -300,19 +316,18 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def _ray(cluster: str | None, workers: int) -> Generator[None]:
-    """A Ray to run on: one that this process already has, the cluster, or an embedded one.
+def _ray(plan: Plan, cluster: str | None, workers: int | None) -> Generator[int]:
+    """A Ray to run on, that this process already has, the cluster's, or an embedded one.
 
-    Called from the main thread: the kernel ends Ray's processes with the thread that started them,
-    which is what makes `kill -9` of the driver leave nothing behind.
+    Yields its cores. Called from the main thread: the kernel ends Ray's processes with the thread
+    that started them, which is why `kill -9` of the driver leaves nothing behind.
     """
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        os.environ.setdefault(name, "0")
     import ray
 
     if ray.is_initialized():
-        yield
+        yield int(ray.cluster_resources()["CPU"])
         return
     logs: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if cluster is None:
@@ -321,7 +336,7 @@ def _ray(cluster: str | None, workers: int) -> Generator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(
             address="local",
-            num_cpus=workers,
+            num_cpus=workers or len(os.sched_getaffinity(0)),
             include_dashboard=False,
             object_store_memory=100 * 2**20,  # results go through the store
             _node_ip_address="127.0.0.1",
@@ -330,60 +345,33 @@ def _ray(cluster: str | None, workers: int) -> Generator[None]:
     else:
         in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # then the job has shipped the code
         try:
-            ray.init(
-                address=cluster,
-                runtime_env={} if in_job else {"py_modules": code_folders()},
-                **logs,
-            )
+            if in_job:
+                ray.init(address=cluster, **logs)
+            else:
+                with shipment(plan) as code:
+                    ray.init(address=cluster, runtime_env={"working_dir": str(code)}, **logs)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"cannot use the Ray cluster at {cluster!r}: {error}") from error
     try:
-        yield
+        yield int(ray.cluster_resources().get("CPU", 0))
     finally:
         ray.shutdown()
 
 
-def _count(workers: int | None) -> int:
-    return workers or len(os.sched_getaffinity(0))
+def _count(workers: int | None, cores: int) -> int:
+    """How many one-core workers; more than there are cores would wait for ever."""
+    if (workers or 1) > cores:
+        raise UserError(f"{workers or 1} workers need as many cores; Ray has {cores}")
+    return workers or cores
 
 
-def code_folders() -> list[str]:
-    """Folders of the packages that a worker needs, to be shipped to a cluster."""
-    import importlib.util
-
-    folders = []
-    for name in PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            folders.append(str(Path(next(iter(spec.submodule_search_locations))).absolute()))
-    return folders
+def study_lease(study: str) -> str:
+    """Where the lease of a study's run is (`sweeps.leases`)."""
+    return f"studies/{quote(study, safe='')}/lease"
 
 
-def import_paths() -> list[str]:
-    """Where this process finds its modules, absolute, so that any folder is good to run in."""
-    ours = str(Path(__file__).resolve().parent.parent)
-    paths = [ours, *(str(Path(path or ".").absolute()) for path in sys.path)]
-    return [path for path in dict.fromkeys(paths) if Path(path).is_dir()]
-
-
-def git_revision() -> str:
-    """The commit of the code, `+` behind it if files were changed since; MM1_GIT_REVISION wins."""
-    if told := os.environ.get("MM1_GIT_REVISION"):
-        return told
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
-    try:
-        commit = _output([*git, "rev-parse", "HEAD"])
-        changed = _output([*git, "status", "--porcelain", "--untracked-files=no"])
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")
-
-
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _already_running(study: str, holder: dict[str, Any] | None) -> str:
+def already_running(study: str, holder: dict[str, Any] | None) -> str:
+    """What to tell somebody who runs a study a second time."""
     if holder is None:
         return f"study {study!r} is just being started by another run"
     since = datetime.fromtimestamp(holder["acquired_at"]).strftime("%Y-%m-%d %H:%M:%S")

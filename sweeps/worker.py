@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import ray
 
-from ablations.plan import Stage
+from ablations.plan import Stage, stage_code
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases
@@ -126,6 +126,8 @@ def _attempt(
     try:
         context = StageContext(store, attempt, data, stop, lease)
         run = resolve(stage.run)
+        if stage_code(stage.kind, stage.run) != stage.code_fingerprint:
+            raise UserError("the code here is not what the study was planned with; plan it anew")
         inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
         rows = run(stage.config, stage.seed, inputs, context)
         seconds = time.perf_counter() - clock

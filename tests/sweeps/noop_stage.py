@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from ablations.identity import code_fingerprint
 from ablations.plan import Arm, Evaluation, Plan, Stage, Trial
 from mm1_jax.stage import ResultRow, StageStopped
 
@@ -64,7 +65,7 @@ def a_stage(run, config, seed, inputs=None, *, label="", seconds=0.01, compile_c
         seed=seed,
         inputs=inputs,
         data_fingerprint="data",
-        code_fingerprint="code",
+        code_fingerprint=code_fingerprint("noop_stage", run),
         compile_class=compile_class or run,
         flops=0.0,
         seconds=seconds,

@@ -1,0 +1,116 @@
+"""The same run as a Ray job on a cluster that is already there; the client may go away."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ablations.plan import Plan
+from mm1_jax.errors import UserError
+from sweeps import leases, reach
+from sweeps.mlflow_mirror import tracking_uri
+from sweeps.run import already_running, study_lease
+from sweeps.shipping import git_revision, shipment
+from sweeps.store import Store
+
+PROBE_SECONDS = 180.0  # a cluster's first job may install or start things
+
+
+def submit(
+    plan: Plan,
+    store: str | Path,
+    *,
+    cluster: str,
+    data: str | Path,
+    workers: int | None = None,
+    mlflow_uri: str | None = None,
+    many: bool = False,
+) -> str:
+    """Register a plan and run it as a job; the job's name.
+
+    `cluster` is the address of the cluster's dashboard (http://HOST:8265). The job reads the plan
+    from its registration in the store, so the study's files need not be on the cluster.
+
+    Raises:
+        UserError: there is no cluster, it cannot reach store or data, or the study is running.
+    """
+    found = Store(_absolute(str(store)))
+    data = Path(data).absolute()
+    uri = tracking_uri(found, mlflow_uri)
+    client = _client(cluster)
+    with shipment(plan) as code:
+        environment = {
+            "working_dir": str(code),
+            "env_vars": {"MM1_GIT_REVISION": git_revision(), "PYTHONUNBUFFERED": "1"},
+        }
+        _check_reach(client, environment, found.root, data)
+        holder = leases.holder(found.objects, study_lease(plan.study))
+        if holder is not None:
+            raise UserError(already_running(plan.study, holder))
+        found.register(plan)
+        options = {"--store": found.root, "--data": str(data), "--cluster": "auto"}
+        options["--mlflow"] = uri or "off"
+        if workers is not None:
+            options["--workers"] = str(workers)
+        words = ["mm1", "run", plan.study]
+        words += [word for option in options.items() for word in option]
+        if many:
+            words.append("--yes")
+        return client.submit_job(
+            entrypoint=_command(words),
+            submission_id=f"mm1-{plan.study}-{secrets.token_hex(4)}",
+            runtime_env=environment,
+            metadata={"study": plan.study, "hash": plan.hash},
+        )
+
+
+def _absolute(store: str) -> str:
+    return store if "://" in store else str(Path(store).expanduser().absolute())
+
+
+def _client(cluster: str) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.job_submission import JobSubmissionClient
+
+    logging.getLogger("ray").setLevel(logging.WARNING)  # not a line per package that is sent
+
+    try:
+        return JobSubmissionClient(cluster)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot reach a Ray cluster at {cluster}: {line}; "
+            "give the address of its dashboard, like http://127.0.0.1:8265"
+        ) from error
+
+
+def _command(words: list[str]) -> str:
+    """`python -m …`, with this environment's python where the cluster has it at the same path."""
+    python = f"$(command -v {shlex.quote(sys.executable)} || echo python)"
+    return f"{python} -m {shlex.join(words)}"
+
+
+def _check_reach(client: Any, environment: dict[str, Any], store: str, data: Path) -> None:
+    """Run `sweeps.reach` on the cluster and refuse what it does not find."""
+    with reach.markers(store, data) as token:
+        words = ["sweeps.reach", store, str(data), token]
+        job = client.submit_job(entrypoint=_command(words), runtime_env=environment)
+        deadline = time.monotonic() + PROBE_SECONDS
+        while not client.get_job_status(job).is_terminal():
+            if time.monotonic() > deadline:
+                client.stop_job(job)
+                raise UserError(f"the cluster did not answer within {PROBE_SECONDS:.0f} s")
+            time.sleep(0.5)
+        lines = client.get_job_logs(job).splitlines()
+    answer = next((line for line in lines if line.startswith(reach.PREFIX)), None)
+    if answer is None:
+        last = lines[-1] if lines else client.get_job_info(job).message
+        raise UserError(f"the cluster cannot run mm1: {last}")
+    reach.refuse(json.loads(answer.removeprefix(reach.PREFIX)))
