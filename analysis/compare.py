@@ -594,5 +594,5 @@ def _latex(made: Comparison) -> str:
         ]
         parts.append("\n".join(lines))
     notes = [*made.warnings, made.completeness.line]
-    parts += ["% " + " ".join(note.split()) for note in notes]
+    parts += ["% " + escape_latex(" ".join(note.split())) for note in notes]
     return "\n\n".join(parts)

@@ -7,9 +7,10 @@ the family of claims and give no verdict.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from ablations.plan import Arm, Plan
 from ablations.verdicts import t_interval
@@ -65,10 +66,9 @@ def summarize(by_seed: Mapping[int, float]) -> Summary:
     values = list(by_seed.values())
     if not values:
         return Summary({}, math.nan, math.nan, math.nan, math.nan)
-    if len(values) == 1:
-        return Summary(dict(by_seed), values[0], math.nan, math.nan, math.nan)
     mean, low, high = t_interval(values, LEVEL)
-    return Summary(dict(by_seed), mean, statistics.stdev(values), low, high)
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return Summary(dict(by_seed), mean, sd, low, high)
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
@@ -140,8 +140,8 @@ def noise_floor(results: StudyResults) -> NoiseFloor | None:
     if not found:
         return None
     freedom = sum(len(values) - 1 for values in found.values())
-    squares = math.fsum((len(v) - 1) * statistics.variance(v) for v in found.values())
-    return NoiseFloor(math.sqrt(squares / freedom), tuple(found), freedom)
+    squares = sum((len(values) - 1) * np.var(values, ddof=1) for values in found.values())
+    return NoiseFloor(float(np.sqrt(squares / freedom)), tuple(found), freedom)
 
 
 def _mean_by_seed(differences: list[dict[int, float]]) -> dict[int, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas
 
+from ablations.verdicts import SENSITIVE_FROM
 from analysis import figures, words
 from analysis.compare import (
     SYMBOLS,
@@ -53,6 +54,7 @@ pre { background: var(--wash); padding: .9rem 1rem; white-space: pre-wrap;
   margin: .6rem 0; max-width: none; }
 .claim { display: grid; grid-template-columns: 8.2rem 1fr; gap: .2rem 1rem; padding: .8rem 0;
   border-bottom: 1px solid var(--rule); break-inside: avoid; }
+.claim:last-child { border-bottom: 0; }
 .verdict { font-weight: 650; white-space: nowrap; }
 .verdict b { display: inline-block; width: 1.5rem; height: 1.5rem; line-height: 1.5rem;
   border-radius: 50%; color: #fff; text-align: center; margin-right: .45rem; font-weight: 700; }
@@ -80,13 +82,13 @@ td.text { white-space: normal; overflow-wrap: break-word; min-width: 9rem; }
   break-inside: avoid; font-size: .86rem; display: grid; grid-template-columns: 84px 1fr;
   gap: .2rem .9rem; align-content: start; }
 .example img, .example .noimage { width: 84px; height: 84px; border: 1px solid var(--rule);
-  object-fit: contain; grid-row: span 2; }
+  object-fit: contain; }
 .noimage { color: var(--faint); display: grid; place-content: center; text-align: center;
   font-size: .75rem; }
 .example .prompt { font-weight: 600; overflow-wrap: anywhere; }
 .example table { grid-column: 1 / -1; width: 100%; margin: .3rem 0 0; font-size: .82rem; }
 .example td { padding: .15rem .5rem .15rem 0; text-align: left; white-space: normal;
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; }
 .example tr:last-child td { border-bottom: 0; }
 .right { color: var(--supported); } .wrong { color: var(--refuted); }
 .example td.arm { color: var(--faint); text-align: right; padding-right: 0; }
@@ -180,7 +182,8 @@ def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     if claim.standing == "exploratory":
         notes.append("exploratory: its results were known before it was registered in this form")
     if claim.sensitive:
-        notes.append("sensitive: leaving one seed out changes this verdict")
+        what = "verdict" if claim.n >= SENSITIVE_FROM else "sign"
+        notes.append(f"sensitive: without one of its seeds the {what} would be another")
     notes += claim.warnings
     said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
     return (
@@ -201,7 +204,7 @@ def _effects(made: Comparison) -> str:
     ]
     for index, (metric, lines) in enumerate(by_metric(made).items()):
         floor = made.noise_floor if index == 0 else None
-        caption = f"Change of {metric}, {words.percent(lines[0].ci_level)} t intervals over seeds"
+        caption = f"Mean over seeds and {words.percent(lines[0].ci_level)} t interval"
         caption += ", interim" if any(line.interim for line in lines) else ""
         caption += ". Shaded: the noise floor, ± 1 SD of null arms." if floor else "."
         picture = figures.forest(
@@ -258,7 +261,7 @@ def curve_lines(
         mine = curves[curves["arm"] == name]
         if len(mine):
             found[label] = {
-                int(seed): list(zip(line["step"], line["value"], strict=True))  # ty: ignore[invalid-argument-type]
+                int(seed): list(zip(line["step"], line["value"], strict=True))
                 for seed, line in mine.groupby("seed")
             }
     return found
@@ -286,8 +289,8 @@ def _arms(made: Comparison) -> str:
 
 
 def breakable(name: str) -> str:
-    """A name that a narrow column may break after its dots and slashes."""
-    return re.sub(r"([./])", "\\1\u200b", name)
+    """A name that a narrow column may break after its dots, slashes and equals signs."""
+    return re.sub(r"([./=])", "\\1\u200b", name)
 
 
 def _controls(made: Comparison) -> str:
@@ -398,15 +401,15 @@ def _card(
         else:
             kind, mark = "note", f"{mine['score']:.0f}"
         lines.append(
-            f'<tr><td class="mark {kind}">{mark}</td><td>'
-            f'{escape(str(mine["prediction"]))}</td><td class="arm">{escape(label)}</td></tr>'
+            f'<tr><td class="mark {kind}">{mark}</td><td>{escape(str(mine["prediction"]))}</td>'
+            f'<td class="arm">{escape(breakable(label))}</td></tr>'
         )
     references = " / ".join(map(str, list(item["references"])[:3]))
     prompt = str(item["prompt"]).strip()
     return (
         f'<figure class="example">{_image(results, task, item["image_id"], missing)}'
-        f'<div class="prompt">{escape(prompt)}</div>'
-        f'<div><span class="note">reference:</span> {escape(references)}</div>'
+        f'<div><div class="prompt">{escape(prompt)}</div>'
+        f'<span class="note">reference:</span> {escape(references)}</div>'
         f"<table>{''.join(lines)}</table></figure>"
     )
 

@@ -60,7 +60,7 @@ def identity(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 
-def make_plan(seeds: int = 3, null: bool = False, claims: dict[str, str] | None = None) -> Plan:
+def plan_of(seeds: int = 3, null: bool = False, claims: dict[str, str] | None = None) -> Plan:
     """The plan of the fixture's study, put together by hand."""
     base_levels = {factor: levels[0] for factor, levels in FACTORS.items()}
     cells = [("base", base_levels)]
@@ -153,7 +153,7 @@ def make_plan(seeds: int = 3, null: bool = False, claims: dict[str, str] | None 
     )
 
 
-def rows_of(arm: Arm, seed: int, task: str, condition: str) -> list[ResultRow]:
+def numbers_of(arm: Arm, seed: int, task: str, condition: str) -> list[ResultRow]:
     """Plausible numbers, drawn from the names: the same in every run."""
     draw = random.Random(f"{seed}")
     luck = draw.gauss(0, 1.5)  # shared by the arms of a seed: pairing takes it out
@@ -200,13 +200,14 @@ def examples_of(arm: Arm, seed: int, task: str) -> pandas.DataFrame:
     return pandas.DataFrame(lines)
 
 
-def fill(
+def fill_store(
     store: Store,
     plan: Plan,
     *,
     skip: Iterable[tuple[str, int]] = (),
     diverged: Iterable[tuple[str, int]] = (),
-    rows: Callable[[Arm, int, str, str], list[ResultRow]] = rows_of,
+    rows: Callable[[Arm, int, str, str], list[ResultRow]] = numbers_of,
+    libraries: dict[str, str] | None = None,
 ) -> None:
     """Write the results of every trial of `plan` but those in `skip`."""
     arms = {arm.name: arm for arm in plan.arms}
@@ -239,7 +240,7 @@ def fill(
                     "device_count": 1,
                     "threads": 1,
                     "python": "3.11.7",
-                    "libraries": {"jax": "0.10.2", "flax": "0.12.8"},
+                    "libraries": libraries or {"jax": "0.10.2", "flax": "0.12.8"},
                     "host": "here",
                     "git_revision": "6880732e" * 5,
                     "started_at": 1.7e9,
@@ -268,8 +269,23 @@ def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store in which the study `demo` has run to its end. Only for reading."""
     root = tmp_path_factory.mktemp("store")
     store = Store(root)
-    plan = make_plan()
+    plan = plan_of()
     store.register(plan)
-    fill(store, plan)
+    fill_store(store, plan)
     draw_images(root / "data" / DATA)
     return store
+
+
+@pytest.fixture(scope="session")
+def make_plan() -> Callable[..., Plan]:
+    return plan_of
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable[..., None]:
+    return fill_store
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[..., list[ResultRow]]:
+    return numbers_of

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from ablations.plan import Arm
+from analysis.effects import effects, level_pairs, noise_floor, summarize
+from analysis.results import load_results
+from mm1_jax.stage import ResultRow
+from sweeps.store import Store
+
+
+def test_effects_are_paired_t_intervals_as_scipy_has_them(full_store: Store) -> None:
+    results = load_results("demo", full_store)
+    found = {(e.factor, e.task, e.metric): e for e in effects(results)}
+    assert len(found) == 3 * 3  # factors × metrics, controls left out
+    for (factor, task, metric), effect in found.items():
+        a = list(results.score(f"{factor}={effect.level}", task, metric).values())
+        b = list(results.score("base", task, metric).values())
+        oracle = scipy.stats.ttest_rel(a, b)
+        low, high = oracle.confidence_interval(0.95)
+        assert effect.summary.mean == pytest.approx(np.mean(a) - np.mean(b))
+        assert (effect.summary.low, effect.summary.high) == pytest.approx((low, high))
+        assert effect.summary.sd == pytest.approx(np.std(np.subtract(a, b), ddof=1))
+        assert not effect.interim
+
+
+def test_the_primary_metric_comes_first(full_store: Store) -> None:
+    first = effects(load_results("demo", full_store))[0]
+    assert (first.task, first.metric) == ("easy_vqa", "accuracy")
+
+
+def test_effects_use_shared_seeds_only_and_are_marked_interim(
+    tmp_path: Path, make_plan, fill
+) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    fill(store, plan, skip={("encoder.image_size=16", 1), ("connector.kind=c_abstractor", 2)})
+    found = {e.factor: e for e in effects(load_results("demo", store)) if e.metric == "accuracy"}
+    assert set(found["encoder.image_size"].summary.by_seed) == {2, 3}
+    assert set(found["connector.kind"].summary.by_seed) == {1, 3}
+    assert found["encoder.image_size"].interim
+    assert not found["data.mixture.easy_vqa"].interim
+
+
+def test_one_seed_has_an_effect_but_no_interval() -> None:
+    one = summarize({7: 3.5})
+    assert (one.mean, one.n) == (3.5, 1)
+    assert all(map(math.isnan, (one.sd, one.low, one.high)))
+    assert summarize({}).n == 0
+
+
+def test_in_a_factorial_the_effect_is_the_mean_over_the_other_factors(make_plan) -> None:
+    plan = make_plan(seeds=1)
+    base = plan.arms[0]
+    factors = {"a": ("1", "2"), "b": ("x", "y")}
+
+    def cell(name: str, a: str, b: str) -> Arm:
+        return base.model_copy(update={"name": name, "levels": {"a": a, "b": b}})
+
+    arms = (cell("base", "1", "x"), cell("a=2", "2", "x"), cell("b=y", "1", "y"))
+    arms += (cell("a=2,b=y", "2", "y"),)
+    plan = plan.model_copy(update={"arms": arms, "factors": factors})
+    names = [(x.name, y.name) for x, y in level_pairs(plan, "a", "1", "2")]
+    assert names == [("a=2", "base"), ("a=2,b=y", "b=y")]
+    without_corner = plan.model_copy(update={"arms": arms[:3]})
+    names = [(x.name, y.name) for x, y in level_pairs(without_corner, "a", "1", "2")]
+    assert names == [("a=2", "base")]
+
+
+def test_the_noise_floor_is_the_sd_of_null_differences(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan(null=True)
+    store.register(plan)
+    null = {1: 80.0, 2: 82.0, 3: 81.0}
+
+    def rows(arm: Arm, seed: int, task: str, condition: str) -> list[ResultRow]:
+        value = null[seed] if arm.name == "null=1" else 80.5
+        return [ResultRow(task, "loss" if task == "training" else "accuracy", value, step=1)]
+
+    fill(store, plan, rows=rows)
+    results = load_results("demo", store)
+    floor = noise_floor(results)
+    assert floor is not None
+    assert floor.sd == pytest.approx(np.std([-0.5, 1.5, 0.5], ddof=1))
+    assert floor.arms == ("null=1",)
+    assert all("null=1" not in effect.arms for effect in effects(results))
+
+
+def test_without_null_arms_there_is_no_noise_floor(full_store: Store) -> None:
+    assert noise_floor(load_results("demo", full_store)) is None

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from analysis.figures import (
+    DASHES,
+    PALETTE,
+    ForestRow,
+    curves,
+    forest,
+    line_style,
+    log_ticks,
+    spread,
+    ticks,
+)
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def circles(svg: str) -> list[ET.Element]:
+    return list(ET.fromstring(svg).iter(f"{SVG}circle"))
+
+
+def test_a_forest_places_effects_in_order_around_zero() -> None:
+    rows = [
+        ForestRow("factor (base: 1)"),
+        ForestRow("2", -15.0, -17.0, -13.0, "−15.0"),
+        ForestRow("3", 0.5, -1.0, 2.0, "+0.5"),
+    ]
+    svg = forest(rows, "change of accuracy")
+    left, right = circles(svg)
+    zero = next(
+        float(line.get("x1", ""))
+        for line in ET.fromstring(svg).iter(f"{SVG}line")
+        if line.get("stroke") == "#222222"
+    )
+    assert float(left.get("cx", "")) < zero < float(right.get("cx", ""))
+    assert left.get("fill") != "#ffffff"  # its interval leaves zero out
+    assert right.get("fill") == "#ffffff"
+    texts = {text.text for text in ET.fromstring(svg).iter(f"{SVG}text")}
+    assert texts >= {"factor (base: 1)", "2", "3", "−15.0", "change of accuracy"}
+
+
+def test_an_interval_far_wider_than_all_effects_ends_in_arrows() -> None:
+    rows = [ForestRow("2", 1.0, -200.0, 202.0), ForestRow("3", 2.0, 1.5, 2.5)]
+    svg = forest(rows, "x")
+    assert svg.count("<polygon") == 2
+    assert len(circles(svg)) == 2
+    assert "<polygon" not in forest([ForestRow("2", 1.0, -1.0, 3.0)], "x")
+
+
+def test_a_forest_without_numbers_is_still_a_picture() -> None:
+    for rows in ([], [ForestRow("f"), ForestRow("2", note="–")], [ForestRow("2", 0.0, 0.0, 0.0)]):
+        ET.fromstring(forest(rows, "x"))
+
+
+def test_text_is_escaped() -> None:
+    svg = forest([ForestRow("<b> & co", 1.0, 0.5, 1.5)], "a < b")
+    assert "&lt;b&gt; &amp; co" in svg
+    ET.fromstring(svg)
+
+
+def test_the_noise_floor_is_shaded() -> None:
+    assert "<rect" in forest([ForestRow("2", 1.0, 0.5, 1.5)], "x", noise=0.7)
+    assert "<rect" not in forest([ForestRow("2", 1.0, 0.5, 1.5)], "x")
+
+
+def test_curves_draw_each_seed_and_the_mean_of_shared_steps() -> None:
+    lines = {"base": {1: [(1, 4.0), (2, 2.0)], 2: [(1, 2.0), (2, 1.0), (3, 0.5)]}}
+    svg = curves(lines, "step", "loss")
+    drawn = [line.get("points", "") for line in ET.fromstring(svg).iter(f"{SVG}polyline")]
+    assert [len(points.split()) for points in drawn] == [2, 3, 2]
+    assert "logarithmic" in svg
+    assert "logarithmic" not in curves({"a": {1: [(1, -1.0), (2, 2.0)]}}, "step", "loss")
+
+
+def test_curves_leave_out_what_is_not_a_number_and_say_when_there_is_nothing() -> None:
+    svg = curves({"a": {1: [(1, 2.0), (2, math.nan), (3, 1.0)]}}, "step", "loss")
+    assert "nan" not in svg
+    assert "no curve" in curves({}, "step", "loss")
+    ET.fromstring(curves({"a": {1: [(5, 2.0)]}}, "step", "loss"))
+
+
+def test_no_two_lines_look_the_same() -> None:
+    styles = [line_style(number) for number in range(len(PALETTE) * len(DASHES))]
+    assert len(set(styles)) == len(styles)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-17.2, 3.1), (0, 500), (0.001, 0.0042), (-3e5, 7e5)])
+def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 8
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    assert all(re.fullmatch(r"-?(0|\d+(\.\d{1,4})?)(e[+-]\d+)?", f"{tick:.6g}") for tick in found)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 6.0), (0.52, 0.61), (1.0, 1000.0)])
+def test_log_ticks_are_inside(low: float, high: float) -> None:
+    found = log_ticks(low, high)
+    assert 3 <= len(found) <= 10
+    assert all(low <= tick <= high for tick in found)
+
+
+def test_labels_are_moved_apart_but_not_out() -> None:
+    placed = spread([100, 101, 102, 50], 17, 0, 110)
+    assert sorted(placed)[-1] <= 110
+    assert placed[3] == 50
+    gaps = sorted(placed)
+    assert all(b - a >= 17 for a, b in itertools.pairwise(gaps))

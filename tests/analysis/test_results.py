@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ablations import plan as planning
+from ablations.study import load_study
+from analysis.results import load_results
+from mm1_jax.errors import UserError
+from mm1_jax.stage import ResultRow
+from sweeps import leases
+from sweeps.store import Store
+
+
+def test_rows_are_joined_to_arm_and_seed(full_store: Store) -> None:
+    results = load_results("demo", full_store)
+    losses = results.curves()
+    assert len(losses) == 12 * 20
+    assert set(losses["arm"]) == {arm.name for arm in results.plan.arms}
+    assert set(results.score("base", "easy_vqa", "accuracy")) == {1, 2, 3}
+    shuffled = results.score("base", "easy_vqa", "accuracy", condition="shuffled")
+    assert max(shuffled.values()) < 60 < min(results.score("base", "easy_vqa", "accuracy").values())
+
+
+def test_a_whole_study_is_said_to_be_there_exactly_once(full_store: Store) -> None:
+    results = load_results("demo", full_store)
+    assert results.completeness == (
+        "All 12 planned trials (4 arms × 3 seeds) are there exactly once."
+    )
+    assert not results.interim
+    assert results.seeds_in == (1, 2, 3)
+
+
+def test_each_missing_trial_is_named_with_its_reason(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    fill(store, plan, skip={("base", 3), ("encoder.image_size=16", 2)})
+    failed = next(t for t in plan.trials if (t.arm, t.seed) == ("base", 3))
+    store.fail(store.begin(plan.stages[failed.train]), {"error": "ValueError: no\nluck"})
+    results = load_results("demo", store)
+    assert set(results.problems) == {("base", 3), ("encoder.image_size=16", 2)}
+    assert "base seed 3: training failed (ValueError: no luck)" in results.completeness
+    assert "encoder.image_size=16 seed 2: not there yet" in results.completeness
+    assert results.completeness.startswith("10 of 12 planned trials")
+    assert results.seeds_in == (1,)
+    assert results.states["base", 3] == "failed"
+    assert results.states["encoder.image_size=16", 2] == "waiting"
+    lease = leases.acquire(store.objects, store.lease_folder(failed.train))
+    assert lease is not None
+    try:
+        assert load_results("demo", store).states["base", 3] == "running"
+    finally:
+        lease.release()
+
+
+def test_a_trial_with_one_evaluation_missing_says_which(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+    fill(store, plan)
+    shuffled = plan.trials[0].evaluations[1].stage
+    (tmp_path / "stages" / shuffled[:2] / shuffled / "done.json").unlink()
+    found = load_results("demo", store).problems
+    assert found == {("base", 1): "easy_vqa shuffled not there yet"}
+
+
+def test_a_number_that_is_there_twice_is_no_complete_trial(
+    tmp_path: Path, make_plan, fill, rows_of
+) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+
+    def doubled(arm, seed, task, condition) -> list[ResultRow]:
+        rows = rows_of(arm, seed, task, condition)
+        return rows * 2 if (arm.name, task) == ("base", "emoji_caption") else rows
+
+    fill(store, plan, rows=doubled)
+    results = load_results("demo", store)
+    assert results.problems == {("base", 1): "emoji_caption is there more than once"}
+
+
+def test_a_diverged_trial_has_the_worst_value_and_is_listed(
+    tmp_path: Path, make_plan, fill
+) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    fill(store, plan, diverged={("encoder.image_size=16", 2)})
+    results = load_results("demo", store)
+    assert results.diverged == (("encoder.image_size=16", 2),)
+    assert results.score("encoder.image_size=16", "easy_vqa", "accuracy")[2] == 0.0
+    assert math.isnan(results.score("encoder.image_size=16", "held_out_text", "perplexity")[2])
+    assert not results.problems
+
+
+def test_what_was_known_before_registration_decides_a_claims_standing(
+    tmp_path: Path, make_plan, fill
+) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    others = {(t.arm, t.seed) for t in plan.trials} - {("base", s) for s in plan.seeds}
+    fill(store, plan, skip=others)
+    store.register(plan)
+    fill(store, plan)
+    results = load_results("demo", store)
+    assert results.standing("sees") == "exploratory"  # base alone, all of it known
+    assert results.standing("type-better") == "partly known"
+
+    more = make_plan(seeds=4)
+    store.register(more)
+    raised = load_results("demo", store)
+    assert raised.standing("sees") == "exploratory"
+    assert raised.standing("type-better") == "exploratory"  # looked at, then seeds were added
+
+
+def test_a_fresh_study_is_registered(full_store: Store) -> None:
+    results = load_results("demo", full_store)
+    assert {results.standing(claim) for claim in results.plan.claims} == {"registered"}
+
+
+RECIPE = "training: {steps: 20}\noptimizer: {warmup_steps: 5}\n"
+STUDY = """\
+study: little
+question: Does resolution matter?
+base: base.yaml
+design:
+  one_at_a_time:
+    encoder.image_size: [32, 16]
+seeds: 2
+primary_metric: easy_vqa.accuracy
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    (tmp_path / "base.yaml").write_text(RECIPE)
+    path = tmp_path / "little.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_a_study_file_that_changed_since_is_noted(tmp_path: Path, study_file: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.register(planning.make_plan(load_study(study_file)))
+    assert load_results(study_file, store).changed is None
+    study_file.write_text("# a comment means nothing\n" + STUDY)
+    assert load_results("little", store).changed is None
+    study_file.write_text(STUDY.replace("seeds: 2", "seeds: 3"))
+    for study in (study_file, "little"):
+        changed = load_results(study, store).changed
+        assert changed is not None
+        assert "has changed since this was run" in changed
+    assert load_results("little", store).plan.seeds == (0, 1)  # what was run still stands
+    (tmp_path / "base.yaml").write_text("training: {stepz: 20}\n")
+    changed = load_results("little", store).changed
+    assert changed is not None
+    assert "no longer a valid study" in changed
+    study_file.unlink()
+    assert load_results("little", store).changed is None
+
+
+def test_code_that_changed_since_is_noted(
+    tmp_path: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = planning.make_plan(load_study(study_file))
+    store.register(plan)
+    some_stage = plan.stages[plan.trials[0].train]
+    now = plan.model_copy(update={"stages": {**plan.stages, "of-new-code": some_stage}})
+    monkeypatch.setattr("analysis.results.make_plan", lambda study, many: now)
+    changed = load_results("little", store).changed
+    assert changed is not None
+    assert "code or data have changed" in changed
+
+
+def test_a_study_that_has_not_run_is_a_users_mistake(full_store: Store, study_file: Path) -> None:
+    with pytest.raises(UserError, match=r"no study 'dem'.*did you mean 'demo'"):
+        load_results("dem", full_store)
+    with pytest.raises(UserError, match="no study 'little'"):
+        load_results(study_file, full_store)
+
+
+def test_costs_list_planned_and_measured_seconds(full_store: Store) -> None:
+    costs = load_results("demo", full_store).costs
+    assert len(costs) == 12 * 5
+    train = costs[costs["kind"] == "multimodal"]
+    assert set(train["planned_seconds"]) == {50.0}
+    assert set(train["seconds"]) == {48.5}
+
+
+def test_unlike_libraries_are_warned_of(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+    fill(store, plan, skip={("base", 1)}, libraries={"jax": "0.10.2"})
+    assert load_results("demo", store).mixed_executions() == []
+    fill(store, plan, libraries={"jax": "0.11.0"})
+    (warning,) = load_results("demo", store).mixed_executions()
+    assert "unlike libraries" in warning
