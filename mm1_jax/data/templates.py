@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Stands between the demonstrations of a few-shot prompt.
-DEMONSTRATION_SEPARATOR = "\n\n"
-
 
 class Turn(NamedTuple):
     """What stands after an image: what is given, and what a model should say."""

@@ -8,12 +8,12 @@ import numpy as np
 
 from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import Packed
-from mm1_jax.data.templates import DEMONSTRATION_SEPARATOR
 from mm1_jax.data.tokenizer import Tokenizer
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
 Prompt = tuple[int | str, ...]  # as a document's parts: an int is an image id
+_SEPARATOR = "\n\n"  # after each demonstration
 _ROUNDED_TO = 8  # prompt lengths, so that another vocabulary seldom means another shape
 
 
@@ -59,7 +59,7 @@ def build(item: Item, image_id: int, demonstrations: Sequence[Demonstration]) ->
     """Demonstrations with their answers, then the item's image and what is asked of it."""
     parts: list[int | str] = []
     for example in demonstrations:
-        text = example.prompt + example.response + DEMONSTRATION_SEPARATOR
+        text = example.prompt + example.response + _SEPARATOR
         parts += [example.image_id, text]
     return (*parts, image_id, item.prompt)
 
