@@ -425,9 +425,7 @@ def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contra
     whole = parts[0] if len(parts) == 1 else All(parts)
     for contrast in quantities(whole):
         if not contrast.weights:
-            raise UserError(
-                "no score is left to decide on: both sides are the same"
-            )
+            raise UserError("no score is left to decide on: both sides are the same")
     return whole
 
 

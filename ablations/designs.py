@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, without_tags
+from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
 from mm1_jax.config import Config
 from mm1_jax.errors import nearest
 from mm1_jax.recipe import Recipe
@@ -270,7 +270,7 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
         return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
     except ValidationError as error:
         first = error.errors()[0]
-        where = without_tags(first["loc"], tree)
+        where = place(first, tree)
         fail(_responsible(values, where), explain(first, Recipe, where))
 
 

@@ -134,7 +134,9 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
 
     stages: dict[str, Stage] = {}
     trials: list[Trial] = []
-    builders = [_Stages(cell, file.runners, needed) for cell in (*cells, *null_cells)]
+    run = {**RUNNERS, **file.runners}
+    code = {kind: _code(study, kind, path) for kind, path in run.items()}
+    builders = [_Stages(cell, run, code, needed) for cell in (*cells, *null_cells)]
     for seed in seeds:
         for builder in builders:
             trial, made = builder.trial(seed)
@@ -274,10 +276,15 @@ def _check_labels(study: Study, arms: Sequence[Arm]) -> None:
 class _Stages:
     """The stages of one arm; what is equal for all its seeds is worked out once."""
 
-    def __init__(self, cell: Cell, runners: Mapping[Any, str], needed: Sequence[claims.ScoreKey]):
+    def __init__(
+        self,
+        cell: Cell,
+        run: Mapping[str, str],
+        code: Mapping[str, str],
+        needed: Sequence[claims.ScoreKey],
+    ):
         recipe, self.cell = cell.recipe, cell
-        self.run = {**RUNNERS, **runners}
-        self.code = {kind: stage_code(kind, path) for kind, path in self.run.items()}
+        self.run, self.code = run, code
         # The rate that the law gives is part of what was trained, so it is written down.
         rate = recipe.optimizer.model_copy(update={"peak_lr": costs.peak_lr(recipe)})
         config = recipe.train_config().model_copy(update={"optimizer": rate})
@@ -340,6 +347,13 @@ class _Stages:
             seconds=seconds,
             label=f"{self.cell.name} seed {seed}: {what}",
         )
+
+
+def _code(study: Study, kind: str, run: str) -> str:
+    try:
+        return stage_code(kind, run)
+    except UserError as error:
+        study.document.fail(f"runners.{kind}: {error.message}", ("runners", kind))
 
 
 def stage_code(kind: str, run: str) -> str:

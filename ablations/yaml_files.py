@@ -95,15 +95,15 @@ def validate(document: YamlDocument, model: type[Model], value: Any, at: KeyPath
         # JSON's strict mode takes lists for tuples; Python's does not.
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda e: document.line((*at, *e["loc"])))
-        where = without_tags(first["loc"], value)
+        first = min(error.errors(), key=lambda e: document.line((*at, *place(e, value))))
+        where = place(first, value)
         document.fail(explain(first, model, where), (*at, *where))
 
 
 def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
     """One pydantic error in our words: key, value, and what would be valid.
 
-    `where` is the error's place without the tags pydantic adds for unions.
+    `where` is the error's `place`.
     """
     key = ".".join(map(str, where))
     kind, context = error["type"], error.get("ctx", {})
@@ -112,15 +112,13 @@ def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
     if kind == "missing":
         return f"key {key!r} is missing"
     if kind == "union_tag_not_found":
-        return (
-            f"key {key + '.kind'!r} is missing; valid: {', '.join(kinds_at(model, error['loc']))}"
-        )
+        return f"key {key!r} is missing{nearest('', kinds_at(model, error['loc']))}"
     if kind == "value_error":
         return f"{key}: {context['error']}" if key else str(context["error"])
     shown = json.dumps(error["input"])
     if kind == "union_tag_invalid":
         choices = re.findall(r"'([^']*)'", context["expected_tags"])
-        return f"{key}.kind: {context['tag']!r} is not valid{nearest(context['tag'], choices)}"
+        return f"{key}: {context['tag']!r} is not valid{nearest(context['tag'], choices)}"
     if kind in ("literal_error", "enum"):
         choices = re.findall(r"'([^']*)'", context["expected"])
         return f"{key}: {shown} is not valid{nearest(str(error['input']), choices)}"
@@ -178,11 +176,11 @@ def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
     return "kind" in model.model_fields and model.model_fields["kind"].default == tag
 
 
-def without_tags(loc: KeyPath, value: Any) -> KeyPath:
-    """Pydantic's place of an error, without the names it adds for members of unions."""
+def place(error: Any, value: Any) -> KeyPath:
+    """Keys that lead to a pydantic error in `value`, without the tags pydantic adds for unions."""
     where: list[str | int] = []
-    for index, part in enumerate(loc):
-        if isinstance(value, dict) and part not in value and index < len(loc) - 1:
+    for index, part in enumerate(error["loc"]):
+        if isinstance(value, dict) and part not in value and index < len(error["loc"]) - 1:
             continue  # a union's tag is no key
         where.append(part)
         if isinstance(value, dict):
@@ -191,7 +189,7 @@ def without_tags(loc: KeyPath, value: Any) -> KeyPath:
             value = value[part]
         else:
             value = None
-    return tuple(where)
+    return (*where, "kind") if error["type"].startswith("union_tag") else tuple(where)
 
 
 class _Yaml12(yaml.SafeLoader):
