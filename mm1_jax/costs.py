@@ -59,11 +59,10 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
     encoder_block = 2.0 * encoder.patches * encoder_weights + encoder_attention
 
     sequence, sequences = config.sequence_length, config.training.batch_size
-    text = sequence if config.data.total_tokens is not None else config.data.text_tokens
     lm_weights = lm.width * lm.attention_width + lm.width**2 + 3 * lm.width * lm.mlp_width
     lm_linear = 2.0 * sequence * lm.layers * lm_weights
     lm_attention = 4.0 * lm.layers * sequence**2 * lm.width
-    head = 2.0 * text * config.data.vocabulary * lm.width
+    head = 2.0 * config.data.text_tokens * config.data.vocabulary * lm.width
     return {
         "encoder": images
         * (
@@ -99,7 +98,7 @@ def memory_bytes(config: TrainConfig) -> int:
         images * encoder.patches * encoder.layers * patch_values
         + sequences * sequence * lm.layers * token_values
     )
-    logits = 2 * 4 * sequences * sequence * config.data.vocabulary
+    logits = 2 * 4 * sequences * config.data.text_tokens * config.data.vocabulary
     pixels = 5 * images * 3 * encoder.image_size**2
     return state + activations + logits + pixels
 

@@ -97,6 +97,8 @@ def _layer_size(variable: nnx.Variable) -> int:
 
 def _draw_normals(key: jax.Array, sizes: dict[str, int]) -> dict[str, np.ndarray]:
     """Standard normal numbers by name, float32 [size]."""
+    if not sizes:
+        return {}
     blocks = {name: math.ceil(size / BLOCK) for name, size in sizes.items()}
     hashes = [stable_hash(name) for name, count in blocks.items() for _ in range(count)]
     numbers = [number for count in blocks.values() for number in range(count)]

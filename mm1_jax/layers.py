@@ -72,13 +72,22 @@ def attend(
     """
     batch, count, heads, d = queries.shape
     kv_heads = keys.shape[2]
-    grouped = queries.reshape(batch, count, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, keys) * d**-0.5
-    scores = scores.astype(jnp.float32)
+    shared = heads // kv_heads
+    # One matrix per (row, key head), so that each product is one batched GEMM on CPU.
+    q = (queries * d**-0.5).reshape(batch, count, kv_heads, shared, d)
+    q = q.transpose(0, 2, 3, 1, 4).reshape(batch * kv_heads, shared * count, d)
+    k, v = (x.transpose(0, 2, 1, 3).reshape(batch * kv_heads, -1, d) for x in (keys, values))
+    scores = jnp.matmul(q, k.transpose(0, 2, 1), preferred_element_type=jnp.float32)
     if mask is not None:
-        scores = jnp.where(mask[:, None, None], scores, -1e30)
-    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("bhgqk,bkhd->bqhgd", shares, values).reshape(batch, count, heads * d)
+        barred = jnp.where(mask, 0.0, -1e30)[:, None, None]
+        scores = scores.reshape(batch, kv_heads, shared, count, -1) + barred
+        scores = scores.reshape(batch * kv_heads, shared * count, -1)
+    shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+    # Divided after the second product: d numbers per query instead of one per key.
+    total = shares.sum(-1, keepdims=True)
+    out = jnp.matmul(shares.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
+    out = out.astype(v.dtype).reshape(batch, kv_heads, shared, count, d)
+    return out.transpose(0, 3, 1, 2, 4).reshape(batch, count, heads * d)
 
 
 def run_layers(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1_jax.config import TrainConfig
+from mm1_jax.freed_memory import keep_freed_memory
 from mm1_jax.stage import Context, ResultRow
 
 # Kind of stage → the module whose source, with all it imports, is the stage's code.
@@ -22,6 +23,7 @@ def train(
     """Train the model of a `TrainConfig` dump from random weights; `inputs` is empty."""
     from mm1_jax import training
 
+    keep_freed_memory()
     return training.train(TrainConfig.model_validate(config), seed, context.data, context)
 
 
@@ -31,4 +33,5 @@ def evaluate(
     """Evaluate the checkpoint in `inputs["model"]` on one task (an `EvaluationStage` dump)."""
     from mm1_jax import evaluation
 
+    keep_freed_memory()
     return evaluation.evaluate(config, seed, inputs["model"], context)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mm1_jax.checkpoints import Progress, load_model, save_model
+from mm1_jax.errors import UserError
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
+
+
+def leaves(model):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
+
+
+def test_a_saved_model_comes_back_bit_equal_with_its_config(tiny, tmp_path):
+    config = tiny(connector={"kind": "c_abstractor", "width": 8})
+    model = initialise(MultimodalModel(config), 3)
+    save_model(tmp_path, config, model)
+    found_config, found = load_model(tmp_path)
+    assert found_config == config
+    for a, b in zip(leaves(found), leaves(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_stage_folder_can_be_moved(tiny, tmp_path):
+    model = initialise(MultimodalModel(tiny()), 3)
+    (tmp_path / "a").mkdir()
+    save_model(tmp_path / "a", tiny(), model)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    np.testing.assert_array_equal(leaves(load_model(tmp_path / "b")[1])[0], leaves(model)[0])
+
+
+def test_a_folder_without_a_model_is_the_users_mistake(tmp_path):
+    with pytest.raises(UserError, match="holds no trained model"):
+        load_model(tmp_path)
+
+
+def test_progress_keeps_the_newest_state_and_its_notes(tmp_path):
+    progress = Progress(tmp_path / "progress")
+    assert progress.latest_step() is None
+    for step in (2, 4):
+        progress.save(step, {"weights": [np.full(3, step, np.float32)]}, [{"step": step}])
+    progress.close()
+    again = Progress(tmp_path / "progress")
+    assert again.latest_step() == 4
+    state, notes = again.load(4, {"weights": [np.zeros(3, np.float32)]})
+    np.testing.assert_array_equal(state["weights"][0], [4, 4, 4])
+    assert notes == [{"step": 4}]
+    assert sorted(p.name for p in (tmp_path / "progress").iterdir()) == ["4"]
+
+
+def test_a_torn_checkpoint_is_never_loaded(tmp_path, monkeypatch):
+    """A process killed while it writes step 4 leaves everything but the commit."""
+    import orbax.checkpoint as ocp
+
+    like = {"weights": [np.zeros(3, np.float32)]}
+    progress = Progress(tmp_path / "progress")
+    progress.save(2, {"weights": [np.full(3, 2, np.float32)]}, [])
+    with monkeypatch.context() as killed:
+        killed.setattr(
+            ocp.path.atomicity, "on_commit_callback", lambda *a, **k: (_ for _ in ()).throw(OSError)
+        )
+        with pytest.raises(OSError):  # noqa: PT011 - any error will do
+            progress.save(4, {"weights": [np.full(3, 4, np.float32)]}, [])
+    progress.close()
+    again = Progress(tmp_path / "progress")
+    assert again.latest_step() == 2
+    np.testing.assert_array_equal(again.load(2, like)[0]["weights"][0], [2, 2, 2])

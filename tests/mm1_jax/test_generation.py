@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mm1_jax import generation
+from mm1_jax.data.tokenizer import END, PAD
+from mm1_jax.generation import generate
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
+
+LENGTHS = np.array([6, 9, 5], np.int32)
+NEW = 5
+
+
+def prompts(config) -> dict[str, np.ndarray]:
+    """One image of 4 tokens, then 2, 5 or 1 text tokens; right-padded."""
+    length, text = config.sequence_length, config.data.text_tokens
+    places = np.arange(length)
+    filled = places < LENGTHS[:, None]
+    order = np.concatenate([text + np.arange(4), np.arange(length - 4)])
+    size = config.encoder.image_size
+    draws = np.random.default_rng(0)
+    return {
+        "images": draws.integers(0, 256, (3, 2, size, size, 3)).astype(np.uint8),
+        "tokens": draws.integers(2, 300, (3, text)).astype(np.int32),
+        "gather": np.where(filled, order, 0).astype(np.int32),
+        "segments": filled.astype(np.int32),
+        "positions": np.where(filled, places, 0).astype(np.int32),
+    }
+
+
+def build(config):
+    return initialise(MultimodalModel(config), 0)
+
+
+@nnx.jit
+def uncached(model, batch):
+    decoder = model.language_model
+    states = decoder(model.embed(batch), batch["positions"], batch["segments"], model.form)
+    return decoder.logits(states)
+
+
+@pytest.mark.parametrize("form", ["unrolled", "scanned"])
+def test_cached_generation_equals_the_uncached_forward_token_for_token(tiny, form):
+    config = tiny(training={"layers": form})
+    model, batch = build(config), prompts(config)
+    found = np.asarray(generate(model, batch, LENGTHS, NEW))
+    lengths, rows = LENGTHS.copy(), np.arange(3)
+    for step in range(NEW):
+        token = np.asarray(uncached(model, batch))[rows, lengths - 1].argmax(-1)
+        np.testing.assert_array_equal(found[:, step], token)
+        batch["tokens"][rows, lengths - 4] = token
+        batch["gather"][rows, lengths] = lengths - 4
+        batch["segments"][rows, lengths] = 1
+        batch["positions"][rows, lengths] = lengths
+        lengths = lengths + 1
+    assert len(np.unique(found)) > 3
+
+
+def test_what_pads_a_prompt_does_not_change_its_answer(tiny):
+    model, batch = build(tiny()), prompts(tiny())
+    before = np.asarray(generate(model, batch, LENGTHS, NEW))
+    for row, length in enumerate(LENGTHS):
+        batch["tokens"][row, length - 4 :] = 7
+    np.testing.assert_array_equal(generate(model, batch, LENGTHS, NEW), before)
+
+
+def test_after_the_end_token_there_is_only_padding(tiny, monkeypatch):
+    model, batch = build(tiny()), prompts(tiny())
+    free = np.asarray(generate(model, batch, LENGTHS, NEW))
+    end = int(free[1, 1])  # what the second row says as its second token shall end an answer
+    monkeypatch.setattr(generation, "END", end)
+    generation._generate.clear_cache()
+    stopped = np.asarray(generate(model, batch, LENGTHS, NEW))
+    generation._generate.clear_cache()
+    for row in range(3):
+        ends = np.flatnonzero(free[row] == end)
+        kept = ends[0] + 1 if len(ends) else NEW
+        np.testing.assert_array_equal(stopped[row, :kept], free[row, :kept])
+        assert (stopped[row, kept:] == PAD).all()
+    assert (PAD, END) == (0, 1)
+    assert jnp.asarray(stopped).dtype == jnp.int32

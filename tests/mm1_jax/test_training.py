@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mm1_jax import training
+from mm1_jax.checkpoints import load_model
+from mm1_jax.stage import StageStopped
+from mm1_jax.training import Trainer, compiled_step, train
+
+pytestmark = pytest.mark.usefixtures("synthetic_batches")
+
+
+def weights(folder) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(nnx.state(load_model(folder)[1]))]
+
+
+def assert_bit_equal(first, second):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_can_learn_one_batch_by_heart(tiny, synthetic_batch):
+    config = tiny()
+    trainer, batch = Trainer(config, 0), synthetic_batch(config)
+    losses = [float(trainer.step(batch, 0.01)["loss"]) for _ in range(120)]
+    assert losses[0] == pytest.approx(np.log(300), abs=0.3)
+    assert losses[-1] < 0.05
+
+
+def test_training_reports_and_returns_rows_at_every_log_step(tiny, recording_context):
+    context = recording_context()
+    rows = train(tiny(), 0, context.data, context)
+    assert [step for step, _ in context.reports] == [2, 4, 6]
+    curve = {(row.step, row.metric): row.value for row in rows}
+    assert {step for step, _ in curve} == {2, 4, 6}
+    assert {metric for _, metric in curve} == {"loss", "learning_rate", "grad_norm"}
+    assert {(row.task, row.split) for row in rows} == {("training", "train")}
+    assert curve[2, "learning_rate"] == 0.01
+    assert (context.output / "config.json").is_file()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, recording_context):
+    results = {}
+    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+        context = recording_context(name)
+        results[name] = train(tiny(), seed, context.data, context), weights(context.output)
+    assert results["a"][0] == results["b"][0]
+    assert_bit_equal(results["a"][1], results["b"][1])
+    assert results["a"][0] != results["c"][0]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_stopped_and_resumed_training_gives_the_bits_of_uninterrupted_training(
+    tiny, recording_context, stop_after
+):
+    whole = recording_context("whole")
+    rows = train(tiny(), 0, whole.data, whole)
+    with pytest.raises(StageStopped, match=f"after step {stop_after} of 6"):
+        first = recording_context("parts", stop_at_question=stop_after)
+        train(tiny(), 0, first.data, first)
+    assert not (first.output / "checkpoint").exists()
+    second = recording_context("parts")
+    assert train(tiny(), 0, second.data, second) == rows
+    assert second.questions == 6 - stop_after
+    assert_bit_equal(weights(second.output), weights(whole.output))
+
+
+def test_training_killed_between_checkpoints_gives_the_bits_of_uninterrupted_training(
+    tiny, recording_context, monkeypatch
+):
+    whole = recording_context("whole")
+    rows = train(tiny(), 0, whole.data, whole)
+    killed = recording_context("killed")
+    monkeypatch.setattr(killed, "stop_requested", iter([False] * 4).__next__)
+    with pytest.raises(StopIteration):  # dies after step 5; the last checkpoint is step 4
+        train(tiny(), 0, killed.data, killed)
+    again = recording_context("killed")
+    assert train(tiny(), 0, again.data, again) == rows
+    assert again.questions == 2
+    assert_bit_equal(weights(again.output), weights(whole.output))
+
+
+@pytest.mark.parametrize("frozen", ["encoder", "connector", "language_model"])
+def test_frozen_parts_do_not_move_and_the_others_do(tiny, synthetic_batch, frozen):
+    config = tiny(training={"freeze": [frozen]}, optimizer={"weight_decay": 0.5})
+    trainer = Trainer(config, 0)
+    before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(trainer.model())))
+    for _ in range(2):
+        trainer.step(synthetic_batch(config), 0.01)
+    after = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(trainer.model())))
+    for part in before:
+        pairs = zip(jax.tree.leaves(before[part]), jax.tree.leaves(after[part]), strict=True)
+        same = [np.array_equal(a, b) for a, b in pairs]
+        assert all(same) if part == frozen else not any(same), part
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_says_so(tiny, recording_context, monkeypatch):
+    first = Trainer.step
+
+    def overflow(self, batch, rate):
+        metrics = first(self, batch, rate)
+        return {**metrics, "loss": metrics["loss"] * np.inf}
+
+    monkeypatch.setattr(training.Trainer, "step", overflow)
+    context = recording_context()
+    rows = train(tiny(), 0, context.data, context)
+    assert [(row.metric, row.value, row.step) for row in rows][-1] == ("diverged", 1.0, 2)
+    assert context.reports[-1][1]["diverged"] == 1.0
+    assert (context.output / "checkpoint").is_dir()
+
+
+def test_another_seed_length_or_rate_needs_no_compilation(tiny, synthetic_batch):
+    compiled_step.cache_clear()
+    for seed, config in enumerate(
+        [tiny(), tiny(training={"steps": 50}), tiny(optimizer={"peak_lr": 0.1, "warmup_steps": 1})]
+    ):
+        trainer = Trainer(config, seed)
+        trainer.step(synthetic_batch(config), 0.001 * (1 + seed))
+    assert compiled_step.cache_info().misses == 1
+    assert trainer._step._cache_size() == 1
