@@ -132,7 +132,7 @@ def closure(module: str) -> dict[str, Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        for imported in sorted(set(_imports(name, found[name]))):
+        for imported in _imports(name, found[name]):
             path = source_file(imported) if imported.partition(".")[0] in ours else None
             if path is not None and imported not in found:
                 found[imported] = path
@@ -159,27 +159,36 @@ def source_file(module: str) -> Path | None:
     return None
 
 
-def _imports(module: str, path: Path) -> Iterator[str]:
+@cache
+def _imports(module: str, path: Path) -> tuple[str, ...]:
     """Modules that a module's source names in import statements, but for type checkers' sake."""
-    is_package = path.name == "__init__.py"
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    found: list[str] = []
+    waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [
+        *ast.parse(path.read_text()).body
+    ]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            waiting += node.orelse
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.Import):
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            source = node.module or ""
-            if node.level:
-                parents = module.split(".")
-                kept = len(parents) - node.level + is_package
-                source = ".".join([*parents[:kept], *filter(None, [source])])
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                yield inner if source_file(inner) is not None else source
-        else:
-            waiting += ast.iter_child_nodes(node)
+            found += _imported_from(node, module, is_package=path.name == "__init__.py")
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+        else:  # whatever holds statements; expressions hold none
+            for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+                waiting += getattr(node, block, [])
+    return tuple(sorted(set(found)))
+
+
+def _imported_from(node: ast.ImportFrom, module: str, is_package: bool) -> Iterator[str]:
+    source = node.module or ""
+    if node.level:
+        parents = module.split(".")
+        kept = len(parents) - node.level + is_package
+        source = ".".join([*parents[:kept], *filter(None, [source])])
+    for alias in node.names:
+        inner = f"{source}.{alias.name}"
+        yield inner if source_file(inner) is not None else source
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import tokenize
+from functools import cache
 
 
+@cache
 def canonical_source(source: str) -> str:
     """Drop comments, docstrings, blank lines and formatting within lines.
 

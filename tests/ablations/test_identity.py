@@ -1,0 +1,181 @@
+"""What the identity of a stage depends on, and what it does not."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ablations import identity
+from mm1_jax.config import TrainConfig
+from mm1_jax.errors import UserError
+from mm1_jax.runner import STAGE_MODULES
+
+STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", "code": "c"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "other"},
+        {"config": {"a": 2}},
+        {"seed": 1},
+        {"inputs": {"model": "x"}},
+        {"data": "other"},
+        {"code": "other"},
+    ],
+)
+def test_everything_that_decides_the_result_counts(change):
+    assert identity.stage_id(**STAGE) != identity.stage_id(**{**STAGE, **change})
+
+
+def test_order_of_keys_does_not_count():
+    one = identity.fingerprint({"a": 1, "b": {"c": 2, "d": 3}})
+    assert one == identity.fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+    assert len(one) == 32
+
+
+def test_marked_fields_are_left_out_at_every_depth():
+    found = identity.affecting(TrainConfig())
+    assert "log_every" not in found["training"]
+    assert "layers" not in found["training"]
+    assert found["training"]["steps"] == 500
+    assert found["encoder"]["layers"] == 2
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package `trainers` of a user, and how to read its fingerprint afresh."""
+
+    class Package:
+        folder = tmp_path / "trainers"
+
+        def forget(self):
+            for cached in ("code_fingerprint", "source_file", "_imports"):
+                getattr(identity, cached).cache_clear()
+
+        def write(self, **sources):
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "__init__.py").touch()
+            for name, source in sources.items():
+                (self.folder / f"{name}.py").write_text(source)
+
+        def fingerprint(self, module="main", function=""):
+            self.forget()
+            return identity.code_fingerprint(f"trainers.{module}", function)
+
+        def closure(self):
+            self.forget()
+            return list(identity.closure("trainers.main"))
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Package()
+
+
+def test_comments_docstrings_and_layout_do_not_count(package):
+    package.write(main="def run(a, b):\n    return a + b\n")
+    before = package.fingerprint()
+    package.write(
+        main='"""Adds."""\n\n# why\ndef run(a,\n  b):\n    """Add."""\n\n    return a + b  # sum\n'
+    )
+    assert package.fingerprint() == before
+    package.write(main="def run(a, b):\n    return a - b\n")
+    assert package.fingerprint() != before
+
+
+def test_a_change_anywhere_in_what_is_imported_counts(package):
+    package.write(
+        main="def run():\n    from trainers import inner\n    return inner.f()\n",
+        inner="from .deep import g as f\n",
+        deep="def g():\n    return 1\n",
+        other="x = 1\n",
+    )
+    assert package.closure() == ["trainers.deep", "trainers.inner", "trainers.main"]
+    before = package.fingerprint()
+    package.write(other="x = 2\n")
+    assert package.fingerprint() == before
+    package.write(deep="def g():\n    return 2\n")
+    assert package.fingerprint() != before
+
+
+def test_every_form_of_import_is_followed(package):
+    package.write(
+        main="import trainers.a\nfrom trainers.b import f\nfrom . import c\nfrom .d import g\n"
+        "from trainers import VERSION\nimport json\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from trainers import e\nelse:\n    import trainers.h\n",
+        a="",
+        b="import mm1_jax.errors\n",
+        c="from ..trainers import d\n",
+        d="",
+        e="",
+        h="",
+    )
+    assert package.closure() == [
+        "mm1_jax.errors",
+        "trainers",  # VERSION is taken from the package itself
+        "trainers.a",
+        "trainers.b",
+        "trainers.c",
+        "trainers.d",
+        "trainers.h",
+        "trainers.main",
+    ]
+
+
+def test_two_functions_of_a_module_are_two_runners(package):
+    package.write(main="def one(): ...\ndef two(): ...\n")
+    assert package.fingerprint(function="one") != package.fingerprint(function="two")
+
+
+def test_nothing_is_imported_to_find_out(package):
+    package.write(main="raise RuntimeError('imported')\n")
+    package.fingerprint()
+    assert "trainers" not in sys.modules
+
+
+def test_a_module_that_is_not_there_is_a_users_mistake():
+    with pytest.raises(UserError, match="cannot be found"):
+        identity.code_fingerprint("no_such_package.trainer")
+
+
+def test_trainings_code_leaves_out_evaluation_and_tasks():
+    training = identity.closure(STAGE_MODULES["multimodal"])
+    evaluation = identity.closure(STAGE_MODULES["evaluation"])
+    assert "mm1_jax.model" in training
+    assert "mm1_jax.data.pipeline" in training
+    assert "mm1_jax.evaluation" not in training
+    assert "mm1_jax.recipe" not in training
+    assert not [module for module in training if module.startswith("mm1_jax.tasks")]
+    assert "mm1_jax.tasks.easy_vqa" in evaluation
+
+
+class TestEquivalences:
+    @pytest.fixture
+    def write(self, tmp_path, monkeypatch):
+        def write(text):
+            path = tmp_path / "code_equivalences.yaml"
+            path.write_text(text)
+            monkeypatch.setattr(identity, "EQUIVALENCES", path)
+            identity._equivalences.cache_clear()
+
+        yield write
+        identity._equivalences.cache_clear()
+
+    def test_new_code_keeps_the_identity_of_the_oldest(self, write):
+        write(
+            "equivalent:\n- {old: a, new: b, reason: renamed}\n- {old: b, new: c, reason: moved}\n"
+        )
+        assert [identity.original(code) for code in "abcd"] == ["a", "a", "a", "d"]
+
+    def test_a_circle_is_refused(self, write):
+        write("equivalent:\n- {old: a, new: b, reason: x}\n- {old: b, new: a, reason: y}\n")
+        with pytest.raises(UserError, match="in a circle"):
+            identity.original("a")
+
+    def test_an_entry_needs_its_reason(self, write):
+        write("equivalent:\n- {old: a, new: b}\n")
+        with pytest.raises(UserError, match=":2: expected"):
+            identity.original("b")
+
+    def test_the_committed_file_can_be_read(self):
+        assert identity.original("unknown") == "unknown"

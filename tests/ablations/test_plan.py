@@ -1,0 +1,314 @@
+"""What a study comes to: trials, shared stages, identities, costs, warnings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from ablations.plan import Plan
+from mm1_jax import costs
+from mm1_jax.errors import UserError
+from mm1_jax.recipe import Recipe
+
+SIZES = {"one_at_a_time": {"encoder.image_size": [32, 16]}}
+
+
+def trainings(plan, arm="base"):
+    return [trial.train for trial in plan.trials if trial.arm == arm]
+
+
+def evaluations(plan, arm="base"):
+    return {
+        (e.task, e.shots, e.condition): e.stage
+        for trial in plan.trials
+        if trial.arm == arm and trial.seed == plan.seeds[0]
+        for e in trial.evaluations
+    }
+
+
+class TestTrials:
+    def test_order_is_seed_major_with_the_base_first(self, studies):
+        plan = studies.plan()
+        assert [(t.seed, t.arm) for t in plan.trials] == [
+            (seed, arm) for seed in range(3) for arm in ("base", "encoder.image_size=16")
+        ]
+
+    def test_a_trial_ends_in_one_evaluation_per_task_shots_and_condition(self, studies):
+        studies.recipe["evaluation"]["easy_vqa"]["shots"] = [0, 4]
+        assert set(evaluations(studies.plan())) == {
+            ("easy_vqa", 0, "intact"),
+            ("easy_vqa", 0, "shuffled"),
+            ("easy_vqa", 4, "intact"),
+            ("easy_vqa", 4, "shuffled"),
+            ("emoji_caption", 0, "intact"),
+            ("held_out_text", 0, "intact"),
+        }
+
+    def test_evaluations_read_the_training_of_their_own_seed(self, studies):
+        plan = studies.plan()
+        for trial in plan.trials:
+            for e in trial.evaluations:
+                assert plan.stages[e.stage].inputs == {"model": trial.train}
+                assert plan.stages[e.stage].seed == plan.stages[trial.train].seed == trial.seed
+
+    def test_a_claim_adds_the_evaluation_it_needs_to_its_arm_only(self, studies):
+        studies.recipe["evaluation"] = {"easy_vqa": {}}
+        claims = {
+            "sees": "score(base) > score(base, images=shuffled)",
+            "reads": "score(encoder.image_size=16, task=held_out_text) < 100",
+            "learns": "score(base, shots=4) > score(base)",
+        }
+        plan = studies.plan(claims=claims)
+        assert set(evaluations(plan)) == {
+            ("easy_vqa", 0, "intact"),
+            ("easy_vqa", 0, "shuffled"),
+            ("easy_vqa", 4, "intact"),
+        }
+        assert set(evaluations(plan, "encoder.image_size=16")) == {
+            ("easy_vqa", 0, "intact"),
+            ("held_out_text", 0, "intact"),
+        }
+
+    def test_a_claim_without_shots_means_the_recipes_first(self, studies):
+        studies.recipe["evaluation"]["easy_vqa"]["shots"] = [4, 0]
+        plan = studies.plan(claims={"a": "score(base) > blind(easy_vqa)"})
+        assert len(evaluations(plan)) == 6
+
+    def test_null_arms_differ_from_the_base_in_their_first_weights_only(self, studies):
+        plan = studies.plan(null_arms=2)
+        assert plan.null_arms == ("null=1", "null=2")
+        base, null = plan.arms[0], plan.arms[-1]
+        assert null.levels == base.levels
+        assert null.config["seeds"].pop("initialisation_salt") == 2
+        assert base.config["seeds"].pop("initialisation_salt") == 0
+        assert null.config == base.config
+        assert len({*trainings(plan), *trainings(plan, "null=1"), *trainings(plan, "null=2")}) == 9
+
+    def test_claims_cannot_name_null_arms(self, studies):
+        with pytest.raises(UserError, match="no factor or option 'null'"):
+            studies.plan(null_arms=1, claims={"a": "score(null=1) > 3"})
+
+    def test_more_than_ten_thousand_trials_must_be_meant(self, studies):
+        steps = {"factorial": {"training.steps": list(range(50, 100)), "encoder.layers": [1, 2]}}
+        with pytest.raises(UserError, match=r"about 10,100 trials, more than 10,000; say --yes"):
+            studies.plan(design=steps, seeds=101)
+
+    def test_many_trials_go_through_when_they_are_meant(self, studies):
+        studies.recipe["evaluation"] = {"easy_vqa": {}}
+        assert len(studies.plan(seeds=5_001, many=True).trials) == 10_002
+
+    def test_a_huge_design_is_refused_before_it_is_expanded(self, studies):
+        factors = ("encoder.layers", "encoder.width", "training.steps", "optimizer.warmup_steps")
+        huge = {"factorial": {factor: list(range(1, 1_000)) for factor in factors}}
+        with pytest.raises(UserError, match="say --yes"):
+            studies.plan(design=huge)
+
+
+class TestFreshSeeds:
+    FRESH = {"from": "fresh", "count": 3}  # noqa: RUF012
+
+    def test_they_are_the_same_each_time_and_extend(self, studies):
+        seeds = studies.plan(seeds=self.FRESH).seeds
+        assert seeds == studies.plan(seeds=self.FRESH).seeds
+        assert len(set(seeds)) == 3
+        assert studies.plan(seeds={"from": "fresh", "count": 2}).seeds == seeds[:2]
+
+    def test_another_study_or_a_changed_claim_gets_others(self, studies):
+        found = [
+            studies.plan(seeds=self.FRESH, study=name, claims={"a": claim}).seeds
+            for name in ("one", "two")
+            for claim in ("score(base) > 60", "score(base) > 61")
+        ]
+        assert len({seed for seeds in found for seed in seeds}) == 12
+
+
+class TestIdentity:
+    def test_names_labels_and_the_question_change_no_stage(self, studies):
+        plan = studies.plan()
+        named = {"one_at_a_time": {"size": {"tiny": {"encoder.image_size": 16}}}}
+        renamed = studies.plan(study="other", question="Another?", design=named)
+        labelled = studies.plan(labels={"encoder.image_size=16": "small pictures", "base": "ours"})
+        assert set(plan.stages) == set(renamed.stages) == set(labelled.stages)
+        assert [arm.label for arm in labelled.arms] == ["ours", "small pictures"]
+        assert labelled.hash == plan.hash
+
+    def test_what_is_printed_along_the_way_changes_no_stage(self, studies):
+        before = studies.plan()
+        studies.recipe["training"]["log_every"] = 7
+        studies.recipe["evaluation"]["batch_size"] = 8
+        assert set(studies.plan().stages) == set(before.stages)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"emoji_caption": None},
+            {"easy_vqa": {"items": 100}},
+            {"easy_vqa": {"shots": [0, 8]}},
+            {"seed": 5},
+        ],
+    )
+    def test_a_change_of_evaluation_never_retrains(self, studies, change):
+        before = studies.plan()
+        studies.recipe["evaluation"].update(change)
+        after = studies.plan()
+        assert trainings(after) == trainings(before)
+        assert set(after.stages) != set(before.stages)
+
+    def test_another_task_leaves_the_other_evaluations_alone(self, studies):
+        all_three = studies.plan()
+        del studies.recipe["evaluation"]["emoji_caption"]
+        assert set(studies.plan().stages) < set(all_three.stages)
+
+    def test_two_studies_share_what_they_have_in_common(self, studies):
+        one = studies.plan()
+        kinds = {"one_at_a_time": {"connector.kind": ["average_pooling", "c_abstractor"]}}
+        other = studies.plan(study="other", design=kinds, seeds=5)
+        assert trainings(one) == trainings(other)[:3]
+        assert evaluations(one) == evaluations(other)
+        factorial = {"factorial": {**SIZES["one_at_a_time"], **kinds["one_at_a_time"]}}
+        both = studies.plan(design=factorial)
+        assert set(one.stages) < set(both.stages)
+
+    def test_order_of_keys_changes_nothing(self, studies):
+        before = studies.plan()
+        studies.recipe = {
+            key: dict(reversed(value.items())) for key, value in reversed(studies.recipe.items())
+        }
+        after = studies.plan()
+        assert list(after.stages) == list(before.stages)
+        assert after.hash == before.hash
+
+    def test_only_the_ratio_of_the_mixture_counts(self, studies):
+        found = []
+        for weights in ((45, 45, 10), (9, 9, 2), (0.45, 0.45, 0.1)):
+            sources = ("easy_vqa", "emoji_captions", "text")
+            studies.recipe["data"]["mixture"] = dict(zip(sources, weights, strict=True))
+            found.append(trainings(studies.plan()))
+        assert found[0] == found[1] == found[2]
+
+    def test_the_rate_of_the_law_is_the_same_written_out(self, studies):
+        law = studies.plan()
+        assert law.arms[0].config["optimizer"]["peak_lr"] is None
+        studies.recipe["optimizer"] = {"peak_lr": law.arms[0].peak_lr}
+        written = studies.plan()
+        assert trainings(written) == trainings(law)
+        studies.recipe["optimizer"] = {"peak_lr": law.arms[0].peak_lr * 2}
+        assert trainings(studies.plan()) != trainings(law)
+
+    def test_arms_of_one_model_run_once(self, studies):
+        design = {
+            "arms": {"a": {"encoder.image_size": 16}, "b": {"encoder.image_size": 16}},
+        }
+        plan = studies.plan(design=design, claims={"same": "score(a) > score(b)"})
+        assert trainings(plan, "a") == trainings(plan, "b")
+        assert len(plan.trials) == 9
+        assert plan.warnings == ("claim same cannot be decided: its arms come to the same stage",)
+
+    def test_a_users_own_trainer_is_another_training(self, studies):
+        ours = studies.plan()
+        theirs = studies.plan(runners={"multimodal": "mm1_jax.stage:run"})
+        assert {stage.run for stage in theirs.stages.values() if stage.kind == "multimodal"} == {
+            "mm1_jax.stage:run"
+        }
+        assert not set(ours.stages) & set(theirs.stages)
+
+    def test_the_studys_hash_follows_its_meaning(self, studies):
+        before = studies.plan(claims={"a": "score(base) > 60"})
+        spaced = studies.plan(claims={"a": "score(base)   > 60"})
+        assert spaced.hash == before.hash
+        for change in (
+            {"claims": {"a": "score(base) > 61"}},
+            {"claims": {"a": {"claim": "score(base) > 60", "min_effect": 1}}},
+            {"claims": {"a": "score(base) > 60"}, "seeds": 4},
+            {"claims": {"a": "score(base) > 60"}, "alpha": 0.1},
+        ):
+            assert studies.plan(**change).hash != before.hash
+
+
+def test_arms_carry_their_costs(studies):
+    arm = studies.plan().arms[0]
+    recipe = Recipe.model_validate(arm.config)
+    assert arm.parameters == costs.parameters(recipe)
+    assert arm.memory_bytes == costs.memory_bytes(recipe)
+    assert arm.flops_per_trial == sum(costs.flops_per_step(recipe).values()) * 100
+
+
+def test_more_items_and_shots_cost_more(studies):
+    def seconds(plan):
+        return plan.stages[evaluations(plan)["easy_vqa", 0, "intact"]].seconds
+
+    whole = seconds(studies.plan())
+    studies.recipe["evaluation"]["easy_vqa"]["items"] = 100
+    assert seconds(studies.plan()) < whole / 50
+
+
+class TestWarnings:
+    def test_a_fair_design_has_none(self, studies):
+        plan = studies.plan(
+            design={"one_at_a_time": {"data.mixture.easy_vqa": [0.7, 0.3]}},
+            claims={"a": "score(base) > 60"},
+        )
+        assert plan.warnings == ()
+        assert [arm.warnings for arm in plan.arms] == [(), ()]
+
+    def test_another_learning_rate_is_said_unless_it_is_what_varies(self, studies):
+        design = {"one_at_a_time": {"language_model.layers": [2, 4]}}
+        arm = studies.plan(design=design).arms[1]
+        assert any("peak learning rate" in warning for warning in arm.warnings)
+        design = {"one_at_a_time": {"optimizer.peak_lr": [1e-3, 3e-3]}}
+        assert studies.plan(design=design).arms[1].warnings == ()
+
+    def test_other_compute_and_text_are_said(self, studies):
+        arm = studies.plan(design={"one_at_a_time": {"training.steps": [100, 200]}}).arms[1]
+        assert arm.warnings == (
+            "2 times the base's training FLOPs",
+            "2 times the base's text tokens",
+        )
+
+    def test_filling_a_total_length_is_said(self, studies):
+        studies.recipe["data"].update({"packing": "total", "total_tokens": 160})
+        plan = studies.plan(design={"one_at_a_time": {"connector.tokens": [4, 1]}})
+        assert plan.warnings[0].startswith("packing: total")
+        assert any("other documents" in warning for warning in plan.arms[1].warnings)
+
+    @pytest.mark.parametrize(("seeds", "start"), [(1, "1 seed gives"), (2, "2 seeds give")])
+    def test_too_few_seeds_for_claims_are_said(self, studies, seeds, start):
+        plan = studies.plan(seeds=seeds, claims={"a": "score(base) > 60"})
+        assert plan.warnings[0].startswith(start)
+        assert studies.plan(seeds=seeds).warnings == ()
+
+
+def test_a_plan_survives_its_json(studies):
+    plan = studies.plan(null_arms=1, claims={"a": {"claim": "score(base) > 1", "min_effect": 2}})
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_the_source_is_kept_as_it_was(studies):
+    path = studies.write()
+    assert studies.plan().source == path.read_text()
+    assert yaml.safe_load(studies.plan().source)["study"] == "test"
+
+
+PLANNING = """
+import sys, time
+from ablations.plan import make_plan
+from ablations.study import load_study
+make_plan(load_study("ablations/studies/demo.yaml"))
+print(time.process_time())  # from the start of Python; wall time would measure the neighbours
+heavy = ("jax", "ray", "mlflow", "scipy", "pandas", "numpy")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_planning_is_quick_and_imports_nothing_heavy():
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", PLANNING], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for _ in range(2)  # the first may have to compile the modules
+    ]
+    assert {imported for _, imported in runs} == {"[]"}
+    assert min(float(seconds) for seconds, _ in runs) < 1
