@@ -20,6 +20,7 @@ from sweeps.run import already_running, study_lease
 from sweeps.shipping import git_revision, shipment
 from sweeps.store import Store
 
+START_SECONDS = 60.0
 PROBE_SECONDS = 180.0  # a cluster's first job may install or start things
 
 
@@ -63,7 +64,8 @@ def submit(
         words += [word for option in options.items() for word in option]
         if many:
             words.append("--yes")
-        return client.submit_job(
+        return _submit(
+            client,
             entrypoint=_command(words),
             submission_id=f"mm1-{plan.study}-{secrets.token_hex(4)}",
             runtime_env=environment,
@@ -79,16 +81,28 @@ def _client(cluster: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)  # not a line per package that is sent
-
     try:
-        return JobSubmissionClient(cluster)
+        client = JobSubmissionClient(cluster)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = str(error).strip().partition("\n")[0]
         raise UserError(
             f"cannot reach a Ray cluster at {cluster}: {line}; "
             "give the address of its dashboard, like http://127.0.0.1:8265"
         ) from error
+    logging.getLogger("ray").setLevel(logging.WARNING)  # no line per package that is sent
+    return client
+
+
+def _submit(client: Any, **job: Any) -> str:
+    """Submit a job; a cluster that has just been started needs a moment to take one."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:
+            if "try again" not in str(error) or time.monotonic() > deadline:
+                raise UserError(f"the cluster does not take the job: {error}") from error
+            time.sleep(1.0)
 
 
 def _command(words: list[str]) -> str:
@@ -101,7 +115,7 @@ def _check_reach(client: Any, environment: dict[str, Any], store: str, data: Pat
     """Run `sweeps.reach` on the cluster and refuse what it does not find."""
     with reach.markers(store, data) as token:
         words = ["sweeps.reach", store, str(data), token]
-        job = client.submit_job(entrypoint=_command(words), runtime_env=environment)
+        job = _submit(client, entrypoint=_command(words), runtime_env=environment)
         deadline = time.monotonic() + PROBE_SECONDS
         while not client.get_job_status(job).is_terminal():
             if time.monotonic() > deadline:

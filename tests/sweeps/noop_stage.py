@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablations.identity import code_fingerprint
 from ablations.plan import Arm, Evaluation, Plan, Stage, Trial
+from mm1_jax.recipe import Recipe
 from mm1_jax.stage import ResultRow, StageStopped
 
 HERE = str(Path(__file__).parent)
@@ -38,7 +39,7 @@ def evaluate(config, seed, inputs, context):
     """A score that follows from the trained config and the seed."""
     trained = json.loads((inputs["model"] / "config.json").read_text())
     score = float(trained.get("score", 50)) + seed
-    return [ResultRow("noop", "accuracy", score, split="test", n_items=10)]
+    return [ResultRow("easy_vqa", "accuracy", score, split="test", n_items=10)]
 
 
 def _misbehave(config, context):
@@ -83,10 +84,14 @@ def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
             config = {"arm": name, **config}
             training = a_stage("train", config, seed, label=f"{label}: train", **stage)
             evaluation = a_stage(
-                "evaluate", {"task": "noop"}, seed, {"model": training.id}, label=f"{label}: noop"
+                "evaluate",
+                {"task": "easy_vqa"},
+                seed,
+                {"model": training.id},
+                label=f"{label}: noop",
             )
             stages |= {training.id: training, evaluation.id: evaluation}
-            scored = Evaluation(stage=evaluation.id, task="noop", shots=0, condition="intact")
+            scored = Evaluation(stage=evaluation.id, task="easy_vqa", shots=0, condition="intact")
             trials.append(Trial(arm=name, seed=seed, train=training.id, evaluations=(scored,)))
     return Plan(
         study=study,
@@ -94,7 +99,7 @@ def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
         path=f"{study}.yaml",
         source=f"study: {study}",
         question="Does it run?",
-        primary_metric=("noop", "accuracy"),
+        primary_metric=("easy_vqa", "accuracy"),
         alpha=0.05,
         seeds=tuple(seeds),
         factors={"arm": tuple(arms)},
@@ -103,7 +108,7 @@ def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
                 name=name,
                 levels={"arm": name},
                 label=name,
-                config={"arm": name, **config},
+                config=Recipe().model_dump(mode="json"),
                 dropped=(),
                 parameters={"all": 1},
                 peak_lr=0.1,

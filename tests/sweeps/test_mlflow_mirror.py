@@ -19,7 +19,7 @@ def finish(store: Store, stage_id: str) -> None:
     attempt = store.begin(stage)
     if stage.inputs:
         (attempt.output / "examples.parquet").write_bytes(b"PAR1")
-        rows = [ResultRow("noop", "accuracy", 70.0 + stage.seed, split="test", n_items=5)]
+        rows = [ResultRow("easy_vqa", "accuracy", 70.0 + stage.seed, split="test", n_items=5)]
     else:
         rows = [ResultRow("training", "loss", 1.0 / step, step=step) for step in range(1, 1202)]
     execution = {
@@ -89,7 +89,7 @@ def test_run_of_a_stage_holds_params_curve_environment_and_examples(client, mirr
     assert train.data.tags["mlflow.source.git.commit"] == "abc"
     assert train.data.tags["mm1.execution.libraries.jax"] == "1"
     scored = runs[trial.evaluations[0].stage]
-    assert scored.data.metrics["noop.accuracy"] == 71.0
+    assert scored.data.metrics["easy_vqa.accuracy"] == 71.0
     artifacts = {item.path for item in client.list_artifacts(scored.info.run_id)}
     assert artifacts == {"examples.parquet", "execution.json"}
     assert (mirrored[0].local / "mlartifacts").is_dir()
@@ -107,7 +107,7 @@ def test_study_is_a_parent_with_a_child_per_arm_and_seed(client):
     assert len(children) == 4
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     base = next(run for run in children if run.info.run_name == "base seed 2")
-    assert base.data.metrics == {"noop.accuracy": 72.0, "training.loss": 1.0 / 1201}
+    assert base.data.metrics == {"easy_vqa.accuracy": 72.0, "training.loss": 1.0 / 1201}
     stage_runs = {run.info.run_id for run in runs_of(client, "mm1-stages")}
     assert base.data.tags["mm1.run.train"] in stage_runs
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id)}

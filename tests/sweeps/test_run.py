@@ -47,7 +47,7 @@ def test_every_stage_runs_once_and_results_are_in_the_table(run, store, capsys):
     plan = a_plan("two-arms", {"base": {"score": 60}, "worse": {"score": 40}})
     assert run(plan, workers=2) == 0
     rows = store.rows(plan.stages)
-    scores = rows[rows["task"] == "noop"]
+    scores = rows[rows["task"] == "easy_vqa"]
     assert sorted(scores["value"]) == [41, 42, 61, 62]
     assert set(rows["status"]) == {"ok"}
     assert "all 4 trials are there" in capsys.readouterr().out
@@ -131,7 +131,7 @@ def test_divergence_is_passed_on_as_a_status(troubled):
     _, train, store = troubled
     table = store.rows(store.stage(path.parent.name).id for path in _records(store))
     diverged = set(table.loc[table["status"] == "diverged", "task"])
-    assert diverged == {"training", "noop"}
+    assert diverged == {"training", "easy_vqa"}
     assert store.status(train["good"]) == "ok"
 
 

@@ -1,0 +1,122 @@
+"""Submitting to a real local cluster whose processes have another working directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from noop_stage import a_plan
+
+from mm1_jax.errors import UserError
+from sweeps import reach
+from sweeps.shipping import import_paths, shipment
+from sweeps.store import Store
+from sweeps.submit import submit
+
+PLAN = a_plan("sent", {"base": {"steps": 2, "seconds": 0.1}}, seeds=(1,))
+PORT = 8274
+
+
+def test_shipment_holds_our_packages_and_the_runners():
+    with shipment(PLAN) as folder:
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"ablations", "analysis", "mm1", "mm1_jax", "sweeps", "noop_stage.py"}
+        assert not list(folder.rglob("__pycache__"))
+        code = "import mm1_jax.stage, noop_stage; print(mm1_jax.stage.__file__)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith(str(folder))
+
+
+def test_import_paths_are_absolute_so_that_workers_may_be_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    paths = import_paths()
+    assert str(tmp_path) in paths
+    assert all(Path(path).is_absolute() for path in paths)
+
+
+def test_marker_that_is_read_elsewhere_is_missed(tmp_path, monkeypatch):
+    store, data = str(tmp_path / "store"), tmp_path / "data"
+    with reach.markers(store, data) as token:
+        assert reach.missing(store, str(data), token) == []
+        assert reach.missing(str(tmp_path / "other"), "/nowhere", token) == [
+            f"the store {tmp_path / 'other'}",
+            "the data /nowhere",
+        ]
+        assert reach.missing(store, str(data), "another")
+    assert not list(data.iterdir())
+    with pytest.raises(UserError, match="cannot reach the store x"):
+        reach.refuse(["the store x (from host)"])
+
+
+def test_no_cluster_there_is_told_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot reach a Ray cluster"):
+        submit(PLAN, tmp_path, cluster="http://127.0.0.1:9", data=tmp_path, mlflow_uri="off")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """`ray start --head` in another folder; ended by its process, not by `ray stop`."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")
+    } | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    head = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=0",
+         "--num-cpus=2", "--object-store-memory=100000000", f"--dashboard-port={PORT}"],
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    yield f"http://127.0.0.1:{PORT}"
+    head.terminate()
+    head.wait(timeout=60)
+
+
+def _client(cluster):
+    from ray.job_submission import JobSubmissionClient
+
+    for _ in range(120):
+        try:
+            return JobSubmissionClient(cluster)
+        except (ConnectionError, RuntimeError):
+            time.sleep(0.5)
+    raise AssertionError("the cluster does not start")
+
+
+@pytest.mark.slow
+def test_job_runs_the_study_and_the_client_may_go(cluster, tmp_path, monkeypatch):
+    client = _client(cluster)
+    monkeypatch.chdir(tmp_path)
+    job = submit(
+        PLAN, "store", cluster=cluster, data=Path("store/data"), workers=1, mlflow_uri="off"
+    )
+    deadline = time.monotonic() + 120
+    while not client.get_job_status(job).is_terminal():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    logs = client.get_job_logs(job)
+    assert client.get_job_status(job) == "SUCCEEDED", logs
+    assert "all 1 trials are there" in logs
+    store = Store(tmp_path / "store")
+    assert store.done(PLAN.stages) == set(PLAN.stages)
+    revision = store.execution(PLAN.trials[0].train)["git_revision"]
+    assert len(revision) >= 40  # told by the client: the cluster has no repository
+
+
+@pytest.mark.slow
+def test_place_that_the_cluster_does_not_reach_is_refused(cluster, tmp_path, monkeypatch):
+    _client(cluster)
+    monkeypatch.chdir(tmp_path)
+    options = {"cluster": cluster, "mlflow_uri": "off"}
+    with pytest.raises(UserError, match="cannot reach the store memory://"):
+        submit(PLAN, "memory://here-only", data=tmp_path, **options)
+    with pytest.raises(UserError, match="cannot reach the data /proc/self/cwd"):  # own for each
+        submit(PLAN, tmp_path / "store", data="/proc/self/cwd/data", **options)
+    assert Store(tmp_path / "store").studies() == []
