@@ -58,8 +58,8 @@ def test_stopped_and_resumed_training_gives_the_bits_of_uninterrupted_training(
 ):
     whole = recording_context("whole")
     rows = train(tiny(), 0, whole.data, whole)
+    first = recording_context("parts", stop_at_question=stop_after)
     with pytest.raises(StageStopped, match=f"after step {stop_after} of 6"):
-        first = recording_context("parts", stop_at_question=stop_after)
         train(tiny(), 0, first.data, first)
     assert not (first.output / "checkpoint").exists()
     second = recording_context("parts")
