@@ -24,7 +24,7 @@ from analysis.compare import (
     comparison,
     shown_verdict,
 )
-from analysis.report import breakable, by_metric, curve_lines
+from analysis.report import by_metric, curve_lines
 from analysis.results import StudyResults, difference, read_results
 from mm1_jax.errors import UserError
 from sweeps.store import Store
@@ -310,7 +310,7 @@ def _figure(study: str, x_title: str) -> go.Figure:
             "template": "plotly_white",
             "margin": {"l": 10, "r": 10, "t": 10, "b": 40},
             "font": {"family": figures.FONT.replace("'", ""), "size": 12.5, "color": figures.INK},
-            "xaxis": {"title": {"text": x_title}, "zeroline": False},
+            "xaxis": {"title": {"text": x_title, "font": {"size": 12.5}}, "zeroline": False},
             "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"},
             "uirevision": study,  # keeps the reader's zoom while data comes in
         }
@@ -322,7 +322,7 @@ def arms(made: Comparison) -> html.Div:
     table = arms_table(made)
     head = html.Tr(
         [
-            html.Th(breakable(cell), className=_align(table, i))
+            html.Th(_breakable(cell), className=_align(table, i))
             for i, cell in enumerate(table.header)
         ]
     )
@@ -331,6 +331,10 @@ def arms(made: Comparison) -> html.Div:
         for row in table.rows
     ]
     return html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide")
+
+
+def _breakable(name: str) -> str:
+    return name.replace(".", ".\u200b").replace("/", "/\u200b")
 
 
 def _align(table: Table, column: int) -> str:

@@ -16,6 +16,7 @@ ORANGE, SKY, BLACK = "#C77F00", "#3A9BD9", "#222222"
 PALETTE = (BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("", "7 3", "2 3", "9 3 2 3")  # a second way to tell lines apart
 INK, FAINT, GRID = "#222222", "#5c5c5c", "#e3e3e3"
+LONGEST = 36  # characters of a curve's name
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 WIDTH = 940  # of the drawing, in the page's own pixels
 
@@ -118,7 +119,8 @@ def curves(
 
     The vertical axis is logarithmic where all values are positive.
     """
-    left, right, top, bottom, height = 48, 260, 28, 330, 376
+    left, top, bottom, height = 48, 28, 330, 376
+    right = 55 + 7.4 * min(LONGEST, max(map(len, lines), default=0))
     points = [p for seeds in lines.values() for line in seeds.values() for p in line]
     points = [(s, v) for s, v in points if math.isfinite(v)]
     if not points:
@@ -169,7 +171,7 @@ def curves(
         edge = WIDTH - right
         parts.append(_line(at + 2, end, edge + 16, label_y, color, 0.75))
         parts.append(_line(edge + 16, label_y, edge + 38, label_y, color, 2, dash))
-        parts.append(_text(edge + 43, label_y + 4.5, _short(name, 28), fill=color))
+        parts.append(_text(edge + 43, label_y + 4.5, _short(name, LONGEST), fill=color))
     return _svg(height, parts, y_label)
 
 

@@ -28,6 +28,7 @@ from analysis.compare import (
 from analysis.results import StudyResults
 
 EXAMPLES = 6  # of each kind: right and wrong
+ARMS_NAMED = 6  # beside an answer that several arms gave
 
 STYLE = """
 :root { --ink: #222; --faint: #5c5c5c; --rule: #d9d9d9; --paper: #fff; --wash: #f6f5f2;
@@ -63,10 +64,11 @@ pre { background: var(--wash); padding: .9rem 1rem; white-space: pre-wrap;
 .undecided, .interim { color: var(--undecided); }
 .undecided b, .interim b { background: #fff; color: var(--undecided);
   box-shadow: inset 0 0 0 2px var(--undecided); }
+.tie { white-space: nowrap; }
 .claim p { margin: 0; max-width: none; }
 .claim .name { font-weight: 600; }
-svg { width: 100%; height: auto; display: block; }
-figure { margin: .4rem 0 1.2rem; break-inside: avoid; }
+figure { margin: .4rem 0 1.2rem; break-inside: avoid; overflow-x: auto; }
+svg { width: 100%; min-width: 44rem; height: auto; display: block; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem;
   margin: .4rem 0 1rem; }
@@ -76,6 +78,7 @@ th:last-child, td:last-child { padding-right: 0; }
 th.text, td.text { text-align: left; }
 td { white-space: nowrap; }
 td.text { white-space: normal; overflow-wrap: break-word; min-width: 9rem; }
+td.text:first-child { min-width: 11rem; }
 .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(18.5rem, 1fr));
   gap: 1rem; }
 .example { border: 1px solid var(--rule); border-radius: 4px; padding: .8rem; margin: 0;
@@ -91,13 +94,16 @@ td.text { white-space: normal; overflow-wrap: break-word; min-width: 9rem; }
   overflow-wrap: break-word; }
 .example tr:last-child td { border-bottom: 0; }
 .right { color: var(--supported); } .wrong { color: var(--refuted); }
-.example td.arm { color: var(--faint); text-align: right; padding-right: 0; }
+.example .arms { color: var(--faint); line-height: 1.35; }
+.example .arms span { display: inline-block; }
+.example td { vertical-align: top; }
 .example td.mark { width: 1.3rem; font-weight: 700; white-space: nowrap; }
 @media (max-width: 40rem) { .claim { grid-template-columns: 1fr; } }
 @media print {
   html { font-size: 10.5pt; } main { max-width: none; padding: 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  h2, h3 { break-after: avoid; } .wide { overflow: visible; }
+  h2, h3, h4 { break-after: avoid; } svg, td.text, td.text:first-child { min-width: 0; }
+  figure, .wide { overflow: visible; }
   .examples { grid-template-columns: repeat(3, 1fr); }
   table { font-size: .74rem; }
 }
@@ -146,6 +152,11 @@ def _say(text: str) -> str:
     return escape(text).replace(" %", "&nbsp;%")
 
 
+def _name(name: str) -> str:
+    """A name for HTML, which a narrow column may break after a dot, slash or equals sign."""
+    return re.sub(r"([./=])", r"\1<wbr>", _say(name))
+
+
 def _head(made: Comparison) -> str:
     banners = "".join(
         f'<p class="banner">{_say(text)}</p>'
@@ -190,10 +201,14 @@ def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
         f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'
         f"{shown.capitalize()}</div><div><p>{_say(said[0].upper() + said[1:])}</p>"
         f'<p class="note"><span class="name">{escape(claim.name)}</span>: '
-        f"<code>{escape(claim.text)}</code></p>"
+        f"<code>{_code(claim.text)}</code></p>"
         + "".join(f'<p class="note">{_say(note)}</p>' for note in notes)
         + "</div></div>"
     )
+
+
+def _code(claim: str) -> str:
+    return escape(claim).replace("-&gt;", '<span class="tie">-&gt;</span>')
 
 
 def _effects(made: Comparison) -> str:
@@ -270,7 +285,9 @@ def curve_lines(
 def _table(table: Table) -> str:
     def row(cells: Iterable[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=text' if column in table.text_columns else ''}>{_say(cell)}</{tag}>"
+            f'<{tag} class="text">{_name(cell)}</{tag}>'
+            if column in table.text_columns
+            else f"<{tag}>{_name(cell) if tag == 'th' else _say(cell)}</{tag}>"
             for column, cell in enumerate(cells)
         )
 
@@ -282,15 +299,8 @@ def _table(table: Table) -> str:
 
 
 def _arms(made: Comparison) -> str:
-    table = arms_table(made)
-    header = tuple(map(breakable, table.header))
     note = '<p class="note">Scores are mean ± SD over seeds.</p>'
-    return note + _table(Table(table.title, header, table.rows))
-
-
-def breakable(name: str) -> str:
-    """A name that a narrow column may break after its dots, slashes and equals signs."""
-    return re.sub(r"([./=])", "\\1\u200b", name)
+    return note + _table(arms_table(made))
 
 
 def _controls(made: Comparison) -> str:
@@ -391,18 +401,21 @@ def _card(
     exact: bool,
     missing: set[str],
 ) -> str:
-    lines = []
+    given: dict[tuple[str, float], list[str]] = {}  # equal answers share a line
     for label, table in arms.items():
-        if item["item_id"] not in table.index:
-            continue
-        mine = table.loc[item["item_id"]]
-        if exact:
-            kind, mark = ("right", "✓") if mine["score"] > 0 else ("wrong", "✗")
-        else:
-            kind, mark = "note", f"{mine['score']:.0f}"
+        if item["item_id"] in table.index:
+            mine = table.loc[item["item_id"]]
+            given.setdefault((str(mine["prediction"]), float(mine["score"])), []).append(label)
+    lines = []
+    for (prediction, score), labels in given.items():
+        kind, mark = ("right", "✓") if score > 0 else ("wrong", "✗")
+        if not exact:
+            kind, mark = "note", f"{score:.2g}"
+        more = f" and {len(labels) - ARMS_NAMED} more" if len(labels) > ARMS_NAMED else ""
+        named = ", ".join(f"<span>{_name(one)}</span>" for one in labels[:ARMS_NAMED]) + more
         lines.append(
-            f'<tr><td class="mark {kind}">{mark}</td><td>{escape(str(mine["prediction"]))}</td>'
-            f'<td class="arm">{escape(breakable(label))}</td></tr>'
+            f'<tr><td class="mark {kind}">{mark}</td><td>{escape(prediction)}'
+            f'<div class="arms">{named}</div></td></tr>'
         )
     references = " / ".join(map(str, list(item["references"])[:3]))
     prompt = str(item["prompt"]).strip()

@@ -10,11 +10,17 @@ MISSING = "–"
 
 
 def decimals(uncertainties: Iterable[float]) -> int:
-    """Decimals that show two digits of a typical uncertainty; 1 to 4, and 1 where none is known."""
+    """Decimals that a typical uncertainty deserves: 1 to 4, and 1 where none is known.
+
+    Two digits of it where they are below 35, else one, as the Particle Data Group rounds.
+    """
     sizes = [abs(u) for u in uncertainties if math.isfinite(u) and u != 0]
     if not sizes:
         return 1
-    return min(4, max(1, 1 - math.floor(math.log10(statistics.median(sizes)))))
+    typical = statistics.median(sizes)
+    exponent = math.floor(math.log10(typical))
+    digits = 2 if typical < 3.5 * 10.0**exponent else 1
+    return min(4, max(1, digits - 1 - exponent))
 
 
 def width(low: float | None, high: float | None) -> float:

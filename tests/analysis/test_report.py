@@ -27,14 +27,17 @@ class Page(HTMLParser):
         self.feed(html)
         self.close()
         assert not self.open
-        self.text = " ".join(" ".join(self.texts).replace("\xa0", " ").split())
+        text = " ".join(self.texts).replace(" <wbr> ", "").replace("\xa0", " ")
+        self.text = " ".join(text.split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loads += [
             v or "" for k, v in attrs if k in ("src", "href", "srcset", "data", "action")
         ]
-        if tag not in VOID:
+        if tag == "wbr":
+            self.texts.append("<wbr>")
+        elif tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -122,6 +125,7 @@ def test_examples_show_image_right_and_wrong_of_every_arm(html: str, results: St
     assert "Answered rightly by the base" in html
     assert "Answered wrongly by the base" in html
     card = re.findall(r'<figure class="example">.*?</figure>', html, re.DOTALL)[0]
+    card = card.replace("<wbr>", "")
     assert "data:image/png;base64," in card
     for arm in results.plan.arms:
         assert arm.label in card
