@@ -268,7 +268,7 @@ class _Parser:
 
     def number(self, what: str) -> float:
         value = scalar(self.peek())
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
             self.fail(what)
         self.next += 1
         return float(value)

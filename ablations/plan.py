@@ -435,6 +435,10 @@ def _warnings(
     if len(seeds) < FEW_SEEDS and conditions:
         count = "1 seed gives" if len(seeds) == 1 else f"{len(seeds)} seeds give"
         yield (f"{count} next to no evidence: take at least {FEW_SEEDS}, or claims stay undecided")
+    for field in study.dropped:
+        yield f"overrides dropped {field}"
+    if study.base.seeds.initialisation is not None:
+        yield "seeds.initialisation is fixed: claims hold for these first weights only"
     if study.base.data.packing == "total":
         yield "packing: total: which documents an arm sees depends on its tokens per image"
     answers = {

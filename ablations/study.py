@@ -17,6 +17,7 @@ means in `ablations.claims`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -27,6 +28,8 @@ from ablations.designs import DesignConfig, assign
 from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
 from mm1_jax.config import Config
 from mm1_jax.recipe import Recipe
+
+MOST_SEEDS = 1_000_000
 
 
 class Claim(Config):
@@ -52,7 +55,7 @@ def _read_claim(value: Any) -> Claim:
     if unknown := set(value) - {"claim", "min_effect"}:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}; valid: claim, min_effect")
     least = value.get("min_effect", 0.0)
-    if isinstance(least, bool) or not isinstance(least, int | float) or least < 0:
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < math.inf:
         raise ValueError(f"min_effect: {least!r} is not a number of at least 0")
     return Claim(text=value["claim"], min_effect=least)
 
@@ -61,19 +64,19 @@ def _read_seeds(value: Any) -> tuple[int, ...] | FreshSeeds:
     def whole(number: Any) -> bool:
         return isinstance(number, int) and not isinstance(number, bool)
 
-    if whole(value) and value > 0:
+    if whole(value) and 0 < value <= MOST_SEEDS:
         return tuple(range(value))
-    if isinstance(value, list) and value and all(whole(seed) and seed >= 0 for seed in value):
+    if isinstance(value, list) and value and all(whole(s) and 0 <= s < 2**31 for s in value):
         if len(set(value)) < len(value):
             raise ValueError(f"{value} names a seed twice")
         return tuple(value)
     if isinstance(value, dict) and set(value) == {"from", "count"} and value["from"] == "fresh":
-        if whole(value["count"]) and value["count"] > 0:
+        if whole(value["count"]) and 0 < value["count"] <= MOST_SEEDS:
             return FreshSeeds(count=value["count"])
-        raise ValueError(f"count: {value['count']!r} is not a number above 0")
+        raise ValueError(f"count: {value['count']!r} is not a number from 1 to {MOST_SEEDS:,}")
     raise ValueError(
-        f"{value!r} is not valid: expected how many (3), which ([0, 1, 2]), "
-        "or {from: fresh, count: 3}"
+        f"{value!r} is not valid: expected how many (1 to {MOST_SEEDS:,}), "
+        "which ([0, 1, 2], each below 2**31), or {from: fresh, count: 3}"
     )
 
 
@@ -111,7 +114,8 @@ class Study:
     """A study file that was read, with its base and the places of its keys."""
 
     file: StudyFile
-    base: Recipe
+    base: Recipe  # with the overrides
+    dropped: tuple[str, ...]  # fields of the base that an override's change of kind removed
     document: YamlDocument
 
 
@@ -131,8 +135,8 @@ def load_study(path: str | Path) -> Study:
     def fail(key: str, message: str) -> NoReturn:
         document.fail(f"overrides: {message}", ("overrides", key))
 
-    base, _ = assign(base, file.overrides, fail)
-    return Study(file, base, document)
+    base, dropped = assign(base, file.overrides, fail)
+    return Study(file, base, dropped, document)
 
 
 def load_recipe(path: str | Path) -> Recipe:

@@ -180,8 +180,9 @@ def place(error: Any, value: Any) -> KeyPath:
     """Keys that lead to a pydantic error in `value`, without the tags pydantic adds for unions."""
     where: list[str | int] = []
     for index, part in enumerate(error["loc"]):
-        if isinstance(value, dict) and part not in value and index < len(error["loc"]) - 1:
-            continue  # a union's tag is no key
+        last = index == len(error["loc"]) - 1
+        if part == "[key]" or (isinstance(value, dict) and part not in value and not last):
+            continue  # a mark that the key itself is meant, or a union's tag
         where.append(part)
         if isinstance(value, dict):
             value = value.get(part)

@@ -207,6 +207,7 @@ def test_an_effect_in_a_factorial_is_the_mean_over_the_other_factors():
         ("score(base) >= 3", "`>=` needs a margin"),
         ("score(base) > 3 within 2", "say `>= … within`"),
         ("score(base) > 3 by -2", "must be at least 0"),
+        ("score(base) > 3 by 1e999", "expected a number after `by`"),
         ("score(base) == 3 within 0", "must be above 0"),
         ("score(base) > 3 > 2 by 1", "a chain of comparisons takes no `by`"),
         ("abs(effect(size, 16 -> 32)) == 3 within 1", "compares signed effects"),

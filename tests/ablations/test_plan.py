@@ -274,6 +274,15 @@ class TestWarnings:
         assert plan.warnings[0].startswith("packing: total")
         assert any("other documents" in warning for warning in plan.arms[1].warnings)
 
+    def test_what_an_override_drops_is_said(self, studies):
+        studies.recipe["connector"] = {"kind": "attention_pooling"}
+        plan = studies.plan(overrides={"connector.kind": "c_abstractor"})
+        assert plan.warnings == ("overrides dropped connector.heads",)
+
+    def test_fixed_first_weights_are_said(self, studies):
+        studies.recipe["seeds"] = {"initialisation": 7}
+        assert "first weights only" in studies.plan().warnings[0]
+
     @pytest.mark.parametrize(("seeds", "start"), [(1, "1 seed gives"), (2, "2 seeds give")])
     def test_too_few_seeds_for_claims_are_said(self, studies, seeds, start):
         plan = studies.plan(seeds=seeds, claims={"a": "score(base) > 60"})

@@ -111,6 +111,9 @@ primary_metric: easy_vqa.accuracy
         (TOP.replace("seeds: 3", "seeds: [1, 1]"), "5: seeds: [1, 1] names a seed twice"),
         (TOP.replace("seeds: 3", "seeds: {from: old, count: 2}"), "5: seeds: {'from': 'old'"),
         (TOP.replace("seeds: 3", "seeds: true"), "5: seeds: True is not valid"),
+        (TOP.replace("seeds: 3", "seeds: 99999999999"), "5: seeds: 99999999999 is not valid"),
+        (TOP.replace("seeds: 3", "seeds: [-1]"), "5: seeds: [-1] is not valid"),
+        (TOP.replace("seeds: 3", "seeds: {from: fresh, count: 0}"), "5: seeds: count: 0 is not"),
         (TOP.replace("study: demo", "study: a/b"), '1: study: "a/b" is not valid'),
         (TOP.replace("recipe.yaml", "recip.yaml"), "3: base: no such file"),
         (TOP + "alpha: 0.7", "7: alpha: 0.7 is out of range; it must be below 0.5"),
@@ -147,7 +150,7 @@ primary_metric: easy_vqa.accuracy
         (TOP + "labels: {bse: the base}", "7: labels: no arm or level 'bse'; did you mean 'base'?"),
         (
             TOP + "runners: {multimodl: a.b:c}",
-            "7: runners.multimodl.[key]: \"multimodl\" is not valid; did you mean 'multimodal'?",
+            "7: runners.multimodl: \"multimodl\" is not valid; did you mean 'multimodal'?",
         ),
         (TOP + "runners: {multimodal: a.b.c}", "1: runners.multimodal: 'a.b.c' is not package"),
         (

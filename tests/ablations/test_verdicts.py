@@ -223,6 +223,13 @@ class TestVerdict:
 
 
 class TestHolmLevels:
+    @pytest.mark.parametrize("seed", range(10))
+    def test_a_verdict_stays_when_claims_that_waited_with_p_1_come_in(self, seed):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(0.3, 3, 8)
+        early = np.where(rng.random(8) < 0.5, 1.0, p)
+        assert ((holm(p) <= 0.05) >= (holm(early) <= 0.05)).all()
+
     def test_rejected_claims_step_down_and_the_rest_share_a_level(self):
         levels = holm_levels([0.04, 0.001, 0.3, 0.012, 0.02], 0.05)
         np.testing.assert_allclose(levels, 0.05 / np.array([3, 5, 3, 4, 3]))

@@ -49,6 +49,10 @@ def failing(tmp_path):
         ("encoder:\n  width: true", "2: encoder.width: true is not valid: expected"),
         ("encoder:\n  width: 0", "2: encoder.width: 0 is out of range; it must be above 0"),
         ("optimizer:\n  b1: 1.5", "2: optimizer.b1: 1.5 is out of range; it must be below 1"),
+        (
+            "optimizer:\n  clip_norm: 1e999",
+            "2: optimizer.clip_norm: Infinity is not valid: expected",
+        ),
         ("encoder: 5", "1: encoder: 5 is not valid: expected a mapping"),
         (
             "training:\n  freeze:\n  - encoder\n  - encodr",

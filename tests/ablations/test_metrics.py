@@ -1,0 +1,32 @@
+"""The table of what tasks measure."""
+
+from __future__ import annotations
+
+import pytest
+
+from ablations.metrics import WORST, check_metric, worst_value
+from mm1_jax.errors import UserError
+from mm1_jax.recipe import EvaluationConfig
+
+
+def test_every_task_of_a_recipe_is_in_the_table():
+    assert set(WORST) == set(EvaluationConfig.model_fields) - {"seed", "batch_size"}
+
+
+def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():
+    assert worst_value("easy_vqa", "accuracy") == 0.0
+    assert worst_value("emoji_caption", "cider") == 0.0
+    assert worst_value("held_out_text", "perplexity") is None
+    assert worst_value("of_a_user", "their_own") is None
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "message"),
+    [
+        ("easy_vqaa", "accuracy", "no task 'easy_vqaa'; did you mean 'easy_vqa'"),
+        ("easy_vqa", "acuracy", "no metric 'acuracy'; did you mean 'accuracy'"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(task, metric, message):
+    with pytest.raises(UserError, match=message):
+        check_metric(task, metric)
