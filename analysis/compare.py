@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from analysis import words
 from analysis.claim_words import sentence
@@ -24,7 +24,13 @@ from mm1_jax.errors import UserError, nearest
 SCHEMA_VERSION = 1
 
 
-class ClaimLine(Config):
+class Line(Config):
+    """Frozen; what is not known is not-a-number here and null in JSON."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+
+class ClaimLine(Line):
     """A claim and its verdict; the interval is the verdict's own, at the level that is named."""
 
     name: str
@@ -47,7 +53,7 @@ class ClaimLine(Config):
     sentence: str  # the verdict in plain words
 
 
-class ScoreLine(Config):
+class ScoreLine(Line):
     """One metric of one arm over its seeds."""
 
     task: str
@@ -60,7 +66,7 @@ class ScoreLine(Config):
     by_seed: dict[int, float]
 
 
-class ArmLine(Config):
+class ArmLine(Line):
     """One arm: what it costs and what it scores."""
 
     name: str
@@ -74,7 +80,7 @@ class ArmLine(Config):
     scores: tuple[ScoreLine, ...]
 
 
-class EffectLine(Config):
+class EffectLine(Line):
     """A factor level against the base level, on one metric, paired by seed."""
 
     factor: str
@@ -94,7 +100,7 @@ class EffectLine(Config):
     interim: bool
 
 
-class ControlLine(Config):
+class ControlLine(Line):
     """Beside an arm's score, what an answerer that does not see the image gets."""
 
     arm: str
@@ -111,7 +117,7 @@ class ControlLine(Config):
     ci_level: float
 
 
-class Completeness(Config):
+class Completeness(Line):
     """Whether every planned trial is there exactly once."""
 
     planned: int
@@ -120,7 +126,7 @@ class Completeness(Config):
     line: str
 
 
-class Comparison(Config):
+class Comparison(Line):
     """What `mm1 compare --json` prints."""
 
     schema_version: int = SCHEMA_VERSION
@@ -237,7 +243,7 @@ def _arms(results: StudyResults) -> list[ArmLine]:
     lines = []
     for arm in plan.arms:
         scores = []
-        for key in results.metrics():
+        for key in results.metrics:
             summary = summarize(results.score(arm.name, *key))
             if summary.n and not is_answerer(key[1]):
                 scores.append(_score_line(key, summary))
@@ -276,10 +282,10 @@ def _score_line(key: tuple[str, str, int, str], summary: Summary) -> ScoreLine:
 def _controls(results: StudyResults) -> list[ControlLine]:
     """Base first; for other arms only shuffled images, since the answerers are the same for all."""
     lines = []
-    measured = set(results.metrics())
+    measured = set(results.metrics)
     for arm in results.plan.arms:
         is_base = arm is results.plan.arms[0]
-        for task, metric, shots, condition in results.metrics():
+        for task, metric, shots, condition in results.metrics:
             if condition != "intact" or is_answerer(metric):
                 continue
             controls = {"shuffled images": (task, metric, shots, "shuffled")}

@@ -84,7 +84,7 @@ def effects(results: StudyResults) -> list[Effect]:
     """
     plan = results.plan
     found = []
-    for task, metric, shots, condition in results.metrics():
+    for task, metric, shots, condition in results.metrics:
         if condition != "intact" or is_answerer(metric):
             continue  # controls have their own table
         for factor, (base_level, *others) in plan.factors.items():

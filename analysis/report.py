@@ -340,7 +340,7 @@ def _controls(made: Comparison) -> str:
 
 def _examples(results: StudyResults) -> str:
     plan = results.plan
-    tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.metrics())])
+    tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.metrics)])
     parts, missing = [], set()
     for task in tasks:
         found = _task_examples(results, task, missing)
@@ -475,7 +475,10 @@ def _reproduce(results: StudyResults) -> str:
     plan = results.plan
     executions = results.executions
     revisions = _distinct(e.get("git_revision") for e in executions.values())
-    commands = [f"git checkout {revision}" for revision in revisions[:1]]
+    commits = [revision for revision in revisions if revision != "unknown"]
+    commands = [f"git checkout {commits[-1].removesuffix('+')}"] if commits else []
+    if commits and commits[-1].endswith("+"):
+        commands[0] += "  # and changes that were not committed"
     commands += [
         "make env",
         f".venv/bin/mm1 run {plan.path}",

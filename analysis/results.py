@@ -94,7 +94,7 @@ class StudyResults:
         for stage, name in stages.items():
             if stage in repeated:
                 texts.append(f"{name} is there more than once")
-            elif stage in self.done and stage not in scored and stage not in self.diverged_stages:
+            elif stage in self.done and stage not in scored:
                 texts.append(f"{name} has no result rows")
         return texts
 
@@ -149,7 +149,7 @@ class StudyResults:
     @cached_property
     def diverged_stages(self) -> frozenset[str]:
         """Finished stages that diverged, themselves or in what they took input from."""
-        return frozenset(stage for stage in self.done if self.store.status(stage) == "diverged")
+        return frozenset(self.rows.loc[self.rows["status"] == "diverged", "stage"])
 
     @property
     def diverged(self) -> tuple[tuple[str, int], ...]:
@@ -187,10 +187,10 @@ class StudyResults:
         values = self._scores.get(ScoreKey(arm, task, metric, shots, condition), {})
         return {seed: values[seed] for seed in self.plan.seeds if seed in values}
 
+    @cached_property
     def metrics(self) -> list[tuple[str, str, int, str]]:
         """(task, metric, shots, condition) that were measured; the primary metric first."""
-        columns = ["task", "metric", "shots", "condition"]
-        found = self.evaluations[columns].drop_duplicates().itertuples(index=False, name=None)
+        found = {(key.task, key.metric, key.shots, key.condition) for key in self._scores}
         return sorted(
             found,
             key=lambda one: (one[:2] != self.plan.primary_metric, one[3] != "intact", *one),
