@@ -23,6 +23,7 @@ STUDY = """\
 study: noop
 question: What does a trial cost that does nothing?
 base: {base}
+overrides: {{optimizer.peak_lr: 0.001}}
 design:
   one_at_a_time:
     optimizer.peak_lr: [{levels}]
@@ -69,6 +70,12 @@ def tune(trials: int, folder: Path) -> float:
         def reset_config(self, new_config):
             return True
 
+        def save_checkpoint(self, checkpoint_dir):
+            pass
+
+        def load_checkpoint(self, checkpoint):
+            pass
+
     tuner = tune.Tuner(
         tune.with_resources(Noop, {"cpu": 1}),
         param_space={"rate": tune.grid_search([0.001 * (1 + n) for n in range(trials)])},
@@ -90,6 +97,7 @@ def main() -> None:
     trials = parser.parse_args().trials
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune prints no table per trial
     sys.path.insert(0, str(ROOT))
     import ray
 

@@ -1,0 +1,121 @@
+"""What a run shows: counts, times, first metric, latest scores; lines without a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from noop_stage import a_plan
+
+from mm1_jax.stage import ResultRow
+from sweeps import progress as module
+from sweeps.progress import Progress
+from sweeps.scheduler import Scheduler
+from sweeps.store import Store
+
+PLAN = a_plan("shown", {"base": {}, "other": {}}, seeds=(1, 2))
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    return Store(tmp_path)
+
+
+def follow(store, workers=("w", "v"), **options):
+    progress = Progress(PLAN, store, **options)
+    progress.scheduler = Scheduler(PLAN, (), workers, compile_seconds=0)
+    return progress
+
+
+def finish(store, scheduler, stage_id, value=0.0):
+    attempt = store.begin(PLAN.stages[stage_id])
+    store.finish(attempt, [ResultRow("easy_vqa", "accuracy", value, split="test")], {})
+    scheduler.finished(stage_id, 1.0)
+
+
+def report(store, stage_id, step, loss):
+    store.scratch(stage_id).mkdir(parents=True, exist_ok=True)
+    with open(store.scratch(stage_id) / "reports.jsonl", "a") as file:
+        file.write(f'{{"step": {step}, "time": 0, "loss": {loss}}}\n')
+
+
+def test_trials_are_counted_by_state(store):
+    progress = follow(store)
+    scheduler = progress.scheduler
+    assert progress.trials() == {"done": 0, "running": 0, "waiting": 4, "failed": 0}
+    first = scheduler.next("w", {})
+    second = scheduler.next("v", {"w": 0})
+    assert progress.trials() == {"done": 0, "running": 2, "waiting": 2, "failed": 0}
+    finish(store, scheduler, first)
+    finish(store, scheduler, scheduler.next("w", {"v": 0}))
+    scheduler.failed(second, again=False)
+    assert progress.trials() == {"done": 1, "running": 0, "waiting": 2, "failed": 1}
+    assert "1 done, 0 running, 2 waiting, 1 failed" in progress.headline()
+
+
+def test_first_metric_is_printed_as_soon_as_it_is_there(store, capsys):
+    progress = follow(store)
+    stage_id = progress.scheduler.next("w", {})
+    progress.update({"w": 0})
+    assert "first metric" not in capsys.readouterr().out
+    report(store, stage_id, 25, 1.5)
+    progress.update({"w": 1})
+    progress.update({"w": 2})
+    out = capsys.readouterr().out
+    assert out.count("first metric after 0 s") == 1
+    assert "step 25 loss 1.5" in out
+
+
+def test_without_a_terminal_there_is_a_line_every_ten_seconds(store, capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    progress = follow(store)
+    for _ in range(31):
+        progress.update({})
+        now[0] += 1.0
+    lines = [line for line in capsys.readouterr().out.split("\n") if line]
+    assert len(lines) == 4
+    assert lines[-1].startswith("trials: 0 done, 0 running, 4 waiting · elapsed 0:30 · remaining")
+
+
+def test_latest_score_of_each_arm_and_its_mean_are_shown(store):
+    progress = follow(store, workers=("w",))
+    scheduler = progress.scheduler
+    scores = iter([60.0, 50.0, 70.0])
+    for _ in range(6):
+        stage_id = scheduler.next("w", {})
+        finish(store, scheduler, stage_id, next(scores) if PLAN.stages[stage_id].inputs else 0)
+    progress.update({})
+    arms = [trial.arm for trial in PLAN.trials]
+    line = progress.line()
+    assert all(arm in line for arm in arms)
+    assert "(seed 2), mean" in line
+    assert "of 2 of 2 seeds" in line
+    assert "of 1 of 2 seeds" in line
+
+
+def test_table_of_a_terminal_shows_runs_and_scores(store):
+    from rich.console import Console
+
+    progress = follow(store, workers=("w",))
+    finish(store, progress.scheduler, progress.scheduler.next("w", {}))
+    finish(store, progress.scheduler, progress.scheduler.next("w", {}), 66.0)
+    running = progress.scheduler.next("w", {})
+    report(store, running, 50, 0.25)
+    progress.update({"w": 61.0})
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(progress._render())
+    text = capture.get()
+    assert "easy_vqa.accuracy" in text
+    assert "66.0 (seed 1)" in text
+    assert f"{PLAN.stages[running].label}  1:01  step 50 loss 0.25" in text
+
+
+def test_quiet_prints_nothing_but_failures(store, capsys):
+    progress = follow(store, quiet=True)
+    progress.say("all is well")
+    progress.update({})
+    progress.warn("failed: one")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "failed: one\n"

@@ -1,0 +1,131 @@
+"""Executing a stage, without Ray: results, failures, stops and full disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import uuid
+
+import pytest
+from noop_stage import a_plan, a_stage
+
+from mm1_jax.errors import UserError
+from sweeps import leases, worker
+from sweeps.store import Store
+from sweeps.worker import environment, execute, resolve
+
+
+@pytest.fixture(params=["disk", "memory://"])
+def store(request, tmp_path, monkeypatch) -> Store:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Store(tmp_path / "store" if request.param == "disk" else f"memory://{uuid.uuid4().hex}")
+
+
+def run(store, stage, stop=None):
+    return execute(store, stage, store.local / "data", stop or threading.Event(), "revision")
+
+
+def test_trial_runs_on_a_disk_and_on_a_url(store):
+    plan = a_plan("tiny", {"base": {"steps": 2, "score": 60}}, seeds=(3,))
+    (trial,) = plan.trials
+    for stage_id in (trial.train, trial.evaluations[0].stage):
+        assert run(store, plan.stages[stage_id]).state == "done"
+    rows = Store(store.root).rows(plan.stages)
+    assert rows.loc[rows["task"] == "easy_vqa", "value"].tolist() == [63.0]
+    execution = store.execution(trial.train)
+    assert execution["git_revision"] == "revision"
+    assert execution["seconds"] >= 0
+    assert not store.scratch(trial.train).exists()
+    assert leases.holder(store.objects, store.lease_folder(trial.train)) is None
+
+
+def test_finished_stage_is_not_run_again(store):
+    stage = a_stage("train", {}, 1)
+    run(store, stage)
+    attempt = store.execution(stage.id)["attempt"]
+    assert run(store, stage) == worker.Outcome(stage.id, "done")
+    assert store.execution(stage.id)["attempt"] == attempt
+
+
+def test_stage_with_a_living_owner_is_left_alone(store):
+    stage = a_stage("train", {}, 1)
+    lease = leases.acquire(store.objects, store.lease_folder(stage.id))
+    assert run(store, stage).state == "elsewhere"
+    lease.release()
+    assert run(store, stage).state == "done"
+
+
+def test_stop_signal_saves_and_the_next_attempt_goes_on(store):
+    stage = a_stage("train", {"steps": 5}, 1)
+    stop = threading.Event()
+    stop.set()
+    for done in range(1, 3):
+        assert run(store, stage, stop).state == "stopped"
+        assert (store.scratch(stage.id) / "step").read_text() == str(done)
+        assert not store.is_done(stage.id)
+    assert run(store, stage).state == "done"
+    assert (store.stage_folder(stage.id) / "first_step").read_text() == "2"
+
+
+def test_exception_is_recorded_and_worth_another_try(store):
+    stage = a_stage("train", {"fails": 1}, 1)
+    outcome = run(store, stage)
+    assert (outcome.state, outcome.again) == ("failed", True)
+    assert outcome.error == "ValueError: told to fail (1)"
+    assert "Traceback" in store.failures(stage.id)[0]["traceback"]
+    assert run(store, stage).state == "done"
+
+
+def test_full_disk_is_no_failure_of_the_stage(store, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stage = a_stage("train", {}, 1)
+    monkeypatch.setattr(worker, "resolve", lambda path: full)
+    assert run(store, stage).state == "disk full"
+    assert store.failures(stage.id) == []
+
+
+def test_other_code_than_planned_is_refused(store):
+    stage = a_stage("train", {}, 1).model_copy(update={"code_fingerprint": "another"})
+    outcome = run(store, stage)
+    assert (outcome.state, outcome.again) == ("failed", False)
+    assert "plan it anew" in outcome.error
+    assert not store.is_done(stage.id)
+
+
+def test_damaged_input_is_refused(tmp_path):
+    plan = a_plan("tiny", {"base": {}}, seeds=(1,))
+    (trial,) = plan.trials
+    run(Store(tmp_path), plan.stages[trial.train])
+    (path,) = tmp_path.glob("stages/*/*/*/output/config.json")
+    path.write_text('{"score": 99}')
+    outcome = run(Store(tmp_path), plan.stages[trial.evaluations[0].stage])
+    assert (outcome.state, outcome.again) == ("failed", False)
+    assert "damaged" in outcome.error
+
+
+def test_reports_are_seen_while_the_stage_runs(tmp_path):
+    store, stage = Store(tmp_path), a_stage("train", {"steps": 3}, 1)
+    stop = threading.Event()
+    stop.set()
+    run(store, stage, stop)
+    (report,) = store.progress(stage.id)
+    assert (report["step"], report["loss"]) == (1, 1.0)
+
+
+def test_import_paths_name_functions():
+    assert resolve("noop_stage:train").__name__ == "train"
+    with pytest.raises(UserError, match="did you mean 'train'"):
+        resolve("noop_stage:trian")
+    with pytest.raises(UserError, match="cannot import"):
+        resolve("nosuchmodule:train")
+
+
+def test_environment_asks_for_one_thread_and_keeps_the_users_flags(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--mine")
+    variables = environment(tmp_path)
+    assert variables["OMP_NUM_THREADS"] == "1"
+    assert variables["XLA_FLAGS"].startswith("--mine ")
+    assert variables["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
