@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -112,6 +114,9 @@ class Trainer:
 
     def restore(self, state: dict[str, Leaves]) -> None:
         """Go on from what `state` returned."""
+        # As fresh arrays: those of a checkpoint are bound to their device, which jit would take
+        # for another kind of argument and compile anew.
+        state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
         self.weights, self.fixed = state["weights"], state["fixed"]
         self.moments = jax.tree.unflatten(jax.tree.structure(self.moments), state["moments"])
 
