@@ -521,7 +521,9 @@ def _text(made: Comparison, color: bool) -> str:
         grid = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for column, name in enumerate(table.header):
             left = column in table.text_columns
-            grid.add_column(name, justify="left" if left else "right", no_wrap=not left)
+            header = name if left else name.replace(".", ".\n", 1)  # narrower
+            justify = "left" if left else "right"
+            grid.add_column(header, justify=justify, no_wrap=not left, vertical="bottom")
         for row in table.rows:
             style = styles.get(row[1][2:], "") if table.title == "Claims" else ""
             grid.add_row(*(Text(cell, style if i == 1 else "") for i, cell in enumerate(row)))
@@ -531,8 +533,21 @@ def _text(made: Comparison, color: bool) -> str:
         for claim in made.claims:
             console.print(Text(f"{claim.name}: ", "bold") + Text(claim.sentence, "not bold"))
     console.print()
-    console.print(Text(made.completeness.line))
+    for line in _closing(made):
+        console.print(Text(line))
     return page.getvalue().rstrip("\n")
+
+
+def _closing(made: Comparison) -> list[str]:
+    """The noise floor where there is one, and whether every trial is there."""
+    floor = made.noise_floor
+    if floor is None:
+        return [made.completeness.line]
+    told = words.number(floor, words.decimals([floor]))
+    return [
+        f"Noise floor: null arms differ from the base by an SD of {told} ({made.primary_metric}).",
+        made.completeness.line,
+    ]
 
 
 def _markdown(made: Comparison) -> str:
@@ -544,7 +559,7 @@ def _markdown(made: Comparison) -> str:
         parts.append(f"## {table.title}")
         parts.append("\n".join("| " + " | ".join(_cells(line)) + " |" for line in lines))
     parts += [f"- **{claim.name}**: {claim.sentence}" for claim in made.claims]
-    parts.append(made.completeness.line)
+    parts += _closing(made)
     return "\n\n".join(parts)
 
 
@@ -599,6 +614,6 @@ def _latex(made: Comparison) -> str:
             r"\end{table}",
         ]
         parts.append("\n".join(lines))
-    notes = [*made.warnings, made.completeness.line]
+    notes = [*made.warnings, *_closing(made)]
     parts += ["% " + escape_latex(" ".join(note.split())) for note in notes]
     return "\n\n".join(parts)

@@ -84,7 +84,7 @@ def make_app(store: Store) -> Dash:
     app.index_string = PAGE
 
     def layout() -> html.Main:
-        names = store.studies()
+        names = sorted(store.studies(), key=lambda name: store.snapshot(name)[1].registered_at)
         return html.Main(
             [
                 html.Header(

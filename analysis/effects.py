@@ -62,12 +62,14 @@ class NoiseFloor:
 
 
 def summarize(by_seed: Mapping[int, float]) -> Summary:
-    """Mean, SD and t interval over seeds."""
+    """Mean, SD and t interval over seeds; no interval where all seeds gave the same number."""
     values = list(by_seed.values())
     if not values:
         return Summary({}, math.nan, math.nan, math.nan, math.nan)
     mean, low, high = t_interval(values, LEVEL)
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    if sd <= 1e-12 * max(map(abs, values)):  # rounding: there is no spread to judge by
+        low = high = math.nan
     return Summary(dict(by_seed), mean, sd, low, high)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from collections.abc import Iterable
 from html import escape
@@ -28,6 +29,7 @@ from analysis.compare import (
 from analysis.results import StudyResults
 
 EXAMPLES = 6  # of each kind: right and wrong
+IMAGE = "<image>"  # where an image stands in a stored prompt
 ARMS_NAMED = 6  # beside an answer that several arms gave
 
 STYLE = """
@@ -248,8 +250,9 @@ def forest_rows(lines: Iterable[EffectLine], seeds: int) -> list[figures.ForestR
         if line.factor != factor:
             factor = line.factor
             rows.append(figures.ForestRow(f"{factor} (base: {line.base_level})"))
-        span = words.interval(line.ci_low, line.ci_high, places)
-        note = f"{words.signed(line.mean, places)}  [{span}]"
+        note = words.signed(line.mean, places)
+        if not math.isnan(line.ci_low):
+            note += f"  [{words.interval(line.ci_low, line.ci_high, places)}]"
         if line.interim:
             note += f"  {line.n} of {seeds} seeds"
         rows.append(figures.ForestRow(line.level, line.mean, line.ci_low, line.ci_high, note))
@@ -376,7 +379,7 @@ def _task_examples(results: StudyResults, task: str, missing: set[str]) -> str:
     # A fixed draw, so that nobody picks: the order of the items' hashes.
     order = table["item_id"].map(lambda item: hashlib.sha256(str(item).encode()).hexdigest())
     table = table.assign(order=order).sort_values("order")
-    exact = set(table["score"]) <= {0.0, 1.0, 100.0}
+    exact = (task, "accuracy") in {one[:2] for one in results.metrics}
     if exact:
         right, wrong = table[table["score"] > 0], table[table["score"] == 0]
         groups = {"Answered rightly by the base": right, "Answered wrongly by the base": wrong}
@@ -413,12 +416,15 @@ def _card(
             kind, mark = "note", f"{score:.2g}"
         more = f" and {len(labels) - ARMS_NAMED} more" if len(labels) > ARMS_NAMED else ""
         named = ", ".join(f"<span>{_name(one)}</span>" for one in labels[:ARMS_NAMED]) + more
+        answer = escape(prediction) or '<span class="note">(nothing)</span>'
         lines.append(
-            f'<tr><td class="mark {kind}">{mark}</td><td>{escape(prediction)}'
+            f'<tr><td class="mark {kind}">{mark}</td><td>{answer}'
             f'<div class="arms">{named}</div></td></tr>'
         )
     references = " / ".join(map(str, list(item["references"])[:3]))
-    prompt = str(item["prompt"]).strip()
+    prompt = str(item["prompt"])
+    if prompt.count(IMAGE) == 1:
+        prompt = prompt.removeprefix(IMAGE)  # the one beside it
     return (
         f'<figure class="example">{_image(results, task, item["image_id"], missing)}'
         f'<div><div class="prompt">{escape(prompt)}</div>'

@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from ablations.plan import Arm
+from analysis.compare import render
 from analysis.effects import effects, level_pairs, noise_floor, summarize
 from analysis.results import load_results
 from mm1_jax.stage import ResultRow
@@ -54,6 +55,12 @@ def test_one_seed_has_an_effect_but_no_interval() -> None:
     assert summarize({}).n == 0
 
 
+def test_seeds_that_all_agree_give_no_interval() -> None:
+    same = summarize({1: 0.1 + 0.2, 2: 0.3, 3: 0.3})
+    assert same.mean == pytest.approx(0.3)
+    assert math.isnan(same.low)
+
+
 def test_in_a_factorial_the_effect_is_the_mean_over_the_other_factors(make_plan) -> None:
     plan = make_plan(seeds=1)
     base = plan.arms[0]
@@ -87,6 +94,8 @@ def test_the_noise_floor_is_the_sd_of_null_differences(tmp_path: Path, make_plan
     assert floor is not None
     assert floor.sd == pytest.approx(np.std([-0.5, 1.5, 0.5], ddof=1))
     assert floor.arms == ("null=1",)
+    for form in ("text", "markdown", "latex"):
+        assert "null arms differ from the base by an SD of 1.0" in render(results, form)
     assert all("null=1" not in effect.arms for effect in effects(results))
 
 

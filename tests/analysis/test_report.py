@@ -130,6 +130,12 @@ def test_examples_show_image_right_and_wrong_of_every_arm(html: str, results: St
     for arm in results.plan.arms:
         assert arm.label in card
     assert "reference:" in card
+    assert "&lt;image&gt;" not in html  # it is shown
+    assert "(nothing)" in html
+    captions = html.partition("<h3>emoji_caption</h3>")[2]
+    assert "Drawn at random" in captions
+    assert "Answered" not in captions
+    assert ">3.2<" in captions  # a caption has a score, not right or wrong
 
 
 def test_what_models_and_users_write_is_escaped(html: str, tmp_path: Path, make_plan, fill) -> None:
