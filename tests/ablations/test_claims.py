@@ -80,6 +80,8 @@ def read(text, min_effect=0.0):
         ("score(base, shots=4) > score(base) by 50", Above(400.0, 50.0)),
         ("score(base) > blind(easy_vqa)", Above(4.0, 0.0)),
         ("blind(easy_vqa) < score(size=16)", Above(6.0, 0.0, True)),
+        # Blind is blind: it is asked the same items whatever images the model was shown.
+        ("score(base, images=shuffled) < blind(easy_vqa)", Above(-26.0, 0.0, True)),
         ("score(base, task=emoji_caption) > 3", Above(5.0, 3.0)),
         ("score(base, task=held_out_text, metric=bits_per_byte) < 3", Above(5.0, 3.0, True)),
         ("effect(size, 16 -> 64) > 0", Above(15.0, 0.0)),
@@ -310,6 +312,12 @@ def test_a_diverged_trial_has_the_worst_value_and_is_named(plan):
     assert first.n == 3
     assert first.effect == pytest.approx((10 + 80 + 10) / 3, abs=0.5)
     assert first.warnings == ("encoder.image_size=16 seed 1 diverged",)
+
+
+def test_the_blind_answerer_never_diverges(studies):
+    plan = studies.plan(claims={"beats": "score(base) > blind(easy_vqa)"})
+    (beats,) = decide(plan, table(plan), diverged={("base", 1)})
+    assert beats.effect == pytest.approx((13 - 67 + 13) / 3, abs=0.5)
 
 
 def test_a_diverged_trial_without_worst_value_leaves_the_claim_undecided(plan):
