@@ -87,7 +87,7 @@ def holder(objects: Objects, folder: str) -> dict[str, Any] | None:
 def _holder(objects: Objects, key: str) -> dict[str, Any] | None:
     try:
         record = json.loads(objects.read(key))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # removed meanwhile, or torn by a loss of power
         return None
     if record["released"] or time.time() - record["beat_at"] > STALE_SECONDS:
         return None

@@ -34,8 +34,11 @@ class Objects(Protocol):
         """Put or replace a key, at once."""
         ...
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Put a key if it is absent; False if somebody was first."""
+    def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
+        """Put a key if it is absent; False if somebody was first.
+
+        `durable` waits until it would survive a loss of power.
+        """
         ...
 
     def exists(self, key: str) -> bool:
@@ -96,10 +99,10 @@ class LocalObjects:
         with self._complete_file(key, data) as temporary:
             temporary.replace(self.local / key)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
         """See `Objects`."""
         # A hard link appears at once, whole, and fails if the name is taken.
-        with self._complete_file(key, data) as temporary:
+        with self._complete_file(key, data, durable) as temporary:
             try:
                 os.link(temporary, self.local / key)
             except FileExistsError:
@@ -107,16 +110,15 @@ class LocalObjects:
         return True
 
     @contextlib.contextmanager
-    def _complete_file(self, key: str, data: bytes) -> Generator[Path]:
+    def _complete_file(self, key: str, data: bytes, durable: bool = False) -> Generator[Path]:
         target = self.local / key
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
         with told_when_full(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                temporary.write_bytes(data)
+                if durable:
+                    flush(temporary)
                 yield temporary
             finally:
                 temporary.unlink(missing_ok=True)
@@ -178,8 +180,8 @@ class RemoteObjects:
         """See `Objects`."""
         self.files.pipe_file(self._at(key), data)
 
-    def create(self, key: str, data: bytes) -> bool:
-        """See `Objects`."""
+    def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
+        """See `Objects`; an object store is durable anyway."""
         try:
             self.files.pipe_file(self._at(key), data, mode="create")
         except FileExistsError:
@@ -234,6 +236,12 @@ class RemoteObjects:
                 partial.rename(target)
         shutil.rmtree(partial, ignore_errors=True)
         return target
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def is_disk_full(error: BaseException | None) -> bool:

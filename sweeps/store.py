@@ -32,12 +32,15 @@ from ablations.plan import Plan, Stage
 from mm1_jax.config import Config
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow
-from sweeps.objects import open_objects, told_when_full
+from sweeps.objects import flush, open_objects, told_when_full
 
 if TYPE_CHECKING:
     import pandas
 
 SCHEMA_VERSION = 1
+# What was cheap to make is not worth waiting for the disk: a loss of power may damage it, which
+# its checksums show.
+DURABLE_SECONDS = 1.0
 
 Status = Literal["ok", "diverged"]
 
@@ -137,17 +140,20 @@ class Store:
         """Make an attempt the stage's result; False, and the attempt is gone, if one was first."""
         import pyarrow.parquet
 
+        seconds: float = execution["seconds"]
         with told_when_full(self.root):
             execution = {"schema_version": SCHEMA_VERSION, "attempt": attempt.name, **execution}
             (attempt.folder / "stage.json").write_text(attempt.stage.model_dump_json(indent=1))
             (attempt.folder / "execution.json").write_text(json.dumps(execution, indent=1))
             table = _table(attempt.stage, rows, status)
             pyarrow.parquet.write_table(table, attempt.folder / "results.parquet")
-            files = {
-                path.relative_to(attempt.folder).as_posix(): _checksum(path.read_bytes())
-                for path in sorted(attempt.folder.rglob("*"))
-                if path.is_file()
-            }
+            durable = seconds >= DURABLE_SECONDS
+            files = {}
+            for path in sorted(attempt.folder.rglob("*")):
+                if path.is_file():
+                    files[path.relative_to(attempt.folder).as_posix()] = _file_checksum(path)
+                    if durable:
+                        flush(path)
         self.objects.upload(attempt.key)
         record = {
             "schema_version": SCHEMA_VERSION,
@@ -158,7 +164,9 @@ class Store:
             "files": files,
         }
         won = self.objects.create(
-            f"{_stage(attempt.stage.id)}/done.json", json.dumps(record, indent=1).encode()
+            f"{_stage(attempt.stage.id)}/done.json",
+            json.dumps(record, indent=1).encode(),
+            durable=durable,
         )
         if won:
             self._verified.add(attempt.stage.id)
@@ -209,7 +217,8 @@ class Store:
         if stage_id not in self._verified:
             for name, checksum in record["files"].items():
                 path = folder / name
-                _check(stage_id, path, path.read_bytes() if path.is_file() else None, checksum)
+                found = _file_checksum(path) if path.is_file() else None
+                _check(stage_id, path, found, checksum)
             self._verified.add(stage_id)
         return folder / "output"
 
@@ -295,7 +304,9 @@ class Store:
             data = self.objects.read(key)
         except FileNotFoundError:
             data = None
-        return _check(stage_id, f"{self.root}/{key}", data, record["files"][name])
+        found = None if data is None else _checksum(data)
+        _check(stage_id, f"{self.root}/{key}", found, record["files"][name])
+        return data or b""
 
     # -- studies -----------------------------------------------------------------------------
 
@@ -401,13 +412,17 @@ def _checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check(stage_id: str, place: object, data: bytes | None, checksum: str) -> bytes:
-    if data is None or _checksum(data) != checksum:
-        what = "is missing" if data is None else "does not match its checksum"
+def _file_checksum(path: Path) -> str:
+    with open(path, "rb") as file:  # a checkpoint may be larger than memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(stage_id: str, place: object, found: str | None, expected: str) -> None:
+    if found != expected:
+        what = "is missing" if found is None else "does not match its checksum"
         raise UserError(
             f"stage {stage_id} is damaged: {place} {what}; remove the stage's folder and run again"
         )
-    return data
 
 
 def _schema() -> Any:

@@ -28,7 +28,9 @@ def follow(store, workers=("w", "v"), **options):
 
 def finish(store, scheduler, stage_id, value=0.0):
     attempt = store.begin(PLAN.stages[stage_id])
-    store.finish(attempt, [ResultRow("easy_vqa", "accuracy", value, split="test")], {})
+    store.finish(
+        attempt, [ResultRow("easy_vqa", "accuracy", value, split="test")], {"seconds": 0.1}
+    )
     scheduler.finished(stage_id, 1.0)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_of_two_writers_exactly_one_wins(store):
 
     def write(number, attempt):
         rows = [ResultRow(task="noop", metric="accuracy", value=number)]
-        won.append((store.finish(attempt, rows, {}), number))
+        won.append((store.finish(attempt, rows, {"seconds": 0.1}), number))
 
     threads = [threading.Thread(target=write, args=pair) for pair in enumerate(attempts)]
     for thread in threads:
@@ -198,7 +199,7 @@ def test_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path, monkeypatch)
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="no space left"):
         finish(store, second)
     assert store.done([first.id, second.id]) == {first.id}
@@ -243,7 +244,7 @@ def test_examples_are_read_back(store):
     pandas.DataFrame({"item_id": ["a"], "score": [1.0]}).to_parquet(
         attempt.output / "examples.parquet"
     )
-    store.finish(attempt, ROWS, {})
+    store.finish(attempt, ROWS, {"seconds": 0.1})
     assert store.examples(stage.id)["item_id"].tolist() == ["a"]
     other = a_stage("other")
     finish(store, other)
