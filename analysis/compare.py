@@ -145,6 +145,7 @@ class Comparison(Line):
     arms: tuple[ArmLine, ...]
     controls: tuple[ControlLine, ...]
     completeness: Completeness
+    notices: tuple[str, ...]  # what changes how all of it is read: file changed, seeds missing
     warnings: tuple[str, ...]
     seconds: float  # measured, over all stages of the study, each once
     flops: float
@@ -176,6 +177,7 @@ def comparison(results: StudyResults) -> Comparison:
             missing={f"{arm} seed {seed}": text for (arm, seed), text in results.problems.items()},
             line=results.completeness,
         ),
+        notices=tuple(_notices(results)),
         warnings=tuple(_warnings(results)),
         seconds=float(costs["seconds"].sum()),
         flops=float(costs["flops"].sum()),
@@ -318,15 +320,19 @@ def _controls(results: StudyResults) -> list[ControlLine]:
     return lines
 
 
-def _warnings(results: StudyResults) -> list[str]:
-    plan = results.plan
+def _notices(results: StudyResults) -> list[str]:
     found = [results.changed] if results.changed else []
     if results.interim:
         found.append(
-            f"interim: {len(results.seeds_in)} of {len(plan.seeds)} seeds are complete; "
+            f"interim: {len(results.seeds_in)} of {len(results.plan.seeds)} seeds are complete; "
             "effects may still move"
         )
-    found += [f"{arm} seed {seed} diverged" for arm, seed in results.diverged]
+    return found
+
+
+def _warnings(results: StudyResults) -> list[str]:
+    plan = results.plan
+    found = [f"{arm} seed {seed} diverged" for arm, seed in results.diverged]
     found += plan.warnings
     found += [f"{arm.label}: {warning}" for arm in plan.arms for warning in arm.warnings]
     found += results.mixed_executions()
@@ -512,7 +518,7 @@ def _text(made: Comparison, color: bool) -> str:
     width = shutil.get_terminal_size((110, 40)).columns
     console = Console(file=page, force_terminal=color, width=width, highlight=False)
     console.print(Text(f"{made.study}  ", "bold") + Text(made.question, "not bold"))
-    for warning in made.warnings:
+    for warning in (*made.notices, *made.warnings):
         console.print(Text(f"! {warning}", "yellow"))
     styles = {"supported": "blue", "refuted": "red", "undecided": "dim", "interim": "dim"}
     for table in tables(made):
@@ -552,7 +558,7 @@ def _closing(made: Comparison) -> list[str]:
 
 def _markdown(made: Comparison) -> str:
     parts = [f"# {made.study}", made.question]
-    parts += [f"> **Note:** {warning}" for warning in made.warnings]
+    parts += [f"> **Note:** {warning}" for warning in (*made.notices, *made.warnings)]
     for table in tables(made):
         rule = [":--" if c in table.text_columns else "--:" for c in range(len(table.header))]
         lines = [table.header, rule, *table.rows]
@@ -614,6 +620,6 @@ def _latex(made: Comparison) -> str:
             r"\end{table}",
         ]
         parts.append("\n".join(lines))
-    notes = [*made.warnings, *_closing(made)]
+    notes = [*made.notices, *made.warnings, *_closing(made)]
     parts += ["% " + escape_latex(" ".join(note.split())) for note in notes]
     return "\n\n".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import socket
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.exceptions import PreventUpdate
+from werkzeug.serving import make_server
 
 from analysis import figures, words
 from analysis.compare import (
@@ -72,10 +74,19 @@ PAGE = (
 
 
 def serve(store: Store, host: str = "127.0.0.1", port: int = 8050) -> None:
-    """Serve the dashboard until interrupted."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line for each request
-    print(f"dashboard of {store.root}: http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    make_app(store).run(host=host, port=port, debug=False)
+    """Serve the dashboard until interrupted. Raises `UserError` where the port is taken."""
+    try:
+        listening = socket.create_server((host, port))
+    except OSError as error:
+        raise UserError(
+            f"cannot serve on {host}:{port} ({error.strerror}); choose another --port"
+        ) from None
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else one line for each request
+    with listening:
+        app = make_app(store).server
+        server = make_server(host, port, app, threaded=True, fd=listening.fileno())
+        print(f"dashboard of {store.root}: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
 
 
 def make_app(store: Store) -> Dash:
@@ -100,8 +111,13 @@ def make_app(store: Store) -> Dash:
                 html.Section([html.H2("Verdicts"), html.Div(id="verdicts")]),
                 html.Div(
                     [
-                        html.Section([html.H2("Effects"), _graph("effects")]),
-                        html.Section([html.H2("Training loss"), _graph("curves")]),
+                        html.Section(
+                            [
+                                html.H2("Effects, 95 % intervals"),
+                                _graph("effects"),
+                            ]
+                        ),
+                        html.Section([html.H2("Training loss by step"), _graph("curves")]),
                     ],
                     className="pair",
                 ),
@@ -154,8 +170,7 @@ def make_app(store: Store) -> Dash:
 
 
 def _graph(name: str) -> dcc.Graph:
-    config = {"displaylogo": False, "displayModeBar": False, "responsive": True}
-    return dcc.Graph(id=name, config=config, style={"height": "360px"})  # ty: ignore[invalid-argument-type]
+    return dcc.Graph(id=name, config={"displaylogo": False, "displayModeBar": False})
 
 
 Curves = dict[str, dict[int, list[tuple[float, float]]]]
@@ -188,12 +203,17 @@ def status(results: StudyResults, made: Comparison) -> list[Any]:
         for state in ("done", "running", "failed")
     ]
     line = f"{total} trials: {', '.join(told)}. {words.duration(made.seconds)} of work so far."
+    warnings = []
+    if made.warnings:
+        title = html.Summary(f"Warnings: {len(made.warnings)}", className="faint")
+        warnings = [html.Details([title, html.Ul([html.Li(text) for text in made.warnings])])]
     return [
         html.H3(made.question),
         html.Div(bar, className="bar"),
         html.P(line, className="faint"),
-        *(html.P(warning, className="banner") for warning in made.warnings),
+        *(html.P(notice, className="banner") for notice in made.notices),
         *([] if made.interim else [html.P(made.completeness.line, className="faint")]),
+        *warnings,
     ]
 
 
@@ -222,7 +242,7 @@ def verdicts(made: Comparison) -> list[Any]:
 def effects_figure(made: Comparison) -> go.Figure:
     """Effects on the primary metric with their intervals."""
     lines = by_metric(made).get(made.primary_metric, [])
-    figure = _figure(made.study, f"change of {made.primary_metric}")
+    figure = _figure(made.study, len(lines))
     for sure in (True, False):
         some = [e for e in lines if _is_sure(e) == sure and e.n]
         figure.add_scatter(
@@ -274,7 +294,7 @@ def curves_figure(results: StudyResults, live: Curves) -> go.Figure:
     """Training loss by step: one line a trial, one colour an arm."""
     labels = {arm.name: arm.label for arm in results.plan.arms}
     done = curve_lines(results, labels)
-    figure = _figure(results.plan.study, "training step")
+    figure = _figure(results.plan.study, len(labels))
     for number, label in enumerate(labels.values()):
         color, dash = figures.line_style(number)
         seeds = {**done.get(label, {}), **live.get(label, {})}
@@ -304,14 +324,15 @@ def _log_ticks(lines: Iterable[Iterable[float]]) -> list[float] | None:
     return figures.log_ticks(min(values), max(values)) if values else None
 
 
-def _figure(study: str, x_title: str) -> go.Figure:
+def _figure(study: str, lines: int) -> go.Figure:
     return go.Figure(
         layout={
             "template": "plotly_white",
-            "margin": {"l": 10, "r": 10, "t": 10, "b": 40},
+            "height": max(340, 60 + 42 * lines),
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 30},
             "font": {"family": figures.FONT.replace("'", ""), "size": 12.5, "color": figures.INK},
-            "xaxis": {"title": {"text": x_title, "font": {"size": 12.5}}, "zeroline": False},
-            "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"},
+            "xaxis": {"zeroline": False},
+            "legend": {"orientation": "h", "y": -0.1, "yanchor": "top"},
             "uirevision": study,  # keeps the reader's zoom while data comes in
         }
     )

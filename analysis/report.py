@@ -160,11 +160,7 @@ def _name(name: str) -> str:
 
 
 def _head(made: Comparison) -> str:
-    banners = "".join(
-        f'<p class="banner">{_say(text)}</p>'
-        for text in made.warnings
-        if "has changed" in text or "have changed" in text or text.startswith("interim")
-    )
+    banners = "".join(f'<p class="banner">{_say(text)}</p>' for text in made.notices)
     return (
         f'<header><div class="kicker">Ablation study <b>{escape(made.study)}</b></div>'
         f"<h1>{escape(made.question)}</h1>"
@@ -470,7 +466,7 @@ def _cost(results: StudyResults, made: Comparison) -> str:
 
 
 def _warnings(made: Comparison) -> str:
-    found = list(made.warnings)
+    found = [*made.notices, *made.warnings]
     found += [f"{claim.name}: {warning}" for claim in made.claims for warning in claim.warnings]
     if not found:
         return "<p>None.</p>"

@@ -35,7 +35,15 @@ def test_json_has_the_promised_fields(results: StudyResults) -> None:
     assert found["schema_version"] == 1
     assert set(found["claims"][0]) >= CLAIM_FIELDS
     assert {c["verdict"] for c in found["claims"]} == {"supported", "refuted", "undecided"}
-    assert set(found) >= {"arms", "effects", "controls", "completeness", "noise_floor", "warnings"}
+    assert set(found) >= {
+        "arms",
+        "effects",
+        "controls",
+        "completeness",
+        "noise_floor",
+        "notices",
+        "warnings",
+    }
     assert found["completeness"]["there"] == found["completeness"]["planned"] == 12
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from werkzeug.serving import make_server
 
-from analysis.dashboard import make_app
+from analysis.dashboard import make_app, serve
+from mm1_jax.errors import UserError
 from sweeps import leases
 from sweeps.store import Store
 
@@ -130,3 +133,10 @@ def test_a_damaged_store_is_told_on_the_page(tmp_path: Path, make_plan, fill: Ca
         table.write_bytes(b"nonsense")
     with served(Store(tmp_path)) as address:
         assert "damaged" in json.dumps(tick(address, "demo"))
+
+
+def test_a_taken_port_is_a_users_mistake(full_store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"cannot serve on 127.0.0.1:{port}.*--port"):
+            serve(full_store, "127.0.0.1", port)
