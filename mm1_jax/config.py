@@ -298,6 +298,11 @@ class TrainingConfig(Config):
     steps: PositiveInt = 500
     batch_size: PositiveInt = Field(8, description="packed sequences per step")
     freeze: tuple[Part, ...] = Field((), description="parts that keep their first weights")
+    loss_mean: Literal["tokens", "sequences"] = Field(
+        "tokens",
+        description="tokens: every text token counts alike; sequences: every packed sequence does, "
+        "so that a source's share of the loss is its share of the mixture",
+    )
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     log_every: PositiveInt = Field(25, json_schema_extra=NOT_IDENTITY)
     checkpoint_every: PositiveInt = Field(250, json_schema_extra=NOT_IDENTITY)

@@ -121,7 +121,7 @@ def compile_class(config: TrainConfig) -> str:
             "connector": True,
             "language_model": True,
             "data": {"text_tokens", "images", "total_tokens", "vocabulary"},
-            "training": {"batch_size", "freeze", "compute_dtype", "layers"},
+            "training": {"batch_size", "freeze", "loss_mean", "compute_dtype", "layers"},
             "optimizer": {"weight_decay", "clip_norm", "b1", "b2", "eps"},
         },
     )

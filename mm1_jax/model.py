@@ -35,6 +35,7 @@ class MultimodalModel(nnx.Module):
 
     def __init__(self, config: TrainConfig):
         self.form: Form = layer_form(config)
+        self.loss_mean = config.training.loss_mean
         self.dtype = jnp.dtype(config.training.compute_dtype)
         self.encoder = VisionTransformer(config.encoder)
         width = config.language_model.width
@@ -63,9 +64,15 @@ class MultimodalModel(nnx.Module):
         return self.language_model.logits(self.hidden(batch))
 
     def loss(self, batch: Batch) -> jax.Array:
-        """Mean cross-entropy (nats) over the text tokens that something predicts."""
+        """Mean cross-entropy (nats) of the text tokens that something predicts.
+
+        Over all of them alike, or over the sequences' means (`training.loss_mean`): a sequence of
+        short answers has few such tokens, and beside one of running text it would hardly count.
+        """
         losses = self.token_losses(batch)
         weights = batch["loss_weights"]
+        if self.loss_mean == "sequences":
+            weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
         return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
     def token_losses(self, batch: Batch) -> jax.Array:

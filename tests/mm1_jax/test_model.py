@@ -83,3 +83,16 @@ def test_rows_are_taken_within_their_own_sequence():
     x = jnp.arange(12.0).reshape(2, 3, 2)
     taken = take_rows(x, jnp.array([[2, 0], [1, 1]]))
     np.testing.assert_array_equal(taken, [[[4, 5], [0, 1]], [[8, 9], [8, 9]]])
+
+
+def test_sequences_count_alike_in_the_loss_when_asked_however_many_tokens_they_predict(
+    tiny, synthetic_batch
+):
+    config = tiny(training={"loss_mean": "sequences"})
+    model, batch = build(config), synthetic_batch(config)
+    batch["loss_weights"][0, 2:] = 0  # a short answer beside a long text
+    losses, weights = token_losses(model, batch), batch["loss_weights"]
+    means = (losses * weights).sum(1) / weights.sum(1)
+    np.testing.assert_allclose(outputs(model, batch)[2], means.mean(), rtol=1e-5)
+    batch["loss_weights"][1] = 0  # an empty sequence counts for nothing
+    np.testing.assert_allclose(outputs(model, batch)[2], means[0], rtol=1e-5)
