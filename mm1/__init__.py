@@ -27,10 +27,10 @@ def _same_neighbours() -> None:
     home = Path(__file__).resolve().parent.parent
     for name in ("ablations", "analysis", "mm1_jax", "sweeps"):
         spec = importlib.util.find_spec(name)
-        found = spec and (spec.origin or next(iter(spec.submodule_search_locations or []), None))
-        if not found or Path(found).resolve().parent.parent != home:
-            if spec is not None and spec.origin is None and found:  # a folder without __init__
-                found = f"{found} (a folder without __init__.py)"
+        # A folder without __init__.py has locations but no origin.
+        places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or [])]
+        found = next((Path(place).resolve() for place in places if place), None)
+        if found is None or home / name not in (found, found.parent):
             raise ImportError(
                 f"mm1 needs its own package {name!r} in {home / name}, but Python finds "
                 f"{found or 'none'} first; start Python from another folder or rename that one"

@@ -189,7 +189,7 @@ def _trained_folder(run: str, store: str) -> Path:
         raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
     from sweeps.store import Store
 
-    matches = [stage for stage in Store(store).stages() if stage.startswith(run)]
+    matches = Store(store).matching(run)
     if len(matches) != 1:
         raise UserError(
             f"{run!r} is neither a folder of `mm1 train` nor one finished stage of store {store} "

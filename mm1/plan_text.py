@@ -66,9 +66,12 @@ def show(plan: Plan, workers: int, finished: set[str]) -> None:
 
     figures = summary(plan, workers, finished)
     console = Console(highlight=False, soft_wrap=True)
+    # In a pipe there is no width to keep to, and a cut name says nothing.
+    if not console.is_terminal:
+        console.width = 200
     console.print(f"[bold]{plan.study}[/bold]  {plan.question}", markup=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("arm")
+    table.add_column("arm", overflow="fold")
     for name in ("parameters", "image tokens", "peak lr", "FLOPs a trial", "memory"):
         table.add_column(name, justify="right")
     for arm in plan.arms:

@@ -121,6 +121,13 @@ class Store:
         """Those of the stages that have a result."""
         return {stage_id for stage_id in stage_ids if self.is_done(stage_id)}
 
+    def matching(self, prefix: str) -> list[str]:
+        """Finished stages whose identity begins with `prefix`, two characters at least."""
+        if len(prefix) < 2:
+            raise UserError(f"{prefix!r} is too short for the beginning of a stage's identity")
+        known = self.objects.children(f"stages/{prefix[:2]}")
+        return sorted(stage for stage in known if stage.startswith(prefix) and self.is_done(stage))
+
     def begin(self, stage: Stage) -> Attempt:
         """A fresh attempt at a stage, to be filled and then finished, failed or discarded."""
         self._write_format()
