@@ -48,6 +48,7 @@ class Scheduler:
         self._held: dict[str, set[str]] = {worker: set() for worker in self.workers}
         self._origin: dict[str, str] = {}  # stage → worker that made its input
         self._measured: dict[str, list[float]] = {}  # compile class → seconds
+        self._measured_total = self._planned_total = 0.0
         self._at_least: dict[str, float] = {}  # compile class → seconds one is running already
         for stage_id in done:
             self.state[stage_id] = "done"
@@ -122,7 +123,10 @@ class Scheduler:
         worker = self._leave(stage_id)
         self.state[stage_id] = "done"
         if seconds is not None:
-            self._measured.setdefault(self.stages[stage_id].compile_class, []).append(seconds)
+            stage = self.stages[stage_id]
+            self._measured.setdefault(stage.compile_class, []).append(seconds)
+            self._measured_total += seconds
+            self._planned_total += stage.seconds
         if worker is not None:
             for dependent in self._dependents[stage_id]:
                 self._origin[dependent] = worker
@@ -171,7 +175,8 @@ class Scheduler:
         measured = self._measured.get(stage.compile_class)
         if measured:
             return sum(measured) / len(measured)
-        return max(stage.seconds, self._at_least.get(stage.compile_class, 0.0))
+        known = self._at_least.get(stage.compile_class, 0.0)
+        return max(stage.seconds * self._slowness(), known)
 
     def remaining_seconds(self, elapsed: Mapping[str, float]) -> float:
         """Time until everything is done, if the workers share the rest evenly."""
@@ -190,6 +195,10 @@ class Scheduler:
         if worker is not None:
             del self.running[worker]
         return worker
+
+    def _slowness(self) -> float:
+        """How much longer than planned the finished stages took."""
+        return self._measured_total / self._planned_total if self._planned_total else 1.0
 
     def _see(self, elapsed: Mapping[str, float]) -> None:
         """Correct a plan that was too hopeful before the first stage of a class is through."""

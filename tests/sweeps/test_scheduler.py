@@ -174,6 +174,13 @@ def test_remaining_time_learns_from_what_was_measured():
     assert scheduler.remaining_seconds({"w": 40}) == (60 + 200) / 2
 
 
+def test_slow_machine_is_noticed_for_classes_that_were_not_measured_yet():
+    first, second = training("a", seconds=20), training("b", seconds=10, compile_class="B")
+    scheduler = Scheduler(plan_of(first, second), (), ["w"])
+    scheduler.finished(scheduler.next("w", NO_ONE), 60)
+    assert scheduler.seconds(second.id) == 30
+
+
 def test_deciding_stays_cheap_with_thousands_of_stages():
     import time
 
