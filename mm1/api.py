@@ -75,6 +75,7 @@ def run(
         cluster=cluster,
         mlflow_uri=mlflow_uri,
         quiet=quiet,
+        write_report=lambda: report(study, store=root),
     )
 
 
