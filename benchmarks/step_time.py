@@ -158,7 +158,7 @@ def torch_step(
     def loss_of() -> Any:
         table = weights["language_model/embedding"]
         image_tokens = connect(encode(arrays["images"].flatten(0, 1))).reshape(rows, -1, lm.width)
-        text = F.embedding(arrays["tokens"].long(), table)
+        text = F.embedding(arrays["tokens"].long(), table) * lm.width**0.5
         states = decode(take(torch.cat([text, image_tokens], dim=1), arrays["gather"]))
         logits = F.linear(take(states, arrays["predictors"]), table)
         losses = F.cross_entropy(

@@ -19,13 +19,19 @@ class Decoder(nnx.Module):
     def __init__(self, config: LanguageModelConfig, vocabulary: int):
         self.head_width = config.width // config.heads
         self.rope_theta = config.rope_theta
-        self.embedding = parameter((vocabulary, config.width), Normal(0.02))
+        self.embedding = parameter((vocabulary, config.width), Normal(config.width**-0.5))
         self.blocks = stack(DecoderBlock(config), config.layers)
         self.norm = RMSNorm(config.width)
 
     def embed(self, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        """Text tokens int32 [...] → embeddings [..., width] of `dtype`."""
-        return self.embedding[...].astype(dtype)[tokens]
+        """Text tokens int32 [...] → embeddings [..., width] of `dtype`.
+
+        Times √width, so that text starts as large as image tokens and as what the blocks add; the
+        head takes the table as it is. At a standard deviation of 0.02 without it the mini model
+        had learnt nothing of the images after 1,200 steps.
+        """
+        table = self.embedding[...].astype(dtype)
+        return table[tokens] * table.shape[-1] ** 0.5
 
     def __call__(
         self, x: jax.Array, positions: jax.Array, segments: jax.Array, form: Form

@@ -32,8 +32,12 @@ def prompts(config) -> dict[str, np.ndarray]:
     }
 
 
-def build(config):
-    return initialise(MultimodalModel(config), 0)
+def build(config) -> MultimodalModel:
+    """Untrained; random signs under the head, or it would repeat its last token for ever."""
+    model = initialise(MultimodalModel(config), 0)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], config.language_model.width)
+    model.language_model.norm.scale.set_value(jnp.asarray(signs, jnp.float32))
+    return model
 
 
 @nnx.jit
