@@ -20,15 +20,32 @@ def default_store() -> str:
     return os.environ.get("MM1_STORE") or DEFAULT_STORE
 
 
-def plan(study: str | Path, *, many: bool = False) -> Plan:
-    """Read, check and expand a study file.
+def data_folder(store: str, data: Path | None = None) -> Path:
+    """Where prepared data is: `data`, else a folder in the store.
+
+    Raises `UserError` for a store that is a URL: images are read from a folder.
+    """
+    if data is not None:
+        return data
+    if "://" in store:
+        raise UserError(f"the store {store} is a URL: say with --data where the prepared data is")
+    return Path(store) / "data"
+
+
+def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> Plan:
+    """Read, check and expand a study file; of the name of a study that has run, its plan.
 
     `many` allows more than 10,000 trials. Raises `UserError` for whatever is wrong with the file.
     """
-    from ablations.plan import make_plan
-    from ablations.study import load_study
+    name = str(study)
+    if isinstance(study, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
+        from ablations.plan import make_plan
+        from ablations.study import load_study
 
-    return make_plan(load_study(study), many=many)
+        return make_plan(load_study(study), many=many)
+    from sweeps.store import Store
+
+    return Store(store or default_store()).snapshot(name)[0]
 
 
 def results(study: str | Path, *, store: str | None = None) -> StudyResults:
@@ -58,8 +75,8 @@ def run(
     from sweeps.run import run_plan
 
     root = store or default_store()
-    made = _plan_to_run(study, root, many)
-    data_root = data or Path(root) / "data"
+    made = plan(study, store=root, many=many)
+    data_root = data_folder(root, data)
     finished = finished_stages(made, root)
     ours = [
         DataConfig.model_validate(stage.config["data"])
@@ -95,27 +112,16 @@ def submit(
     """
     from sweeps.submit import submit as submit_job
 
-    made = plan(study, many=many)
     root = store or default_store()
     return submit_job(
-        made,
+        plan(study, store=root, many=many),
         root,
         cluster=cluster,
-        data=data or Path(root) / "data",
+        data=data_folder(root, data),
         workers=workers,
         mlflow_uri=mlflow_uri,
         many=many,
     )
-
-
-def _plan_to_run(study: str | Path, store: str, many: bool) -> Plan:
-    """The plan of a study file; of a name, the plan that was registered under it (as by submit)."""
-    name = str(study)
-    if isinstance(study, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
-        return plan(study, many=many)
-    from sweeps.store import Store
-
-    return Store(store).snapshot(name)[0]
 
 
 def finished_stages(made: Plan, store: str | None = None) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from mm1.api import default_store
+from mm1 import api
 from mm1_jax.errors import UserError, nearest
 
 FIRST_STEPS = """\
@@ -51,7 +51,7 @@ def _workers(workers: int | None) -> int:
 
 store_option = click.option(
     "--store",
-    default=default_store,
+    default=api.default_store,
     show_default="$MM1_STORE or .mm1",
     help="Folder or URL where everything that was run is kept.",
 )
@@ -71,7 +71,7 @@ mlflow_option = click.option(
     "--mlflow",
     "mlflow_uri",
     default=None,
-    help="MLflow tracking URI. [$MLFLOW_TRACKING_URI, else SQLite in the store]",
+    help="MLflow tracking URI. `off` for none. [$MLFLOW_TRACKING_URI, else SQLite in the store]",
 )
 
 
@@ -100,9 +100,9 @@ def plan(study: str, store: str, workers: int | None, yes: bool, as_json: bool) 
     \b
     Example: mm1 plan ablations/studies/demo.yaml
     """
-    from mm1 import api, plan_text
+    from mm1 import plan_text
 
-    made = api.plan(study, many=yes)
+    made = api.plan(study, store=store, many=yes)
     finished = api.finished_stages(made, store)
     if as_json:
         click.echo(json.dumps(plan_text.summary(made, _workers(workers), finished), indent=2))
@@ -139,8 +139,6 @@ def run(
     \b
     Example: mm1 run ablations/studies/demo.yaml
     """
-    from mm1 import api
-
     if detach:
         if cluster is None:
             raise UserError(
@@ -205,8 +203,6 @@ def _submit(
     mlflow_uri: str | None,
     yes: bool,
 ) -> int:
-    from mm1 import api
-
     job = api.submit(
         study,
         cluster=cluster,
@@ -230,13 +226,13 @@ def status(study: str | None, store: str, as_json: bool) -> None:
     \b
     Example: mm1 status
     """
-    from mm1 import api, status_text
+    from mm1 import status_text
 
     figures = status_text.summaries(study, store)
     if as_json:
         click.echo(json.dumps(figures, indent=2))
     else:
-        status_text.show(figures, api.default_store() if store is None else store)
+        status_text.show(figures, store)
 
 
 @cli.command()
@@ -256,8 +252,6 @@ def compare(study: str, store: str, form: str, as_json: bool) -> None:
     \b
     Example: mm1 compare demo --format latex
     """
-    from mm1 import api
-
     chosen = "json" if as_json else form
     click.echo(api.compare(study, store=store, form=chosen, color=sys.stdout.isatty()))
 
@@ -272,8 +266,6 @@ def report(study: str, store: str, out: Path | None) -> None:
     \b
     Example: mm1 report demo --out demo.html
     """
-    from mm1 import api
-
     click.echo(api.report(study, store=store, out=out))
 
 
@@ -317,7 +309,7 @@ def train(
     from mm1 import local
 
     folder = out or Path("runs") / f"{Path(config).stem}-seed{seed}"
-    return local.train(config, seed, folder, data or Path(store) / "data", as_json)
+    return local.train(config, seed, folder, api.data_folder(store, data), as_json)
 
 
 @cli.command()
@@ -347,7 +339,7 @@ def evaluate(
     from mm1 import local
 
     local.evaluate(
-        run, tasks, shots, condition, items, store, data or Path(store) / "data", as_json
+        run, tasks, shots, condition, items, store, api.data_folder(store, data), as_json
     )
 
 
@@ -369,7 +361,7 @@ def data_prepare(config: str, store: str, data: Path | None) -> None:
     from ablations.study import load_recipe
     from mm1.local import prepare_data
 
-    click.echo(prepare_data([load_recipe(config).data], data or Path(store) / "data"))
+    click.echo(prepare_data([load_recipe(config).data], api.data_folder(store, data)))
 
 
 @data.command("show")
@@ -394,7 +386,7 @@ def data_show(
     from mm1_jax.data.show import show
 
     recipe = load_recipe(config)
-    root = data or Path(store) / "data"
+    root = api.data_folder(store, data)
     prepare_data([recipe.data], root)
     show(recipe.train_config(), root, seed, sequences, out)
     click.echo(out)

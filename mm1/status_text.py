@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from mm1.plan_text import duration
+
+if TYPE_CHECKING:
+    from analysis.results import StudyResults
 
 
 def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
@@ -21,26 +25,15 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
     ]
 
 
-def _summary(found: Any) -> dict[str, Any]:
+def _summary(found: StudyResults) -> dict[str, Any]:
     plan = found.plan
     task, metric = plan.primary_metric
-    states = {"done": 0, "failed": 0, "running": 0, "waiting": 0}
-    for trial in plan.trials:
-        problem = found.problems.get((trial.arm, trial.seed))
-        stages = {trial.train, *(one.stage for one in trial.evaluations)} - found.done
-        if problem is None:
-            states["done"] += 1
-        elif "failed" in problem:
-            states["failed"] += 1
-        elif any(found.store.progress(stage) for stage in stages):
-            states["running"] += 1
-        else:
-            states["waiting"] += 1
+    counts = Counter(found.states.values())
     scores = {arm.name: found.score(arm.name, task, metric) for arm in plan.arms}
     return {
         "study": plan.study,
         "trials": len(plan.trials),
-        **states,
+        **{state: counts[state] for state in ("done", "running", "waiting", "failed")},
         "seconds_spent": round(sum(float(e["seconds"]) for e in found.executions.values()), 1),
         "primary_metric": f"{task}.{metric}",
         "latest": {arm: list(by_seed.values())[-1] for arm, by_seed in scores.items() if by_seed},
