@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from mm1.cli import cli
+
+
+def commands(group: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, (*above, name))
+        else:
+            found.append((*above, name))
+    return found
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a user's mistake comes to."""
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_without_a_command_it_says_what_to_do_first(mm1):
+    result = mm1()
+    assert result.returncode == 0
+    assert "mm1 plan ablations/studies/demo.yaml" in result.stdout
+
+
+@pytest.mark.parametrize("words", commands(cli), ids=" ".join)
+def test_every_command_shows_an_example_that_it_would_accept(words):
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    text = command.get_help(click.Context(command))
+    example = " ".join(text.split("Example: mm1 ")[1].split("\n\n")[0].split()).replace("\\ ", "")
+    assert example.startswith(" ".join(words))
+    arguments = example.split()[len(words) :]
+    command.make_context(words[-1], arguments)  # raises on an option that is not there
+
+
+def test_an_unknown_command_names_the_nearest(mm1):
+    assert "did you mean 'plan'?" in refused(mm1("plam"))
+
+
+def test_an_unknown_option_is_one_line(mm1):
+    assert "--sede" in refused(mm1("train", "x.yaml", "--sede", 1))
+
+
+def test_a_missing_study_file_is_one_line(mm1):
+    assert "nowhere.yaml" in refused(mm1("plan", "nowhere.yaml"))
+
+
+def test_a_study_that_has_not_run_is_one_line(mm1):
+    assert "nothing" in refused(mm1("compare", "nothing"))
+
+
+def test_a_mistake_in_a_study_names_file_line_key_and_nearest(mm1, study):
+    study.write_text(study.read_text().replace("connector.tokens: [1, 4]", "conector.tokens: [1]"))
+    line = refused(mm1("plan", study))
+    assert line.startswith(f"mm1: {study}:7: ")
+    assert "connector" in line
+
+
+def test_a_plan_tells_arms_trials_and_cost(mm1, study):
+    figures = json.loads(mm1("plan", study, "--json").stdout)
+    assert [arm["name"] for arm in figures["arms"]] == ["base", "connector.tokens=4"]
+    assert figures["trials"] == 4
+    assert figures["stages"] == 4 * 2 + 2  # trainings, evaluations, and base's shuffled control
+    assert figures["stages_finished"] == 0
+    assert figures["flops"] > 0
+    text = mm1("plan", study).stdout
+    assert "2 arms × 2 seeds = 4 trials" in text
+    assert "connector.tokens=4" in text
+
+
+def test_planning_leaves_the_heavy_packages_out(study):
+    code = (
+        "import sys; from mm1.cli import cli; "
+        f"cli.main(['plan', {str(study)!r}], standalone_mode=False); "
+        "print([name for name in ('jax', 'ray', 'mlflow', 'scipy.stats') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip().splitlines()[-1] == "[]", result.stderr
+
+
+def test_detaching_needs_a_cluster(mm1, study):
+    assert "--cluster" in refused(mm1("run", study, "--detach"))
+
+
+def test_a_store_at_a_url_needs_a_data_folder(mm1, study):
+    assert "--data" in refused(mm1("run", study, "--store", "memory://x"))
+
+
+def test_status_of_an_empty_store_says_how_to_start(mm1):
+    result = mm1("status")
+    assert result.returncode == 0
+    assert "mm1 run" in result.stdout
+
+
+def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, data_root):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("steps: 6", "steps: 4000"))
+    command = [sys.executable, "-m", "mm1", "train", str(recipe), "--data", str(data_root)]
+    running = subprocess.Popen(
+        [*command, "--out", "run"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "step" in line:
+            running.send_signal(signal.SIGINT)
+            break
+    rest = running.stderr.read()
+    assert running.wait(60) == 130, rest
+    assert "goes on from" in rest
+
+    recipe.write_text(recipe.read_text().replace("steps: 4000", "steps: 4001"))
+    assert "training.steps is 4000 there and 4001 here" in refused(
+        mm1("train", recipe, "--data", data_root, "--out", "run")
+    )
+    recipe.write_text(recipe.read_text().replace("steps: 4001", "steps: 4000"))
+    trained = mm1("train", recipe, "--data", data_root, "--out", "run", "--json")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["loss"] < 5
+    first_step = next(line for line in trained.stderr.splitlines() if "step" in line)
+    assert int(first_step.split("step")[1].split()[0]) > 2, "it began anew"
+
+    started = time.monotonic()
+    again = mm1("train", recipe, "--data", data_root, "--out", "run", "--json")
+    assert json.loads(again.stdout) == json.loads(trained.stdout)
+    assert "step" not in again.stderr, f"it trained again ({time.monotonic() - started:.0f} s)"
+
+    scored = mm1(
+        "evaluate", "run", "--data", data_root, "--task", "easy_vqa", "--items", 40, "--json"
+    )
+    assert scored.returncode == 0, scored.stderr
+    rows = {row["metric"]: row for row in json.loads(scored.stdout)}
+    assert 0 <= rows["accuracy"]["value"] <= 100
+    assert rows["accuracy"]["n_items"] == 40
+    assert (tmp_path / "run/evaluations/easy_vqa-0-intact/examples.parquet").is_file()
+    assert "did you mean 'easy_vqa'?" in refused(
+        mm1("evaluate", "run", "--data", data_root, "--task", "easy_vqua")
+    )
+
+
+def test_data_show_writes_a_page_of_what_the_model_gets(mm1, study, tmp_path, data_root):
+    result = mm1("data", "show", tmp_path / "recipe.yaml", "--data", data_root, "--sequences", 2)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "data.html").read_text()
+    assert page.count("data:image/png;base64,") >= 2
