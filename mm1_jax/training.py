@@ -138,7 +138,7 @@ def train(config: TrainConfig, seed: int, data_root: Path, context: Context) -> 
         rate = learning_rate(config, step)
         metrics = trainer.step(batch, rate)
         if step % config.training.log_every == 0 or step == config.training.steps:
-            numbers = {name: float(value) for name, value in metrics.items()}
+            numbers = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
             numbers["learning_rate"] = rate
             diverged = not math.isfinite(numbers["loss"])
             if diverged:

@@ -121,7 +121,7 @@ class Progress:
         """All of it on one line, for logs."""
         scores = [f"{arm} {score}" for arm, score in self._scores.told().items()]
         running = [
-            f"{self._plan.stages[stage_id].label} {_told(report)}"
+            f"{self._plan.stages[stage_id].label} {_told(report, most=1)}"
             for stage_id, report in self._reports.items()
         ]
         return " | ".join([self.headline(), *running, *scores])
@@ -179,9 +179,10 @@ class _Scores:
         return texts
 
 
-def _told(report: Mapping[str, Any]) -> str:
+def _told(report: Mapping[str, Any], most: int | None = None) -> str:
+    """The step and the first `most` metrics of a report."""
     numbers = [f"{name} {value:.4g}" for name, value in report.items() if name not in _FIXED]
-    return f"step {report['step']} {' '.join(numbers)}"
+    return f"step {report['step']} {' '.join(numbers[:most])}"
 
 
 _FIXED = ("step", "time")
