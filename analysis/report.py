@@ -317,8 +317,9 @@ def _controls(made: Comparison) -> str:
                 else ("the blind answerer, who knows the training answers but never sees an image")
             )
             places = words.decimals([one.lead_high - one.lead_low])
+            leads = "leads" if sees else "does not clearly lead"
             told.append(
-                f"The base {'leads' if sees else 'does not clearly lead'} {answerer}: "
+                f"On {one.task}.{one.metric} the base {leads} {answerer}: "
                 f"{words.signed(one.lead, places)} ({words.percent(one.ci_level)} interval "
                 f"{words.interval(one.lead_low, one.lead_high, places)})."
             )

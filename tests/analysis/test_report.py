@@ -103,8 +103,8 @@ def test_the_report_has_every_part(html: str, results: StudyResults) -> None:
     assert html.count("<svg") == 4  # three metrics, one set of curves
     made = comparison(results)
     assert all(arm.label in text for arm in made.arms)
-    assert "The base leads its own score with shuffled images" in text
-    assert "The base leads the blind answerer" in text
+    assert "the base leads its own score with shuffled images" in text
+    assert "the base leads the blind answerer" in text
     assert escape(results.plan.source) in html
     assert results.plan.hash in text
     assert f"git checkout {'6880732e' * 5}" in text

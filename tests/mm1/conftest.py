@@ -33,11 +33,21 @@ claims:
 """
 
 
+@pytest.fixture(scope="session")
+def write_study():
+    """Write the small study and its recipe into a folder: the path of the study."""
+
+    def write(folder: Path) -> Path:
+        (folder / "recipe.yaml").write_text(RECIPE)
+        (folder / "study.yaml").write_text(STUDY)
+        return folder / "study.yaml"
+
+    return write
+
+
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    (tmp_path / "study.yaml").write_text(STUDY)
-    return tmp_path / "study.yaml"
+def study(tmp_path: Path, write_study) -> Path:
+    return write_study(tmp_path)
 
 
 @pytest.fixture

@@ -18,13 +18,10 @@ def stages_done(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory, data_root):
+def ran(tmp_path_factory, data_root, write_study):
     """The study, killed once in the middle of its run and then run to its end."""
-    from conftest import RECIPE, STUDY
-
     folder = tmp_path_factory.mktemp("study")
-    (folder / "recipe.yaml").write_text(RECIPE)
-    (folder / "study.yaml").write_text(STUDY)
+    write_study(folder)
     command = [sys.executable, "-m", "mm1", "run", "study.yaml", "--data", str(data_root)]
     first = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
