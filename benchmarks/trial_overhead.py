@@ -1,6 +1,6 @@
 """Time per trial that does nothing: ours against Ray Tune with reused actors, in one run.
 
-    python benchmarks/trial_overhead.py --trials 32
+    python benchmarks/trial_overhead.py --trials 300
 
 A trial of ours is two stages, a training and an evaluation, whose results are in the store with
 checksums when it ends. Starting the workers costs both sides the same few seconds; what counts is
@@ -112,7 +112,7 @@ def _fit(trainable: Any, trials: int, folder: Path) -> float:
 def main() -> None:
     """Measure both and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--trials", type=int, default=300)
     trials = parser.parse_args().trials
     if trials <= FEW:
         parser.error(f"--trials must be above {FEW}")
