@@ -8,6 +8,7 @@ for the same number, and one loses.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mm1_jax.errors import UserError
 from sweeps.objects import Objects
 
 HEARTBEAT_SECONDS = 5.0
@@ -34,11 +36,14 @@ class Lease:
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            if self._objects.children(self._folder)[-1:] != [self._key]:
-                self._lost.set()  # we were thought dead, and somebody else took over
-                return
-            self._record["beat_at"] = time.time()
-            self._objects.write(f"{self._folder}/{self._key}", _encoded(self._record))
+            # A beat that fails (full disk, network) is tried again. Where all fail for long,
+            # somebody else takes over, and the first that succeeds sees it.
+            with contextlib.suppress(OSError, UserError):
+                if self._objects.children(self._folder)[-1:] != [self._key]:
+                    self._lost.set()  # we were thought dead, and somebody else took over
+                    return
+                self._record["beat_at"] = time.time()
+                self._objects.write(f"{self._folder}/{self._key}", _encoded(self._record))
 
     @property
     def lost(self) -> bool:

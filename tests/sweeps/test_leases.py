@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -99,3 +100,28 @@ def test_heartbeat_keeps_it_and_notices_when_it_is_lost(objects, monkeypatch):
     assert lease.lost
     lease.release()
     assert objects.read("one/000002.json") == b"{}"
+
+
+def test_a_full_disk_costs_a_beat_and_not_the_lease(objects, monkeypatch):
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
+    write, full = objects.write, threading.Event()
+    failed = threading.Event()
+
+    def maybe_full(key: str, data: bytes) -> None:
+        if full.is_set():
+            failed.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(key, data)
+
+    monkeypatch.setattr(objects, "write", maybe_full)
+    lease = leases.acquire(objects, "one")
+    assert lease is not None
+    full.set()
+    assert failed.wait(10)
+    full.clear()
+    before = leases.holder(objects, "one")["beat_at"]
+    deadline = time.monotonic() + 10
+    while leases.holder(objects, "one")["beat_at"] == before:
+        assert time.monotonic() < deadline, "no beat after the disk had room again"
+        time.sleep(0.01)
+    lease.release()
