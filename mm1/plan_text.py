@@ -72,12 +72,14 @@ def show(plan: Plan, workers: int, finished: set[str]) -> None:
     console.print(f"[bold]{plan.study}[/bold]  {plan.question}", markup=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm", overflow="fold")
-    for name in ("parameters", "image tokens", "peak lr", "FLOPs a trial", "memory"):
+    # N, the language model's weights without embeddings, is what the paper's rate follows from.
+    for name in ("parameters", "LM (N)", "image tokens", "peak lr", "FLOPs a trial", "memory"):
         table.add_column(name, justify="right")
     for arm in plan.arms:
         table.add_row(
             arm.label,
             count(sum(arm.parameters.values())),
+            count(arm.parameters["language_model"]),
             str(arm.config["connector"]["tokens"]),
             f"{arm.peak_lr:.3g}",
             count(arm.flops_per_trial),
