@@ -314,10 +314,12 @@ def train(
 
 @cli.command()
 @click.argument("run")
-@click.option("--task", "tasks", multiple=True, help="A task; again for more. [the recipe's own]")
+@click.option("--task", "tasks", multiple=True, help="A task; again for more. [all]")
 @click.option("--shots", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--condition", type=click.Choice(["intact", "shuffled"]), default="intact")
-@click.option("--items", type=click.IntRange(1), default=None, help="A fixed subset. [all]")
+@click.option(
+    "--items", type=click.IntRange(1), default=None, help="A fixed subset, with --task. [all]"
+)
 @store_option
 @data_option
 @json_option

@@ -146,6 +146,8 @@ def evaluate(
 
     folder = _trained_folder(run, store)
     known = [name for name in EvaluationConfig.model_fields if name not in ("seed", "batch_size")]
+    if items is not None and not tasks:
+        raise UserError("--items goes with --task: the test splits of the tasks differ in size")
     for task in tasks:
         if task not in known:
             raise UserError(f"--task {task}: no such task{nearest(task, known)}")
@@ -166,7 +168,7 @@ def evaluate(
         }
         with tempfile.TemporaryDirectory() as scratch:
             output = folder / "evaluations" / f"{task}-{shots}-{condition}"
-            if run != str(folder):  # a stage of the store is written once and stays as it is
+            if not Path(run).is_dir():  # a stage of the store is written once and stays as it is
                 output = Path(scratch) / "output"
             context = LocalContext(output=output, scratch=Path(scratch), data=data)
             rows += runner.evaluate(config, 0, {"model": folder}, context)
@@ -175,7 +177,7 @@ def evaluate(
         return
     for row in rows:
         print(
-            f"{row.task}.{row.metric:<20} {row.value:10.3f}  "
+            f"{f'{row.task}.{row.metric}':<30} {row.value:10.3f}  "
             f"({row.n_items} items, {row.shots}-shot, {row.condition})"
         )
 

@@ -148,13 +148,14 @@ def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, dat
     assert "step" not in again.stderr, f"it trained again ({time.monotonic() - started:.0f} s)"
 
     scored = mm1(
-        "evaluate", "run", "--data", data_root, "--task", "easy_vqa", "--items", 40, "--json"
+        "evaluate", "run/", "--data", data_root, "--task", "easy_vqa", "--items", 40, "--json"
     )
     assert scored.returncode == 0, scored.stderr
     rows = {row["metric"]: row for row in json.loads(scored.stdout)}
     assert 0 <= rows["accuracy"]["value"] <= 100
     assert rows["accuracy"]["n_items"] == 40
     assert (tmp_path / "run/evaluations/easy_vqa-0-intact/examples.parquet").is_file()
+    assert "--task" in refused(mm1("evaluate", "run", "--data", data_root, "--items", 40))
     assert "did you mean 'easy_vqa'?" in refused(
         mm1("evaluate", "run", "--data", data_root, "--task", "easy_vqua")
     )
