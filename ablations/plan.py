@@ -150,7 +150,10 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
         "primary_metric": primary,
         "alpha": file.alpha,
         "seeds": seeds,
-        "arms": {arm.name: [arm.levels, arm.config] for arm in arms},
+        "arms": {
+            arm.name: [arm.levels, identity.affecting(Recipe.model_validate(arm.config))]
+            for arm in arms
+        },
         "runners": file.runners,
         "claims": {name: " ".join(text.split()) for name, text in texts.items()},
         "min_effects": least,
@@ -184,8 +187,10 @@ def _seeds(study: Study) -> tuple[int, ...]:
     seeds = study.file.seeds
     if isinstance(seeds, tuple):
         return seeds
-    texts = {name: " ".join(claim.text.split()) for name, claim in study.file.claims.items()}
-    origin = identity.fingerprint([study.file.study, study.file.primary_metric, texts])
+    file = study.file
+    said = {n: [" ".join(c.text.split()), c.min_effect] for n, c in file.claims.items()}
+    design = file.design.model_dump(mode="json")
+    origin = identity.fingerprint([file.study, file.primary_metric, said, file.alpha, design])
 
     def draw(index: int) -> int:
         digest = hashlib.sha256(f"{origin} {index}".encode()).digest()

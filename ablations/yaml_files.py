@@ -95,7 +95,11 @@ def validate(document: YamlDocument, model: type[Model], value: Any, at: KeyPath
         # JSON's strict mode takes lists for tuples; Python's does not.
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda e: document.line((*at, *place(e, value))))
+        # A misspelt key is both unknown and missing; the first says what to do.
+        first = min(
+            error.errors(),
+            key=lambda e: (e["type"] == "missing", document.line((*at, *place(e, value)))),
+        )
         where = place(first, value)
         document.fail(explain(first, model, where), (*at, *where))
 
@@ -228,7 +232,10 @@ def _scalar_value(node: yaml.ScalarNode) -> Any:
         "int": int,
         "float": float,
     }.get(kind, str)
-    return convert(node.value)
+    try:
+        return convert(node.value)
+    except ValueError:  # thousands of digits
+        return node.value
 
 
 def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:

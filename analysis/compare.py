@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from ablations.verdicts import SENSITIVE_FROM
 from analysis import words
 from analysis.claim_words import sentence
 from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
@@ -188,7 +189,7 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
     lines = []
     for verdict in results.verdicts:
         seeds = len(results.plan.seeds)
-        interim = results.is_waiting(verdict.name)
+        interim = results.is_interim(verdict)
         least = results.plan.min_effects.get(verdict.name, 0.0)
         lines.append(
             ClaimLine(
@@ -380,6 +381,18 @@ def tables(made: Comparison) -> list[Table]:
     return [table for table in found if table.rows]
 
 
+def claim_notes(claim: ClaimLine) -> list[str]:
+    """What a reader must know beside a claim's verdict: how it was registered, how firm it is."""
+    notes = []
+    if claim.standing == "exploratory":
+        notes.append("exploratory: its results were known before it was registered in this form")
+    if claim.sensitive:
+        what = "verdict" if claim.n >= SENSITIVE_FROM else "sign"
+        notes.append(f"sensitive: without one of its seeds the {what} would be another")
+    # The same said with the standing, by who decides.
+    return notes + [w for w in claim.warnings if not w.startswith("exploratory")]
+
+
 def _claims_table(made: Comparison) -> Table:
     rows = []
     for claim in made.claims:
@@ -537,7 +550,8 @@ def _text(made: Comparison, color: bool) -> str:
     if made.claims:
         console.print()
         for claim in made.claims:
-            console.print(Text(f"{claim.name}: ", "bold") + Text(claim.sentence, "not bold"))
+            told = " ".join([claim.sentence, *(f"({note})" for note in claim_notes(claim))])
+            console.print(Text(f"{claim.name}: ", "bold") + Text(told, "not bold"))
     console.print()
     for line in _closing(made):
         console.print(Text(line))
@@ -564,7 +578,12 @@ def _markdown(made: Comparison) -> str:
         lines = [table.header, rule, *table.rows]
         parts.append(f"## {table.title}")
         parts.append("\n".join("| " + " | ".join(_cells(line)) + " |" for line in lines))
-    parts += [f"- **{claim.name}**: {claim.sentence}" for claim in made.claims]
+    parts += [
+        " ".join(
+            [f"- **{claim.name}**: {claim.sentence}", *(f"*({n})*" for n in claim_notes(claim))]
+        )
+        for claim in made.claims
+    ]
     parts += _closing(made)
     return "\n\n".join(parts)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas
 
-from ablations.verdicts import SENSITIVE_FROM
 from analysis import figures, words
 from analysis.compare import (
     SYMBOLS,
@@ -21,6 +20,7 @@ from analysis.compare import (
     EffectLine,
     Table,
     arms_table,
+    claim_notes,
     comparison,
     controls_table,
     metric_name,
@@ -188,12 +188,7 @@ def _verdicts(made: Comparison) -> str:
 def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     shown = shown_verdict(claim)
     notes = [] if one_scope else [f"scope: {claim.scope}"]
-    if claim.standing == "exploratory":
-        notes.append("exploratory: its results were known before it was registered in this form")
-    if claim.sensitive:
-        what = "verdict" if claim.n >= SENSITIVE_FROM else "sign"
-        notes.append(f"sensitive: without one of its seeds the {what} would be another")
-    notes += claim.warnings
+    notes += claim_notes(claim)
     said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
     return (
         f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'

@@ -211,6 +211,15 @@ class StudyResults:
         """Whether stages that a claim reads are missing, so that it has no verdict yet."""
         return not self.claim_stages[claim] <= self.done
 
+    def is_interim(self, verdict: Verdict) -> bool:
+        """Whether what is missing could still change a verdict.
+
+        Holm's correction can only help a claim when others come in: a verdict that is reached
+        stays, an undecided one may become one.
+        """
+        others = verdict.verdict == "undecided" and any(map(self.is_waiting, self.plan.claims))
+        return others or self.is_waiting(verdict.name)
+
     def standing(self, claim: str) -> Standing:
         """How far a claim was registered before its results were known.
 

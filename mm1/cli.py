@@ -287,7 +287,7 @@ def dashboard(store: str, host: str, port: int) -> None:
 
 @cli.command()
 @click.argument("config")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -355,7 +355,7 @@ def data() -> None:
 @store_option
 @data_option
 def data_prepare(config: str, store: str, data: Path | None) -> None:
-    """Prepare the data that a recipe or study needs; done once, then a no-op.
+    """Prepare the data that a recipe needs; done once, then a no-op.
 
     \b
     Example: mm1 data prepare ablations/recipes/mini.yaml
@@ -368,7 +368,7 @@ def data_prepare(config: str, store: str, data: Path | None) -> None:
 
 @data.command("show")
 @click.argument("config")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--sequences", type=click.IntRange(1, 64), default=4, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("data.html"), show_default=True
@@ -394,6 +394,16 @@ def data_show(
     click.echo(out)
 
 
+# What a path that the user gave may come to.
+_PLACE_ERRORS = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
 def main() -> None:
     """Run the command line; tell a user's mistake in one line."""
     try:
@@ -405,10 +415,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        place = error.filename or "?"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            code = _say(f"the disk is full ({place}); what was finished is kept, free some room")
+        elif isinstance(error, _PLACE_ERRORS) and error.filename:
+            code = _say(f"{place}: {error.strerror}")
+        else:
             raise
-        place = f" ({error.filename})" if error.filename else ""
-        code = _say(f"the disk is full{place}; what was finished is kept, free some room and go on")
     sys.exit(code if isinstance(code, int) else 0)
 
 

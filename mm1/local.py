@@ -156,8 +156,8 @@ def evaluate(
     )
     rows: list[ResultRow] = []
     for task in tasks or known:
-        if condition == "shuffled" and task == "held_out_text" and not tasks:
-            continue  # a text has no image to shuffle
+        if not tasks and task == "held_out_text" and (condition != "intact" or shots):
+            continue  # a text has no image to shuffle and no demonstrations
         config = {
             "task": task,
             "shots": shots,

@@ -3,24 +3,7 @@
 from __future__ import annotations
 
 from ablations.plan import Plan
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def count(number: float) -> str:
-    """`950`, `1.2 k`, `3.4 M`, `5.6 T`: three digits at most."""
-    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g} {unit}"
-    return f"{number:.3g}"
+from analysis.words import count, duration
 
 
 def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:

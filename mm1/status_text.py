@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from mm1.plan_text import duration
+from analysis.words import duration
 
 if TYPE_CHECKING:
     from analysis.results import StudyResults

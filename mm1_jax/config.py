@@ -214,6 +214,9 @@ class LanguageModelConfig(Config):
         return self
 
 
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+
 class MixtureConfig(Config):
     """Relative sampling weights of the sources; normalised, so 45/45/10 equals 9/9/2.
 
@@ -261,7 +264,7 @@ class DataConfig(Config):
     images: PositiveInt = Field(8, description="image slots per sequence")
     total_tokens: PositiveInt | None = Field(None, description="only with packing: total")
     vocabulary: int = Field(1024, ge=300, description="size of the byte-level BPE vocabulary")
-    background: tuple[int, int, int] = Field(
+    background: tuple[Channel, Channel, Channel] = Field(
         (255, 255, 255), description="RGB behind transparent pixels"
     )
 
@@ -295,7 +298,7 @@ Part = Literal["encoder", "connector", "language_model"]
 class TrainingConfig(Config):
     """How long, how much at once, and on what form of the program."""
 
-    steps: PositiveInt = 500
+    steps: int = Field(500, gt=0, le=10**9)
     batch_size: PositiveInt = Field(8, description="packed sequences per step")
     freeze: tuple[Part, ...] = Field((), description="parts that keep their first weights")
     loss_mean: Literal["tokens", "sequences"] = Field(

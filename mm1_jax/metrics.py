@@ -20,8 +20,11 @@ def exact_match(prediction: str, reference: str) -> bool:
 
 
 def perplexity(nats: float, tokens: float) -> float:
-    """exp of the mean negative log-likelihood per token."""
-    return math.exp(nats / tokens)
+    """exp of the mean negative log-likelihood per token; infinite where that is beyond a float."""
+    try:
+        return math.exp(nats / tokens)
+    except OverflowError:
+        return math.inf
 
 
 def bits_per_byte(nats: float, text_bytes: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
 
@@ -18,13 +18,20 @@ Condition = Literal["intact", "shuffled"]
 class TaskConfig(Config):
     """Which variants of one task are run."""
 
-    shots: tuple[int, ...] = Field((0,), description="demonstrations in the prompt")
+    shots: tuple[NonNegativeInt, ...] = Field(
+        (0,), min_length=1, description="demonstrations in the prompt"
+    )
     conditions: tuple[Condition, ...] = Field(
-        ("intact",), description="shuffled: every question gets another item's image"
+        ("intact",), min_length=1, description="shuffled: every question gets another item's image"
     )
     items: PositiveInt | None = Field(
         None, description="a fixed random subset of this size; null takes the whole test split"
     )
+
+    @field_validator("shots", "conditions")
+    @classmethod
+    def _distinct(cls, values: tuple) -> tuple:
+        return tuple(dict.fromkeys(values))
 
 
 class EvaluationConfig(Config):

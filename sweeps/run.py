@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -343,6 +344,7 @@ def _ray(plan: Plan, cluster: str | None, workers: int | None) -> Generator[int]
             **logs,
         )
     else:
+        _probe(cluster)
         in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # then the job has shipped the code
         try:
             if in_job:
@@ -356,6 +358,16 @@ def _ray(plan: Plan, cluster: str | None, workers: int | None) -> Generator[int]
         yield int(ray.cluster_resources().get("CPU", 0))
     finally:
         ray.shutdown()
+
+
+def _probe(cluster: str) -> None:
+    """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes."""
+    host, _, port = cluster.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"cannot use the Ray cluster at {cluster!r}: {error}") from error
 
 
 def _count(workers: int | None, cores: int) -> int:

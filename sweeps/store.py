@@ -103,6 +103,8 @@ class Store:
             record = json.loads(self.objects.read("format.json"))
         except FileNotFoundError:
             return
+        except ValueError:
+            raise UserError(f"{self.root}/format.json is damaged; is this a store?") from None
         _check_version(record, f"the store {self.root}")
         self._has_format = True
 

@@ -48,6 +48,7 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
         "vocabulary": config.data.vocabulary,
     }
     listed = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{v}</dd></div>" for k, v in facts.items())
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_PAGE.format(facts=listed, sequences="".join(parts)))
 
 

@@ -228,6 +228,14 @@ class TestIdentity:
             assert studies.plan(**change).hash != before.hash
 
 
+def test_what_is_printed_along_the_way_does_not_change_what_a_study_means(studies):
+    before = studies.plan().hash
+    studies.recipe["training"] |= {"log_every": 7, "checkpoint_every": 9}
+    assert studies.plan().hash == before
+    studies.recipe["training"]["steps"] = 101
+    assert studies.plan().hash != before
+
+
 def test_arms_carry_their_costs(studies):
     arm = studies.plan().arms[0]
     recipe = Recipe.model_validate(arm.config)

@@ -229,3 +229,14 @@ def test_an_unknown_form_names_the_nearest(results: StudyResults) -> None:
 def test_time_counts_shared_stages_once(made: Comparison) -> None:
     assert made.seconds == pytest.approx(12 * (48.5 + 4 * 3.1))
     assert math.isclose(made.arms[0].seconds_per_trial, 48.5 + 4 * 3.1)
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_a_claim_that_was_known_before_is_called_exploratory(
+    tmp_path: Path, make_plan, fill, form: str
+) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    fill(store, plan)
+    store.register(plan)  # after the results
+    printed = " ".join(render(load_results("demo", store), form).split())
+    assert printed.count("exploratory: its results were known before") == len(plan.claims)

@@ -104,6 +104,43 @@ def test_a_store_at_a_url_needs_a_data_folder(mm1, study):
     assert "--data" in refused(mm1("run", study, "--store", "memory://x"))
 
 
+def test_a_misspelt_required_key_names_the_nearest(mm1, study):
+    study.write_text(study.read_text().replace("seeds: 2", "sedes: 2"))
+    assert "did you mean 'seeds'?" in refused(mm1("plan", study))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{items: 40}", "{items: 40, shots: [-1]}", "shots"),
+        ("images: 2}", "images: 2, background: [255, 256, 255]}", "background"),
+        ("steps: 6", f"steps: {10**30}", "steps"),
+        ("steps: 6", f"steps: {'9' * 5000}", "steps"),
+    ],
+)
+def test_an_impossible_recipe_is_refused_before_anything_runs(mm1, study, tmp_path, old, new, said):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(old, new))
+    assert said in refused(mm1("plan", study))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(mm1, study, tmp_path):
+    (tmp_path / "file").touch()
+    line = refused(mm1("train", tmp_path / "recipe.yaml", "--out", "file/run"))
+    assert "file/run: Not a directory" in line
+
+
+def test_a_damaged_store_is_one_line(mm1, tmp_path):
+    (tmp_path / ".mm1").mkdir()
+    (tmp_path / ".mm1" / "format.json").write_text("{")
+    assert "damaged" in refused(mm1("status"))
+
+
+def test_a_cluster_that_is_not_there_is_refused_at_once(mm1, study, data_root):
+    result = mm1("run", study, "--data", data_root, "--cluster", "127.0.0.1:1", "--mlflow", "off")
+    assert "127.0.0.1:1" in refused(result)
+
+
 def test_status_of_an_empty_store_says_how_to_start(mm1):
     result = mm1("status")
     assert result.returncode == 0
