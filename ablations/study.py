@@ -119,6 +119,12 @@ class Study:
     document: YamlDocument
 
 
+def is_file(study: str | Path) -> bool:
+    """Whether what a user calls a study is the path of its file, and not the name it ran under."""
+    text = str(study)
+    return isinstance(study, Path) or text.endswith((".yaml", ".yml")) or "/" in text
+
+
 def load_study(path: str | Path) -> Study:
     """Read a study and its base recipe.
 

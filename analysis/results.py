@@ -18,7 +18,7 @@ import pandas
 from ablations.claims import ScoreKey, Scores, claim_stages, decide
 from ablations.metrics import worst_value
 from ablations.plan import Plan, Trial, make_plan
-from ablations.study import load_study
+from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
 from mm1_jax.errors import UserError
 from sweeps import leases
@@ -322,12 +322,9 @@ def load_results(
     what was run is no error, but noted in `changed`.
     """
     opened = store if isinstance(store, Store) else Store(store)
-    name = str(study)
-    is_path = isinstance(study, Path) or name.endswith((".yaml", ".yml")) or "/" in name
-    if is_path:
-        name = load_study(study).file.study
-    plan, registration = opened.snapshot(name)
-    changed = difference(plan, Path(study) if is_path else Path(plan.path))
+    from_file = is_file(study)
+    plan, registration = opened.snapshot(load_study(study).file.study if from_file else str(study))
+    changed = difference(plan, Path(study) if from_file else Path(plan.path))
     return read_results(plan, registration, opened, changed=changed, data_root=data_root)
 
 

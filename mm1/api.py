@@ -37,15 +37,15 @@ def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> 
 
     `many` allows more than 10,000 trials. Raises `UserError` for whatever is wrong with the file.
     """
-    name = str(study)
-    if isinstance(study, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
+    from ablations.study import is_file, load_study
+
+    if is_file(study):
         from ablations.plan import make_plan
-        from ablations.study import load_study
 
         return make_plan(load_study(study), many=many)
     from sweeps.store import Store
 
-    return Store(store or default_store()).snapshot(name)[0]
+    return Store(store or default_store()).snapshot(str(study))[0]
 
 
 def results(study: str | Path, *, store: str | None = None) -> StudyResults:
@@ -131,8 +131,7 @@ def finished_stages(made: Plan, store: str | None = None) -> set[str]:
         return set()
     from sweeps.store import Store
 
-    found = Store(root)
-    return {stage for stage in made.stages if found.is_done(stage)}
+    return Store(root).done(made.stages)
 
 
 def compare(
