@@ -29,6 +29,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
 from mm1_jax.config import Config
+from mm1_jax.config.schema import PresetConfig
 from mm1_jax.errors import nearest
 from mm1_jax.recipe import Recipe
 
@@ -206,7 +207,8 @@ def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: K
     if not others:
         document.fail(f"{name} has no level other than the base's; there is nothing to vary", at)
     if base_level is None:
-        value = _get(base.model_dump(mode="json"), name) if isinstance(written, list) else BASE
+        has_value = isinstance(written, list) and not name.endswith(".preset")
+        value = _get(base.model_dump(mode="json"), name) if has_value else BASE
         base_level = Level(level_name(value), {}, ())
     return Factor(name, (base_level, *others))
 
@@ -256,8 +258,13 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
     for path in sorted(values):
         if path.endswith(".kind"):
             dropped += _change_kind(tree, path, values[path], fail)
+    for path in sorted(values):
+        if path.endswith(".preset"):
+            _take_preset(tree, path, values[path], fail)
     shares: dict[str, float] = {}
     for path, value in values.items():
+        if path.endswith(".preset"):
+            continue
         _check_path(tree, path, fail)
         parent, _, source = path.rpartition(".")
         if parent == "data.mixture":
@@ -284,6 +291,23 @@ def _change_kind(tree: dict[str, Any], path: str, kind: Any, fail: Fail) -> list
     fields = kinds[kind].model_fields
     _set(tree, parent, {**{k: v for k, v in current.items() if k in fields}, "kind": kind})
     return [f"{parent}.{field}" for field in current if field not in fields]
+
+
+def _take_preset(tree: dict[str, Any], path: str, name: Any, fail: Fail) -> None:
+    """Put the fields that a preset stands for in the place of those that `tree` has."""
+    parent = path.rpartition(".")[0]
+    if parent not in paths(tree):
+        _check_path(tree, parent, fail)
+    kind = (_get(tree, parent) or {}).get("kind")
+    presets: Mapping[str, Any] = {}
+    for member in models_at(Recipe, tuple(parent.split("."))):
+        if issubclass(member, PresetConfig) and member.model_fields["kind"].default == kind:
+            presets = member.presets
+    if not presets:
+        fail(path, f"unknown path {path!r}; {parent} has no presets")
+    if name not in presets:
+        fail(path, f"{path}: {name!r} is not valid{nearest(str(name), presets)}")
+    _set(tree, parent, {**_get(tree, parent), **presets[name]})
 
 
 def _share(path: str, value: Any, fail: Fail) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mm1_jax.config import TrainConfig
+from mm1_jax.config import TrainConfig, VisionTransformerConfig
 from mm1_jax.freed_memory import keep_freed_memory
 
 RATE = 1e-3
@@ -90,6 +90,7 @@ def torch_step(
     )
     arrays = {name: torch.from_numpy(value) for name, value in batch.items()}
     encoder, lm = config.encoder, config.language_model
+    assert isinstance(encoder, VisionTransformerConfig)
     rows = len(batch["tokens"])
     head = lm.width // lm.heads
 

@@ -15,11 +15,11 @@ import numpy as np
 from flax import nnx
 
 from mm1_jax.config import (
+    AnyEncoder,
     AttentionPoolingConfig,
     AveragePoolingConfig,
     CAbstractorConfig,
     ConnectorConfig,
-    EncoderConfig,
 )
 from mm1_jax.initialisation import Normal, parameter
 from mm1_jax.layers import LayerNorm, Linear, attend
@@ -28,7 +28,7 @@ from mm1_jax.layers import LayerNorm, Linear, attend
 class AveragePooling(nnx.Module):
     """Adaptive average pooling to a square grid, then a linear projection (MM1 §3.2)."""
 
-    def __init__(self, config: AveragePoolingConfig, encoder: EncoderConfig, outputs: int):
+    def __init__(self, config: AveragePoolingConfig, encoder: AnyEncoder, outputs: int):
         self.windows = (encoder.grid, math.isqrt(config.tokens))
         self.projection = Linear(encoder.width, outputs)
 
@@ -43,7 +43,7 @@ class AttentionPooling(nnx.Module):
     One norm on either side, four projections with bias; the layout is ours, the paper gives none.
     """
 
-    def __init__(self, config: AttentionPoolingConfig, encoder: EncoderConfig, outputs: int):
+    def __init__(self, config: AttentionPoolingConfig, encoder: AnyEncoder, outputs: int):
         width = encoder.width
         self.heads = config.heads
         self.queries = parameter((config.tokens, width), Normal(1.0))
@@ -74,7 +74,7 @@ class CAbstractor(nnx.Module):
     Honeybee (Cha et al., 2024): learned positions are added first; blocks are RegNet bottlenecks.
     """
 
-    def __init__(self, config: CAbstractorConfig, encoder: EncoderConfig, outputs: int):
+    def __init__(self, config: CAbstractorConfig, encoder: AnyEncoder, outputs: int):
         self.windows = (encoder.grid, math.isqrt(config.tokens))
         self.positions = parameter((encoder.patches, encoder.width), Normal(0.02))
         widths = [encoder.width] + [config.width] * (config.depth - 1)
@@ -166,6 +166,6 @@ CONNECTORS: dict[str, Callable[..., nnx.Module]] = {
 }
 
 
-def build_connector(config: ConnectorConfig, encoder: EncoderConfig, outputs: int) -> nnx.Module:
+def build_connector(config: ConnectorConfig, encoder: AnyEncoder, outputs: int) -> nnx.Module:
     """The module of the config's kind; `outputs` is the language model's width."""
     return CONNECTORS[config.kind](config, encoder, outputs)

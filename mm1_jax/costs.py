@@ -28,12 +28,12 @@ SECONDS_PER_SCORE = 1.07e-8
 
 
 def parameters(config: TrainConfig) -> dict[str, int]:
-    """Weights by part; the embedding is tied with the head and counted once, on its own."""
+    """Weights by part; embedding and head are counted on their own."""
     return {
         "encoder": config.encoder.parameters(),
         "connector": config.connector.parameters(config.encoder, config.language_model.width),
         "language_model": config.language_model.parameters(),
-        "embedding": config.data.vocabulary * config.language_model.width,
+        "embedding": config.language_model.head_parameters(config.data.vocabulary),
     }
 
 
@@ -57,22 +57,18 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
         """Forward, gradient for what is below, gradient for the weights."""
         return 1 + (learns or below) + learns
 
-    # Patches are data: their embedding has no gradient to hand down.
-    patch_embedding = 2.0 * encoder.patches * 3 * encoder.patch_size**2 * encoder.width
-    encoder_weights = 4 * encoder.width**2 + 2 * encoder.width * encoder.mlp_width
-    encoder_attention = 4.0 * encoder.patches**2 * encoder.width
-    encoder_block = 2.0 * encoder.patches * encoder_weights + encoder_attention
-
     sequence, sequences = config.sequence_length, config.training.batch_size
-    lm_weights = lm.width * lm.attention_width + lm.width**2 + 3 * lm.width * lm.mlp_width
+    queries = lm.heads * lm.head
+    lm_weights = lm.width * (lm.attention_width + queries + 3 * lm.mlp_width)
     lm_linear = 2.0 * sequence * lm.layers * lm_weights
-    lm_attention = 4.0 * lm.layers * sequence**2 * lm.width
+    lm_attention = 4.0 * lm.layers * sequence**2 * queries
     head = 2.0 * config.data.text_tokens * config.data.vocabulary * lm.width
     return {
         "encoder": images
         * (
-            patch_embedding * (1 + encoder_learns)
-            + encoder.layers * encoder_block * (1 + 2 * encoder_learns)
+            # Patches are data: their embedding has no gradient to hand down.
+            encoder.patch_embedding_flops() * (1 + encoder_learns)
+            + encoder.block_flops() * (1 + 2 * encoder_learns)
         ),
         "connector": images
         * config.connector.flops(encoder, lm.width)
@@ -95,13 +91,11 @@ def memory_bytes(config: TrainConfig) -> int:
     images = config.training.batch_size * config.data.images
     sequence, sequences = config.sequence_length, config.training.batch_size
     number = 4 if config.training.compute_dtype == "float32" else 2
-    patch_values = 12 * encoder.width + 2 * encoder.mlp_width + 2 * encoder.heads * encoder.patches
     token_values = (
         8 * lm.width + 2 * lm.attention_width + 4 * lm.mlp_width + 2 * lm.heads * sequence
     )
     activations = number * (
-        images * encoder.patches * encoder.layers * patch_values
-        + sequences * sequence * lm.layers * token_values
+        images * encoder.kept_values() + sequences * sequence * lm.layers * token_values
     )
     logits = 2 * 4 * sequences * config.data.text_tokens * config.data.vocabulary
     pixels = 5 * images * 3 * encoder.image_size**2
@@ -121,8 +115,27 @@ def compile_class(config: TrainConfig) -> str:
             "connector": True,
             "language_model": True,
             "data": {"text_tokens", "images", "total_tokens", "vocabulary"},
-            "training": {"batch_size", "freeze", "loss_mean", "compute_dtype", "layers"},
-            "optimizer": {"weight_decay", "clip_norm", "b1", "b2", "eps"},
+            "training": {
+                "batch_size",
+                "freeze",
+                "loss_mean",
+                "z_loss",
+                "compute_dtype",
+                "layers",
+                "remat",
+                "attention",
+                "micro_batches",
+                "mesh",
+            },
+            "optimizer": {
+                "kind",
+                "part_rates",
+                "weight_decay",
+                "clip_norm",
+                "b1",
+                "b2",
+                "eps",
+            },
         },
     )
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
@@ -138,7 +151,7 @@ def seconds_per_step(config: TrainConfig) -> float:
     encoder, lm = config.encoder, config.language_model
     sequences = config.training.batch_size
     scores = (
-        sequences * config.data.images * encoder.layers * encoder.heads * encoder.patches**2
+        sequences * config.data.images * encoder.scores()
         + sequences * lm.layers * lm.heads * config.sequence_length**2
     )
     flops = sum(flops_per_step(config).values())

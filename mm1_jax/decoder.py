@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mm1_jax.config import LanguageModelConfig
+from mm1_jax.config import DecoderConfig
 from mm1_jax.initialisation import Normal, parameter, stack
 from mm1_jax.layers import Form, Linear, RMSNorm, attend, run_layers
 
@@ -16,7 +16,7 @@ Cache = tuple[jax.Array, jax.Array]  # keys and values, each [layers, batch, S, 
 class Decoder(nnx.Module):
     """RMSNorm, rotary positions, SwiGLU, grouped-query attention; embedding tied with the head."""
 
-    def __init__(self, config: LanguageModelConfig, vocabulary: int):
+    def __init__(self, config: DecoderConfig, vocabulary: int):
         self.head_width = config.width // config.heads
         self.rope_theta = config.rope_theta
         self.embedding = parameter((vocabulary, config.width), Normal(config.width**-0.5))
@@ -91,7 +91,7 @@ class Decoder(nnx.Module):
 class DecoderBlock(nnx.Module):
     """x + attention(norm x), then x + SwiGLU(norm x); no biases."""
 
-    def __init__(self, config: LanguageModelConfig):
+    def __init__(self, config: DecoderConfig):
         width, hidden = config.width, config.mlp_width
         self.heads, self.kv_heads = config.heads, config.kv_heads
         head = width // config.heads

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mm1_jax.config import EncoderConfig
+from mm1_jax.config import AnyEncoder, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.initialisation import Normal, parameter, stack
 from mm1_jax.layers import Form, LayerNorm, Linear, attend, run_layers
 
@@ -17,7 +17,7 @@ class VisionTransformer(nnx.Module):
     A final norm over all patches, as in SigLIP, whose pixel range [-1, 1] it also takes.
     """
 
-    def __init__(self, config: EncoderConfig):
+    def __init__(self, config: VisionTransformerConfig):
         self.config = config
         pixels = 3 * config.patch_size**2
         self.patch_embedding = Linear(pixels, config.width)
@@ -34,10 +34,17 @@ class VisionTransformer(nnx.Module):
         return self.norm(x)
 
 
+def build_encoder(config: AnyEncoder) -> VisionTransformer:
+    """The module of the config's kind."""
+    if isinstance(config, FusedEncoderConfig):
+        raise NotImplementedError
+    return VisionTransformer(config)
+
+
 class EncoderBlock(nnx.Module):
     """x + attention(norm x), then x + MLP(norm x); every patch sees every patch of its image."""
 
-    def __init__(self, config: EncoderConfig):
+    def __init__(self, config: VisionTransformerConfig):
         self.heads = config.heads
         width, hidden = config.width, config.mlp_width
         # Branches start small where they join the residual stream (Radford et al., 2019).

@@ -12,7 +12,7 @@ from flax import nnx
 from mm1_jax.config import TrainConfig
 from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
-from mm1_jax.encoders import VisionTransformer
+from mm1_jax.encoders import build_encoder
 from mm1_jax.layers import Form
 
 Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
@@ -37,7 +37,7 @@ class MultimodalModel(nnx.Module):
         self.form: Form = layer_form(config)
         self.loss_mean = config.training.loss_mean
         self.dtype = jnp.dtype(config.training.compute_dtype)
-        self.encoder = VisionTransformer(config.encoder)
+        self.encoder = build_encoder(config.encoder)
         width = config.language_model.width
         self.connector = build_connector(config.connector, config.encoder, width)
         self.language_model = Decoder(config.language_model, config.data.vocabulary)

@@ -11,6 +11,11 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
+from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
+from mm1_jax.config.language_model_pretraining import (
+    LanguageModelPretrainingConfig,
+    LanguageModelStageConfig,
+)
 
 Condition = Literal["intact", "shuffled"]
 
@@ -51,10 +56,36 @@ class EvaluationConfig(Config):
 
 
 class Recipe(TrainConfig):
-    """A complete model + data + training + evaluation config."""
+    """A complete model + data + training + evaluation config.
 
+    A part with a pre-training of its own starts from its result, else from random weights.
+    """
+
+    encoder_pretraining: EncoderPretrainingConfig | None = None
+    language_model_pretraining: LanguageModelPretrainingConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig(easy_vqa=TaskConfig())
 
     def train_config(self) -> TrainConfig:
         """The part that decides the checkpoint."""
         return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.model_fields})
+
+    def encoder_stage(self) -> EncoderStageConfig | None:
+        """The encoder's own pre-training; null if it has none."""
+        if self.encoder_pretraining is None:
+            return None
+        fields = dict(self.encoder_pretraining)
+        return EncoderStageConfig(**fields, encoder=self.encoder, seeds=self.seeds)
+
+    def language_model_stage(self) -> LanguageModelStageConfig | None:
+        """The language model's own pre-training; null if it has none."""
+        if self.language_model_pretraining is None:
+            return None
+        model = self.language_model
+        if model.kind == "moe" and model.from_dense:
+            model = model.dense()
+        return LanguageModelStageConfig(
+            **dict(self.language_model_pretraining),
+            language_model=model,
+            vocabulary=self.data.vocabulary,
+            seeds=self.seeds,
+        )

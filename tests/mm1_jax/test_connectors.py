@@ -9,7 +9,7 @@ from mm1_jax.config import (
     AttentionPoolingConfig,
     AveragePoolingConfig,
     CAbstractorConfig,
-    EncoderConfig,
+    VisionTransformerConfig,
 )
 from mm1_jax.connectors import (
     adaptive_average_pool,
@@ -19,7 +19,7 @@ from mm1_jax.connectors import (
 )
 from mm1_jax.initialisation import initialise
 
-ENCODER = EncoderConfig(image_size=12, patch_size=4, width=8, heads=2)
+ENCODER = VisionTransformerConfig(image_size=12, patch_size=4, width=8, heads=2)
 FEATURES = np.random.default_rng(0).normal(size=(3, 9, 8)).astype(np.float32)
 
 

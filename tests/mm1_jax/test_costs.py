@@ -11,8 +11,8 @@ from mm1_jax.config import (
     AttentionPoolingConfig,
     AveragePoolingConfig,
     CAbstractorConfig,
-    EncoderConfig,
-    LanguageModelConfig,
+    DenseConfig,
+    VisionTransformerConfig,
 )
 from mm1_jax.connectors import CONNECTORS, build_connector
 from mm1_jax.model import MultimodalModel
@@ -49,7 +49,7 @@ def test_parameter_formulas_equal_the_real_tree(tiny, connector):
     }
 
 
-LARGE = EncoderConfig(image_size=336, patch_size=14, width=1024, layers=24, heads=16)
+LARGE = VisionTransformerConfig(image_size=336, patch_size=14, width=1024, layers=24, heads=16)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_connectors_have_the_known_sizes_at_the_papers_scale(connector, expected
 
 
 def test_a_24_layer_language_model_has_the_known_size():
-    gated = LanguageModelConfig(width=4096, layers=32, heads=32, kv_heads=32, mlp_width=11008)
+    gated = DenseConfig(width=4096, layers=32, heads=32, kv_heads=32, mlp_width=11008)
     assert gated.parameters() + 2 * 32_000 * 4096 == 6_738_415_616
 
 

@@ -13,9 +13,9 @@ from mm1_jax.checkpoints import save_model
 from mm1_jax.config import (
     AveragePoolingConfig,
     DataConfig,
-    EncoderConfig,
-    LanguageModelConfig,
+    DenseConfig,
     TrainConfig,
+    VisionTransformerConfig,
 )
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import END
@@ -26,9 +26,9 @@ from mm1_jax.model import MultimodalModel
 from mm1_jax.tasks import easy_vqa, emoji_caption
 
 CONFIG = TrainConfig(
-    encoder=EncoderConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
+    encoder=VisionTransformerConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
     connector=AveragePoolingConfig(tokens=1),
-    language_model=LanguageModelConfig(width=16, layers=1, heads=2, kv_heads=1, mlp_width=16),
+    language_model=DenseConfig(width=16, layers=1, heads=2, kv_heads=1, mlp_width=16),
     data=DataConfig(text_tokens=64, images=2),
 )
 

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from mm1_jax.config import LanguageModelConfig
+from mm1_jax.config import DenseConfig
 from mm1_jax.schedule import learning_rate, peak_lr
 
 
 def test_the_law_gives_the_papers_rates(monkeypatch, tiny):
     config = tiny(optimizer={"peak_lr": None})
     for size, rate in [(9e6, 6.75e-4), (85e6, 2.62e-4), (302e6, 1.54e-4), (1.2e9, 8.58e-5)]:
-        monkeypatch.setattr(LanguageModelConfig, "parameters", lambda _, size=size: size)
+        monkeypatch.setattr(DenseConfig, "parameters", lambda _, size=size: size)
         assert peak_lr(config) == pytest.approx(rate, rel=5e-3)
 
 

@@ -10,11 +10,11 @@ from mm1_jax.config import (
     AttentionPoolingConfig,
     AveragePoolingConfig,
     DataConfig,
-    EncoderConfig,
     MixtureConfig,
     SeedsConfig,
     TrainConfig,
     TrainingConfig,
+    VisionTransformerConfig,
 )
 from mm1_jax.data.pipeline import batches, sequences
 from mm1_jax.data.prepared import open_prepared
@@ -62,7 +62,7 @@ def test_resuming_gives_the_batches_that_would_have_followed(data_root):
     [
         {"connector": AveragePoolingConfig(tokens=1)},
         {"connector": AttentionPoolingConfig(tokens=7)},
-        {"encoder": EncoderConfig(image_size=16, patch_size=4, width=32)},
+        {"encoder": VisionTransformerConfig(image_size=16, patch_size=4, width=32)},
     ],
     ids=["tokens", "connector", "encoder"],
 )

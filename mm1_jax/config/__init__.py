@@ -1,0 +1,100 @@
+"""What a training run is: encoder → connector → language model, the data, and the optimisation.
+
+Plain frozen pydantic models that import no JAX, so that planning is instant. What follows from
+other values (patch grid, sequence length) is a property and is never written down twice.
+Impossible combinations fail here, with the nearest possible value in the message.
+"""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from mm1_jax.config.connector import (
+    AnyEncoder,
+    AttentionPoolingConfig,
+    AveragePoolingConfig,
+    CAbstractorConfig,
+    ConnectorConfig,
+)
+from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
+from mm1_jax.config.language_model import (
+    DecoderConfig,
+    DenseConfig,
+    LanguageModelConfig,
+    MixtureOfExpertsConfig,
+)
+from mm1_jax.config.schema import NOT_IDENTITY, Config, check_heads
+from mm1_jax.config.training import (
+    DivergencePolicy,
+    MeshConfig,
+    OptimizerConfig,
+    PartRates,
+    SeedsConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "NOT_IDENTITY",
+    "AnyEncoder",
+    "AttentionPoolingConfig",
+    "AveragePoolingConfig",
+    "CAbstractorConfig",
+    "Config",
+    "ConnectorConfig",
+    "DataConfig",
+    "DecoderConfig",
+    "DenseConfig",
+    "DivergencePolicy",
+    "EncoderConfig",
+    "FusedEncoderConfig",
+    "LanguageModelConfig",
+    "MeshConfig",
+    "MixtureConfig",
+    "MixtureOfExpertsConfig",
+    "OptimizerConfig",
+    "PartRates",
+    "SeedsConfig",
+    "TrainConfig",
+    "TrainingConfig",
+    "VisionTransformerConfig",
+]
+
+
+class TrainConfig(Config):
+    """Everything that decides a trained checkpoint, but the seed."""
+
+    encoder: EncoderConfig = VisionTransformerConfig()
+    connector: ConnectorConfig = AveragePoolingConfig()
+    language_model: LanguageModelConfig = DenseConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seeds: SeedsConfig = SeedsConfig()
+
+    @property
+    def sequence_length(self) -> int:
+        """Text tokens plus image tokens of one packed sequence."""
+        if self.data.total_tokens is not None:
+            return self.data.total_tokens
+        return self.data.text_tokens + self.data.images * self.connector.tokens
+
+    @model_validator(mode="after")
+    def _possible(self) -> TrainConfig:
+        reachable = self.connector.reachable_tokens(self.encoder.patches)
+        if reachable is not None and self.connector.tokens not in reachable:
+            best = min(reachable, key=lambda n: (abs(n - self.connector.tokens), n))
+            raise ValueError(
+                f"connector {self.connector.kind} cannot give {self.connector.tokens} tokens "
+                f"from {self.encoder.patches} patches ({self.encoder.image_size} px, a grid "
+                f"of {self.encoder.grid}); nearest reachable: {best}"
+            )
+        heads = getattr(self.connector, "heads", None)
+        if heads is not None:
+            check_heads("connector", self.encoder.width, heads)
+        if self.optimizer.warmup_steps > self.training.steps:
+            raise ValueError(
+                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
+                f"training steps; nearest possible: {self.training.steps}"
+            )
+        return self

@@ -1,0 +1,110 @@
+"""Connectors: from patch features to image tokens; fields, reachable token counts, formulas."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from mm1_jax.config.encoder import FusedEncoderConfig, VisionTransformerConfig
+from mm1_jax.config.schema import Config
+
+# What a connector's formulas read of an encoder: width, grid, patches.
+AnyEncoder = VisionTransformerConfig | FusedEncoderConfig
+
+
+def _squares_up_to(patches: int) -> list[int]:
+    return [side * side for side in range(1, math.isqrt(patches) + 1)]
+
+
+class AveragePoolingConfig(Config):
+    """Adaptive average pooling to a √tokens × √tokens grid, then a linear projection (MM1 §3.2)."""
+
+    kind: Literal["average_pooling"] = "average_pooling"
+    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        return _squares_up_to(patches)
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        return encoder.width * outputs + outputs
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; pooling is one matrix product."""
+        pooling = 2.0 * self.tokens * encoder.patches * encoder.width
+        return pooling + 2.0 * self.tokens * encoder.width * outputs
+
+
+class AttentionPoolingConfig(Config):
+    """`tokens` learned queries attend to the patches, then a linear projection (MM1 §3.2)."""
+
+    kind: Literal["attention_pooling"] = "attention_pooling"
+    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+    heads: PositiveInt = 4
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        return None
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        width = encoder.width
+        attention = 4 * (width * width + width)
+        return self.tokens * width + 4 * width + attention + width * outputs + outputs
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; the queries are projected once per batch."""
+        width, patches = encoder.width, encoder.patches
+        projections = 4.0 * patches * width**2 + 2.0 * self.tokens * width**2
+        return (
+            projections + 4.0 * self.tokens * patches * width + 2.0 * self.tokens * width * outputs
+        )
+
+
+class CAbstractorConfig(Config):
+    """ResNet blocks, adaptive average pooling, ResNet blocks, MLP (Honeybee, Cha et al., 2024)."""
+
+    kind: Literal["c_abstractor"] = "c_abstractor"
+    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+    width: PositiveInt = 64
+    depth: PositiveInt = Field(1, description="blocks before and after the pooling")
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        return _squares_up_to(patches)
+
+    def _blocks(self, encoder: AnyEncoder) -> list[tuple[int, int]]:
+        """(input width, positions) of every block."""
+        before = [(encoder.width, encoder.patches)]
+        before += [(self.width, encoder.patches)] * (self.depth - 1)
+        return before + [(self.width, self.tokens)] * self.depth
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        total = encoder.patches * encoder.width  # positions
+        for inputs, _ in self._blocks(encoder):
+            squeezed = max(1, inputs // 4)
+            total += inputs * self.width + 9 * self.width + self.width**2 + 6 * self.width
+            total += 2 * self.width * squeezed + self.width + squeezed
+            if inputs != self.width:
+                total += inputs * self.width + 2 * self.width
+        return total + self.width * outputs + outputs + outputs**2 + outputs
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; activations and norms are left out."""
+        total = 2.0 * self.tokens * encoder.patches * self.width  # pooling
+        for inputs, positions in self._blocks(encoder):
+            shortcut = inputs * self.width if inputs != self.width else 0
+            per_position = inputs * self.width + 9 * self.width + self.width**2 + shortcut
+            total += 2.0 * positions * per_position
+            total += 4.0 * self.width * max(1, inputs // 4)
+        return total + 2.0 * self.tokens * (self.width * outputs + outputs**2)
+
+
+ConnectorConfig = Annotated[
+    AveragePoolingConfig | AttentionPoolingConfig | CAbstractorConfig,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,210 @@
+"""Image encoders: what a vision transformer can be, and two of them side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from mm1_jax.config.schema import Config, PresetConfig, assumed, check_heads
+
+
+def _vit(width: int, layers: int, heads: int, patch: int, **more: Any) -> dict[str, Any]:
+    return {"width": width, "layers": layers, "heads": heads, "patch_size": patch, **more}
+
+
+class VisionTransformerConfig(PresetConfig):
+    """Vision transformer from pixels to one vector per patch (Dosovitskiy et al., 2021).
+
+    The defaults are a small SigLIP tower. Public families differ in a few choices, each a field:
+    CLIP has a class token, a norm on the embeddings, quick-GELU and gives its last block's output
+    without a norm; AIM has sin-cos positions and no biases; AIMv2 RMSNorm and SwiGLU; DINOv2 layer
+    scale and registers.
+    """
+
+    presets: ClassVar = {
+        "vit_mini": _vit(64, 2, 4, 8, image_size=32),
+        "vit_small_mini": _vit(96, 4, 6, 8, image_size=64),
+        "vit_s16": _vit(384, 12, 6, 16, image_size=224),
+        "vit_b32": _vit(768, 12, 12, 32, image_size=224),
+        "vit_b16": _vit(768, 12, 12, 16, image_size=224),
+        "vit_l16": _vit(1024, 24, 16, 16, image_size=224),
+        "vit_l14": _vit(1024, 24, 16, 14, image_size=336),
+        "vit_h14": _vit(1280, 32, 16, 14, image_size=378),
+        "so400m_14": _vit(
+            1152, 27, 16, 14, image_size=384, mlp_ratio=4304 / 1152, remainder="drop"
+        ),
+    }
+
+    kind: Literal["vit"] = "vit"
+    image_size: PositiveInt = Field(32, description="pixels per side of the square input")
+    patch_size: PositiveInt = Field(8, description="pixels per side of a patch")
+    remainder: Literal["error", "drop"] = Field(
+        "error", description="pixels right and below that fill no patch"
+    )
+    width: PositiveInt = 64
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    mlp_ratio: float = Field(4.0, gt=0)
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
+    norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
+    norm_eps: float = Field(1e-6, gt=0)
+    bias: bool = Field(True, description="of the blocks' linear layers")
+    patch_bias: bool = True
+    class_token: bool = False
+    registers: NonNegativeInt = Field(0, description="learned tokens after the class token")
+    positions: Literal["learned", "sincos", "none"] = "learned"
+    embedding_norm: Literal["none", "patches", "tokens"] = Field(
+        "none", description="patches: before positions (AIM); tokens: after them (CLIP)"
+    )
+    layer_scale: float | None = Field(None, gt=0, description="first value; null is none")
+    output_layer: int = Field(
+        -1, description="block whose output is used: 1 … layers, 0 the embeddings, -1 the last"
+    )
+    output_norm: bool = Field(True, description="a norm over all tokens of the output")
+    pixels: Literal["half", "clip", "imagenet"] = Field(
+        "half", description="mean and standard deviation that pixels are brought to"
+    )
+
+    @property
+    def grid(self) -> int:
+        """Patches per side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def patches(self) -> int:
+        """Patches per image."""
+        return self.grid**2
+
+    @property
+    def extra_tokens(self) -> int:
+        """Class token and registers."""
+        return self.class_token + self.registers
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of each block's MLP."""
+        return round(self.width * self.mlp_ratio)
+
+    @property
+    def layers_run(self) -> int:
+        """Blocks up to the one whose output is used."""
+        return self.output_layer if self.output_layer >= 0 else self.layers + 1 + self.output_layer
+
+    def parameters(self) -> int:
+        """Weights: patch embedding, learned positions, blocks, final norm."""
+        width, hidden = self.width, self.mlp_width
+        attention = 4 * (width * width + width)
+        mlp = 2 * width * hidden + hidden + width
+        block = attention + mlp + 4 * width
+        patch_embedding = 3 * self.patch_size**2 * width + width
+        return patch_embedding + self.patches * width + self.layers * block + 2 * width
+
+    def patch_embedding_flops(self) -> float:
+        """Forward FLOPs per image of the patch embedding, multiply-add = 2."""
+        return 2.0 * self.patches * 3 * self.patch_size**2 * self.width
+
+    def block_flops(self) -> float:
+        """Forward FLOPs per image of all blocks, multiply-add = 2."""
+        weights = 4 * self.width**2 + 2 * self.width * self.mlp_width
+        attention = 4.0 * self.patches**2 * self.width
+        return self.layers * (2.0 * self.patches * weights + attention)
+
+    def kept_values(self) -> int:
+        """Numbers per image that the backward pass needs, roughly."""
+        per_patch = 12 * self.width + 2 * self.mlp_width + 2 * self.heads * self.patches
+        return self.patches * self.layers * per_patch
+
+    def scores(self) -> int:
+        """Attention scores per image."""
+        return self.layers * self.heads * self.patches**2
+
+    @model_validator(mode="after")
+    def _possible(self) -> VisionTransformerConfig:
+        if self.remainder == "error" and self.image_size % self.patch_size:
+            nearest = max(1, round(self.image_size / self.patch_size)) * self.patch_size
+            raise ValueError(
+                f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}; "
+                f"nearest possible image_size: {nearest}"
+            )
+        if self.grid < 1:
+            raise ValueError(
+                f"image_size {self.image_size} is smaller than patch_size {self.patch_size}"
+            )
+        if not -self.layers - 1 <= self.output_layer <= self.layers:
+            raise ValueError(
+                f"output_layer {self.output_layer}: there are {self.layers} layers; "
+                f"nearest: {self.layers if self.output_layer > 0 else -self.layers - 1}"
+            )
+        check_heads("encoder", self.width, self.heads)
+        return self
+
+
+class FusedEncoderConfig(Config):
+    """Two towers over the same image, their features joined along the width (Prismatic, Cambrian).
+
+    Both see the same pixels and must give the same grid of patches.
+    """
+
+    kind: Literal["fused"] = "fused"
+    first: VisionTransformerConfig = VisionTransformerConfig()
+    second: VisionTransformerConfig = VisionTransformerConfig()
+
+    @property
+    def image_size(self) -> int:
+        """Pixels per side of the square input."""
+        return self.first.image_size
+
+    @property
+    def grid(self) -> int:
+        """Patches per side."""
+        return self.first.grid
+
+    @property
+    def patches(self) -> int:
+        """Patches per image."""
+        return self.first.patches
+
+    @property
+    def width(self) -> int:
+        """Of the joined features."""
+        return self.first.width + self.second.width
+
+    def parameters(self) -> int:
+        """Weights of both towers."""
+        return self.first.parameters() + self.second.parameters()
+
+    def patch_embedding_flops(self) -> float:
+        """Forward FLOPs per image of the patch embeddings, multiply-add = 2."""
+        return self.first.patch_embedding_flops() + self.second.patch_embedding_flops()
+
+    def block_flops(self) -> float:
+        """Forward FLOPs per image of all blocks, multiply-add = 2."""
+        return self.first.block_flops() + self.second.block_flops()
+
+    def kept_values(self) -> int:
+        """Numbers per image that the backward pass needs, roughly."""
+        return self.first.kept_values() + self.second.kept_values()
+
+    def scores(self) -> int:
+        """Attention scores per image."""
+        return self.first.scores() + self.second.scores()
+
+    @model_validator(mode="after")
+    def _possible(self) -> FusedEncoderConfig:
+        if self.first.image_size != self.second.image_size:
+            raise ValueError(
+                f"second.image_size {self.second.image_size}: both towers see the same pixels; "
+                f"nearest: {self.first.image_size}"
+            )
+        if self.first.grid != self.second.grid:
+            raise ValueError(
+                f"second.patch_size {self.second.patch_size} gives a grid of {self.second.grid}, "
+                f"the first tower one of {self.first.grid}; nearest: {self.first.patch_size}"
+            )
+        return self
+
+
+EncoderConfig = Annotated[
+    VisionTransformerConfig | FusedEncoderConfig, Field(discriminator="kind"), assumed("vit")
+]

@@ -1,0 +1,190 @@
+"""Language models: dense decoders and mixtures of experts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from mm1_jax.config.schema import Config, PresetConfig, assumed, check_heads
+
+
+def _decoder(
+    width: int, layers: int, heads: int, kv_heads: int, mlp_width: int, **more: Any
+) -> dict[str, Any]:
+    return {
+        "width": width,
+        "layers": layers,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "mlp_width": mlp_width,
+        **more,
+    }
+
+
+# MM1 gives sizes and no shapes: these are ours, named by their non-embedding parameters. The two
+# that become mixtures of experts have the share of feed-forward weights that the totals of 64B
+# and 47B ask for: 67 % and 82 %.
+SHAPES = {
+    "mini": _decoder(64, 2, 4, 2, 192),
+    "9m": _decoder(256, 12, 4, 4, 688),
+    "85m": _decoder(768, 12, 12, 12, 2048),
+    "302m": _decoder(1024, 24, 16, 16, 2736),
+    "1.2b": _decoder(2048, 24, 16, 16, 5632),
+    "2.9b": _decoder(2560, 36, 20, 20, 6912),
+    "6.4b": _decoder(4096, 28, 32, 8, 15360),
+    "30b": _decoder(6144, 60, 48, 8, 22528),
+}
+
+
+class RopeScaling(Config):
+    """How rotary frequencies are stretched for contexts longer than trained for.
+
+    linear: all divided by `factor`. llama3: only the slow ones, blended between the two bounds
+    (Llama 3.1).
+    """
+
+    kind: Literal["linear", "llama3"] = "linear"
+    factor: float = Field(1.0, gt=0)
+    low_freq_factor: float = Field(1.0, gt=0)
+    high_freq_factor: float = Field(4.0, gt=0)
+    original_length: PositiveInt = 8192
+
+
+class DecoderConfig(PresetConfig):
+    """Decoder-only transformer: RMSNorm, RoPE, SwiGLU, grouped-query attention.
+
+    The vocabulary is the data's.
+    """
+
+    width: PositiveInt = 64
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    kv_heads: PositiveInt = 2
+    head_width: PositiveInt | None = Field(None, description="null: width / heads")
+    mlp_width: PositiveInt = 192
+    rope_theta: float = Field(10_000.0, gt=0)
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = Field(1e-6, gt=0)
+    qk_norm: bool = Field(False, description="RMSNorm over each query's and key's head (Qwen3)")
+    qkv_bias: bool = Field(False, description="biases of queries, keys and values (Qwen2)")
+    tied_embeddings: bool = Field(True, description="the head uses the embedding's table")
+    scaled_embeddings: bool = Field(True, description="embeddings times √width at the input")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of what attention and MLP add")
+
+    @property
+    def head(self) -> int:
+        """Width of one head."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def attention_width(self) -> int:
+        """Columns of queries, keys and values together."""
+        return self.head * (self.heads + 2 * self.kv_heads)
+
+    def attention_parameters(self) -> int:
+        """Weights of one layer's attention, with its norms."""
+        weights = self.width * self.attention_width + self.heads * self.head * self.width
+        biases = self.attention_width if self.qkv_bias else 0
+        return weights + biases + (2 * self.head if self.qk_norm else 0) + self.width
+
+    def feed_forward_parameters(self) -> int:
+        """Weights of one layer's dense MLP, with its norm."""
+        return 3 * self.width * self.mlp_width + self.width
+
+    def head_parameters(self, vocabulary: int) -> int:
+        """Weights of embedding and head."""
+        return vocabulary * self.width * (1 if self.tied_embeddings else 2)
+
+    @model_validator(mode="after")
+    def _possible_heads(self) -> DecoderConfig:
+        if self.head_width is None:
+            check_heads("language model", self.width, self.heads)
+        if self.head % 2:
+            raise ValueError(f"head width {self.head} is odd; rotary positions need an even one")
+        if self.heads % self.kv_heads:
+            divisors = [h for h in range(1, self.heads + 1) if self.heads % h == 0]
+            best = min(divisors, key=lambda h: (abs(h - self.kv_heads), h))
+            raise ValueError(
+                f"{self.heads} heads cannot share {self.kv_heads} kv_heads; nearest: {best}"
+            )
+        return self
+
+
+class DenseConfig(DecoderConfig):
+    """A decoder in which every token goes through every weight."""
+
+    presets: ClassVar = SHAPES
+
+    kind: Literal["dense"] = "dense"
+
+    def parameters(self) -> int:
+        """Weights without embedding and head: the N of the learning-rate law."""
+        layer = self.attention_parameters() + self.feed_forward_parameters()
+        return self.layers * layer + self.width
+
+
+class MixtureOfExpertsConfig(DecoderConfig):
+    """A decoder whose every `every`-th MLP is a choice among experts (GShard, ST-MoE; MM1 §3.4).
+
+    The router sends each token to its `top_k` most probable experts and adds their outputs by
+    probability. `capacity_factor: null` is dropless; otherwise an expert takes at most
+    capacity_factor · top_k · tokens / experts tokens of a group and the others pass it by.
+    """
+
+    presets: ClassVar = {
+        "mini_moe": _decoder(64, 2, 4, 2, 192, experts=4, every=2),
+        "3b_moe": {**SHAPES["2.9b"], "experts": 64, "every": 2},
+        "7b_moe": {**SHAPES["6.4b"], "experts": 32, "every": 4},
+    }
+
+    kind: Literal["moe"] = "moe"
+    experts: PositiveInt = 8
+    every: PositiveInt = Field(2, description="each `every`-th layer has experts, the last first")
+    top_k: PositiveInt = 2
+    capacity_factor: float | None = Field(None, gt=0, description="null: dropless")
+    balance_loss: float = Field(0.01, ge=0, description="weight of the load-balance loss")
+    router_z_loss: float = Field(0.001, ge=0)
+    from_dense: bool = Field(
+        False, description="experts start as copies of a pre-trained dense model's MLP"
+    )
+
+    @property
+    def expert_layers(self) -> int:
+        """Layers that have experts."""
+        return self.layers // self.every
+
+    def dense(self) -> DenseConfig:
+        """The same decoder with ordinary MLPs."""
+        fields = {name: getattr(self, name) for name in DecoderConfig.model_fields}
+        return DenseConfig(**fields)
+
+    def parameters(self) -> int:
+        """Weights that a token meets, but for embedding and head: the N of the law is the dense
+        model's, whose training settings the mixture shares."""
+        return self.dense().parameters()
+
+    def all_parameters(self) -> int:
+        """Weights without embedding and head, all experts counted."""
+        expert = 3 * self.width * self.mlp_width
+        more = (self.experts - 1) * expert + self.width * self.experts
+        return self.parameters() + self.expert_layers * more
+
+    @model_validator(mode="after")
+    def _possible_experts(self) -> MixtureOfExpertsConfig:
+        if self.layers % self.every:
+            divisors = [n for n in range(1, self.layers + 1) if self.layers % n == 0]
+            best = min(divisors, key=lambda n: (abs(n - self.every), n))
+            raise ValueError(
+                f"every {self.every} does not divide {self.layers} layers; nearest: {best}"
+            )
+        if self.top_k > self.experts:
+            raise ValueError(
+                f"top_k {self.top_k} of {self.experts} experts; nearest: {self.experts}"
+            )
+        return self
+
+
+LanguageModelConfig = Annotated[
+    DenseConfig | MixtureOfExpertsConfig, Field(discriminator="kind"), assumed("dense")
+]

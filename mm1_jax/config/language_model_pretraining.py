@@ -1,0 +1,25 @@
+"""Pre-training of the language model on text alone, before it sees images (MM1 §3.1)."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+
+from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
+from mm1_jax.config.schema import Config
+from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
+
+
+class LanguageModelPretrainingConfig(Config):
+    """How much text, and the optimisation."""
+
+    text_tokens: PositiveInt = Field(256, description="tokens per packed sequence")
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(peak_lr=2e-3)
+
+
+class LanguageModelStageConfig(LanguageModelPretrainingConfig):
+    """All that decides a pre-trained language model, but the seed."""
+
+    language_model: LanguageModelConfig = DenseConfig()
+    vocabulary: int = Field(1024, ge=300, description="of the tokenizer")
+    seeds: SeedsConfig = SeedsConfig()

@@ -1,0 +1,61 @@
+"""What all configs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic.config import JsonDict
+
+from mm1_jax.errors import nearest
+
+# A field that may change how fast or how observably a stage runs, but never its results,
+# carries this mark and stays outside the stage's identity.
+NOT_IDENTITY: JsonDict = {"identity": False}
+
+
+class Config(BaseModel):
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PresetConfig(Config):
+    """A config whose key `preset: NAME` stands for the fields of a published shape.
+
+    Fields written beside it win. The name is gone once it is read: what is kept, hashed and shown
+    is what it stands for.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "preset" not in values:
+            return values
+        name = values["preset"]
+        if name not in cls.presets:
+            raise ValueError(f"preset: {name!r} is not valid{nearest(str(name), cls.presets)}")
+        written = {key: value for key, value in values.items() if key != "preset"}
+        return {**cls.presets[name], **written}
+
+
+def assumed(kind: str) -> BeforeValidator:
+    """In a union of kinds, the one that is meant where no `kind` is written."""
+
+    def fill(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(fill)
+
+
+def check_heads(part: str, width: int, heads: int) -> None:
+    """Raise ValueError, with the nearest possible number, unless `heads` divides `width`."""
+    if width % heads:
+        divisors = [h for h in range(1, width + 1) if width % h == 0]
+        best = min(divisors, key=lambda h: (abs(h - heads), h))
+        raise ValueError(
+            f"{part} width {width} is not divisible by {heads} heads; nearest: {best} heads"
+        )

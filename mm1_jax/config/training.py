@@ -1,0 +1,132 @@
+"""How weights are moved: optimiser, schedule, seeds, the form of the program and its mesh."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from mm1_jax.config.schema import NOT_IDENTITY, Config
+
+Part = Literal["encoder", "connector", "language_model"]
+
+
+class PartRates(Config):
+    """What each part's learning rate is multiplied with (MM1's connector has a peak of its own)."""
+
+    encoder: float = Field(1.0, ge=0)
+    connector: float = Field(1.0, ge=0)
+    language_model: float = Field(1.0, ge=0)
+
+
+class OptimizerConfig(Config):
+    """AdamW or Adafactor with linear warm-up, decay and clipping (MM1 §3, appendix).
+
+    `peak_lr: null` takes the paper's law, exp(-0.4214 ln N - 0.5535), with N the language model's
+    non-embedding parameters. `weight_decay` λ: each step multiplies decayed weights by 1 - λ·lr.
+    """
+
+    kind: Literal["adamw", "adafactor"] = "adamw"
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        "cosine", description="after the warm-up; wsd: constant, then linear in the last part"
+    )
+    decay_share: float = Field(0.2, gt=0, le=1, description="last share of the steps; wsd only")
+    peak_lr: float | None = Field(None, gt=0)
+    part_rates: PartRates = PartRates()
+    warmup_steps: int = Field(50, ge=0)
+    final_lr_share: float = Field(0.1, ge=0, le=1, description="last rate as a share of the peak")
+    weight_decay: float = Field(0.1, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    b1: float = Field(0.9, ge=0, lt=1)
+    b2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+
+
+class MeshConfig(Config):
+    """Devices along each axis; their product is the number of devices.
+
+    data: copies of the weights; fsdp: weights and moments cut up, gathered when used; tensor:
+    heads and MLPs cut up; expert: experts cut up. The batch is cut along data, fsdp and expert.
+    """
+
+    data: PositiveInt = 1
+    fsdp: PositiveInt = 1
+    tensor: PositiveInt = 1
+    expert: PositiveInt = 1
+
+    @property
+    def devices(self) -> int:
+        """How many devices it takes."""
+        return self.data * self.fsdp * self.tensor * self.expert
+
+    @property
+    def batch_shards(self) -> int:
+        """Into how many parts the batch is cut."""
+        return self.data * self.fsdp * self.expert
+
+
+class DivergencePolicy(Config):
+    """What happens when a step's loss is not finite, or a spike.
+
+    stop: the training ends there, with the row `diverged`. skip: the step's update is left out.
+    roll_back: weights and moments of the last checkpoint, and on with the batches that follow. A
+    loss is a spike if it exceeds `spike_factor` times the mean of the last 50 (null: none is).
+    Skipped and rolled-back steps are counted in the results; more than `most` of them stop.
+    """
+
+    policy: Literal["stop", "skip", "roll_back"] = "stop"
+    spike_factor: float | None = Field(None, gt=1)
+    most: PositiveInt = 10
+
+
+class TrainingConfig(Config):
+    """How long, how much at once, and on what form of the program."""
+
+    steps: int = Field(500, gt=0, le=10**9)
+    batch_size: PositiveInt = Field(8, description="packed sequences per step")
+    freeze: tuple[Part, ...] = Field((), description="parts that keep their first weights")
+    loss_mean: Literal["tokens", "sequences"] = Field(
+        "tokens",
+        description="tokens: every text token counts alike; sequences: every packed sequence does, "
+        "so that a source's share of the loss is its share of the mixture",
+    )
+    z_loss: float = Field(0.0, ge=0, description="weight of (logsumexp of the scores)²")
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    divergence: DivergencePolicy = DivergencePolicy()
+    log_every: PositiveInt = Field(25, json_schema_extra=NOT_IDENTITY)
+    checkpoint_every: PositiveInt = Field(250, json_schema_extra=NOT_IDENTITY)
+    layers: Literal["auto", "unrolled", "scanned"] = Field(
+        "auto",
+        json_schema_extra=NOT_IDENTITY,
+        description="auto: unrolled on CPU, scanned with rematerialisation on accelerators",
+    )
+    remat: Literal["none", "dots", "full"] = Field(
+        "full",
+        json_schema_extra=NOT_IDENTITY,
+        description="what scanned layers recompute in the backward pass; dots: all but products",
+    )
+    attention: Literal["auto", "plain", "chunked", "fused"] = Field(
+        "auto",
+        json_schema_extra=NOT_IDENTITY,
+        description="chunked: a block of queries at a time; fused: the GPU's kernel",
+    )
+    micro_batches: PositiveInt = Field(
+        1, json_schema_extra=NOT_IDENTITY, description="parts whose gradients are added up"
+    )
+    mesh: MeshConfig = Field(MeshConfig(), json_schema_extra=NOT_IDENTITY)
+
+    @field_validator("freeze")
+    @classmethod
+    def _sorted(cls, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        return tuple(sorted(set(parts)))
+
+
+class SeedsConfig(Config):
+    """Where each kind of randomness comes from; null is the trial's seed.
+
+    `initialisation_salt` gives null (A/A) arms other first weights on the same data order.
+    """
+
+    initialisation: int | None = None
+    data_order: int | None = None
+    initialisation_salt: int = 0
