@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock
 
-.PHONY: help env demo test test-all lint lock clean
+.PHONY: help env demo test test-all reference lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,8 +30,15 @@ lint: env  ## style and types
 test: lint  ## lint, types and the default tests
 	$(VENV)/bin/pytest
 
-test-all: lint  ## the default tests and the slow ones
+test-all: lint $(VENV)/.reference  ## the default tests and the slow ones, with the references
 	$(VENV)/bin/pytest -m ""
+
+reference: $(VENV)/.reference  ## install PyTorch and transformers, which only comparisons need
+
+# Not locked by hash: PyTorch's build is the machine's choice (CPU or CUDA).
+$(VENV)/.reference: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-reference.in
+	@touch $@
 
 lock: env  ## resolve the requirements anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group dev pyproject.toml -o requirements.lock
