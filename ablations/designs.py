@@ -277,7 +277,7 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
         return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
     except ValidationError as error:
         first = error.errors()[0]
-        where = place(first, tree)
+        where = place(first, Recipe, tree)
         fail(_responsible(values, where), explain(first, Recipe, where))
 
 

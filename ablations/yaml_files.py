@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mm1_jax.config.schema import PresetConfig
 from mm1_jax.errors import UserError, nearest
 
 KeyPath = tuple[str | int, ...]
@@ -98,9 +99,9 @@ def validate(document: YamlDocument, model: type[Model], value: Any, at: KeyPath
         # A misspelt key is both unknown and missing; the first says what to do.
         first = min(
             error.errors(),
-            key=lambda e: (e["type"] == "missing", document.line((*at, *place(e, value)))),
+            key=lambda e: (e["type"] == "missing", document.line((*at, *place(e, model, value)))),
         )
-        where = place(first, value)
+        where = place(first, model, value)
         document.fail(explain(first, model, where), (*at, *where))
 
 
@@ -117,6 +118,10 @@ def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
         return f"key {key!r} is missing"
     if kind == "union_tag_not_found":
         return f"key {key!r} is missing{nearest('', kinds_at(model, error['loc']))}"
+    if kind == "preset":
+        return (
+            f"{key}: {context['name']!r} is not valid{nearest(context['name'], context['known'])}"
+        )
     if kind == "value_error":
         return f"{key}: {context['error']}" if key else str(context["error"])
     shown = json.dumps(error["input"])
@@ -138,7 +143,9 @@ def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
 
 def fields_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
     """Keys that are valid at a place of a model; `loc` may hold the tags of unions."""
-    return list({field: None for found in models_at(model, loc) for field in found.model_fields})
+    found = models_at(model, loc)
+    presets = ["preset"] if any(issubclass(m, PresetConfig) for m in found) else []
+    return list(dict.fromkeys([*(field for m in found for field in m.model_fields), *presets]))
 
 
 def kinds_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
@@ -180,12 +187,12 @@ def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
     return "kind" in model.model_fields and model.model_fields["kind"].default == tag
 
 
-def place(error: Any, value: Any) -> KeyPath:
+def place(error: Any, model: type[BaseModel], value: Any) -> KeyPath:
     """Keys that lead to a pydantic error in `value`, without the tags pydantic adds for unions."""
     where: list[str | int] = []
     for index, part in enumerate(error["loc"]):
-        last = index == len(error["loc"]) - 1
-        if part == "[key]" or (isinstance(value, dict) and part not in value and not last):
+        tagged = [m for m in models_at(model, error["loc"][:index]) if _has_tag(m, part)]
+        if part == "[key]" or tagged:
             continue  # a mark that the key itself is meant, or a union's tag
         where.append(part)
         if isinstance(value, dict):
@@ -194,7 +201,11 @@ def place(error: Any, value: Any) -> KeyPath:
             value = value[part]
         else:
             value = None
-    return (*where, "kind") if error["type"].startswith("union_tag") else tuple(where)
+    if error["type"].startswith("union_tag"):
+        where.append("kind")
+    elif error["type"] == "preset":
+        where.append("preset")
+    return tuple(where)
 
 
 class _Yaml12(yaml.SafeLoader):

@@ -86,8 +86,8 @@ class TrainConfig(Config):
             best = min(reachable, key=lambda n: (abs(n - self.connector.tokens), n))
             raise ValueError(
                 f"connector {self.connector.kind} cannot give {self.connector.tokens} tokens "
-                f"from {self.encoder.patches} patches ({self.encoder.image_size} px, a grid "
-                f"of {self.encoder.grid}); nearest reachable: {best}"
+                f"from {self.encoder.patches} patches ({self.encoder.image_size} px, "
+                f"patch {self.encoder.patch_size}); nearest reachable: {best}"
             )
         heads = getattr(self.connector, "heads", None)
         if heads is not None:

@@ -156,6 +156,11 @@ class FusedEncoderConfig(Config):
         return self.first.image_size
 
     @property
+    def patch_size(self) -> int:
+        """Pixels per side of the first tower's patches."""
+        return self.first.patch_size
+
+    @property
     def grid(self) -> int:
         """Patches per side."""
         return self.first.grid

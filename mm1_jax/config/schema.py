@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic.config import JsonDict
-
-from mm1_jax.errors import nearest
+from pydantic_core import PydanticCustomError
 
 # A field that may change how fast or how observably a stage runs, but never its results,
 # carries this mark and stays outside the stage's identity.
@@ -36,8 +35,10 @@ class PresetConfig(Config):
         if not isinstance(values, dict) or "preset" not in values:
             return values
         name = values["preset"]
-        if name not in cls.presets:
-            raise ValueError(f"preset: {name!r} is not valid{nearest(str(name), cls.presets)}")
+        if not isinstance(name, str) or name not in cls.presets:
+            raise PydanticCustomError(
+                "preset", "preset {name} is not valid", {"name": str(name), "known": [*cls.presets]}
+            )
         written = {key: value for key, value in values.items() if key != "preset"}
         return {**cls.presets[name], **written}
 

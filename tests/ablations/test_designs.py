@@ -53,6 +53,19 @@ class TestOneAtATime:
         encoder = arms(plan)["encoder_size=small"].config["encoder"]
         assert (encoder["width"], encoder["layers"]) == (32, 1)
 
+    def test_a_preset_is_a_factor_whose_base_level_is_found(self, studies):
+        names = ["vit_small_mini", "vit_mini", "vit_b16"]
+        plan = studies.plan(design={"one_at_a_time": {"encoder.preset": names}})
+        assert plan.factors["encoder.preset"] == ("vit_mini", "vit_small_mini", "vit_b16")
+        encoder = arms(plan)["encoder.preset=vit_b16"].config["encoder"]
+        assert (encoder["width"], encoder["image_size"]) == (768, 224)
+
+    def test_fields_set_beside_a_preset_win(self, studies):
+        level = {"encoder.image_size": 32, "encoder.preset": "vit_small_mini"}
+        plan = studies.plan(design={"one_at_a_time": {"size": {"bigger": level}}})
+        encoder = arms(plan)["size=bigger"].config["encoder"]
+        assert (encoder["width"], encoder["image_size"]) == (96, 32)
+
 
 class TestFactorial:
     DESIGN = {  # noqa: RUF012
@@ -194,6 +207,11 @@ def one(**levels):
             one(encoder__image_size=[32, 30]),
             "8: encoder.image_size=30: encoder: image_size 30 is not divisible by patch_size 8; "
             "nearest possible image_size: 32",
+        ),
+        (
+            one(encoder__preset=["vit_mini", "vit_smallmini"]),
+            "8: encoder.preset=vit_smallmini: encoder.preset: 'vit_smallmini' is not valid; "
+            "did you mean 'vit_small_mini'?",
         ),
         (
             one(connector__tokens=[4, 5]),

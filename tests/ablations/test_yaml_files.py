@@ -73,6 +73,27 @@ def failing(tmp_path):
             "nearest reachable: 4",
         ),
         (
+            "training: {}\nencoder:\n  image_size: 224\n  preset: vitl14",
+            "4: encoder.preset: 'vitl14' is not valid; did you mean 'vit_l14'?",
+        ),
+        (
+            "encoder:\n  kind: fused\n  first: {width: 64}\n  second:\n    preset: [vit_l14]",
+            "5: encoder.second.preset: \"['vit_l14']\" is not valid; did you mean 'vit_l14'?",
+        ),
+        (
+            "encoder:\n  presets: vit_l14",
+            "2: unknown key 'encoder.presets'; did you mean 'preset'?",
+        ),
+        (
+            "training: {}\nlanguage_model:\n  kind: moe\n  preset: 3b_moe\n  every: 5",
+            "2: language_model: every 5 does not divide 36 layers; nearest: 4",
+        ),
+        (
+            "training: {}\nencoder:\n  preset: vit_l14\n  image_size: 230",
+            "2: encoder: image_size 230 is not divisible by patch_size 14; "
+            "nearest possible image_size: 224",
+        ),
+        (
             "data:\n  mixture:\n    easy_vqa: most",
             '3: data.mixture.easy_vqa: "most" is not valid: expected a valid number',
         ),
@@ -153,3 +174,11 @@ def test_lists_may_stand_for_tuples_and_whole_numbers_for_fractions(tmp_path):
     recipe = load_model(tmp_path / "x.yaml", Recipe)
     assert recipe.training.freeze == ("encoder",)
     assert recipe.optimizer.clip_norm == 1.0
+
+
+def test_a_preset_stands_for_its_fields_and_those_written_beside_it_win(tmp_path):
+    (tmp_path / "x.yaml").write_text("encoder: {preset: vit_l14, image_size: 224}")
+    encoder = load_model(tmp_path / "x.yaml", Recipe).encoder
+    assert (encoder.width, encoder.layers, encoder.heads, encoder.patch_size) == (1024, 24, 16, 14)
+    assert encoder.image_size == 224
+    assert "preset" not in encoder.model_dump()
