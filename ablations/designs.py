@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
 from mm1_jax.config import Config
-from mm1_jax.config.schema import PresetConfig
+from mm1_jax.config.schema import FOLLOWS, PresetConfig
 from mm1_jax.errors import nearest
 from mm1_jax.recipe import Recipe
 
@@ -288,9 +288,9 @@ def _change_kind(tree: dict[str, Any], path: str, kind: Any, fail: Fail) -> list
     kinds = {m.model_fields["kind"].default: m for m in models_at(Recipe, tuple(parent.split(".")))}
     if kind not in kinds:
         fail(path, f"{path}: {kind!r} is not valid{nearest(str(kind), kinds)}")
-    fields = kinds[kind].model_fields
-    _set(tree, parent, {**{k: v for k, v in current.items() if k in fields}, "kind": kind})
-    return [f"{parent}.{field}" for field in current if field not in fields]
+    kept = [k for k, info in kinds[kind].model_fields.items() if info.json_schema_extra != FOLLOWS]
+    _set(tree, parent, {**{k: v for k, v in current.items() if k in kept}, "kind": kind})
+    return [f"{parent}.{field}" for field in current if field not in kept]
 
 
 def _take_preset(tree: dict[str, Any], path: str, name: Any, fail: Fail) -> None:
@@ -359,7 +359,8 @@ def _check_path(tree: Mapping[str, Any], path: str, fail: Fail) -> None:
         having = [m.model_fields["kind"].default for m in members if name in m.model_fields]
         if having:
             kind = _get(tree, parent)["kind"]
-            fail(path, f"{path}: {kind} has no {name!r}, only {', '.join(having)} has")
+            has = "has" if len(having) == 1 else "have"
+            fail(path, f"{path}: {kind} has no {name!r}, only {', '.join(having)} {has}")
         inside = [p.rpartition(".")[2] for p in known if p.rpartition(".")[0] == parent]
         fail(path, f"unknown path {path!r}{nearest(name, inside)}")
     leaves = [p for p in known if not any(q.startswith(p + ".") for q in known)]

@@ -89,6 +89,11 @@ class Arm(Config):
     memory_bytes: int
     warnings: tuple[str, ...]
 
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of one image in the language model's sequence."""
+        return Recipe.model_validate(self.config).image_tokens
+
 
 class Plan(Config):
     """A study in resolved form; its JSON is the snapshot that running registers."""
@@ -418,7 +423,7 @@ def _unfairness(cell: Cell, base: Cell) -> Iterator[str]:
         ratio = mine / theirs
         if not 1 / COST_TOLERANCE <= ratio <= COST_TOLERANCE:
             yield f"{ratio:.2g} times the base's {what}"
-    if arm.data.packing == "total" and arm.connector.tokens != reference.connector.tokens:
+    if arm.data.packing == "total" and arm.image_tokens != reference.image_tokens:
         yield "packing: total: with other tokens per image it sees other documents than the base"
 
 

@@ -257,7 +257,7 @@ def _arms(results: StudyResults) -> list[ArmLine]:
                 name=arm.name,
                 label=arm.label,
                 parameters=sum(arm.parameters.values()),
-                image_tokens=arm.config["connector"]["tokens"],
+                image_tokens=arm.image_tokens,
                 peak_lr=arm.peak_lr,
                 flops_per_trial=arm.flops_per_trial,
                 seconds_per_trial=math.fsum(whole) / len(whole) if whole else math.nan,

@@ -42,7 +42,7 @@ def synthetic_batch(config: TrainConfig) -> dict[str, np.ndarray]:
         )
         for _ in range(config.training.batch_size)
     ]
-    batch = lay_out(rows, config.connector.tokens, config.sequence_length)
+    batch = lay_out(rows, config.image_tokens, config.sequence_length)
     size = config.encoder.image_size
     shape = (config.training.batch_size, images, size, size, 3)
     batch["images"] = draws.integers(0, 256, shape).astype(np.uint8)
@@ -124,7 +124,7 @@ def torch_step(
         return layer_norm(x, "encoder/norm")
 
     def connect(features: Any) -> Any:
-        side = round(config.connector.tokens**0.5)
+        side = round(config.image_tokens**0.5)
         grid = features.transpose(1, 2).reshape(len(features), -1, encoder.grid, encoder.grid)
         pooled = F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
         return dense(pooled, "connector/projection")

@@ -63,7 +63,7 @@ def show(plan: Plan, workers: int, finished: set[str]) -> None:
             arm.label,
             count(sum(arm.parameters.values())),
             count(arm.parameters["language_model"]),
-            str(arm.config["connector"]["tokens"]),
+            str(arm.image_tokens),
             f"{arm.peak_lr:.3g}",
             count(arm.flops_per_trial),
             f"{arm.memory_bytes / 2**20:.0f} MiB",

@@ -1,7 +1,7 @@
 """Connectors: patch features → a fixed number of image tokens of the language model's width.
 
-A new one = a config class in `config.py` (fields, reachable token counts, formulas), a module
-class here, and a line in `CONNECTORS`.
+A new one = a config class in `config/connector.py` (fields, reachable token counts, formulas), a
+module class here, and a line in `CONNECTORS`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from mm1_jax.config import (
     AveragePoolingConfig,
     CAbstractorConfig,
     ConnectorConfig,
+    LinearConfig,
+    MlpConfig,
+    PerceiverResamplerConfig,
+    PixelUnshuffleConfig,
 )
 from mm1_jax.initialisation import Normal, parameter
 from mm1_jax.layers import LayerNorm, Linear, attend
@@ -68,6 +72,106 @@ class AttentionPooling(nnx.Module):
         return self.projection(self.out(attend(queries, keys, values)))
 
 
+class LinearProjection(nnx.Module):
+    """One linear layer from each patch to a token (LLaVA)."""
+
+    def __init__(self, config: LinearConfig, encoder: AnyEncoder, outputs: int):
+        self.projection = Linear(encoder.width, outputs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[n, patches, width] → [n, patches, outputs]."""
+        return self.projection(features)
+
+
+class MlpProjection(nnx.Module):
+    """Linear, GELU, linear from each patch to a token (LLaVA-1.5's mlp2x_gelu)."""
+
+    def __init__(self, config: MlpConfig, encoder: AnyEncoder, outputs: int):
+        self.readout_in = Linear(encoder.width, outputs)
+        self.readout_out = Linear(outputs, outputs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[n, patches, width] → [n, patches, outputs]."""
+        return self.readout_out(jax.nn.gelu(self.readout_in(features), approximate=False))
+
+
+class PixelUnshuffle(nnx.Module):
+    """Each square of neighbouring patches becomes one token, then norm and MLP (InternVL)."""
+
+    def __init__(self, config: PixelUnshuffleConfig, encoder: AnyEncoder, outputs: int):
+        self.side = math.isqrt(config.tokens)
+        self.norm = LayerNorm(config.joined(encoder), eps=1e-5)
+        self.readout_in = Linear(config.joined(encoder), outputs)
+        self.readout_out = Linear(outputs, outputs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[n, patches, width] → [n, tokens, outputs]."""
+        x = self.norm(pixel_unshuffle(features, self.side))
+        return self.readout_out(jax.nn.gelu(self.readout_in(x), approximate=False))
+
+
+def pixel_unshuffle(x: jax.Array, side: int) -> jax.Array:
+    """[n, grid * grid, width] → [n, side * side, (grid / side)² * width].
+
+    Token (Y, X) holds its patches row by row, each with all its channels.
+    """
+    n, patches, width = x.shape
+    factor = math.isqrt(patches) // side
+    squares = x.reshape(n, side, factor, side, factor, width).transpose(0, 1, 3, 2, 4, 5)
+    return squares.reshape(n, side * side, factor * factor * width)
+
+
+class PerceiverResampler(nnx.Module):
+    """`tokens` learned latents attend to the patches and to themselves, layer after layer.
+
+    Flamingo (Alayrac et al., 2022), with its projections without bias; no position is added, so
+    the order of the patches is known only from the encoder's features. A linear projection ends it.
+    """
+
+    def __init__(self, config: PerceiverResamplerConfig, encoder: AnyEncoder, outputs: int):
+        width = encoder.width
+        self.latents = parameter((config.tokens, width), Normal(1.0))
+        self.blocks = nnx.List([ResamplerBlock(config, width) for _ in range(config.depth)])
+        self.norm = LayerNorm(width, eps=1e-5)
+        self.projection = Linear(width, outputs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[n, patches, width] → [n, tokens, outputs]."""
+        learned = self.latents[...].astype(features.dtype)
+        latents = jnp.broadcast_to(learned, (features.shape[0], *learned.shape))
+        for block in self.blocks:
+            latents = block(latents, features)
+        return self.projection(self.norm(latents))
+
+
+class ResamplerBlock(nnx.Module):
+    """Attention of the latents to patches and latents, then an MLP, each added to the latents."""
+
+    def __init__(self, config: PerceiverResamplerConfig, width: int):
+        self.heads, inner = config.heads, config.heads * config.head_width
+        self.latent_norm = LayerNorm(width, eps=1e-5)
+        self.feature_norm = LayerNorm(width, eps=1e-5)
+        self.query = Linear(width, inner, bias=False)
+        self.key_value = Linear(width, 2 * inner, bias=False)
+        self.out = Linear(inner, width, bias=False)
+        self.mlp_norm = LayerNorm(width, eps=1e-5)
+        self.mlp_in = Linear(width, 4 * width, bias=False)
+        self.mlp_out = Linear(4 * width, width, bias=False)
+
+    def __call__(self, latents: jax.Array, features: jax.Array) -> jax.Array:
+        """[n, tokens, width] and [n, patches, width] → [n, tokens, width]."""
+        normal = self.latent_norm(latents)
+        seen = jnp.concatenate([self.feature_norm(features), normal], axis=1)
+        queries, key_value = self.query(normal), self.key_value(seen)
+        queries, keys, values = (
+            x.reshape(*x.shape[:2], self.heads, -1)
+            for x in (queries, *jnp.split(key_value, 2, axis=-1))
+        )
+        latents = latents + self.out(attend(queries, keys, values))
+        hidden = jax.nn.gelu(self.mlp_in(self.mlp_norm(latents)), approximate=False)
+        return latents + self.mlp_out(hidden)
+
+
 class CAbstractor(nnx.Module):
     """Convolution blocks, adaptive average pooling, convolution blocks, two-layer read-out.
 
@@ -107,8 +211,8 @@ class RegNetBlock(nnx.Module):
         self.norm_in = LayerNorm(width)
         self.depthwise = parameter((3, 3, width), Normal(1 / 3))
         self.norm_depthwise = LayerNorm(width)
-        self.squeeze = Linear(width, max(1, inputs // 4))
-        self.excite = Linear(max(1, inputs // 4), width)
+        self.squeeze = Linear(width, max(1, round(inputs / 4)))
+        self.excite = Linear(max(1, round(inputs / 4)), width)
         self.conv_out = Linear(width, width, bias=False)
         self.norm_out = LayerNorm(width)
         self.shortcut = Linear(inputs, width, bias=False) if inputs != width else None
@@ -162,6 +266,10 @@ def pooling_matrix(grid: int, side: int) -> np.ndarray:
 CONNECTORS: dict[str, Callable[..., nnx.Module]] = {
     "average_pooling": AveragePooling,
     "attention_pooling": AttentionPooling,
+    "linear": LinearProjection,
+    "mlp": MlpProjection,
+    "pixel_unshuffle": PixelUnshuffle,
+    "perceiver_resampler": PerceiverResampler,
     "c_abstractor": CAbstractor,
 }
 

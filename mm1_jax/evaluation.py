@@ -179,7 +179,7 @@ def _answers(
         rows = sequences[first : first + batch_size]
         real = len(rows)
         rows += [rows[0]] * (batch_size - real)
-        batch = lay_out(rows, config.connector.tokens)
+        batch = lay_out(rows, config.image_tokens)
         image_ids = np.stack([row.image_ids for row in rows])
         batch["images"] = prepared.images.at_size(image_ids, config.encoder.image_size)
         lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)

@@ -36,7 +36,8 @@ class Linear(nnx.Module):
 class LayerNorm(nnx.Module):
     """Mean 0 and variance 1 over the last axis, then scale and bias; float32 inside."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, eps: float = 1e-6):
+        self.eps = eps
         self.scale = parameter((width,), Constant(1.0))
         self.bias = parameter((width,), Constant(0.0))
 
@@ -44,7 +45,7 @@ class LayerNorm(nnx.Module):
         """[..., width] → [..., width]."""
         wide = x.astype(jnp.float32)
         centred = wide - wide.mean(-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
         return (normal * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 

@@ -15,6 +15,10 @@ from mm1_jax.config.connector import (
     AveragePoolingConfig,
     CAbstractorConfig,
     ConnectorConfig,
+    LinearConfig,
+    MlpConfig,
+    PerceiverResamplerConfig,
+    PixelUnshuffleConfig,
 )
 from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
@@ -49,11 +53,15 @@ __all__ = [
     "EncoderConfig",
     "FusedEncoderConfig",
     "LanguageModelConfig",
+    "LinearConfig",
     "MeshConfig",
     "MixtureConfig",
     "MixtureOfExpertsConfig",
+    "MlpConfig",
     "OptimizerConfig",
     "PartRates",
+    "PerceiverResamplerConfig",
+    "PixelUnshuffleConfig",
     "SeedsConfig",
     "TrainConfig",
     "TrainingConfig",
@@ -73,25 +81,30 @@ class TrainConfig(Config):
     seeds: SeedsConfig = SeedsConfig()
 
     @property
+    def image_tokens(self) -> int:
+        """Tokens of one image in the language model's sequence."""
+        tokens = self.connector.tokens
+        return self.encoder.patches if tokens is None else tokens
+
+    @property
     def sequence_length(self) -> int:
         """Text tokens plus image tokens of one packed sequence."""
         if self.data.total_tokens is not None:
             return self.data.total_tokens
-        return self.data.text_tokens + self.data.images * self.connector.tokens
+        return self.data.text_tokens + self.data.images * self.image_tokens
 
     @model_validator(mode="after")
     def _possible(self) -> TrainConfig:
         reachable = self.connector.reachable_tokens(self.encoder.patches)
-        if reachable is not None and self.connector.tokens not in reachable:
-            best = min(reachable, key=lambda n: (abs(n - self.connector.tokens), n))
+        if reachable is not None and self.image_tokens not in reachable:
+            best = min(reachable, key=lambda n: (abs(n - self.image_tokens), n))
             raise ValueError(
-                f"connector {self.connector.kind} cannot give {self.connector.tokens} tokens "
+                f"connector {self.connector.kind} cannot give {self.image_tokens} tokens "
                 f"from {self.encoder.patches} patches ({self.encoder.image_size} px, "
                 f"patch {self.encoder.patch_size}); nearest reachable: {best}"
             )
-        heads = getattr(self.connector, "heads", None)
-        if heads is not None:
-            check_heads("connector", self.encoder.width, heads)
+        if isinstance(self.connector, AttentionPoolingConfig):
+            check_heads("connector", self.encoder.width, self.connector.heads)
         if self.optimizer.warmup_steps > self.training.steps:
             raise ValueError(
                 f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "

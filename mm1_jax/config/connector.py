@@ -8,10 +8,15 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from mm1_jax.config.encoder import FusedEncoderConfig, VisionTransformerConfig
-from mm1_jax.config.schema import Config
+from mm1_jax.config.schema import FOLLOWS, Config
 
 # What a connector's formulas read of an encoder: width, grid, patches.
 AnyEncoder = VisionTransformerConfig | FusedEncoderConfig
+
+
+AS_MANY_AS_PATCHES = Field(
+    None, json_schema_extra=FOLLOWS, description="null: as many as the encoder has patches"
+)
 
 
 def _squares_up_to(patches: int) -> list[int]:
@@ -64,6 +69,101 @@ class AttentionPoolingConfig(Config):
         )
 
 
+class LinearConfig(Config):
+    """One linear layer from each patch to a token (LLaVA)."""
+
+    kind: Literal["linear"] = "linear"
+    tokens: PositiveInt | None = AS_MANY_AS_PATCHES
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        return [patches]
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        return encoder.width * outputs + outputs
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2."""
+        return 2.0 * encoder.patches * encoder.width * outputs
+
+
+class MlpConfig(Config):
+    """Linear, GELU, linear from each patch to a token (LLaVA-1.5's mlp2x_gelu)."""
+
+    kind: Literal["mlp"] = "mlp"
+    tokens: PositiveInt | None = AS_MANY_AS_PATCHES
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        return [patches]
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        return encoder.width * outputs + outputs + outputs**2 + outputs
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; the activation is left out."""
+        return 2.0 * encoder.patches * (encoder.width * outputs + outputs**2)
+
+
+class PixelUnshuffleConfig(Config):
+    """Each square of neighbouring patches becomes one token, then norm and MLP (InternVL)."""
+
+    kind: Literal["pixel_unshuffle"] = "pixel_unshuffle"
+    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        grid = math.isqrt(patches)
+        return [side * side for side in range(1, grid + 1) if grid % side == 0]
+
+    def joined(self, encoder: AnyEncoder) -> int:
+        """Width of the patches that become one token, side by side."""
+        return encoder.patches // self.tokens * encoder.width
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        joined = self.joined(encoder)
+        return 2 * joined + joined * outputs + outputs + outputs**2 + outputs
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; norm and activation are left out."""
+        return 2.0 * self.tokens * (self.joined(encoder) * outputs + outputs**2)
+
+
+class PerceiverResamplerConfig(Config):
+    """`tokens` learned latents attend to the patches and to themselves, layer after layer.
+
+    Flamingo's (Alayrac et al., 2022) at the encoder's width, then a linear projection.
+    """
+
+    kind: Literal["perceiver_resampler"] = "perceiver_resampler"
+    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+    depth: PositiveInt = Field(2, description="layers of attention and MLP; Flamingo: 6")
+    heads: PositiveInt = Field(4, description="Flamingo: 8")
+    head_width: PositiveInt = Field(16, description="Flamingo: 64")
+
+    def reachable_tokens(self, patches: int) -> list[int] | None:
+        """Token counts this type can produce from `patches` patches; None means any."""
+        return None
+
+    def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
+        """Weights of the module; `outputs` is the language model's width."""
+        width, inner = encoder.width, self.heads * self.head_width
+        layer = 4 * width * inner + 8 * width**2 + 6 * width
+        final = 2 * width + width * outputs + outputs
+        return self.tokens * width + self.depth * layer + final
+
+    def flops(self, encoder: AnyEncoder, outputs: int) -> float:
+        """Forward FLOPs per image, multiply-add = 2; norms and activations are left out."""
+        width, inner = encoder.width, self.heads * self.head_width
+        seen = encoder.patches + self.tokens
+        attention = 4.0 * (self.tokens + seen) * width * inner + 4.0 * self.tokens * seen * inner
+        layer = attention + 16.0 * self.tokens * width**2
+        return self.depth * layer + 2.0 * self.tokens * width * outputs
+
+
 class CAbstractorConfig(Config):
     """ResNet blocks, adaptive average pooling, ResNet blocks, MLP (Honeybee, Cha et al., 2024)."""
 
@@ -86,7 +186,7 @@ class CAbstractorConfig(Config):
         """Weights of the module; `outputs` is the language model's width."""
         total = encoder.patches * encoder.width  # positions
         for inputs, _ in self._blocks(encoder):
-            squeezed = max(1, inputs // 4)
+            squeezed = max(1, round(inputs / 4))
             total += inputs * self.width + 9 * self.width + self.width**2 + 6 * self.width
             total += 2 * self.width * squeezed + self.width + squeezed
             if inputs != self.width:
@@ -100,11 +200,17 @@ class CAbstractorConfig(Config):
             shortcut = inputs * self.width if inputs != self.width else 0
             per_position = inputs * self.width + 9 * self.width + self.width**2 + shortcut
             total += 2.0 * positions * per_position
-            total += 4.0 * self.width * max(1, inputs // 4)
+            total += 4.0 * self.width * max(1, round(inputs / 4))
         return total + 2.0 * self.tokens * (self.width * outputs + outputs**2)
 
 
 ConnectorConfig = Annotated[
-    AveragePoolingConfig | AttentionPoolingConfig | CAbstractorConfig,
+    AveragePoolingConfig
+    | AttentionPoolingConfig
+    | LinearConfig
+    | MlpConfig
+    | PixelUnshuffleConfig
+    | PerceiverResamplerConfig
+    | CAbstractorConfig,
     Field(discriminator="kind"),
 ]

@@ -13,6 +13,10 @@ from pydantic_core import PydanticCustomError
 # carries this mark and stays outside the stage's identity.
 NOT_IDENTITY: JsonDict = {"identity": False}
 
+# What is meant by a field that is not written follows from other fields; so its value is not
+# carried over where a design changes the kind.
+FOLLOWS: JsonDict = {"follows": True}
+
 
 class Config(BaseModel):
     """Frozen; an unknown key is an error, and so is a number that is not finite."""

@@ -41,7 +41,7 @@ class Budget:
 
 def budget_of(config: TrainConfig) -> Budget:
     """The packing budget that a config asks for. UserError if no image fits into the total."""
-    data, k = config.data, config.connector.tokens
+    data, k = config.data, config.image_tokens
     if data.total_tokens is None:
         return Budget(data.text_tokens, data.images)
     if k >= data.total_tokens:

@@ -102,7 +102,7 @@ def batches(
 
     def assemble(packed: Sequence[Packed]) -> Batch:
         ids = np.stack([sequence.image_ids for sequence in packed])
-        batch = lay_out(packed, config.connector.tokens, config.data.total_tokens)
+        batch = lay_out(packed, config.image_tokens, config.data.total_tokens)
         return {"images": images.at_size(ids, config.encoder.image_size), **batch}
 
     batched = sequences(config, data_root, seed).batch(

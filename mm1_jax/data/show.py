@@ -42,7 +42,7 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
         "packing": config.data.packing,
         "text tokens T": config.data.text_tokens,
         "image slots I": config.data.images,
-        "tokens per image k": config.connector.tokens,
+        "tokens per image k": config.image_tokens,
         "sequence length S": config.sequence_length,
         "image size": f"{config.encoder.image_size} px",
         "vocabulary": config.data.vocabulary,
@@ -53,7 +53,7 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
 
 
 def _sequence(packed: Packed, number: int, config: TrainConfig, prepared: PreparedData) -> str:
-    batch = lay_out([packed], config.connector.tokens, config.data.total_tokens)
+    batch = lay_out([packed], config.image_tokens, config.data.total_tokens)
     images = prepared.images.at_size(packed.image_ids, config.encoder.image_size)
     segments = batch["segments"][0]
     used_text, used_images = int((packed.segments > 0).sum()), int((packed.image_ids >= 0).sum())

@@ -63,7 +63,7 @@ def score(
         rows = filled[first : first + batch_size]
         sequences = [pack(table, pieces, chosen, budget) for chosen in rows]
         sequences += [empty] * (batch_size - len(sequences))
-        batch = lay_out(sequences, config.connector.tokens)
+        batch = lay_out(sequences, config.image_tokens)
         size = config.encoder.image_size
         batch["images"] = np.zeros((batch_size, budget.images, size, size, 3), np.uint8)
         losses = np.asarray(_token_losses(graphdef, state, batch), np.float64)

@@ -139,6 +139,16 @@ class TestSettingPaths:
         assert changed.connector.depth == 1
         assert dropped == ("connector.heads",)
 
+    @pytest.mark.parametrize("kind", ["linear", "mlp"])
+    def test_a_kind_whose_tokens_follow_from_the_patches_takes_no_other_kinds_number(self, kind):
+        changed, dropped = assign(self.BASE, {"connector.kind": kind}, refuse)
+        assert (changed.connector.tokens, changed.image_tokens) == (None, 16)
+        assert dropped == ("connector.tokens",)
+        wider, _ = assign(changed, {"encoder.image_size": 64}, refuse)
+        assert wider.image_tokens == 64
+        written = {"connector.kind": kind, "connector.tokens": 16}
+        assert assign(self.BASE, written, refuse)[0].connector.tokens == 16
+
     def test_the_plan_lists_what_was_dropped(self, studies):
         studies.recipe["connector"] = {"kind": "attention_pooling", "heads": 2}
         plan = studies.plan(design={"one_at_a_time": {"connector.kind": ["c_abstractor"]}})
@@ -242,7 +252,7 @@ def one(**levels):
         (
             one(connector__depth=[1, 2]),
             "7: connector.depth=1: connector.depth: average_pooling has no 'depth', "
-            "only c_abstractor has",
+            "only perceiver_resampler, c_abstractor have",
         ),
         (
             one(data__mixture__easy_vqa=[0.7, 1.5]),

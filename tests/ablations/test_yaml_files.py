@@ -42,7 +42,8 @@ def failing(tmp_path):
         (
             "connector:\n  tokens: 4",
             "1: key 'connector.kind' is missing; "
-            "valid: attention_pooling, average_pooling, c_abstractor",
+            "valid: attention_pooling, average_pooling, c_abstractor, linear, mlp, "
+            "perceiver_resampler, pixel_unshuffle",
         ),
         ("encoder:\n  width: 3.5", "2: encoder.width: 3.5 is not valid: expected a valid integer"),
         ("encoder:\n  width: '64'", '2: encoder.width: "64" is not valid: expected'),

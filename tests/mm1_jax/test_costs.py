@@ -12,6 +12,10 @@ from mm1_jax.config import (
     AveragePoolingConfig,
     CAbstractorConfig,
     DenseConfig,
+    LinearConfig,
+    MlpConfig,
+    PerceiverResamplerConfig,
+    PixelUnshuffleConfig,
     VisionTransformerConfig,
 )
 from mm1_jax.connectors import CONNECTORS, build_connector
@@ -20,6 +24,10 @@ from mm1_jax.model import MultimodalModel
 CONNECTOR_CONFIGS = [
     {"kind": "average_pooling", "tokens": 9},
     {"kind": "attention_pooling", "tokens": 7, "heads": 2},
+    {"kind": "linear", "tokens": None},
+    {"kind": "mlp", "tokens": None},
+    {"kind": "pixel_unshuffle", "tokens": 4},
+    {"kind": "perceiver_resampler", "tokens": 7, "depth": 2, "heads": 3, "head_width": 6},
     {"kind": "c_abstractor", "tokens": 4, "width": 24, "depth": 2},
     {"kind": "c_abstractor", "tokens": 4, "width": 16, "depth": 1},
 ]
@@ -59,6 +67,10 @@ LARGE = VisionTransformerConfig(image_size=336, patch_size=14, width=1024, layer
         (CAbstractorConfig(tokens=144, width=2048, depth=3), 71_052_032),
         (AttentionPoolingConfig(tokens=144), 6_449_152),
         (AveragePoolingConfig(tokens=144), 2_099_200),
+        (LinearConfig(), 2_099_200),
+        (MlpConfig(), 6_295_552),
+        (PixelUnshuffleConfig(tokens=144), 12_595_200),
+        (PerceiverResamplerConfig(tokens=144, depth=6, heads=8, head_width=64), 65_200_128),
     ],
 )
 def test_connectors_have_the_known_sizes_at_the_papers_scale(connector, expected):
@@ -111,6 +123,10 @@ def xla_flops(config, train: bool) -> float:
         ({"kind": "average_pooling", "tokens": 4}, ()),
         ({"kind": "attention_pooling", "tokens": 9, "heads": 2}, ()),
         ({"kind": "c_abstractor", "tokens": 4, "width": 256, "depth": 2}, ()),
+        ({"kind": "linear", "tokens": None}, ()),
+        ({"kind": "mlp", "tokens": None}, ()),
+        ({"kind": "pixel_unshuffle", "tokens": 4}, ()),
+        ({"kind": "perceiver_resampler", "tokens": 9, "head_width": 64, "heads": 8}, ()),
         ({"kind": "average_pooling", "tokens": 4}, ("encoder",)),
         ({"kind": "average_pooling", "tokens": 4}, ("language_model",)),
         ({"kind": "average_pooling", "tokens": 4}, ("connector", "encoder")),

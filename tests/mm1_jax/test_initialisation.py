@@ -22,6 +22,10 @@ def weights(config, seed=0, salt=0) -> dict[str, np.ndarray]:
         {"kind": "attention_pooling", "heads": 2},
         {"kind": "c_abstractor", "width": 16},
         {"kind": "average_pooling", "tokens": 16},
+        {"kind": "linear", "tokens": None},
+        {"kind": "mlp", "tokens": 16},
+        {"kind": "pixel_unshuffle"},
+        {"kind": "perceiver_resampler"},
     ],
     ids=lambda connector: connector["kind"],
 )
