@@ -143,6 +143,9 @@ class MixtureOfExpertsConfig(DecoderConfig):
     every: PositiveInt = Field(2, description="each `every`-th layer has experts, the last first")
     top_k: PositiveInt = 2
     capacity_factor: float | None = Field(None, gt=0, description="null: dropless")
+    group_tokens: PositiveInt = Field(
+        512, description="tokens among which places are given out; capacity only"
+    )
     balance_loss: float = Field(0.01, ge=0, description="weight of the load-balance loss")
     router_z_loss: float = Field(0.001, ge=0)
     from_dense: bool = Field(
