@@ -7,21 +7,33 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mm1_jax.config import DecoderConfig
+from mm1_jax.config.language_model import RopeScaling
 from mm1_jax.initialisation import Normal, parameter, stack
 from mm1_jax.layers import Form, Linear, RMSNorm, attend, run_layers
+from mm1_jax.mixture_of_experts import Losses
 
 Cache = tuple[jax.Array, jax.Array]  # keys and values, each [layers, batch, S, kv_heads, d]
+Rotation = tuple[jax.Array, jax.Array]  # cosine and sine, each [batch, S, 1, d / 2]
 
 
 class Decoder(nnx.Module):
-    """RMSNorm, rotary positions, SwiGLU, grouped-query attention; embedding tied with the head."""
+    """RMSNorm, rotary positions, SwiGLU, grouped-query attention; the head tied or its own."""
 
     def __init__(self, config: DecoderConfig, vocabulary: int):
-        self.head_width = config.width // config.heads
-        self.rope_theta = config.rope_theta
-        self.embedding = parameter((vocabulary, config.width), Normal(config.width**-0.5))
-        self.blocks = stack(DecoderBlock(config), config.layers)
-        self.norm = RMSNorm(config.width)
+        self.head_width = config.head
+        self.rope_theta, self.rope_scaling = config.rope_theta, config.rope_scaling
+        self.scaled_embeddings = config.scaled_embeddings
+        start = Normal(config.width**-0.5)
+        self.embedding = parameter((vocabulary, config.width), start)
+        self.head = None if config.tied_embeddings else parameter((vocabulary, config.width), start)
+        self.blocks = stack(DenseBlock(config), config.layers)
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.layers = config.layers
+
+    @property
+    def output_embedding(self) -> nnx.Param:
+        """The head's table [vocabulary, width]: a token's score is its row times the state."""
+        return self.embedding if self.head is None else self.head
 
     def embed(self, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Text tokens int32 [...] → embeddings [..., width] of `dtype`.
@@ -31,34 +43,47 @@ class Decoder(nnx.Module):
         had learnt nothing of the images after 1,200 steps.
         """
         table = self.embedding[...].astype(dtype)
-        return table[tokens] * table.shape[-1] ** 0.5
+        return table[tokens] * table.shape[-1] ** 0.5 if self.scaled_embeddings else table[tokens]
 
     def __call__(
-        self, x: jax.Array, positions: jax.Array, segments: jax.Array, form: Form
-    ) -> jax.Array:
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        form: Form,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Losses]:
         """Embeddings [batch, S, width] → hidden states [batch, S, width] under the final norm.
 
         positions int32 [batch, S] count within a document, segments int32 [batch, S] number the
-        documents: a position sees itself and the earlier positions of its own document.
+        documents: a position sees itself and the earlier positions of its own document. `key` is
+        dropout's; without one nothing is dropped. The auxiliary losses are summed over layers.
         """
-        rotation = rotation_of(positions, self.head_width, self.rope_theta)
-        mask = document_mask(segments)
+        rotation = self.rotation_of(positions)
+        mask, valid = document_mask(segments), segments > 0
 
-        def layer(block: DecoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return block(x, rotation, mask)[0], None
+        def layer(block: DecoderBlock, x: jax.Array, own: jax.Array) -> tuple[jax.Array, Losses]:
+            own_key = None if key is None else jax.random.fold_in(key, own)
+            x, _, losses = block(x, rotation, mask, valid, key=own_key)
+            return x, losses
 
-        x, _ = run_layers(self.blocks, form, layer, x)
-        return self.norm(x)
+        x, losses = run_layers(self.blocks, form, layer, x, jnp.arange(self.layers))
+        return self.norm(x), jax.tree.map(lambda per_layer: per_layer.sum(0), losses)
+
+    def rotation_of(self, positions: jax.Array) -> Rotation:
+        """Cosine and sine [batch, S, 1, d / 2] of the rotary angles at `positions` [batch, S]."""
+        return rotation_of(positions, self.head_width, self.rope_theta, self.rope_scaling)
 
     def prefill(
         self, x: jax.Array, positions: jax.Array, segments: jax.Array, form: Form
     ) -> tuple[jax.Array, Cache]:
         """As calling the decoder, and the keys and values [layers, batch, S, kv_heads, d]."""
-        rotation = rotation_of(positions, self.head_width, self.rope_theta)
-        mask = document_mask(segments)
+        rotation = self.rotation_of(positions)
+        mask, valid = document_mask(segments), segments > 0
 
         def layer(block: DecoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, Cache]:
-            return block(x, rotation, mask)
+            x, cache, _losses = block(x, rotation, mask, valid)
+            return x, cache
 
         x, cache = run_layers(self.blocks, form, layer, x)
         return self.norm(x), cache
@@ -71,12 +96,13 @@ class Decoder(nnx.Module):
         The cache has room for it; its row b is filled below `at[b]`, and what lies above is never
         looked at. Each row is one document that starts at position 0.
         """
-        rotation = rotation_of(at[:, None], self.head_width, self.rope_theta)
-        slots = jnp.arange(cache[0].shape[2])
-        mask = (slots <= at[:, None])[:, None]
+        rotation = self.rotation_of(at[:, None])
+        mask = cache_mask(at, cache[0].shape[2])
+        valid = jnp.ones(x.shape[:2], bool)
 
         def layer(block: DecoderBlock, x: jax.Array, own: Cache) -> tuple[jax.Array, Cache]:
-            return block(x, rotation, mask, (own, at))
+            x, cache, _losses = block(x, rotation, mask, valid, past=(own, at))
+            return x, cache
 
         x, cache = run_layers(self.blocks, form, layer, x, cache)
         return self.norm(x), cache
@@ -84,70 +110,152 @@ class Decoder(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Hidden states [..., width] → scores of the next token, float32 [..., vocabulary]."""
         flat = hidden.reshape(-1, hidden.shape[-1])
-        scores = (flat @ self.embedding[...].astype(flat.dtype).T).astype(jnp.float32)
+        scores = (flat @ self.output_embedding[...].astype(flat.dtype).T).astype(jnp.float32)
         return scores.reshape(*hidden.shape[:-1], -1)
 
 
 class DecoderBlock(nnx.Module):
-    """x + attention(norm x), then x + SwiGLU(norm x); no biases."""
+    """x + attention(norm x), then x + feed_forward(norm x), which the kind of block brings."""
 
     def __init__(self, config: DecoderConfig):
-        width, hidden = config.width, config.mlp_width
-        self.heads, self.kv_heads = config.heads, config.kv_heads
-        head = width // config.heads
-        # Branches start small where they join the residual stream (Radford et al., 2019).
-        joining = (2 * config.layers) ** -0.5
-        self.attention_norm = RMSNorm(width)
-        self.qkv = Linear(width, (config.heads + 2 * config.kv_heads) * head, bias=False)
-        self.attention_out = Linear(width, width, bias=False, std=joining * width**-0.5)
-        self.mlp_norm = RMSNorm(width)
-        self.gate_up = Linear(width, 2 * hidden, bias=False)
-        self.down = Linear(hidden, width, bias=False, std=joining * hidden**-0.5)
+        width, head = config.width, config.head
+        self.heads, self.kv_heads, self.head_width = config.heads, config.kv_heads, head
+        self.dropout = config.dropout
+        self.attention_norm = RMSNorm(width, config.norm_eps)
+        self.qkv = Linear(width, config.attention_width, bias=config.qkv_bias)
+        self.query_norm = RMSNorm(head, config.norm_eps) if config.qk_norm else None
+        self.key_norm = RMSNorm(head, config.norm_eps) if config.qk_norm else None
+        mixed = config.heads * head
+        self.attention_out = Linear(mixed, width, bias=False, std=joining(config) * mixed**-0.5)
+        self.mlp_norm = RMSNorm(width, config.norm_eps)
+
+    def feed_forward(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, Losses]:
+        """Normed x [batch, Q, width] → what is added to the residual, and auxiliary losses.
+
+        valid bool [batch, Q] is False at padding.
+        """
+        raise NotImplementedError
 
     def __call__(
         self,
         x: jax.Array,
-        rotation: tuple[jax.Array, jax.Array],
+        rotation: Rotation,
         mask: jax.Array,
+        valid: jax.Array,
+        *,
         past: tuple[Cache, jax.Array] | None = None,
-    ) -> tuple[jax.Array, Cache]:
-        """x [batch, Q, width], mask bool [batch, Q, K] → x and this layer's keys and values.
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache, Losses]:
+        """x [batch, Q, width], mask bool [batch, Q, K] → x, this layer's keys and values, losses.
 
         With `past` (cache, at) the new keys and values [batch, 1, kv_heads, d] are written into
-        the cache at `at` [batch], and the queries look at all of it through the mask.
+        the cache at `at` [batch], and the queries look at all of it through the mask. With `key`
+        dropout zeroes a share of what attention and feed-forward add.
         """
-        batch, count, width = x.shape
-        qkv = self.qkv(self.attention_norm(x)).reshape(batch, count, -1, width // self.heads)
+        batch, count, _ = x.shape
+        qkv = self.qkv(self.attention_norm(x)).reshape(batch, count, -1, self.head_width)
         queries, keys, values = jnp.split(qkv, [self.heads, self.heads + self.kv_heads], axis=2)
+        if self.query_norm is not None and self.key_norm is not None:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
         queries, keys = rotate(queries, rotation), rotate(keys, rotation)
         if past is not None:
             (old_keys, old_values), at = past
             rows = jnp.arange(batch)
             keys = old_keys.at[rows, at].set(keys[:, 0])
             values = old_values.at[rows, at].set(values[:, 0])
-        x = x + self.attention_out(attend(queries, keys, values, mask))
-        gate, up = jnp.split(self.gate_up(self.mlp_norm(x)), 2, axis=-1)
-        return x + self.down(jax.nn.silu(gate) * up), (keys, values)
+        attended = self.attention_out(attend(queries, keys, values, mask))
+        x = x + self._dropped(attended, key, 0)
+        y, losses = self.feed_forward(self.mlp_norm(x), valid)
+        return x + self._dropped(y, key, 1), (keys, values), losses
+
+    def _dropped(self, x: jax.Array, key: jax.Array | None, branch: int) -> jax.Array:
+        if key is None or not self.dropout:
+            return x
+        kept = jax.random.bernoulli(jax.random.fold_in(key, branch), 1 - self.dropout, x.shape)
+        return jnp.where(kept, x / (1 - self.dropout), 0)
+
+
+class DenseBlock(DecoderBlock):
+    """A decoder block with a SwiGLU (Shazeer, 2020); no biases but attention's, if asked for."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__(config)
+        width, hidden = config.width, config.mlp_width
+        self.gate_up = Linear(width, 2 * hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False, std=joining(config) * hidden**-0.5)
+
+    def feed_forward(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, Losses]:
+        """[batch, Q, width] → the same shape; every token alike, so `valid` says nothing here."""
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        return self.down(jax.nn.silu(gate) * up), {}
+
+
+def joining(config: DecoderConfig) -> float:
+    """How much smaller a branch starts where it joins the residual (Radford et al., 2019)."""
+    return (2 * config.layers) ** -0.5
 
 
 def document_mask(segments: jax.Array) -> jax.Array:
-    """Document numbers int32 [batch, S] → bool [batch, S, S]: itself and earlier ones of its own.
+    """Document numbers int32 [batch, S] → bool [batch, S, S], True where a row may look.
 
-    Padding (0) counts as one more document, so every row of the mask has something to look at.
+    A position looks at itself and at the earlier ones of its own document. Two documents, then
+    padding, which counts as one more document, so that every row has something to look at:
+
+        segments   1 1 1 2 2 0 0
+
+                   x . . . . . .
+                   x x . . . . .
+                   x x x . . . .
+                   . . . x . . .
+                   . . . x x . .
+                   . . . . . x .
+                   . . . . . x x
     """
     same = segments[:, :, None] == segments[:, None, :]
     order = jnp.arange(segments.shape[1])
     return same & (order[:, None] >= order[None, :])
 
 
-def rotation_of(positions: jax.Array, width: int, theta: float) -> tuple[jax.Array, jax.Array]:
+def cache_mask(at: jax.Array, slots: int) -> jax.Array:
+    """Where each row's one new token stands, int32 [batch] → bool [batch, 1, slots].
+
+    It looks at all that its row has in the cache and at itself. Three rows, five slots:
+
+        at   0   x . . . .
+        at   2   x x x . .
+        at   4   x x x x x
+    """
+    return (jnp.arange(slots) <= at[:, None])[:, None]
+
+
+def rotation_of(
+    positions: jax.Array, width: int, theta: float, scaling: RopeScaling | None = None
+) -> Rotation:
     """Cosine and sine [batch, S, 1, width / 2] of the rotary angles; float32 (Su et al., 2021)."""
     frequencies = theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    if scaling is not None:
+        frequencies = scaled_frequencies(frequencies, scaling)
     angles = positions[..., None, None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
+def scaled_frequencies(frequencies: jax.Array, scaling: RopeScaling) -> jax.Array:
+    """Radians per position [width / 2] → the same, stretched for a longer context.
+
+    linear: all divided by the factor (Chen et al., 2023). llama3: those that turn less than
+    `low_freq_factor` times within `original_length` are divided, those that turn more than
+    `high_freq_factor` times are kept, and between the two it is a blend (Llama 3.1).
+    """
+    slow = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return slow
+    turns = scaling.original_length * frequencies / (2 * jnp.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = jnp.clip((turns - low) / (high - low), 0, 1)
+    return (1 - kept) * slow + kept * frequencies
+
+
+def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
     """Rotate channel pairs (j, j + d/2) of x [batch, S, heads, d], the layout of Llama's files."""
     cos, sin = (part.astype(x.dtype) for part in rotation)
     first, second = jnp.split(x, 2, axis=-1)

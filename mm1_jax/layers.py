@@ -52,13 +52,14 @@ class LayerNorm(nnx.Module):
 class RMSNorm(nnx.Module):
     """Root mean square 1 over the last axis, then scale (Zhang & Sennrich, 2019)."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, eps: float = 1e-6):
+        self.eps = eps
         self.scale = parameter((width,), Constant(1.0))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., width] → [..., width]."""
         wide = x.astype(jnp.float32)
-        normal = wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + 1e-6)
+        normal = wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + self.eps)
         return (normal * self.scale[...]).astype(x.dtype)
 
 

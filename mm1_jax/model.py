@@ -54,7 +54,7 @@ class MultimodalModel(nnx.Module):
 
     def hidden(self, batch: Batch) -> jax.Array:
         """The hidden state that predicts each text token, [B, T, width]."""
-        states = self.language_model(
+        states, _ = self.language_model(
             self.embed(batch), batch["positions"], batch["segments"], self.form
         )
         return take_rows(states, batch["predictors"])
@@ -79,7 +79,7 @@ class MultimodalModel(nnx.Module):
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
         hidden = self.hidden(batch)
         # logsumexp - score of the label: a third faster on CPU than picking from log-softmax.
-        labels = self.language_model.embedding[...].astype(hidden.dtype)[batch["tokens"]]
+        labels = self.language_model.output_embedding[...].astype(hidden.dtype)[batch["tokens"]]
         label_scores = jnp.sum((hidden * labels).astype(jnp.float32), axis=-1)
         return jax.nn.logsumexp(self.language_model.logits(hidden), axis=-1) - label_scores
 

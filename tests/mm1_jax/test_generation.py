@@ -43,7 +43,7 @@ def build(config) -> MultimodalModel:
 @nnx.jit
 def uncached(model, batch):
     decoder = model.language_model
-    states = decoder(model.embed(batch), batch["positions"], batch["segments"], model.form)
+    states, _ = decoder(model.embed(batch), batch["positions"], batch["segments"], model.form)
     return decoder.logits(states)
 
 
