@@ -1,6 +1,6 @@
 """Time of one training step on one core, against the same model in PyTorch eager, in one run.
 
-    .venv/bin/python benchmarks/step_time.py [--recipe FILE] [--steps 40]
+    .venv/bin/python benchmarks/step_time.py [--recipe FILE] [--connector KIND] [--steps 40]
 
 PyTorch is optional: without it only our time is printed. The twin starts from the same weights;
 the run ends with an error if its loss or its number of parameters differs.
@@ -22,6 +22,7 @@ from mm1_jax.config import TrainConfig, VisionTransformerConfig
 from mm1_jax.freed_memory import keep_freed_memory
 
 RATE = 1e-3
+TWINS = ("average_pooling", "mlp", "c_abstractor")  # connectors that are written in PyTorch below
 
 
 def synthetic_batch(config: TrainConfig) -> dict[str, np.ndarray]:
@@ -66,7 +67,7 @@ def our_step(
 def torch_step(
     config: TrainConfig, batch: dict[str, np.ndarray], first: dict[str, np.ndarray]
 ) -> Callable[[], float]:
-    """The same training step in PyTorch eager, from the same weights (average pooling)."""
+    """The same training step in PyTorch eager, from the same weights."""
     torch: Any = importlib.import_module("torch")  # optional: absent from the environment
     F = torch.nn.functional
     torch.set_num_threads(1)
@@ -123,11 +124,40 @@ def torch_step(
             x = x + dense(hidden, f"{at}/mlp_out")
         return layer_norm(x, "encoder/norm")
 
-    def connect(features: Any) -> Any:
+    def to_grid(x: Any) -> Any:
+        side = round(x.shape[1] ** 0.5)
+        return x.transpose(1, 2).reshape(len(x), -1, side, side)
+
+    def pool(x: Any) -> Any:
         side = round(config.image_tokens**0.5)
-        grid = features.transpose(1, 2).reshape(len(features), -1, encoder.grid, encoder.grid)
-        pooled = F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
-        return dense(pooled, "connector/projection")
+        return F.adaptive_avg_pool2d(to_grid(x), side).flatten(2).transpose(1, 2)
+
+    def regnet(x: Any, at: str) -> Any:
+        y = F.silu(layer_norm(dense(x, f"{at}/conv_in"), f"{at}/norm_in"))
+        kernel = weights[f"{at}/depthwise"].permute(2, 0, 1)[:, None]
+        y = F.conv2d(to_grid(y), kernel, padding=1, groups=len(kernel)).flatten(2).transpose(1, 2)
+        y = F.silu(layer_norm(y, f"{at}/norm_depthwise"))
+        gate = dense(F.silu(dense(y.mean(1, keepdim=True), f"{at}/squeeze")), f"{at}/excite")
+        y = layer_norm(dense(y * gate.sigmoid(), f"{at}/conv_out"), f"{at}/norm_out")
+        if f"{at}/shortcut/kernel" in weights:
+            x = layer_norm(dense(x, f"{at}/shortcut"), f"{at}/shortcut_norm")
+        return F.silu(x + y)
+
+    def connect(features: Any) -> Any:
+        connector = config.connector
+        if connector.kind == "average_pooling":
+            return dense(pool(features), "connector/projection")
+        if connector.kind == "mlp":
+            hidden = F.gelu(dense(features, "connector/readout_in"))
+            return dense(hidden, "connector/readout_out")
+        assert connector.kind == "c_abstractor"
+        x = features + weights["connector/positions"]
+        for block in range(connector.depth):
+            x = regnet(x, f"connector/before/{block}")
+        x = pool(x)
+        for block in range(connector.depth):
+            x = regnet(x, f"connector/after/{block}")
+        return dense(F.silu(dense(x, "connector/readout_in")), "connector/readout_out")
 
     def rotate(x: Any, cos: Any, sin: Any) -> Any:
         a, b = x.chunk(2, dim=-1)
@@ -197,6 +227,7 @@ def main() -> None:
     """Measure in alternating rounds, so that other load hits both alike."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recipe", help="YAML; default: the mini model")
+    parser.add_argument("--connector", choices=TWINS, help="in the place of the recipe's")
     parser.add_argument("--steps", type=int, default=40, help="steps of each, in 4 rounds")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -206,8 +237,13 @@ def main() -> None:
         from ablations.study import load_recipe
 
         config = load_recipe(arguments.recipe).train_config()
-    if config.connector.kind != "average_pooling" or config.training.freeze:
-        raise SystemExit("the PyTorch twin has average pooling and trains everything")
+    if arguments.connector:
+        config = TrainConfig.model_validate(
+            {**dict(config), "connector": {"kind": arguments.connector}}
+        )
+    if config.connector.kind not in TWINS or config.training.freeze:
+        kinds = ", ".join(TWINS)
+        raise SystemExit(f"the PyTorch twin trains everything; its connectors: {kinds}")
     batch = synthetic_batch(config)
     step, weights = our_step(config, batch)
     start = time.perf_counter()

@@ -131,7 +131,7 @@ class PerceiverResampler(nnx.Module):
     def __init__(self, config: PerceiverResamplerConfig, encoder: AnyEncoder, outputs: int):
         width = encoder.width
         self.latents = parameter((config.tokens, width), Normal(1.0))
-        self.blocks = nnx.List([ResamplerBlock(config, width) for _ in range(config.depth)])
+        self.layers = nnx.List([ResamplerLayer(config, width) for _ in range(config.depth)])
         self.norm = LayerNorm(width, eps=1e-5)
         self.projection = Linear(width, outputs)
 
@@ -139,12 +139,12 @@ class PerceiverResampler(nnx.Module):
         """[n, patches, width] → [n, tokens, outputs]."""
         learned = self.latents[...].astype(features.dtype)
         latents = jnp.broadcast_to(learned, (features.shape[0], *learned.shape))
-        for block in self.blocks:
-            latents = block(latents, features)
+        for layer in self.layers:
+            latents = layer(latents, features)
         return self.projection(self.norm(latents))
 
 
-class ResamplerBlock(nnx.Module):
+class ResamplerLayer(nnx.Module):
     """Attention of the latents to patches and latents, then an MLP, each added to the latents."""
 
     def __init__(self, config: PerceiverResamplerConfig, width: int):
@@ -230,18 +230,47 @@ class RegNetBlock(nnx.Module):
         return jax.nn.silu(x + y)
 
 
+@jax.custom_vjp
 def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Each channel with its own 3×3 kernel, zero-padded: [n, grid * grid, c], [3, 3, c] → as x."""
+    # Nine shifted products: XLA's CPU has no fast path for grouped convolutions (ten times slower).
+    products = [
+        shifted * weight
+        for shifted, weight in zip(neighbours(x), kernel.reshape(9, -1), strict=True)
+    ]
+    return sum(products[1:], products[0])
+
+
+def _convolve(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise_convolution(x, kernel), (x, kernel)
+
+
+def _convolve_back(
+    kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    # By hand, because the derivative of nine slices is nine padded arrays: a third slower.
+    x, kernel = kept
+    to_kernel = [jnp.sum(shifted * gradient, (0, 1)) for shifted in neighbours(x)]
+    to_x = depthwise_convolution(gradient, kernel[::-1, ::-1])
+    return to_x, jnp.stack(to_kernel).reshape(kernel.shape)
+
+
+depthwise_convolution.defvjp(_convolve, _convolve_back)
+
+
+def neighbours(x: jax.Array) -> list[jax.Array]:
+    """For each of the 3 × 3 places around a patch, row by row, what stands there: as x.
+
+    x [n, grid * grid, c]; zeros beyond the border.
+    """
     n, patches, channels = x.shape
     grid = math.isqrt(patches)
     padded = jnp.pad(x.reshape(n, grid, grid, channels), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    # Nine shifted products: XLA's CPU has no fast path for grouped convolutions.
-    shifted = [
-        padded[:, row : row + grid, column : column + grid] * kernel[row, column]
+    return [
+        padded[:, row : row + grid, column : column + grid].reshape(x.shape)
         for row in range(3)
         for column in range(3)
     ]
-    return sum(shifted[1:], shifted[0]).reshape(n, patches, channels)
 
 
 def adaptive_average_pool(x: jax.Array, grid: int, side: int) -> jax.Array:

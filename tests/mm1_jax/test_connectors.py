@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 from pydantic import ValidationError
 
 from mm1_jax.config import (
@@ -137,7 +138,7 @@ def test_unshuffled_neighbours_stand_in_the_known_order():
 def test_perceiver_resampler_equals_numpy():
     module, w = module_and_weights(PerceiverResamplerConfig(tokens=5, heads=2, head_width=3))
     latents = np.broadcast_to(w["latents"], (3, 5, 8))
-    for name in ("blocks/0", "blocks/1"):
+    for name in ("layers/0", "layers/1"):
         media = norm(FEATURES, w, f"{name}/feature_norm", eps=1e-5)
         normal = norm(latents, w, f"{name}/latent_norm", eps=1e-5)
         seen = np.concatenate([media, normal], axis=1)
@@ -190,6 +191,13 @@ def test_depthwise_convolution_sees_zeros_beyond_the_border():
     ones = jnp.ones((1, 9, 1))
     out = depthwise_convolution(ones, jnp.ones((3, 3, 1)))[0, :, 0]
     np.testing.assert_array_equal(out, [4, 6, 4, 6, 9, 6, 4, 6, 4])
+
+
+def test_gradients_of_the_depthwise_convolution_equal_finite_differences():
+    draws = np.random.default_rng(0)
+    x = jnp.asarray(draws.normal(size=(2, 9, 3)), jnp.float32)
+    kernel = jnp.asarray(draws.normal(size=(3, 3, 3)), jnp.float32)
+    check_grads(depthwise_convolution, (x, kernel), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +349,7 @@ class TestAgainstTorch:
         module, w = module_and_weights(PerceiverResamplerConfig(tokens=5, heads=2, head_width=3))
         media = torch.tensor(FEATURES)
         latents = torch.tensor(w["latents"], dtype=torch.float32).repeat(3, 1, 1)
-        for name in ("blocks/0", "blocks/1"):
+        for name in ("layers/0", "layers/1"):
             normal = put(torch, nn.LayerNorm(8), w, f"{name}/latent_norm")(latents)
             seen = put(torch, nn.LayerNorm(8), w, f"{name}/feature_norm")(media)
             seen = torch.cat([seen, normal], dim=1)
