@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 STAMP := $(VENV)/.installed
-LOCKS := requirements-uv.lock requirements.lock requirements-data.lock
+LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
 .PHONY: help env demo test test-all reference lint lock clean
 
@@ -16,6 +16,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --require-hashes -r requirements.lock -r requirements-data.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --target $(VENV)/libtpu --no-deps --require-hashes -r requirements-aot.lock
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -44,6 +45,7 @@ lock: env  ## resolve the requirements anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group dev pyproject.toml -o requirements.lock
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-deps requirements-data.in -o requirements-data.lock
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-deps requirements-uv.in -o requirements-uv.lock
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-deps requirements-aot.in -o requirements-aot.lock
 
 clean:  ## remove the environment and everything that was run
 	rm -rf $(VENV) .mm1
