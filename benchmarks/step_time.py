@@ -56,12 +56,15 @@ def our_step(
     """A function that trains one step and returns the loss before it, and the first weights."""
     from flax import nnx
 
+    from mm1_jax.initialisation import initialise
+    from mm1_jax.model import MultimodalModel
     from mm1_jax.training import Trainer
 
-    trainer = Trainer(config, seed=0)
+    model = initialise(MultimodalModel(config), 0)
+    trainer = Trainer(model, config.training, config.optimizer, seed=0)
     flat = nnx.to_flat_state(nnx.state(trainer.model()))
     weights = {"/".join(map(str, path)): np.array(leaf.get_value()) for path, leaf in flat}
-    return lambda: float(trainer.step(batch, RATE)["loss"]), weights
+    return lambda: float(trainer.step(batch, RATE, 1)["loss"]), weights
 
 
 def torch_step(

@@ -63,7 +63,7 @@ class MultimodalModel(nnx.Module):
         """Scores for each text token given what precedes it in its document, [B, T, vocabulary]."""
         return self.language_model.logits(self.hidden(batch))
 
-    def loss(self, batch: Batch) -> jax.Array:
+    def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Mean cross-entropy (nats) of the text tokens that something predicts.
 
         Over all of them alike, or over the sequences' means (`training.loss_mean`): a sequence of
@@ -73,7 +73,7 @@ class MultimodalModel(nnx.Module):
         weights = batch["loss_weights"]
         if self.loss_mean == "sequences":
             weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
-        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0), {}
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import optax
 
-from mm1_jax.config import OptimizerConfig
+from mm1_jax.config import OptimizerConfig, PartRates
 
 
 def build_optimizer(config: OptimizerConfig, names: Sequence[str]) -> optax.GradientTransformation:
@@ -26,3 +26,8 @@ def build_optimizer(config: OptimizerConfig, names: Sequence[str]) -> optax.Grad
 def decays(name: str) -> bool:
     """Whether weight decay applies to the parameter with this path, "encoder/norm/scale"."""
     return name.rsplit("/", 1)[-1] not in ("bias", "scale")
+
+
+def part_rate(rates: PartRates, name: str) -> float:
+    """What the learning rate of the parameter with this path is multiplied with."""
+    return getattr(rates, name.split("/", 1)[0], 1.0)

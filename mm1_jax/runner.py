@@ -20,11 +20,11 @@ STAGE_MODULES = {"multimodal": "mm1_jax.training", "evaluation": "mm1_jax.evalua
 def train(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
-    """Train the model of a `TrainConfig` dump from random weights; `inputs` is empty."""
+    """Train the model of a `TrainConfig` dump; `inputs` are parts that were trained before."""
     from mm1_jax import training
 
     keep_freed_memory()
-    return training.train(TrainConfig.model_validate(config), seed, context.data, context)
+    return training.train(TrainConfig.model_validate(config), seed, context.data, inputs, context)
 
 
 def evaluate(

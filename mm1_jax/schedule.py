@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mm1_jax.config import TrainConfig
+from mm1_jax.config import OptimizerConfig, TrainConfig
 
 
 def peak_lr(config: TrainConfig) -> float:
@@ -18,13 +18,11 @@ def peak_lr(config: TrainConfig) -> float:
     return math.exp(-0.4214 * math.log(config.language_model.parameters()) - 0.5535)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(optimizer: OptimizerConfig, peak: float, steps: int, step: int) -> float:
     """The rate of step 1 … `steps`: linear warm-up to the peak, then half a cosine.
 
     The last step has exactly `final_lr_share` of the peak.
     """
-    optimizer, steps = config.optimizer, config.training.steps
-    peak = peak_lr(config)
     if step <= optimizer.warmup_steps:
         return peak * step / optimizer.warmup_steps
     progress = (step - optimizer.warmup_steps) / (steps - optimizer.warmup_steps)

@@ -1,13 +1,17 @@
-"""Training: one step in the paper's order, and the loop around it (MM1 §3)."""
+"""Training: one step in the paper's order, and the loop around it (MM1 §3).
+
+Every stage that trains goes through `fit`: a model with `loss(batch, key) -> (loss, metrics)`,
+whose parameters' paths start with the name of their part (`encoder/…`, `language_model/…`).
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +20,29 @@ import optax
 from flax import nnx
 
 from mm1_jax.checkpoints import Progress, save_model
-from mm1_jax.config import OptimizerConfig, TrainConfig
+from mm1_jax.config import OptimizerConfig, TrainConfig, TrainingConfig
 from mm1_jax.data.pipeline import batches
 from mm1_jax.initialisation import initialise
-from mm1_jax.model import Batch, MultimodalModel
-from mm1_jax.optimizer import build_optimizer
-from mm1_jax.schedule import learning_rate
+from mm1_jax.model import MultimodalModel
+from mm1_jax.optimizer import build_optimizer, part_rate
+from mm1_jax.schedule import learning_rate, peak_lr
 from mm1_jax.stage import Context, ResultRow, StageStopped
 
+Batch = Mapping[str, Any]  # arrays by name
 Leaves = list[jax.Array]
 Metrics = dict[str, jax.Array]
-Step = Callable[[Leaves, Any, Leaves, Batch, float], tuple[Leaves, Any, Metrics]]
+Step = Callable[[Leaves, Any, Leaves, Batch, float, np.ndarray], tuple[Leaves, Any, Metrics]]
+
+
+class Trainable(Protocol):
+    """What `fit` trains; also an `nnx.Module`."""
+
+    def loss(self, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
+        """The loss of a batch and scalars to log; `key` draws what is dropped out."""
+        ...
+
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 @functools.lru_cache(maxsize=16)
@@ -35,73 +51,91 @@ def compiled_step(
     trainable: Any,
     frozen: Any,
     names: tuple[str, ...],
-    adam: OptimizerConfig,
+    optimizer: OptimizerConfig,
 ) -> Step:
-    """The training step of one kind of model: (weights, moments, fixed, batch, rate) → new ones.
+    """The training step of one kind of model.
 
-    `trainable` and `frozen` are the tree structures of the lists `weights` and `fixed`. The same
-    function is returned for the same arguments, so a process that has compiled it trains the next
-    seed without compiling. Lists and donation, because walking a module tree at every call costs
-    more than a small model's step.
+    (weights, moments, fixed, batch, rate, draw) → new weights and moments, metrics. `trainable` and
+    `frozen` are the tree structures of the lists `weights` and `fixed`; `draw` is uint32
+    [seed, number of the step]. The same function is returned for the same arguments, so a process
+    that has compiled it trains the next seed without compiling. Lists and donation, because walking
+    a module tree at every call costs more than a small model's step.
     """
-    optimizer = build_optimizer(adam, names)
+    transformation = build_optimizer(optimizer, names)
+    rates = [part_rate(optimizer.part_rates, name) for name in names]
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(
-        weights: Leaves, moments: optax.OptState, fixed: Leaves, batch: Batch, rate: jax.Array
+        weights: Leaves,
+        moments: optax.OptState,
+        fixed: Leaves,
+        batch: Batch,
+        rate: jax.Array,
+        draw: jax.Array,
     ) -> tuple[Leaves, optax.OptState, Metrics]:
-        def loss_of(weights: Leaves) -> jax.Array:
-            model = nnx.merge(
-                graphdef,
-                jax.tree.unflatten(trainable, weights),
-                jax.tree.unflatten(frozen, fixed),
-            )
-            return model.loss(batch)
+        key = jax.random.fold_in(jax.random.key(draw[0]), draw[1])
 
-        loss, gradients = jax.value_and_grad(loss_of)(weights)
-        updates, moments = optimizer.update(gradients, moments, weights)
-        weights = jax.tree.map(lambda weight, update: weight - rate * update, weights, updates)
-        return weights, moments, {"loss": loss, "grad_norm": optax.global_norm(gradients)}
+        def loss_of(weights: Leaves) -> tuple[jax.Array, Metrics]:
+            learning = jax.tree.unflatten(trainable, weights)
+            model: Any = nnx.merge(graphdef, learning, jax.tree.unflatten(frozen, fixed))
+            return model.loss(batch, key)
+
+        (loss, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights)
+        updates, moments = transformation.update(gradients, moments, weights)
+        weights = jax.tree.map(
+            lambda weight, update, share: weight - (rate if share == 1 else rate * share) * update,
+            weights,
+            updates,
+            rates,
+        )
+        norm = optax.global_norm(gradients)
+        return weights, moments, {"loss": loss, "grad_norm": norm, **metrics}
 
     return step
 
 
 class Trainer:
-    """The weights and moments of one training, and the step that moves them."""
+    """The weights and moments of one training, and the step that moves them.
 
-    def __init__(self, config: TrainConfig, seed: int):
-        first = config.seeds.initialisation
-        model = initialise(
-            MultimodalModel(config),
-            seed if first is None else first,
-            config.seeds.initialisation_salt,
-        )
-        self._graphdef, learning, still = nnx.split(
-            model, lambda path, _: path[0] not in config.training.freeze, ...
+    Parts that `training.freeze` names, and those whose rate is multiplied by 0, keep their weights
+    and have no moments.
+    """
+
+    def __init__(
+        self, model: nnx.Module, training: TrainingConfig, optimizer: OptimizerConfig, seed: int
+    ):
+        still = {part for part, rate in optimizer.part_rates if rate == 0} | set(training.freeze)
+        self._graphdef, learning, fixed = nnx.split(
+            model, lambda path, _: path[0] not in still, ...
         )
         names = tuple("/".join(map(str, path)) for path, _ in nnx.to_flat_state(learning))
         self.weights, self._learning = jax.tree.flatten(learning)
-        self.fixed, self._still = jax.tree.flatten(still)
-        self.moments = build_optimizer(config.optimizer, names).init(self.weights)
+        self.fixed, self._fixed = jax.tree.flatten(fixed)
+        self.moments = build_optimizer(optimizer, names).init(self.weights)
         # The rate's course is an argument of the step, not a part of it.
-        adam = config.optimizer.model_copy(
+        timeless = optimizer.model_copy(
             update={"peak_lr": None, "warmup_steps": 0, "final_lr_share": 0.0}
         )
-        self._step = compiled_step(self._graphdef, self._learning, self._still, names, adam)
+        self._step = compiled_step(self._graphdef, self._learning, self._fixed, names, timeless)
+        self._seed = seed % 2**32
 
-    def step(self, batch: Batch, rate: float) -> Metrics:
-        """Learn from one batch at learning rate `rate`; the loss is that before the step."""
+    def step(self, batch: Batch, rate: float, number: int) -> Metrics:
+        """Learn from one batch at learning rate `rate`; the metrics are those before the step.
+
+        What step `number` drops out follows from it and the seed.
+        """
+        draw = np.array([self._seed, number], np.uint32)
         self.weights, self.moments, metrics = self._step(
-            self.weights, self.moments, self.fixed, batch, rate
+            self.weights, self.moments, self.fixed, batch, rate, draw
         )
         return metrics
 
-    def model(self) -> MultimodalModel:
+    def model(self) -> Any:
         """The model as it is now."""
         return nnx.merge(
             self._graphdef,
             jax.tree.unflatten(self._learning, self.weights),
-            jax.tree.unflatten(self._still, self.fixed),
+            jax.tree.unflatten(self._fixed, self.fixed),
         )
 
     def state(self) -> dict[str, Leaves]:
@@ -121,24 +155,33 @@ class Trainer:
         self.moments = jax.tree.unflatten(jax.tree.structure(self.moments), state["moments"])
 
 
-def train(config: TrainConfig, seed: int, data_root: Path, context: Context) -> list[ResultRow]:
-    """Train, or go on where the scratch folder says; write `config.json` and `checkpoint/`.
+def fit(
+    model: Model,
+    *,
+    training: TrainingConfig,
+    optimizer: OptimizerConfig,
+    peak_lr: float,
+    seed: int,
+    batches: Callable[[int], Iterator[Batch]],
+    context: Context,
+) -> tuple[Model, list[ResultRow]]:
+    """Train the model, or go on where the scratch folder says; the trained model and its rows.
 
-    Interrupted and resumed training gives the same bits as uninterrupted training. A loss that is
-    not finite ends the training; the row `diverged` 1.0 says so.
+    `batches(n)` gives the batches of step n + 1, n + 2, …. Interrupted and resumed training gives
+    the same bits as uninterrupted training. A loss that is not finite ends the training; the row
+    `diverged` 1.0 says so.
 
     Raises `StageStopped` after saving, when the context asks to stop.
     """
-    trainer = Trainer(config, seed)
+    trainer = Trainer(model, training, optimizer, seed)
     progress = Progress(context.scratch / "progress")
     done, rows = _resume(trainer, progress)
-    steps = range(done + 1, config.training.steps + 1)
-    documents = batches(config, data_root, seed, done)
-    for step, batch in zip(steps, documents, strict=False):
-        rate = learning_rate(config, step)
-        metrics = trainer.step(batch, rate)
-        if step % config.training.log_every == 0 or step == config.training.steps:
-            numbers = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
+    steps = range(done + 1, training.steps + 1)
+    for step, batch in zip(steps, batches(done), strict=False):
+        rate = learning_rate(optimizer, peak_lr, training.steps, step)
+        metrics = trainer.step(batch, rate, step)
+        if step % training.log_every == 0 or step == training.steps:
+            numbers = {name: float(value) for name, value in metrics.items()}
             numbers["learning_rate"] = rate
             diverged = not math.isfinite(numbers["loss"])
             if diverged:
@@ -148,14 +191,13 @@ def train(config: TrainConfig, seed: int, data_root: Path, context: Context) -> 
             if diverged:
                 break
         stop = context.stop_requested()
-        if stop or (step % config.training.checkpoint_every == 0 and step < config.training.steps):
+        if stop or (step % training.checkpoint_every == 0 and step < training.steps):
             progress.save(step, trainer.state(), [asdict(row) for row in rows])
         if stop:
             progress.close()
-            raise StageStopped(f"after step {step} of {config.training.steps}")
+            raise StageStopped(f"after step {step} of {training.steps}")
     progress.close()
-    save_model(context.output, config, trainer.model())
-    return rows
+    return trainer.model(), rows
 
 
 def _resume(trainer: Trainer, progress: Progress) -> tuple[int, list[ResultRow]]:
@@ -166,3 +208,27 @@ def _resume(trainer: Trainer, progress: Progress) -> tuple[int, list[ResultRow]]
     state, notes = progress.load(step, trainer.state())
     trainer.restore(state)
     return step, [ResultRow(**row) for row in notes]
+
+
+def train(
+    config: TrainConfig, seed: int, data_root: Path, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Train the multimodal model; write `config.json` and `checkpoint/` into `context.output`.
+
+    `inputs` are the folders of the parts that were trained before, by the parts' names.
+    """
+    first = config.seeds.initialisation
+    model = initialise(
+        MultimodalModel(config), seed if first is None else first, config.seeds.initialisation_salt
+    )
+    model, rows = fit(
+        model,
+        training=config.training,
+        optimizer=config.optimizer,
+        peak_lr=peak_lr(config),
+        seed=seed,
+        batches=lambda done: batches(config, data_root, seed, done),
+        context=context,
+    )
+    save_model(context.output, config, model)
+    return rows

@@ -111,7 +111,7 @@ def xla_flops(config, train: bool) -> float:
     graphdef, learning, still = nnx.split(model, lambda path, _: path[0] not in frozen, ...)
 
     def loss(learning, still, batch):
-        return nnx.merge(graphdef, learning, still).loss(batch)
+        return nnx.merge(graphdef, learning, still).loss(batch, None)[0]
 
     program = jax.value_and_grad(loss) if train else loss
     return jax.jit(program).lower(learning, still, shapes).cost_analysis()["flops"]

@@ -16,7 +16,7 @@ def build(config):
 
 @nnx.jit
 def outputs(model, batch):
-    return model(batch), model.token_losses(batch), model.loss(batch)
+    return model(batch), model.token_losses(batch), model.loss(batch, None)[0]
 
 
 def token_losses(model, batch) -> np.ndarray:

@@ -7,6 +7,8 @@ from flax import nnx
 
 from mm1_jax import training
 from mm1_jax.checkpoints import load_model
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
 from mm1_jax.stage import StageStopped
 from mm1_jax.training import Trainer, compiled_step, train
 
@@ -17,6 +19,11 @@ def weights(folder) -> list[np.ndarray]:
     return [np.asarray(x) for x in jax.tree.leaves(nnx.state(load_model(folder)[1]))]
 
 
+def trainer_of(config, seed) -> Trainer:
+    model = initialise(MultimodalModel(config), seed)
+    return Trainer(model, config.training, config.optimizer, seed)
+
+
 def assert_bit_equal(first, second):
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -24,15 +31,15 @@ def assert_bit_equal(first, second):
 
 def test_a_model_can_learn_one_batch_by_heart(tiny, synthetic_batch):
     config = tiny()
-    trainer, batch = Trainer(config, 0), synthetic_batch(config)
-    losses = [float(trainer.step(batch, 0.01)["loss"]) for _ in range(120)]
+    trainer, batch = trainer_of(config, 0), synthetic_batch(config)
+    losses = [float(trainer.step(batch, 0.01, 1)["loss"]) for _ in range(120)]
     assert np.log(300) - 0.3 < losses[0] < np.log(300) + 1.3
     assert losses[-1] < 0.05
 
 
 def test_training_reports_and_returns_rows_at_every_log_step(tiny, recording_context):
     context = recording_context()
-    rows = train(tiny(), 0, context.data, context)
+    rows = train(tiny(), 0, context.data, {}, context)
     assert [step for step, _ in context.reports] == [2, 4, 6]
     curve = {(row.step, row.metric): row.value for row in rows}
     assert {step for step, _ in curve} == {2, 4, 6}
@@ -46,7 +53,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, recor
     results = {}
     for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
         context = recording_context(name)
-        results[name] = train(tiny(), seed, context.data, context), weights(context.output)
+        results[name] = train(tiny(), seed, context.data, {}, context), weights(context.output)
     assert results["a"][0] == results["b"][0]
     assert_bit_equal(results["a"][1], results["b"][1])
     assert results["a"][0] != results["c"][0]
@@ -57,13 +64,13 @@ def test_stopped_and_resumed_training_gives_the_bits_of_uninterrupted_training(
     tiny, recording_context, stop_after
 ):
     whole = recording_context("whole")
-    rows = train(tiny(), 0, whole.data, whole)
+    rows = train(tiny(), 0, whole.data, {}, whole)
     first = recording_context("parts", stop_at_question=stop_after)
     with pytest.raises(StageStopped, match=f"after step {stop_after} of 6"):
-        train(tiny(), 0, first.data, first)
+        train(tiny(), 0, first.data, {}, first)
     assert not (first.output / "checkpoint").exists()
     second = recording_context("parts")
-    assert train(tiny(), 0, second.data, second) == rows
+    assert train(tiny(), 0, second.data, {}, second) == rows
     assert second.questions == 6 - stop_after
     assert_bit_equal(weights(second.output), weights(whole.output))
 
@@ -72,13 +79,13 @@ def test_training_killed_between_checkpoints_gives_the_bits_of_uninterrupted_tra
     tiny, recording_context, monkeypatch
 ):
     whole = recording_context("whole")
-    rows = train(tiny(), 0, whole.data, whole)
+    rows = train(tiny(), 0, whole.data, {}, whole)
     killed = recording_context("killed")
     monkeypatch.setattr(killed, "stop_requested", iter([False] * 4).__next__)
     with pytest.raises(StopIteration):  # dies after step 5; the last checkpoint is step 4
-        train(tiny(), 0, killed.data, killed)
+        train(tiny(), 0, killed.data, {}, killed)
     again = recording_context("killed")
-    assert train(tiny(), 0, again.data, again) == rows
+    assert train(tiny(), 0, again.data, {}, again) == rows
     assert again.questions == 2
     assert_bit_equal(weights(again.output), weights(whole.output))
 
@@ -91,10 +98,10 @@ def test_frozen_parts_do_not_move_and_the_others_do(tiny, synthetic_batch, froze
         encoder={"layers": 1},
         language_model={"layers": 1},
     )
-    trainer = Trainer(config, 0)
+    trainer = trainer_of(config, 0)
     before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(trainer.model())))
     for _ in range(2):
-        trainer.step(synthetic_batch(config), 0.01)
+        trainer.step(synthetic_batch(config), 0.01, 1)
     after = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(trainer.model())))
     for part in before:
         pairs = zip(jax.tree.leaves(before[part]), jax.tree.leaves(after[part]), strict=True)
@@ -105,50 +112,52 @@ def test_frozen_parts_do_not_move_and_the_others_do(tiny, synthetic_batch, froze
 def test_a_loss_that_is_not_finite_stops_training_and_says_so(tiny, recording_context, monkeypatch):
     first = Trainer.step
 
-    def overflow(self, batch, rate):
-        metrics = first(self, batch, rate)
+    def overflow(self, *arguments):
+        metrics = first(self, *arguments)
         return {**metrics, "loss": metrics["loss"] * np.inf}
 
     monkeypatch.setattr(training.Trainer, "step", overflow)
     context = recording_context()
-    rows = train(tiny(), 0, context.data, context)
+    rows = train(tiny(), 0, context.data, {}, context)
     assert [(row.metric, row.value, row.step) for row in rows][-1] == ("diverged", 1.0, 2)
     assert context.reports[-1][1]["diverged"] == 1.0
     assert (context.output / "checkpoint").is_dir()
 
 
 def test_another_seed_length_or_rate_needs_no_compilation(tiny, synthetic_batch):
-    first = Trainer(tiny(), 0)
-    first.step(synthetic_batch(tiny()), 0.001)
+    first = trainer_of(tiny(), 0)
+    first.step(synthetic_batch(tiny()), 0.001, 1)
     compiled = compiled_step.cache_info().misses, first._step._cache_size()
     for seed, config in enumerate(
         [tiny(training={"steps": 50}), tiny(optimizer={"peak_lr": 0.1, "warmup_steps": 1})]
     ):
-        trainer = Trainer(config, seed)
-        trainer.step(synthetic_batch(config), 0.002 * (1 + seed))
+        trainer = trainer_of(config, seed)
+        trainer.step(synthetic_batch(config), 0.002 * (1 + seed), 1)
     assert (compiled_step.cache_info().misses, first._step._cache_size()) == compiled
 
 
 def test_resuming_in_a_process_that_has_compiled_needs_no_compilation(
     tiny, recording_context, synthetic_batch
 ):
-    trainer = Trainer(tiny(), 0)
-    trainer.step(synthetic_batch(tiny()), 0.001)
+    trainer = trainer_of(tiny(), 0)
+    trainer.step(synthetic_batch(tiny()), 0.001, 1)
     compiled = trainer._step._cache_size()
     first = recording_context(stop_at_question=2)
     with pytest.raises(StageStopped):
-        train(tiny(), 0, first.data, first)
-    train(tiny(), 0, first.data, recording_context())
+        train(tiny(), 0, first.data, {}, first)
+    train(tiny(), 0, first.data, {}, recording_context())
     assert trainer._step._cache_size() == compiled
 
 
 def test_scanned_and_unrolled_layers_start_equal_and_learn_equally(tiny, synthetic_batch):
     batch, after = synthetic_batch(tiny()), {}
-    trainers = {form: Trainer(tiny(training={"layers": form}), 0) for form in ("auto", "scanned")}
+    trainers = {
+        form: trainer_of(tiny(training={"layers": form}), 0) for form in ("auto", "scanned")
+    }
     unrolled, scanned = (trainer.weights for trainer in trainers.values())
     assert_bit_equal(unrolled, scanned)
     for form, trainer in trainers.items():
-        loss = trainer.step(batch, 0.01)["loss"]
+        loss = trainer.step(batch, 0.01, 1)["loss"]
         after[form] = [loss, *jax.tree.leaves(trainer.moments)]  # shares of the gradient
     for a, b in zip(*after.values(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
