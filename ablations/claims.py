@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
 from ablations.designs import BASE
-from ablations.metrics import BLIND_METRIC, TEXT_ONLY, WORST, check_metric, worst_value
+from ablations.metrics import BLIND_METRIC, WORST, check_form, check_metric, worst_value
 from ablations.yaml_files import scalar
 from mm1_jax.errors import UserError, nearest
 
@@ -624,8 +624,7 @@ def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
     names.check(task, metric)
     shots = int(options["shots"]) if "shots" in options else names.shots.get(task, 0)
     condition = options.get("images", CONDITIONS[0])
-    if task in TEXT_ONLY and (shots or condition != CONDITIONS[0]):
-        raise UserError(f"{task} has no images to shuffle and takes no demonstrations")
+    check_form(task, shots, condition)
     return ScoreKey(arm, task, metric, shots, condition)
 
 
@@ -648,12 +647,13 @@ def keys_of(found: Iterable[Condition[Contrast]]) -> list[ScoreKey]:
 
 
 def claim_stages(plan: Plan) -> dict[str, set[str]]:
-    """Claim → the stages its scores come from: evaluations and the trainings they read."""
+    """Claim → the stages its scores come from: evaluations and the checkpoints they score."""
     stages: dict[tuple[str, str, int, str], set[str]] = {}
     for trial in plan.trials:
         for e in trial.evaluations:
             place = (trial.arm, e.task, e.shots, e.condition)
-            stages.setdefault(place, set()).update((e.stage, trial.train))
+            read = plan.stages[e.stage].inputs.values()
+            stages.setdefault(place, set()).update((e.stage, *read))
     found: dict[str, set[str]] = {}
     for name, condition in conditions(plan).items():
         found[name] = set()

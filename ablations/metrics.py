@@ -13,11 +13,19 @@ WORST: dict[str, dict[str, float | None]] = {
     "easy_vqa": {"accuracy": 0.0, "blind_accuracy": None, "oracle_accuracy": None},
     "emoji_caption": {"cider": 0.0},
     "held_out_text": {"perplexity": None, "bits_per_byte": None},
+    "pretrained_text": {
+        "perplexity": None,
+        "bits_per_byte": None,
+        "ngram_perplexity": None,
+        "ngram_bits_per_byte": None,
+    },
+    "emoji_retrieval": {"recall_at_1": 0.0, "recall_at_5": 0.0},
+    "emoji_probe": {"accuracy": 0.0},
 }
 # Tasks whose evaluation also scores the best answerer that never sees the image.
 BLIND_METRIC = "blind_accuracy"
-# Tasks without images, for which shuffling them means nothing.
-TEXT_ONLY = ("held_out_text",)
+# Tasks without questions: they take no demonstrations, and shuffling images means nothing.
+ONE_FORM = ("held_out_text", "pretrained_text", "emoji_retrieval", "emoji_probe")
 
 
 def worst_value(task: str, metric: str) -> float | None:
@@ -31,3 +39,9 @@ def check_metric(task: str, metric: str) -> None:
         raise UserError(f"no task {task!r}{nearest(task, WORST)}")
     if metric not in WORST[task]:
         raise UserError(f"task {task} has no metric {metric!r}{nearest(metric, WORST[task])}")
+
+
+def check_form(task: str, shots: int, condition: str) -> None:
+    """Raise `UserError` for a form of a task that the task cannot have."""
+    if task in ONE_FORM and (shots or condition != "intact"):
+        raise UserError(f"{task} asks no questions: no images to shuffle, no demonstrations")

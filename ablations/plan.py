@@ -10,7 +10,7 @@ Nothing heavy is imported here: `mm1 plan` answers in under a second.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -18,61 +18,29 @@ from pydantic import Field
 from ablations import claims, identity
 from ablations.conditions import Condition, quantities
 from ablations.designs import Cell, Factor, count_arms, expand
-from ablations.metrics import TEXT_ONLY, check_metric
+from ablations.metrics import check_form, check_metric
+from ablations.stages import (
+    EVALUATIONS,
+    MULTIMODAL,
+    WEIGHTS,
+    ArmStages,
+    Stage,
+    Trial,
+    stage_code,
+)
 from mm1_jax import costs
 from mm1_jax.config import Config, TrainConfig
-from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.errors import UserError, nearest
-from mm1_jax.recipe import EvaluationConfig, Recipe, TaskConfig
-from mm1_jax.runner import STAGE_MODULES
+from mm1_jax.recipe import SCORED_PART, Recipe
+from mm1_jax.runner import RUNNERS
 
 if TYPE_CHECKING:
     from ablations.study import Study
 
-TRAINING, EVALUATION = "multimodal", "evaluation"
-RUNNERS = {TRAINING: "mm1_jax.runner:train", EVALUATION: "mm1_jax.runner:evaluate"}
 MANY_TRIALS = 10_000
 FEW_SEEDS = 3  # below, hardly any effect can be told from chance
-# Test items of a task that is run whole; for the planned cost only.
-TEST_ITEMS = {"easy_vqa": 9_673, "emoji_caption": 214, "held_out_text": 311}
 # Arms whose planned cost differs by less are called equally expensive.
 COST_TOLERANCE = 1.1
-
-
-class Stage(Config):
-    """One unit of work. `id` is its identity; everything above `cost` enters it."""
-
-    id: str
-    kind: str  # "multimodal" | "evaluation" | a user's own
-    run: str  # import path "package.module:function"
-    config: dict[str, Any]
-    seed: int
-    inputs: dict[str, str]  # name → identity of the stage whose output it reads
-    data_fingerprint: str
-    code_fingerprint: str
-    # Beside the identity: what the scheduler needs to know.
-    compile_class: str  # stages of one class share compiled functions
-    flops: float
-    seconds: float  # planned, on one core of the planning machine
-    label: str  # for people: "base seed 1: train", never read by a program
-
-
-class Evaluation(Config):
-    """Which stage answers one question about a trial."""
-
-    stage: str
-    task: str
-    shots: int
-    condition: str
-
-
-class Trial(Config):
-    """One arm with one seed."""
-
-    arm: str
-    seed: int
-    train: str
-    evaluations: tuple[Evaluation, ...]
 
 
 class Arm(Config):
@@ -85,7 +53,7 @@ class Arm(Config):
     dropped: tuple[str, ...]  # fields that a change of kind removed
     parameters: dict[str, int]  # part → count
     peak_lr: float
-    flops_per_trial: float
+    flops_per_trial: float  # of its trainings, those of the parts included
     memory_bytes: int
     warnings: tuple[str, ...]
 
@@ -134,14 +102,19 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
     null_cells = tuple(_null_cell(cells[0], salt) for salt in range(1, file.null_arms + 1))
     conditions = _conditions(study, factors, cells, primary)
     needed = claims.keys_of(conditions.values())
-    arms = tuple(_arm(cell, cells[0], file.labels) for cell in (*cells, *null_cells))
+    run = {**RUNNERS, **file.runners}
+    code = _Code(study, run)
+    for kind in file.runners:
+        code[kind]
+    builders = [_stages(study, cell, run, code, needed) for cell in (*cells, *null_cells)]
+    arms = tuple(
+        _arm(cell, cells[0], made, builders[0], file.labels)
+        for cell, made in zip((*cells, *null_cells), builders, strict=True)
+    )
     _check_labels(study, arms)
 
     stages: dict[str, Stage] = {}
     trials: list[Trial] = []
-    run = {**RUNNERS, **file.runners}
-    code = {kind: _code(study, kind, path) for kind, path in run.items()}
-    builders = [_Stages(cell, run, code, needed) for cell in (*cells, *null_cells)]
     for seed in seeds:
         for builder in builders:
             trial, made = builder.trial(seed)
@@ -156,8 +129,12 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
         "alpha": file.alpha,
         "seeds": seeds,
         "arms": {
-            arm.name: [arm.levels, identity.affecting(Recipe.model_validate(arm.config))]
-            for arm in arms
+            arm.name: [
+                arm.levels,
+                identity.affecting(Recipe.model_validate(arm.config)),
+                builder.pinned,
+            ]
+            for arm, builder in zip(arms, builders, strict=True)
         },
         "runners": file.runners,
         "claims": {name: " ".join(text.split()) for name, text in texts.items()},
@@ -179,7 +156,7 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
         claims=texts,
         min_effects=least,
         null_arms=tuple(cell.name for cell in null_cells),
-        warnings=tuple(_warnings(study, seeds, conditions, trials)),
+        warnings=tuple(_warnings(study, seeds, conditions, trials, stages)),
     )
 
 
@@ -217,17 +194,27 @@ def _check_size(study: Study, seeds: int, many: bool) -> None:
 def _primary_metric(study: Study) -> tuple[str, str]:
     task, _, metric = study.file.primary_metric.partition(".")
     try:
-        if EVALUATION not in study.file.runners:  # a user's own may measure something else
-            check_metric(task, metric)
+        _check_metric(study)(task, metric)
         if task not in study.base.evaluation.tasks:
             known = nearest(task, study.base.evaluation.tasks)
             raise UserError(f"the base does not evaluate task {task!r}{known}")
         for name, settings in study.base.evaluation.tasks.items():
-            if name in TEXT_ONLY and (settings.shots, settings.conditions) != ((0,), ("intact",)):
-                raise UserError(f"{name} has no images to shuffle and takes no demonstrations")
+            for shots in settings.shots:
+                for condition in settings.conditions:
+                    check_form(name, shots, condition)
     except UserError as error:
         study.document.fail(f"primary_metric: {error.message}", ("primary_metric",))
     return task, metric
+
+
+def _check_metric(study: Study) -> Callable[[str, str], None]:
+    """Check of a task's metric; a user's own evaluation may measure something else."""
+
+    def check(task: str, metric: str) -> None:
+        if EVALUATIONS[SCORED_PART.get(task, MULTIMODAL)] not in study.file.runners:
+            check_metric(task, metric)
+
+    return check
 
 
 def _null_cell(base: Cell, salt: int) -> Cell:
@@ -245,7 +232,7 @@ def _conditions(
         arms={cell.name: cell.levels for cell in cells},
         primary_metric=primary,
         shots=claims.first_shots(study.base.evaluation.model_dump()),
-        check=check_metric if EVALUATION not in study.file.runners else lambda task, metric: None,
+        check=_check_metric(study),
     )
     found = {}
     for name, claim in study.file.claims.items():
@@ -256,10 +243,11 @@ def _conditions(
     return found
 
 
-def _arm(cell: Cell, base: Cell, labels: Mapping[str, str]) -> Arm:
+def _arm(
+    cell: Cell, base: Cell, made: ArmStages, base_made: ArmStages, labels: Mapping[str, str]
+) -> Arm:
     recipe = cell.recipe
     pieces = [labels.get(piece, piece) for piece in cell.name.split(",")]
-    flops = sum(costs.flops_per_step(recipe).values()) * recipe.training.steps
     return Arm(
         name=cell.name,
         levels=dict(cell.levels),
@@ -268,9 +256,9 @@ def _arm(cell: Cell, base: Cell, labels: Mapping[str, str]) -> Arm:
         dropped=cell.dropped,
         parameters=costs.parameters(recipe),
         peak_lr=costs.peak_lr(recipe),
-        flops_per_trial=flops,
+        flops_per_trial=made.flops,
         memory_bytes=costs.memory_bytes(recipe),
-        warnings=tuple(_unfairness(cell, base)),
+        warnings=tuple(_unfairness(cell, base, made.flops / base_made.flops)),
     )
 
 
@@ -283,152 +271,56 @@ def _check_labels(study: Study, arms: Sequence[Arm]) -> None:
             )
 
 
-class _Stages:
-    """The stages of one arm; what is equal for all its seeds is worked out once."""
+class _Code(Mapping[str, str]):
+    """Kind of stage → fingerprint of its code; worked out when first asked for."""
 
-    def __init__(
-        self,
-        cell: Cell,
-        run: Mapping[str, str],
-        code: Mapping[str, str],
-        needed: Sequence[claims.ScoreKey],
-    ):
-        recipe, self.cell = cell.recipe, cell
-        self.run, self.code = run, code
-        # The rate that the law gives is part of what was trained, so it is written down.
-        rate = recipe.optimizer.model_copy(update={"peak_lr": costs.peak_lr(recipe)})
-        config = recipe.train_config().model_copy(update={"optimizer": rate})
-        self.config = config.model_dump(mode="json")
-        self.affecting = identity.affecting(config)
-        self.data = data_fingerprint(config.data)
-        self.compile_class = costs.compile_class(config)
-        self.flops = sum(costs.flops_per_step(config).values()) * config.training.steps
-        self.seconds = costs.seconds_per_step(config) * config.training.steps
-        self.evaluations = list(_evaluations(cell, needed))
+    def __init__(self, study: Study, run: Mapping[str, str]):
+        self._study, self._run = study, run
+        self._known: dict[str, str] = {}
 
-    def trial(self, seed: int) -> tuple[Trial, list[Stage]]:
-        """One trial and its stages, training first."""
-        train = self.stage(TRAINING, seed, self.config, self.affecting, {}, "train")
-        stages, evaluations = [train], []
-        for config, affecting in self.evaluations:
-            task, shots, condition = config["task"], config["shots"], config["condition"]
-            what = f"{task}, {shots}-shot, {condition}"
-            inputs = {"model": train.id}
-            stage = self.stage(EVALUATION, seed, config, affecting, inputs, what)
-            stages.append(stage)
-            evaluations.append(
-                Evaluation(stage=stage.id, task=task, shots=shots, condition=condition)
-            )
-        trial = Trial(arm=self.cell.name, seed=seed, train=train.id, evaluations=tuple(evaluations))
-        return trial, stages
+    def __getitem__(self, kind: str) -> str:
+        if kind not in self._known:
+            try:
+                self._known[kind] = stage_code(kind, self._run[kind])
+            except UserError as error:
+                self._study.document.fail(f"runners.{kind}: {error.message}", ("runners", kind))
+        return self._known[kind]
 
-    def stage(
-        self,
-        kind: str,
-        seed: int,
-        config: dict[str, Any],
-        affecting: dict[str, Any],
-        inputs: dict[str, str],
-        what: str,
-    ) -> Stage:
-        flops, seconds, compile_class = self.flops, self.seconds, self.compile_class
-        if kind == EVALUATION:
-            share = _evaluation_share(self.cell.recipe, config)
-            flops, seconds = flops * share, seconds * share
-            compile_class = f"{compile_class}-{config['task']}-{config['shots']}"
-        return Stage(
-            id=identity.stage_id(
-                kind=kind,
-                config=affecting,
-                seed=seed,
-                inputs=inputs,
-                data=self.data,
-                code=self.code[kind],
-            ),
-            kind=kind,
-            run=self.run[kind],
-            config=config,
-            seed=seed,
-            inputs=inputs,
-            data_fingerprint=self.data,
-            code_fingerprint=self.code[kind],
-            compile_class=compile_class,
-            flops=flops,
-            seconds=seconds,
-            label=f"{self.cell.name} seed {seed}: {what}",
-        )
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run)
+
+    def __len__(self) -> int:
+        return len(self._run)
 
 
-def _code(study: Study, kind: str, run: str) -> str:
+def _stages(
+    study: Study,
+    cell: Cell,
+    run: Mapping[str, str],
+    code: Mapping[str, str],
+    needed: Sequence[claims.ScoreKey],
+) -> ArmStages:
     try:
-        return stage_code(kind, run)
+        return ArmStages(cell.name, cell.recipe, run, code, needed)
     except UserError as error:
-        study.document.fail(f"runners.{kind}: {error.message}", ("runners", kind))
+        study.document.fail(f"{cell.name}: {error.message}", ("design",))
 
 
-def stage_code(kind: str, run: str) -> str:
-    """Fingerprint of the source that a stage of this kind and runner executes, as it is here."""
-    if run == RUNNERS.get(kind):
-        return identity.code_fingerprint(STAGE_MODULES[kind])
-    module, _, function = run.partition(":")
-    return identity.code_fingerprint(module, function)
+def _unfairness(cell: Cell, base: Cell, flops: float) -> Iterator[str]:
+    """What differs from the base beside what was meant to be varied.
 
-
-def _evaluations(
-    cell: Cell, needed: Sequence[claims.ScoreKey]
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Config of each evaluation stage, whole and as it enters the identity.
-
-    Those of the recipe, then those that only a claim asks for.
+    `flops` of all trainings, those of the parts included, relative to the base's.
     """
-    evaluation = cell.recipe.evaluation
-    wanted: dict[tuple[str, int, str], None] = {
-        (task, shots, condition): None
-        for task, settings in evaluation.tasks.items()
-        for shots in settings.shots
-        for condition in settings.conditions
-    }
-    for key in needed:
-        if key.arm == cell.name:
-            wanted[key.task, key.shots, key.condition] = None
-    shared = evaluation.model_dump(mode="json", include={"seed", "batch_size"})
-    marked = identity.affecting(EvaluationConfig(seed=evaluation.seed))
-    for task, shots, condition in wanted:
-        items = evaluation.tasks.get(task, TaskConfig()).items
-        config = {"task": task, "shots": shots, "condition": condition, "items": items, **shared}
-        yield config, {k: v for k, v in config.items() if k not in shared or k in marked}
-
-
-def _evaluation_share(recipe: Recipe, config: Mapping[str, Any]) -> float:
-    """Planned cost of an evaluation as a share of the training's.
-
-    An item costs about a document's forward pass, a third of its part of a training step; each
-    demonstration is one more document.
-    """
-    items = config["items"] or TEST_ITEMS.get(config["task"], 1_000)
-    documents = recipe.training.steps * recipe.training.batch_size * recipe.data.images
-    return items * (1 + config["shots"]) / (3 * documents)
-
-
-def _unfairness(cell: Cell, base: Cell) -> Iterator[str]:
-    """What differs from the base beside what was meant to be varied."""
     arm, reference = cell.recipe, base.recipe
     rate, usual = costs.peak_lr(arm), costs.peak_lr(reference)
     if rate != usual and "optimizer.peak_lr" not in cell.varied:
         yield f"peak learning rate {rate:.3g} instead of the base's {usual:.3g}"
-    for what, mine, theirs in (
-        ("training FLOPs", _training_flops(arm), _training_flops(reference)),
-        ("text tokens", _text_tokens(arm), _text_tokens(reference)),
-    ):
-        ratio = mine / theirs
+    text_tokens = _text_tokens(arm) / _text_tokens(reference)
+    for what, ratio in (("training FLOPs", flops), ("text tokens", text_tokens)):
         if not 1 / COST_TOLERANCE <= ratio <= COST_TOLERANCE:
             yield f"{ratio:.2g} times the base's {what}"
     if arm.data.packing == "total" and arm.image_tokens != reference.image_tokens:
         yield "packing: total: with other tokens per image it sees other documents than the base"
-
-
-def _training_flops(config: TrainConfig) -> float:
-    return sum(costs.flops_per_step(config).values()) * config.training.steps
 
 
 def _text_tokens(config: TrainConfig) -> float:
@@ -441,6 +333,7 @@ def _warnings(
     seeds: Sequence[int],
     conditions: Mapping[str, Condition[claims.Contrast]],
     trials: Sequence[Trial],
+    stages: Mapping[str, Stage],
 ) -> Iterator[str]:
     if len(seeds) < FEW_SEEDS and conditions:
         count = "1 seed gives" if len(seeds) == 1 else f"{len(seeds)} seeds give"
@@ -465,4 +358,18 @@ def _warnings(
                 total[place] = total.get(place, 0.0) + weight
             if all(abs(weight) < 1e-12 for weight in total.values()):
                 yield f"claim {name} cannot be decided: its arms come to the same stage"
+                break
+    pinned = {
+        trial.arm: {one for one in trial.pretrained.values() if stages[one].kind == WEIGHTS}
+        for trial in trials
+        if trial.seed == seeds[0]
+    }
+    for name, condition in conditions.items():
+        for contrast in quantities(condition):
+            compared = [pinned[key.arm] for key, weight in contrast.weights.items() if weight]
+            if any(one != compared[0] for one in compared):
+                yield (
+                    f"claim {name} compares weights that were read from folders: it holds for "
+                    "these checkpoints only, whatever the seeds say"
+                )
                 break

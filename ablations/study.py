@@ -30,6 +30,15 @@ from mm1_jax.config import Config
 from mm1_jax.recipe import Recipe
 
 MOST_SEEDS = 1_000_000
+StageKind = Literal[
+    "encoder",
+    "language_model",
+    "weights",
+    "multimodal",
+    "evaluation",
+    "encoder_evaluation",
+    "language_model_evaluation",
+]
 
 
 class Claim(Config):
@@ -95,8 +104,8 @@ class StudyFile(Config):
     null_arms: NonNegativeInt = Field(
         0, description="copies of the base with other first weights: the noise floor"
     )
-    runners: dict[Literal["multimodal", "evaluation"], str] = Field(
-        {}, description="kind of stage → import path of your own trainer, package.module:function"
+    runners: dict[StageKind, str] = Field(
+        {}, description="kind of stage → import path of your own runner, package.module:function"
     )
     labels: dict[str, str] = Field({}, description="arm or factor=level → text for display")
 

@@ -17,7 +17,8 @@ import pandas
 
 from ablations.claims import ScoreKey, Scores, claim_stages, decide
 from ablations.metrics import worst_value
-from ablations.plan import Plan, Trial, make_plan
+from ablations.plan import Plan, make_plan
+from ablations.stages import Trial
 from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
 from mm1_jax.errors import UserError
@@ -78,7 +79,8 @@ class StudyResults:
     def _stage_problems(
         self, trial: Trial, scored: set[str], repeated: set[str]
     ) -> list[str | None]:
-        stages = {trial.train: "training"}
+        stages = {stage: f"{part} before" for part, stage in trial.pretrained.items()}
+        stages[trial.train] = "training"
         for one in trial.evaluations:
             name = one.task + (f" {one.shots}-shot" if one.shots else "")
             stages[one.stage] = name + ("" if one.condition == "intact" else f" {one.condition}")
@@ -110,7 +112,7 @@ class StudyResults:
     def _state(self, trial: Trial) -> State:
         if (trial.arm, trial.seed) not in self.problems:
             return "done"
-        missing = {trial.train, *(one.stage for one in trial.evaluations)} - self.done
+        missing = set(trial.stages) - self.done
         objects, folder = self.store.objects, self.store.lease_folder
         if any(leases.holder(objects, folder(stage)) for stage in missing):
             return "running"
@@ -248,8 +250,12 @@ class StudyResults:
     # -- curves and cost ---------------------------------------------------------------------
 
     def curves(self, metric: str = "loss") -> pandas.DataFrame:
-        """Columns arm, seed, step, value of one training metric, by step."""
-        picked = self.rows[(self.rows["task"] == "training") & (self.rows["metric"] == metric)]
+        """Columns arm, seed, step, value of one training metric, by step.
+
+        Of the multimodal training: those of the parts before it have losses of another kind.
+        """
+        rows = self.rows[self.rows["stage"].isin({trial.train for trial in self.plan.trials})]
+        picked = rows[(rows["task"] == "training") & (rows["metric"] == metric)]
         return picked[["arm", "seed", "step", "value"]].sort_values(["arm", "seed", "step"])
 
     @cached_property
@@ -267,7 +273,7 @@ class StudyResults:
         """
         lines = []
         for trial in self.plan.trials:
-            for stage_id in dict.fromkeys([trial.train, *(e.stage for e in trial.evaluations)]):
+            for stage_id in trial.stages:
                 stage = self.plan.stages[stage_id]
                 execution = self.executions.get(stage_id)
                 lines.append(
@@ -309,8 +315,8 @@ def _score(row: dict[Any, Any]) -> float:
 
 
 def is_answerer(metric: str) -> bool:
-    """Whether a metric belongs to an answerer without a model: `blind_…`, `oracle_…`."""
-    return metric.startswith(("blind_", "oracle_"))
+    """Whether a metric belongs to an answerer without a model: `blind_…`, `oracle_…`, `ngram_…`."""
+    return metric.startswith(("blind_", "oracle_", "ngram_"))
 
 
 def load_results(
@@ -339,11 +345,7 @@ def read_results(
     """Join a snapshot with what the store holds now."""
     done = frozenset(store.done(plan.stages))
     trials = pandas.DataFrame(
-        [
-            (trial.arm, stage)
-            for trial in plan.trials
-            for stage in dict.fromkeys([trial.train, *(e.stage for e in trial.evaluations)])
-        ],
+        [(trial.arm, stage) for trial in plan.trials for stage in trial.stages],
         columns=["arm", "stage"],
     )
     rows = trials.merge(store.rows([s for s in plan.stages if s in done]), on="stage")

@@ -70,20 +70,16 @@ def run(
 
     Without `cluster` an embedded Ray is started, with one worker per core.
     """
+    from ablations.stages import data_of
     from mm1.local import prepare_data
-    from mm1_jax.config import DataConfig
     from sweeps.run import run_plan
 
     root = store or default_store()
     made = plan(study, store=root, many=many)
     data_root = data_folder(root, data)
     finished = finished_stages(made, root)
-    ours = [
-        DataConfig.model_validate(stage.config["data"])
-        for stage in made.stages.values()
-        if stage.run == "mm1_jax.runner:train" and stage.id not in finished
-    ]
-    prepare_data(ours, data_root)
+    missing = (stage for stage in made.stages.values() if stage.id not in finished)
+    prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
     return run_plan(
         made,
         root,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
 from ablations.plan import Plan
 from analysis.words import count, duration
 
@@ -33,6 +36,7 @@ def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
         "trials": len(plan.trials),
         "stages": len(plan.stages),
         "stages_finished": len(plan.stages) - len(missing),
+        "before": {part: asdict(one) for part, one in before(plan).items()},
         "flops": sum(stage.flops for stage in stages),
         "core_seconds": seconds,
         "workers": workers,
@@ -40,6 +44,50 @@ def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
         "claims": plan.claims,
         "warnings": list(plan.warnings),
     }
+
+
+@dataclass(frozen=True)
+class Before:
+    """What gives one part its first weights, and how far trials share it."""
+
+    different: int  # unlike stages of one seed
+    pinned: int  # those of them that read a folder and are shared by all seeds
+    arms: int  # that read one of them
+    stages: int
+    seconds: float
+    flops: float
+
+
+def before(plan: Plan) -> dict[str, Before]:
+    """The parts that some arm trains or reads before the multimodal training."""
+    found = {}
+    for part in dict.fromkeys(part for trial in plan.trials for part in trial.pretrained):
+        having = [trial for trial in plan.trials if part in trial.pretrained]
+        stages = [plan.stages[one] for one in {trial.pretrained[part] for trial in having}]
+        of_one_seed = {t.pretrained[part] for t in having if t.seed == having[0].seed}
+        found[part] = Before(
+            different=len(of_one_seed),
+            pinned=sum(plan.stages[one].kind == "weights" for one in of_one_seed),
+            arms=len({trial.arm for trial in having}),
+            stages=len(stages),
+            seconds=sum(stage.seconds for stage in stages),
+            flops=sum(stage.flops for stage in stages),
+        )
+    return found
+
+
+def _before_lines(plan: Plan) -> Iterator[str]:
+    for part, one in before(plan).items():
+        kinds = []
+        if one.different > one.pinned:
+            seeds = "seed" if len(plan.seeds) == 1 else "seeds"
+            kinds.append(f"{one.different - one.pinned} different × {len(plan.seeds)} {seeds}")
+        if one.pinned:
+            kinds.append(f"{one.pinned} from folders, shared by all seeds")
+        yield (
+            f"{part.replace('_', ' ')}: {', '.join(kinds)}, for {one.arms} of {len(plan.arms)} "
+            f"arms; {duration(one.seconds)}, {count(one.flops)}FLOP"
+        )
 
 
 def show(plan: Plan, workers: int, finished: set[str]) -> None:
@@ -74,6 +122,8 @@ def show(plan: Plan, workers: int, finished: set[str]) -> None:
         f"{len(plan.stages)} stages ({figures['stages_finished']} already finished), "
         f"{count(sum(stage.flops for stage in plan.stages.values()))}FLOP in all"
     )
+    for line in _before_lines(plan):
+        console.print(f"  before: {line}")
     remaining = sum(s.seconds for s in plan.stages.values() if s.id not in finished)
     console.print(
         f"estimated time for the rest: {duration(remaining / workers)} on {workers} "

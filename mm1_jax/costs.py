@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from mm1_jax.config import TrainConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.schedule import peak_lr
 
 __all__ = [
     "compile_class",
+    "encoder_stage_flops",
     "flops_per_step",
+    "language_model_stage_flops",
     "memory_bytes",
     "parameters",
     "peak_lr",
+    "pretraining_compile_class",
+    "pretraining_seconds_per_step",
     "seconds_per_step",
 ]
 
@@ -115,29 +122,39 @@ def compile_class(config: TrainConfig) -> str:
             "connector": True,
             "language_model": True,
             "data": {"text_tokens", "images", "total_tokens", "vocabulary"},
-            "training": {
-                "batch_size",
-                "freeze",
-                "loss_mean",
-                "z_loss",
-                "compute_dtype",
-                "layers",
-                "remat",
-                "attention",
-                "micro_batches",
-                "mesh",
-            },
-            "optimizer": {
-                "kind",
-                "part_rates",
-                "weight_decay",
-                "clip_norm",
-                "b1",
-                "b2",
-                "eps",
-            },
+            **_PROGRAM,
         },
     )
+    return _digest(decides)
+
+
+# What of the optimisation enters the compiled step.
+_PROGRAM = {
+    "training": {
+        "batch_size",
+        "freeze",
+        "loss_mean",
+        "z_loss",
+        "compute_dtype",
+        "layers",
+        "remat",
+        "attention",
+        "micro_batches",
+        "mesh",
+    },
+    "optimizer": {
+        "kind",
+        "part_rates",
+        "weight_decay",
+        "clip_norm",
+        "b1",
+        "b2",
+        "eps",
+    },
+}
+
+
+def _digest(decides: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -156,3 +173,52 @@ def seconds_per_step(config: TrainConfig) -> float:
     )
     flops = sum(flops_per_step(config).values())
     return SECONDS_PER_CALL + flops * SECONDS_PER_FLOP + scores * SECONDS_PER_SCORE
+
+
+# -- pre-training stages -------------------------------------------------------------------------
+
+
+def encoder_stage_flops(config: EncoderStageConfig) -> float:
+    """FLOPs of one step of an encoder's pre-training, forward and backward.
+
+    One image per example. What the objective adds (a text tower, a head) is small beside the
+    encoder in all but mini models and is not counted.
+    """
+    encoder = config.encoder
+    per_image = 2 * encoder.patch_embedding_flops() + 3 * encoder.block_flops()
+    return config.training.batch_size * per_image
+
+
+def language_model_stage_flops(config: LanguageModelStageConfig) -> float:
+    """FLOPs of one step of a language model's pre-training, forward and backward."""
+    return 3 * config.training.batch_size * _decoder_flops(config)
+
+
+def _decoder_flops(config: LanguageModelStageConfig) -> float:
+    """FLOPs of one sequence's forward pass: products, attention scores, head."""
+    lm, tokens = config.language_model, config.text_tokens
+    queries = lm.heads * lm.head
+    weights = lm.width * (lm.attention_width + queries + 3 * lm.mlp_width)
+    head = config.vocabulary * lm.width
+    return 2.0 * tokens * (lm.layers * weights + head) + 4.0 * lm.layers * tokens**2 * queries
+
+
+def pretraining_seconds_per_step(config: EncoderStageConfig | LanguageModelStageConfig) -> float:
+    """Estimated seconds of one step of a pre-training stage on one CPU core, as for training."""
+    if isinstance(config, EncoderStageConfig):
+        flops = encoder_stage_flops(config)
+        scores = config.training.batch_size * config.encoder.scores()
+    else:
+        flops = language_model_stage_flops(config)
+        lm = config.language_model
+        scores = config.training.batch_size * lm.layers * lm.heads * config.text_tokens**2
+    return SECONDS_PER_CALL + flops * SECONDS_PER_FLOP + scores * SECONDS_PER_SCORE
+
+
+def pretraining_compile_class(config: EncoderStageConfig | LanguageModelStageConfig) -> str:
+    """Equal where two pre-trainings run the same compiled program."""
+    parts: dict[str, Any] = {"text_tokens": True, "vocabulary": True, **_PROGRAM}
+    part = "encoder" if isinstance(config, EncoderStageConfig) else "language_model"
+    if isinstance(config, EncoderStageConfig):
+        parts["objective"] = True
+    return _digest({part: config.model_dump(mode="json", include={part: True, **parts})})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
@@ -18,6 +18,15 @@ from mm1_jax.config.language_model_pretraining import (
 )
 
 Condition = Literal["intact", "shuffled"]
+# The parts that may come from a stage of their own: the stage's kind is the part's name.
+PretrainedPart = Literal["encoder", "language_model"]
+PRETRAINED_PARTS: tuple[PretrainedPart, ...] = ("encoder", "language_model")
+# Task → the pre-trained part whose checkpoint it scores; all others score the multimodal model.
+SCORED_PART: dict[str, PretrainedPart] = {
+    "pretrained_text": "language_model",
+    "emoji_retrieval": "encoder",
+    "emoji_probe": "encoder",
+}
 
 
 class TaskConfig(Config):
@@ -40,11 +49,17 @@ class TaskConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """Tasks on which a checkpoint is scored; a task that is absent (null) is not run."""
+    """Tasks on which a checkpoint is scored; a task that is absent (null) is not run.
+
+    The last three score a part as its own pre-training (or a folder of weights) left it.
+    """
 
     easy_vqa: TaskConfig | None = None
     emoji_caption: TaskConfig | None = None
     held_out_text: TaskConfig | None = None
+    pretrained_text: TaskConfig | None = None
+    emoji_retrieval: TaskConfig | None = None
+    emoji_probe: TaskConfig | None = None
     seed: int = Field(0, description="of subsets, shuffles and demonstrations; equal in all arms")
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
 
@@ -55,18 +70,30 @@ class EvaluationConfig(Config):
         return {name: task for name, task in named.items() if isinstance(task, TaskConfig)}
 
 
+class InitialWeights(Config):
+    """Folders that parts take their first weights from, relative to the working directory.
+
+    A folder of Hugging Face safetensors, or a checkpoint of ours.
+    """
+
+    encoder: str | None = None
+    language_model: str | None = None
+
+
 class Recipe(TrainConfig):
     """A complete model + data + training + evaluation config.
 
-    A part with a pre-training of its own starts from its result, else from random weights.
+    A part starts from its own pre-training, from a folder of weights, or from random weights.
     """
 
     encoder_pretraining: EncoderPretrainingConfig | None = None
     language_model_pretraining: LanguageModelPretrainingConfig | None = None
+    # Paths mean nothing to another machine: what the folders hold enters the identity.
+    initial_weights: InitialWeights = Field(InitialWeights(), json_schema_extra=NOT_IDENTITY)
     evaluation: EvaluationConfig = EvaluationConfig(easy_vqa=TaskConfig())
 
     def train_config(self) -> TrainConfig:
-        """The part that decides the checkpoint."""
+        """The part that decides the multimodal checkpoint, but for its parts' first weights."""
         return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.model_fields})
 
     def encoder_stage(self) -> EncoderStageConfig | None:
@@ -89,3 +116,14 @@ class Recipe(TrainConfig):
             vocabulary=self.data.vocabulary,
             seeds=self.seeds,
         )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Recipe:
+        for part in PRETRAINED_PARTS:
+            folder = getattr(self.initial_weights, part)
+            if folder is not None and getattr(self, f"{part}_pretraining") is not None:
+                raise ValueError(
+                    f"initial_weights.{part} and {part}_pretraining both give the {part} its "
+                    f"first weights; write null for one of them"
+                )
+        return self

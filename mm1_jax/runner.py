@@ -13,8 +13,26 @@ from mm1_jax.config import TrainConfig
 from mm1_jax.freed_memory import keep_freed_memory
 from mm1_jax.stage import Context, ResultRow
 
+# Kind of stage → what runs it, unless a study names its own.
+RUNNERS = {
+    "encoder": "mm1_jax.runner:pretrain_encoder",
+    "language_model": "mm1_jax.runner:pretrain_language_model",
+    "weights": "mm1_jax.runner:read_weights",
+    "multimodal": "mm1_jax.runner:train",
+    "evaluation": "mm1_jax.runner:evaluate",
+    "encoder_evaluation": "mm1_jax.runner:evaluate_encoder",
+    "language_model_evaluation": "mm1_jax.runner:evaluate_language_model",
+}
 # Kind of stage → the module whose source, with all it imports, is the stage's code.
-STAGE_MODULES = {"multimodal": "mm1_jax.training", "evaluation": "mm1_jax.evaluation"}
+STAGE_MODULES = {
+    "encoder": "mm1_jax.encoder_pretraining",
+    "language_model": "mm1_jax.language_model_pretraining",
+    "weights": "mm1_jax.initial_weights",
+    "multimodal": "mm1_jax.training",
+    "evaluation": "mm1_jax.evaluation",
+    "encoder_evaluation": "mm1_jax.encoder_evaluation",
+    "language_model_evaluation": "mm1_jax.language_model_evaluation",
+}
 
 
 def train(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from mm1_jax.config import OptimizerConfig, TrainConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 
 
-def peak_lr(config: TrainConfig) -> float:
+def peak_lr(config: TrainConfig | LanguageModelStageConfig) -> float:
     """The configured peak, or the paper's law exp(-0.4214 ln N - 0.5535) (MM1 §3).
 
     N is the language model's non-embedding parameters, so that arms with another encoder or

@@ -24,7 +24,8 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.plan import Plan, Trial
+from ablations.plan import Plan
+from ablations.stages import Trial
 from mm1_jax.errors import UserError
 from sweeps import leases
 from sweeps.store import Registration, Store, registration_name
@@ -153,7 +154,7 @@ class Mirror:
         self, experiment: str, parent: str, meaning: Mapping[str, str], trial: Trial
     ) -> bool:
         """Mirror one (arm, seed) if all its stages are there; whether they are."""
-        stages = {"train": trial.train}
+        stages = {**trial.pretrained, "train": trial.train}
         for one in trial.evaluations:
             stages[f"{one.task}.{one.shots}-shot.{one.condition}"] = one.stage
         if not all(stage_id in self._runs for stage_id in stages.values()):
@@ -163,7 +164,9 @@ class Mirror:
             links = {f"mm1.run.{name}": self._runs[one] for name, one in stages.items()}
             tags |= {"mlflow.parentRunId": parent, **links}
             run_id = self._create(experiment, f"{trial.arm} seed {trial.seed}", tags, _now())
-            rows = self._store.rows(stages.values()).to_dict("records")
+            # A part's training has a loss of its own, which its own run shows.
+            own = [one for one in stages.values() if one not in trial.pretrained.values()]
+            rows = self._store.rows(own).to_dict("records")
             last = {metric_name(row): row for row in sorted(rows, key=lambda row: row["step"])}
             arm = next(arm for arm in self._plan.arms if arm.name == trial.arm)
             self._log(

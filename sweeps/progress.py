@@ -92,13 +92,12 @@ class Progress:
         """How many trials are done, running, waiting and failed."""
         counts = dict.fromkeys(("done", "running", "waiting", "failed"), 0)
         for trial in self._plan.trials:
-            stages = {trial.train, *(one.stage for one in trial.evaluations)}
-            states = {self.scheduler.state[one] for one in stages}
+            states = {self.scheduler.state[one] for one in trial.stages}
             if states == {"done"}:
                 counts["done"] += 1
             elif states & {"failed", "blocked"}:
                 counts["failed"] += 1
-            elif states & {"running", "elsewhere"} or "done" in states:
+            elif states & {"running", "elsewhere"} or self.scheduler.state[trial.train] == "done":
                 counts["running"] += 1
             else:
                 counts["waiting"] += 1

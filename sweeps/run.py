@@ -119,10 +119,7 @@ def _conclude(plan: Plan, progress: Progress, interrupt: Interrupt) -> int:
     missing = [
         f"{trial.arm} seed {trial.seed}"
         for trial in plan.trials
-        if any(
-            scheduler.state[one] != "done"
-            for one in (trial.train, *(one.stage for one in trial.evaluations))
-        )
+        if any(scheduler.state[one] != "done" for one in trial.stages)
     ]
     progress.warn(
         f"{plan.study}: {counts['done']} of {len(plan.trials)} trials are there; "

@@ -2,7 +2,8 @@
 
 Order is seed-major, and within a seed longest first. A compile class belongs to the worker that
 first took it, its home; another one takes it over only if what it would otherwise wait exceeds
-one compilation. Evaluations follow their training on the same worker.
+one compilation. What nothing else waits for (evaluations) follows its training on the same worker;
+a training that waits for others (pre-trained parts) goes to the home of its own class.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from bisect import insort
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from ablations.plan import Plan, Stage
+from ablations.plan import Plan
+from ablations.stages import Stage
 
 # Tracing and compiling a small model with a warm persistent cache, one core.
 COMPILE_SECONDS = 4.0
@@ -45,6 +47,11 @@ class Scheduler:
         for stage in plan.stages.values():
             for source in stage.inputs.values():
                 self._dependents[source].append(stage.id)
+        # What follows a stage on the same worker: its dependents that nothing else waits for.
+        self._followers = {
+            stage_id: [one for one in dependents if not self._dependents[one]]
+            for stage_id, dependents in self._dependents.items()
+        }
         self._held: dict[str, set[str]] = {worker: set() for worker in self.workers}
         self._origin: dict[str, str] = {}  # stage → worker that made its input
         self._measured: dict[str, list[float]] = {}  # compile class → seconds
@@ -128,8 +135,8 @@ class Scheduler:
             self._measured_total += seconds
             self._planned_total += stage.seconds
         if worker is not None:
-            for dependent in self._dependents[stage_id]:
-                self._origin[dependent] = worker
+            for follower in self._followers[stage_id]:
+                self._origin[follower] = worker
         self._make_ready(self._dependents[stage_id])
 
     def failed(self, stage_id: str, *, again: bool = True) -> bool:
@@ -216,17 +223,24 @@ class Scheduler:
 
     def _block(self, stage_id: str) -> None:
         for dependent in self._dependents[stage_id]:
-            self.state[dependent] = "blocked"
-            self._block(dependent)
+            if self.state[dependent] != "done":
+                self.state[dependent] = "blocked"
+                self._block(dependent)
 
     def _planned_tail(self, stage: Stage) -> float:
-        """Planned seconds of a stage and of what follows it on the same worker."""
-        followers = (self.stages[one] for one in self._dependents[stage.id])
-        return stage.seconds + sum(self._planned_tail(one) for one in followers)
+        """Planned seconds of a stage, of its followers, and of the longest way from there."""
+        followers = self._followers[stage.id]
+        waiting = [one for one in self._dependents[stage.id] if self._dependents[one]]
+        return (
+            stage.seconds
+            + sum(self.stages[one].seconds for one in followers)
+            + max((self._planned_tail(self.stages[one]) for one in waiting), default=0.0)
+        )
 
     def _tail(self, stage_id: str) -> float:
-        open_ = [one for one in self._dependents[stage_id] if self.state[one] != "done"]
-        return self.seconds(stage_id) + sum(map(self._tail, open_))
+        """Seconds of a stage and of what follows it on the same worker."""
+        open_ = [one for one in self._followers[stage_id] if self.state[one] != "done"]
+        return self.seconds(stage_id) + sum(map(self.seconds, open_))
 
     def _running_seconds(self, worker: str, elapsed: Mapping[str, float]) -> float:
         stage_id = self.running.get(worker)

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote
 
-from ablations.plan import Plan, Stage
+from ablations.plan import Plan
+from ablations.stages import Stage
 from mm1_jax.config import Config
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow

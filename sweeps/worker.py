@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import ray
 
-from ablations.plan import Stage, stage_code
+from ablations.stages import Stage, stage_code
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases

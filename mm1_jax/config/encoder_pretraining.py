@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.encoder import EncoderConfig, VisionTransformerConfig
 from mm1_jax.config.schema import Config
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
@@ -47,3 +48,12 @@ class EncoderStageConfig(EncoderPretrainingConfig):
 
     encoder: EncoderConfig = VisionTransformerConfig()
     seeds: SeedsConfig = SeedsConfig()
+
+    @property
+    def data(self) -> DataConfig:
+        """The prepared data that is read: drawings and their captions."""
+        return DataConfig(
+            mixture=MixtureConfig(emoji_captions=1.0),
+            text_tokens=self.text_tokens,
+            vocabulary=self.vocabulary,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
+from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
 from mm1_jax.config.schema import Config
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
@@ -23,3 +24,13 @@ class LanguageModelStageConfig(LanguageModelPretrainingConfig):
     language_model: LanguageModelConfig = DenseConfig()
     vocabulary: int = Field(1024, ge=300, description="of the tokenizer")
     seeds: SeedsConfig = SeedsConfig()
+
+    @property
+    def data(self) -> DataConfig:
+        """The prepared data that is read: the texts alone."""
+        return DataConfig(
+            mixture=MixtureConfig(text=1.0),
+            text_tokens=self.text_tokens,
+            images=1,
+            vocabulary=self.vocabulary,
+        )

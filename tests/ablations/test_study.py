@@ -181,5 +181,5 @@ def test_the_primary_metric_must_be_evaluated_by_the_base(studies):
 
 def test_texts_have_no_images_to_shuffle(studies):
     studies.recipe["evaluation"]["held_out_text"] = {"conditions": ["shuffled"]}
-    with pytest.raises(UserError, match="held_out_text has no images to shuffle"):
+    with pytest.raises(UserError, match="held_out_text asks no questions"):
         studies.plan()

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ablations.plan import Arm, Evaluation, Plan, Stage, Trial
+from ablations.plan import Arm, Plan
+from ablations.stages import Evaluation, Stage, Trial
 from mm1_jax.recipe import Recipe
 from mm1_jax.stage import ResultRow
 from sweeps.store import Store

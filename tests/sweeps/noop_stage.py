@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from ablations.identity import code_fingerprint
-from ablations.plan import Arm, Evaluation, Plan, Stage, Trial
+from ablations.plan import Arm, Plan
+from ablations.stages import Evaluation, Stage, Trial
 from mm1_jax.recipe import Recipe
 from mm1_jax.stage import ResultRow, StageStopped
 

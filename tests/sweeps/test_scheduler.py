@@ -29,6 +29,19 @@ def evaluation(of, task="t", seconds=1.0, compile_class="E"):
     )  # fmt: skip
 
 
+def pretraining(part, seed=1, seconds=10.0):
+    return training(part, seed, seconds, compile_class=part)
+
+
+def after(name, parts, seed=1, seconds=10.0):
+    """A training that starts from the parts, of compile class M."""
+    inputs = {f"part {number}": part.id for number, part in enumerate(parts)}
+    return a_stage(
+        "train", {"arm": name}, seed, inputs, label=f"{name}{seed}", seconds=seconds,
+        compile_class="M",
+    )  # fmt: skip
+
+
 def label(plan, stage_id):
     return None if stage_id is None else plan.stages[stage_id].label
 
@@ -190,3 +203,55 @@ def test_deciding_stays_cheap_with_thousands_of_stages():
     for _ in range(50):
         scheduler.finished(scheduler.next("w", {"v": 0}), 1.0)
     assert (time.perf_counter() - started) / 50 < 0.02
+
+
+def test_inputs_come_before_what_needs_them_through_every_level():
+    stages = []
+    for seed in (1, 2):
+        parts = [pretraining("encoder", seed, 5.0), pretraining("language", seed, 9.0)]
+        trainings = [after(name, parts, seed) for name in ("a", "b")]
+        stages += [*parts, *trainings, *(evaluation(one) for one in trainings)]
+    order = run_alone(plan_of(*stages))
+    assert order[:2] == ["language1", "encoder1"]
+    assert {tuple(order[2:4]), tuple(order[4:6])} == {("a1", "a1/t"), ("b1", "b1/t")}
+    assert [one[-1] if "/" not in one else one[-3] for one in order] == ["1"] * 6 + ["2"] * 6
+
+
+def test_what_a_long_way_waits_for_comes_before_what_ends_a_trial():
+    encoder = pretraining("encoder", seconds=5.0)
+    chain = [encoder, after("a", [encoder], seconds=20.0)]
+    order = run_alone(plan_of(training("alone", seconds=15.0), *chain))
+    assert order == ["encoder1", "a1", "alone1"]
+
+
+def test_trainings_that_share_a_part_are_not_tied_to_the_worker_that_made_it():
+    encoder = pretraining("encoder")
+    trainings = [after(name, [encoder]) for name in ("a", "b")]
+    plan = plan_of(encoder, *trainings)
+    scheduler = Scheduler(plan, (), ["w", "v"], compile_seconds=4.0)
+    assert scheduler.next("w", NO_ONE) == encoder.id
+    assert scheduler.next("v", {"w": 1.0}) is None  # nothing is ready
+    scheduler.finished(encoder.id, 10)
+    started = {scheduler.next("v", NO_ONE), scheduler.next("w", {"v": 0.0})}
+    assert started == {one.id for one in trainings}
+
+
+def test_parts_of_one_training_are_made_side_by_side():
+    parts = [pretraining("encoder"), pretraining("language")]
+    scheduler = Scheduler(plan_of(*parts, after("a", parts)), (), ["w", "v"], compile_seconds=4.0)
+    assert {scheduler.next("w", NO_ONE), scheduler.next("v", {"w": 0.0})} == {p.id for p in parts}
+    scheduler.finished(parts[0].id, 10)
+    assert not scheduler.in_state("ready")
+    scheduler.finished(parts[1].id, 10)
+    assert len(scheduler.in_state("ready")) == 1
+
+
+def test_a_part_that_is_given_up_blocks_what_waits_for_it_and_nothing_else():
+    encoder = pretraining("encoder")
+    trainings = [after(name, [encoder]) for name in ("a", "b")]
+    scores = [evaluation(one) for one in trainings]
+    scheduler = Scheduler(plan_of(encoder, *trainings, *scores), [trainings[0].id], ["w"])
+    scheduler.next("w", NO_ONE)
+    scheduler.failed(encoder.id, again=False)
+    assert set(scheduler.in_state("blocked")) == {trainings[1].id, scores[1].id}
+    assert scheduler.next("w", NO_ONE) == scores[0].id  # its training was there already

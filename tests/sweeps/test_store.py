@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.plan import Plan, Stage
+from ablations.plan import Plan
+from ablations.stages import Stage
 from mm1_jax.errors import UserError
 from mm1_jax.stage import ResultRow
 from sweeps.objects import is_disk_full

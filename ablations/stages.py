@@ -1,0 +1,374 @@
+"""The stages of one arm: what is trained and scored, and what decides each of them.
+
+    encoder ─────────┬─► multimodal ──► evaluation (easy_vqa, held_out_text, …)
+    language_model ──┘
+    encoder ───────────► encoder_evaluation (emoji_retrieval, emoji_probe)
+    language_model ────► language_model_evaluation (pretrained_text)
+
+A recipe without a pre-training of a part has no stage for it: the part starts from random weights.
+A part that starts from a folder of weights has the stage `weights` in the place of its
+pre-training; it has no seed, so all trials share it. Every other stage carries the trial's seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ablations import identity
+from ablations.claims import ScoreKey
+from mm1_jax import costs, weights_folder
+from mm1_jax.config import Config, DataConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.data.fingerprint import data_fingerprint
+from mm1_jax.errors import UserError
+from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
+from mm1_jax.runner import RUNNERS, STAGE_MODULES
+
+MULTIMODAL, WEIGHTS = "multimodal", "weights"
+# Part that a task scores → kind of stage that scores it.
+EVALUATIONS = {
+    MULTIMODAL: "evaluation",
+    "encoder": "encoder_evaluation",
+    "language_model": "language_model_evaluation",
+}
+# Test items of a task that is run whole; for the planned cost only.
+TEST_ITEMS = {
+    "easy_vqa": 9_673,
+    "emoji_caption": 214,
+    "held_out_text": 311,
+    "pretrained_text": 311,
+    "emoji_retrieval": 214,
+    "emoji_probe": 214,
+}
+TEXT_ITEM_TOKENS = 150  # of one held-out text, about
+NO_SEED = 0  # of stages that draw nothing
+
+
+class Stage(Config):
+    """One unit of work. `id` is its identity; everything above `cost` enters it."""
+
+    id: str
+    kind: str  # a key of `RUNNERS`, or a user's own
+    run: str  # import path "package.module:function"
+    config: dict[str, Any]
+    seed: int
+    inputs: dict[str, str]  # name → identity of the stage whose output it reads
+    data_fingerprint: str
+    code_fingerprint: str
+    # Beside the identity: what the scheduler needs to know.
+    compile_class: str  # stages of one class share compiled functions
+    flops: float
+    seconds: float  # planned, on one core of the planning machine
+    label: str  # for people: "base seed 1: train", never read by a program
+
+
+class Evaluation(Config):
+    """Which stage answers one question about a trial."""
+
+    stage: str
+    task: str
+    shots: int
+    condition: str
+
+
+class Trial(Config):
+    """One arm with one seed."""
+
+    arm: str
+    seed: int
+    train: str  # the multimodal stage
+    evaluations: tuple[Evaluation, ...]
+    pretrained: dict[str, str] = Field({})  # part → stage that gives it its first weights
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Identities of its stages, each once, inputs first."""
+        scored = (one.stage for one in self.evaluations)
+        return tuple(dict.fromkeys([*self.pretrained.values(), self.train, *scored]))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage but for its seed and its inputs."""
+
+    kind: str
+    config: dict[str, Any]
+    affecting: dict[str, Any]  # the config as it enters the identity
+    data: str  # fingerprint
+    compile_class: str
+    flops: float
+    seconds: float
+    what: str  # for the label
+    inputs: Mapping[str, str] = field(default_factory=dict)  # name → part whose stage it reads
+
+    @property
+    def pinned(self) -> bool:
+        """Whether all seeds share it."""
+        return self.kind == WEIGHTS
+
+
+class ArmStages:
+    """The stages of one arm; what is equal for all its seeds is worked out once.
+
+    `run` and `code` map kinds of stages to runners and code fingerprints; `needed` are scores that
+    claims ask for. `UserError` where a task scores a part that has no stage, or where a checkpoint
+    of ours is of another config than the recipe's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        recipe: Recipe,
+        run: Mapping[str, str],
+        code: Mapping[str, str],
+        needed: Sequence[ScoreKey],
+    ):
+        self.name, self.run, self.code = name, run, code
+        self.trainings: dict[str, Work] = {}  # part or "multimodal" → its work, inputs first
+        for part in PRETRAINED_PARTS:
+            work = _pretraining(recipe, part)
+            if work is not None:
+                self.trainings[part] = work
+        self.trainings[MULTIMODAL] = _multimodal(recipe, tuple(self.trainings))
+        self.evaluations = [
+            _evaluation(recipe, config, affecting, self.trainings)
+            for config, affecting in _asked(name, recipe, needed)
+        ]
+
+    @property
+    def flops(self) -> float:
+        """Of all trainings of one trial."""
+        return sum(work.flops for work in self.trainings.values())
+
+    @property
+    def pinned(self) -> dict[str, dict[str, Any]]:
+        """Part → what enters the identity of the weights it is pinned to."""
+        return {part: work.affecting for part, work in self.trainings.items() if work.pinned}
+
+    def trial(self, seed: int) -> tuple[Trial, list[Stage]]:
+        """One trial and its stages, inputs first."""
+        made: dict[str, Stage] = {}
+        for part, work in self.trainings.items():
+            made[part] = self.stage(work, seed, made)
+        stages, evaluations = list(made.values()), []
+        for work in self.evaluations:
+            stage = self.stage(work, seed, made)
+            stages.append(stage)
+            task, shots, condition = (work.config[key] for key in ("task", "shots", "condition"))
+            evaluations.append(
+                Evaluation(stage=stage.id, task=task, shots=shots, condition=condition)
+            )
+        trial = Trial(
+            arm=self.name,
+            seed=seed,
+            train=made[MULTIMODAL].id,
+            evaluations=tuple(evaluations),
+            pretrained={part: stage.id for part, stage in made.items() if part != MULTIMODAL},
+        )
+        return trial, stages
+
+    def stage(self, work: Work, seed: int, made: Mapping[str, Stage]) -> Stage:
+        """The stage of a work; `made` has the stages it reads, by part."""
+        seed = NO_SEED if work.pinned else seed
+        inputs = {name: made[part].id for name, part in work.inputs.items()}
+        origin = f"{self.name}: " if work.pinned else f"{self.name} seed {seed}: "
+        return Stage(
+            id=identity.stage_id(
+                kind=work.kind,
+                config=work.affecting,
+                seed=seed,
+                inputs=inputs,
+                data=work.data,
+                code=self.code[work.kind],
+            ),
+            kind=work.kind,
+            run=self.run[work.kind],
+            config=work.config,
+            seed=seed,
+            inputs=inputs,
+            data_fingerprint=work.data,
+            code_fingerprint=self.code[work.kind],
+            compile_class=work.compile_class,
+            flops=work.flops,
+            seconds=work.seconds,
+            label=origin + work.what,
+        )
+
+
+def stage_code(kind: str, run: str) -> str:
+    """Fingerprint of the source that a stage of this kind and runner executes, as it is here."""
+    if run == RUNNERS.get(kind):
+        return identity.code_fingerprint(STAGE_MODULES[kind])
+    module, _, function = run.partition(":")
+    return identity.code_fingerprint(module, function)
+
+
+def data_of(stage: Stage) -> DataConfig | None:
+    """The data that a training stage of ours reads, so that it can be prepared before."""
+    if stage.run != RUNNERS.get(stage.kind):
+        return None
+    match stage.kind:
+        case "multimodal":
+            return DataConfig.model_validate(stage.config["data"])
+        case "encoder":
+            return EncoderStageConfig.model_validate(stage.config).data
+        case "language_model":
+            return LanguageModelStageConfig.model_validate(stage.config).data
+        case "weights":
+            return DataConfig(vocabulary=stage.config["vocabulary"])
+    return None
+
+
+# -- trainings -----------------------------------------------------------------------------------
+
+
+def _multimodal(recipe: Recipe, parts: Sequence[str]) -> Work:
+    # The rate that the law gives is part of what was trained, so it is written down.
+    rate = recipe.optimizer.model_copy(update={"peak_lr": costs.peak_lr(recipe)})
+    config = recipe.train_config().model_copy(update={"optimizer": rate})
+    steps = config.training.steps
+    return Work(
+        kind=MULTIMODAL,
+        config=config.model_dump(mode="json"),
+        affecting=identity.affecting(config),
+        data=data_fingerprint(config.data),
+        compile_class=costs.compile_class(config),
+        flops=sum(costs.flops_per_step(config).values()) * steps,
+        seconds=costs.seconds_per_step(config) * steps,
+        what="train",
+        inputs={part: part for part in parts},
+    )
+
+
+def _pretraining(recipe: Recipe, part: str) -> Work | None:
+    """What gives a part its first weights; None where they are random."""
+    folder = getattr(recipe.initial_weights, part)
+    if folder is not None:
+        return _weights(recipe, part, Path(folder).absolute())
+    config = recipe.encoder_stage() if part == "encoder" else recipe.language_model_stage()
+    if config is None:
+        return None
+    if isinstance(config, LanguageModelStageConfig):
+        rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
+        config = config.model_copy(update={"optimizer": rate})
+        flops = costs.language_model_stage_flops(config)
+    else:
+        flops = costs.encoder_stage_flops(config)
+    steps = config.training.steps
+    return Work(
+        kind=part,
+        config=config.model_dump(mode="json"),
+        affecting=identity.affecting(config),
+        data=data_fingerprint(config.data),
+        compile_class=costs.pretraining_compile_class(config),
+        flops=flops * steps,
+        seconds=costs.pretraining_seconds_per_step(config) * steps,
+        what=f"pre-train the {part.replace('_', ' ')}",
+    )
+
+
+def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
+    content = weights_folder.content_of(folder)
+    vocabulary = recipe.data.vocabulary
+    if weights_folder.is_checkpoint(folder):
+        stated = weights_folder.stated(folder)
+        wanted = getattr(recipe, part).model_dump(mode="json")
+        weights_folder.check_same(part, wanted, stated.part(part), folder)
+        vocabulary = stated.vocabulary
+    affecting = {"part": part, "content": content, "vocabulary": vocabulary}
+    return Work(
+        kind=WEIGHTS,
+        config={**affecting, "folder": str(folder)},
+        affecting=affecting,
+        data=data_fingerprint(DataConfig(vocabulary=vocabulary)),  # of what scores it
+        compile_class=f"weights-{content[:12]}",
+        flops=0.0,
+        seconds=1.0,
+        what=f"read the {part.replace('_', ' ')}'s weights",
+    )
+
+
+# -- evaluations ---------------------------------------------------------------------------------
+
+
+def _asked(
+    name: str, recipe: Recipe, needed: Sequence[ScoreKey]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Config of each evaluation stage, whole and as it enters the identity.
+
+    Those of the recipe, then those that only a claim asks for.
+    """
+    evaluation = recipe.evaluation
+    wanted: dict[tuple[str, int, str], None] = {
+        (task, shots, condition): None
+        for task, settings in evaluation.tasks.items()
+        for shots in settings.shots
+        for condition in settings.conditions
+    }
+    for key in needed:
+        if key.arm == name:
+            wanted[key.task, key.shots, key.condition] = None
+    shared = evaluation.model_dump(mode="json", include={"seed", "batch_size"})
+    marked = identity.affecting(EvaluationConfig(seed=evaluation.seed))
+    for task, shots, condition in wanted:
+        items = evaluation.tasks.get(task, TaskConfig()).items
+        config = {"task": task, "shots": shots, "condition": condition, "items": items, **shared}
+        yield config, {k: v for k, v in config.items() if k not in shared or k in marked}
+
+
+def _evaluation(
+    recipe: Recipe,
+    config: dict[str, Any],
+    affecting: dict[str, Any],
+    trainings: Mapping[str, Work],
+) -> Work:
+    task, shots, condition = config["task"], config["shots"], config["condition"]
+    part = SCORED_PART.get(task, MULTIMODAL)
+    if part not in trainings:
+        raise UserError(
+            f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
+            f"there is none: give {part}_pretraining or initial_weights.{part}"
+        )
+    scored = trainings[part]
+    flops, seconds = _evaluation_cost(recipe, config, scored)
+    return Work(
+        kind=EVALUATIONS[part],
+        config=config,
+        affecting=affecting,
+        data=scored.data,
+        compile_class=f"{scored.compile_class}-{task}-{shots}",
+        flops=flops,
+        seconds=seconds,
+        what=f"{task}, {shots}-shot, {condition}",
+        inputs={"model": part},
+    )
+
+
+def _evaluation_cost(
+    recipe: Recipe, config: Mapping[str, Any], scored: Work
+) -> tuple[float, float]:
+    """Planned FLOPs and seconds of an evaluation.
+
+    Of the whole model, a share of its training: an item costs about a document's forward pass, a
+    third of its part of a training step; each demonstration is one more document. Of a part, the
+    forward pass of each item.
+    """
+    items = config["items"] or TEST_ITEMS.get(config["task"], 1_000)
+    part = SCORED_PART.get(config["task"])
+    if part is None:
+        documents = recipe.training.steps * recipe.training.batch_size * recipe.data.images
+        share = items * (1 + config["shots"]) / (3 * documents)
+        return scored.flops * share, scored.seconds * share
+    if part == "encoder":
+        flops = items * (recipe.encoder.patch_embedding_flops() + recipe.encoder.block_flops())
+    else:
+        model = recipe.language_model
+        weights = model.parameters() + model.width * recipe.data.vocabulary
+        flops = 2.0 * items * TEXT_ITEM_TOKENS * weights
+    return flops, costs.SECONDS_PER_CALL + flops * costs.SECONDS_PER_FLOP
