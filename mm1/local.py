@@ -142,6 +142,7 @@ def evaluate(
 ) -> None:
     """Score a trained model on some tasks and print one line a metric."""
     from mm1_jax import runner
+    from mm1_jax.checkpoints import load_config
     from mm1_jax.recipe import EvaluationConfig
 
     folder = _trained_folder(run, store)
@@ -151,9 +152,7 @@ def evaluate(
     for task in tasks:
         if task not in known:
             raise UserError(f"--task {task}: no such task{nearest(task, known)}")
-    prepare_data(
-        [DataConfig.model_validate(json.loads((folder / "config.json").read_text())["data"])], data
-    )
+    prepare_data([load_config(folder).data], data)
     rows: list[ResultRow] = []
     for task in tasks or known:
         if not tasks and task == "held_out_text" and (condition != "intact" or shots):

@@ -1,55 +1,113 @@
-"""Weights on disk, in Orbax's format: the finished model, and a training's progress.
+"""Weights on disk, in Orbax's format: what a stage has trained, and a training's progress.
 
-Orbax writes beside the target and commits it last, so what a kill leaves half-written is never
-listed and never loaded. The layout does not depend on how layers are run: a model trained with
-scanned layers is read by an unrolled one.
+The folder of a stage has `config.json`, {"kind": …, "config": …}, and `checkpoint/`, a tree whose
+first keys are the parts' names. Orbax writes beside the target and commits it last, so what a kill
+leaves half-written is never listed and never loaded. The layout does not depend on how layers are
+run: a model trained with scanned layers is read by an unrolled one.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
 from mm1_jax.config import TrainConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.errors import UserError
-from mm1_jax.model import MultimodalModel
+from mm1_jax.weights_folder import CHECKPOINT_FOLDER, CONFIG_FILE
 
-CONFIG_FILE = "config.json"
-CHECKPOINT_FOLDER = "checkpoint"
+StageConfig = TrainConfig | EncoderStageConfig | LanguageModelStageConfig
+Configured = TypeVar("Configured", TrainConfig, EncoderStageConfig, LanguageModelStageConfig)
+Module = TypeVar("Module", bound=nnx.Module)
+Tree = dict[Any, Any]  # of arrays
+
+KINDS: dict[str, type[StageConfig]] = {
+    "multimodal": TrainConfig,
+    "encoder": EncoderStageConfig,
+    "language_model": LanguageModelStageConfig,
+}
 
 # Orbax tells every save at INFO and its choice of defaults at WARNING.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-def save_model(stage_folder: Path, config: TrainConfig, model: MultimodalModel) -> None:
-    """Write `config.json` and `checkpoint/` into the folder of a training stage."""
-    (stage_folder / CONFIG_FILE).write_text(config.model_dump_json(indent=2))
-    weights = nnx.to_pure_dict(nnx.state(model))
+def save_part(folder: Path, config: StageConfig, module: nnx.Module) -> None:
+    """Write `config.json` and `checkpoint/` into the folder of a training stage.
+
+    The module's attributes are the parts: `encoder`, `language_model`, …
+    """
+    save_tree(folder, config, nnx.to_pure_dict(nnx.state(module)))
+
+
+def save_tree(folder: Path, config: StageConfig, weights: Tree) -> None:
+    """As `save_part`, of a tree of arrays."""
+    kind = next(kind for kind, known in KINDS.items() if type(config) is known)
+    stated = {"kind": kind, "config": config.model_dump(mode="json")}
+    (folder / CONFIG_FILE).write_text(json.dumps(stated, indent=2))
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((stage_folder / CHECKPOINT_FOLDER).absolute(), weights, force=True)
+        checkpointer.save((folder / CHECKPOINT_FOLDER).absolute(), weights, force=True)
 
 
-def load_model(stage_folder: Path) -> tuple[TrainConfig, MultimodalModel]:
-    """The config and the trained model of a training stage's folder.
+def load_config(folder: Path) -> StageConfig:
+    """The config of what a training stage's folder holds.
 
     Raises `UserError` where the folder holds no finished checkpoint.
     """
-    config_file = stage_folder / CONFIG_FILE
-    checkpoint = (stage_folder / CHECKPOINT_FOLDER).absolute()
-    if not config_file.is_file() or not checkpoint.is_dir():
-        raise UserError(f"{stage_folder} holds no trained model ({CONFIG_FILE}, checkpoint/)")
-    config = TrainConfig.model_validate_json(config_file.read_text())
-    graphdef, state = nnx.split(MultimodalModel(config))
+    if not (folder / CONFIG_FILE).is_file() or not (folder / CHECKPOINT_FOLDER).is_dir():
+        raise UserError(f"{folder} holds no trained model ({CONFIG_FILE}, {CHECKPOINT_FOLDER}/)")
+    stated = json.loads((folder / CONFIG_FILE).read_text())
+    return KINDS[stated["kind"]].model_validate(stated["config"])
+
+
+def load_part(
+    folder: Path, expected: type[Configured], build: Callable[[Configured], Module]
+) -> tuple[Configured, Module]:
+    """The config and the trained module of a training stage's folder.
+
+    `build` makes the module from shapes alone. Raises `UserError` where the folder holds no
+    finished checkpoint, or one of another kind than `expected`.
+    """
+    config = load_config(folder)
+    if not isinstance(config, expected):
+        kinds = {known: kind for kind, known in KINDS.items()}
+        raise UserError(
+            f"{folder} holds a checkpoint of kind {kinds[type(config)]}, not {kinds[expected]}"
+        )
+    graphdef, state = nnx.split(build(config))
     with ocp.StandardCheckpointer() as checkpointer:
-        weights = checkpointer.restore(checkpoint, nnx.to_pure_dict(state))
+        path = (folder / CHECKPOINT_FOLDER).absolute()
+        weights = checkpointer.restore(path, nnx.to_pure_dict(state))
     nnx.replace_by_pure_dict(state, weights)
     return config, nnx.merge(graphdef, state)
+
+
+def load_subtree(folder: Path, part: str) -> tuple[StageConfig, Tree]:
+    """The config, and one part's weights (float32 arrays on the host) with paths below the part.
+
+    Nothing else is read. Raises `UserError` where the checkpoint has no such part.
+    """
+    config = load_config(folder)
+    path = (folder / CHECKPOINT_FOLDER).absolute()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        there = checkpointer.metadata(path).item_metadata.tree
+        if part not in there:
+            raise UserError(f"{folder} has no {part}; it holds {', '.join(sorted(there))}")
+        wanted = {part: there[part]}
+        arguments = ocp.args.PyTreeRestore(
+            item=wanted,
+            restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
+            partial_restore=True,
+        )
+        return config, checkpointer.restore(path, args=arguments)[part]
 
 
 class Progress:

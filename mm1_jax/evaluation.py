@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from mm1_jax.checkpoints import load_model
 from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
 from mm1_jax.data.packing import lay_out
 from mm1_jax.data.prepared import PreparedData, open_prepared
@@ -24,7 +23,7 @@ from mm1_jax.data.tokenizer import END
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.generation import generate
 from mm1_jax.metrics import bits_per_byte, perplexity
-from mm1_jax.model import MultimodalModel
+from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.recipe import Condition
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import easy_vqa, emoji_caption, held_out_text, prompts

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mm1_jax.checkpoints import load_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
@@ -21,7 +23,7 @@ Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
 class MultimodalModel(nnx.Module):
     """Image tokens stand in the text sequence where the image stands in the document.
 
-    Built from shapes alone: `initialisation.initialise` or `checkpoints.load_model` fill it.
+    Built from shapes alone: `initialisation.initialise` or `load_model` fill it.
     A batch (B sequences of T text tokens and I images, k tokens per image, S = T + I * k):
 
         images        uint8 [B, I, height, width, 3]
@@ -96,3 +98,11 @@ def layer_form(config: TrainConfig) -> Form:
     if config.training.layers != "auto":
         return config.training.layers
     return "unrolled" if jax.default_backend() == "cpu" else "scanned"
+
+
+def load_model(stage_folder: Path) -> tuple[TrainConfig, MultimodalModel]:
+    """The config and the trained model of a multimodal stage's folder.
+
+    Raises `UserError` where the folder holds no finished multimodal checkpoint.
+    """
+    return load_part(stage_folder, TrainConfig, MultimodalModel)

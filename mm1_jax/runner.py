@@ -28,7 +28,7 @@ STAGE_MODULES = {
     "encoder": "mm1_jax.encoder_pretraining",
     "language_model": "mm1_jax.language_model_pretraining",
     "weights": "mm1_jax.initial_weights",
-    "multimodal": "mm1_jax.training",
+    "multimodal": "mm1_jax.multimodal_training",
     "evaluation": "mm1_jax.evaluation",
     "encoder_evaluation": "mm1_jax.encoder_evaluation",
     "language_model_evaluation": "mm1_jax.language_model_evaluation",
@@ -39,10 +39,26 @@ def train(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Train the model of a `TrainConfig` dump; `inputs` are parts that were trained before."""
-    from mm1_jax import training
+    from mm1_jax import multimodal_training
 
     keep_freed_memory()
-    return training.train(TrainConfig.model_validate(config), seed, context.data, inputs, context)
+    whole = TrainConfig.model_validate(config)
+    return multimodal_training.train(whole, seed, context.data, inputs, context)
+
+
+def read_weights(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Read a part's weights from the folder that `config` names; draws nothing."""
+    from mm1_jax import initial_weights
+
+    return initial_weights.read_weights(
+        config["part"],
+        Path(config["folder"]),
+        content=config["content"],
+        vocabulary=config["vocabulary"],
+        context=context,
+    )
 
 
 def evaluate(

@@ -10,7 +10,6 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -19,13 +18,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mm1_jax.checkpoints import Progress, save_model
-from mm1_jax.config import OptimizerConfig, TrainConfig, TrainingConfig
-from mm1_jax.data.pipeline import batches
-from mm1_jax.initialisation import initialise
-from mm1_jax.model import MultimodalModel
+from mm1_jax.checkpoints import Progress
+from mm1_jax.config import OptimizerConfig, TrainingConfig
 from mm1_jax.optimizer import build_optimizer, part_rate
-from mm1_jax.schedule import learning_rate, peak_lr
+from mm1_jax.schedule import learning_rate
 from mm1_jax.stage import Context, ResultRow, StageStopped
 
 Batch = Mapping[str, Any]  # arrays by name
@@ -208,27 +204,3 @@ def _resume(trainer: Trainer, progress: Progress) -> tuple[int, list[ResultRow]]
     state, notes = progress.load(step, trainer.state())
     trainer.restore(state)
     return step, [ResultRow(**row) for row in notes]
-
-
-def train(
-    config: TrainConfig, seed: int, data_root: Path, inputs: Mapping[str, Path], context: Context
-) -> list[ResultRow]:
-    """Train the multimodal model; write `config.json` and `checkpoint/` into `context.output`.
-
-    `inputs` are the folders of the parts that were trained before, by the parts' names.
-    """
-    first = config.seeds.initialisation
-    model = initialise(
-        MultimodalModel(config), seed if first is None else first, config.seeds.initialisation_salt
-    )
-    model, rows = fit(
-        model,
-        training=config.training,
-        optimizer=config.optimizer,
-        peak_lr=peak_lr(config),
-        seed=seed,
-        batches=lambda done: batches(config, data_root, seed, done),
-        context=context,
-    )
-    save_model(context.output, config, model)
-    return rows

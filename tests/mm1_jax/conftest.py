@@ -64,7 +64,7 @@ def synthetic_batch():
 @pytest.fixture
 def synthetic_batches(monkeypatch, synthetic_batch):
     """Training reads batch n = `synthetic_batch(config, seed + n)` instead of prepared data."""
-    from mm1_jax import training
+    from mm1_jax import multimodal_training
 
     def batches(config, data_root, seed, start_step):
         step = start_step
@@ -72,7 +72,7 @@ def synthetic_batches(monkeypatch, synthetic_batch):
             yield synthetic_batch(config, 1000 * seed + step)
             step += 1
 
-    monkeypatch.setattr(training, "batches", batches)
+    monkeypatch.setattr(multimodal_training, "batches", batches)
 
 
 @dataclass

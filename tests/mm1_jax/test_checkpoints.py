@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mm1_jax.checkpoints import Progress, load_model, save_model
+from mm1_jax.checkpoints import Progress, load_subtree, save_part
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.errors import UserError
 from mm1_jax.initialisation import initialise
-from mm1_jax.model import MultimodalModel
+from mm1_jax.model import MultimodalModel, load_model
 
 
 def leaves(model):
@@ -20,7 +21,7 @@ def leaves(model):
 def test_a_saved_model_comes_back_bit_equal_with_its_config(tiny, tmp_path):
     config = tiny(connector={"kind": "c_abstractor", "width": 8})
     model = initialise(MultimodalModel(config), 3)
-    save_model(tmp_path, config, model)
+    save_part(tmp_path, config, model)
     found_config, found = load_model(tmp_path)
     assert found_config == config
     for a, b in zip(leaves(found), leaves(model), strict=True):
@@ -30,13 +31,43 @@ def test_a_saved_model_comes_back_bit_equal_with_its_config(tiny, tmp_path):
 def test_a_stage_folder_can_be_moved(tiny, tmp_path):
     model = initialise(MultimodalModel(tiny()), 3)
     (tmp_path / "a").mkdir()
-    save_model(tmp_path / "a", tiny(), model)
+    save_part(tmp_path / "a", tiny(), model)
     shutil.move(tmp_path / "a", tmp_path / "b")
     np.testing.assert_array_equal(leaves(load_model(tmp_path / "b")[1])[0], leaves(model)[0])
 
 
 def test_a_folder_without_a_model_is_the_users_mistake(tmp_path):
     with pytest.raises(UserError, match="holds no trained model"):
+        load_model(tmp_path)
+
+
+def test_one_part_of_a_checkpoint_comes_back_alone(tiny, tmp_path):
+    model = initialise(MultimodalModel(tiny()), 3)
+    save_part(tmp_path, tiny(), model)
+    config, weights = load_subtree(tmp_path, "encoder")
+    assert config == tiny()
+    wanted = nnx.to_pure_dict(nnx.state(model))["encoder"]
+    assert jax.tree.structure(weights) == jax.tree.structure(wanted)
+    for found, value in zip(jax.tree.leaves(weights), jax.tree.leaves(wanted), strict=True):
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(found, value)
+
+
+def test_a_part_that_a_checkpoint_lacks_is_told_with_those_it_has(tiny, tmp_path):
+    save_part(tmp_path, tiny(), initialise(MultimodalModel(tiny()), 3))
+    with pytest.raises(
+        UserError, match="has no text_tower; it holds connector, encoder, language_model"
+    ):
+        load_subtree(tmp_path, "text_tower")
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
+    class Part(nnx.Module):
+        def __init__(self):
+            self.language_model = nnx.Param(np.ones(3, np.float32))
+
+    save_part(tmp_path, LanguageModelStageConfig(), Part())
+    with pytest.raises(UserError, match="of kind language_model, not multimodal"):
         load_model(tmp_path)
 
 

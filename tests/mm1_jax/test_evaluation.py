@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mm1_jax import evaluation, runner
-from mm1_jax.checkpoints import save_model
+from mm1_jax.checkpoints import save_part
 from mm1_jax.config import (
     AveragePoolingConfig,
     DataConfig,
@@ -49,7 +49,7 @@ class FakeContext:
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    save_model(folder, CONFIG, initialise(MultimodalModel(CONFIG), seed=0))
+    save_part(folder, CONFIG, initialise(MultimodalModel(CONFIG), seed=0))
     return folder
 
 

@@ -6,11 +6,11 @@ import pytest
 from flax import nnx
 
 from mm1_jax import training
-from mm1_jax.checkpoints import load_model
 from mm1_jax.initialisation import initialise
-from mm1_jax.model import MultimodalModel
+from mm1_jax.model import MultimodalModel, load_model
+from mm1_jax.multimodal_training import train
 from mm1_jax.stage import StageStopped
-from mm1_jax.training import Trainer, compiled_step, train
+from mm1_jax.training import Trainer, compiled_step
 
 pytestmark = pytest.mark.usefixtures("synthetic_batches")
 

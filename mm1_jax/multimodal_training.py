@@ -1,0 +1,43 @@
+"""The multimodal stage: encoder, connector and language model trained together (MM1 §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mm1_jax.checkpoints import save_part
+from mm1_jax.config import TrainConfig
+from mm1_jax.data.pipeline import batches
+from mm1_jax.initial_weights import take_weights
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
+from mm1_jax.schedule import peak_lr
+from mm1_jax.stage import Context, ResultRow
+from mm1_jax.training import fit
+
+
+def train(
+    config: TrainConfig, seed: int, data_root: Path, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Train the multimodal model; write `config.json` and `checkpoint/` into `context.output`.
+
+    `inputs` are the folders of the parts that were trained before, by the parts' names; all other
+    parts start from random weights. UserError where a folder holds another part than the config's.
+    """
+    first = config.seeds.initialisation
+    model = initialise(
+        MultimodalModel(config), seed if first is None else first, config.seeds.initialisation_salt
+    )
+    for part, folder in inputs.items():
+        model = take_weights(model, config, part, folder)
+    model, rows = fit(
+        model,
+        training=config.training,
+        optimizer=config.optimizer,
+        peak_lr=peak_lr(config),
+        seed=seed,
+        batches=lambda done: batches(config, data_root, seed, done),
+        context=context,
+    )
+    save_part(context.output, config, model)
+    return rows
