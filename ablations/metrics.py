@@ -19,8 +19,13 @@ WORST: dict[str, dict[str, float | None]] = {
         "ngram_perplexity": None,
         "ngram_bits_per_byte": None,
     },
-    "emoji_retrieval": {"recall_at_1": 0.0, "recall_at_5": 0.0},
-    "emoji_probe": {"accuracy": 0.0},
+    "emoji_retrieval": {
+        "recall_at_1": 0.0,
+        "recall_at_5": 0.0,
+        "chance_at_1": None,
+        "chance_at_5": None,
+    },
+    "emoji_probe": {"accuracy": 0.0, "untrained_accuracy": None, "majority_accuracy": None},
 }
 # Tasks whose evaluation also scores the best answerer that never sees the image.
 BLIND_METRIC = "blind_accuracy"

@@ -335,6 +335,12 @@ def _evaluation(
             f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
             f"there is none: give {part}_pretraining or initial_weights.{part}"
         )
+    pretraining = recipe.encoder_pretraining
+    if task == "emoji_retrieval" and pretraining and pretraining.objective.kind == "aim":
+        raise UserError(
+            "task emoji_retrieval compares images with captions and encoder_pretraining.objective "
+            "aim reads none; nearest: task emoji_probe"
+        )
     scored = trainings[part]
     flops, seconds = _evaluation_cost(recipe, config, scored)
     return Work(

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from mm1_jax.config import TrainConfig
+from mm1_jax.config import DecoderConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.schedule import peak_lr
@@ -181,26 +181,28 @@ def seconds_per_step(config: TrainConfig) -> float:
 def encoder_stage_flops(config: EncoderStageConfig) -> float:
     """FLOPs of one step of an encoder's pre-training, forward and backward.
 
-    One image per example. What the objective adds (a text tower, a head) is small beside the
-    encoder in all but mini models and is not counted.
+    One image per example, and one caption where there is a text tower. The head and the scores of
+    all pairs are small beside them and not counted.
     """
     encoder = config.encoder
     per_image = 2 * encoder.patch_embedding_flops() + 3 * encoder.block_flops()
+    if config.objective.kind != "aim":
+        per_image += 3 * _decoder_flops(config.objective.text_tower, config.text_tokens)
     return config.training.batch_size * per_image
 
 
 def language_model_stage_flops(config: LanguageModelStageConfig) -> float:
     """FLOPs of one step of a language model's pre-training, forward and backward."""
-    return 3 * config.training.batch_size * _decoder_flops(config)
-
-
-def _decoder_flops(config: LanguageModelStageConfig) -> float:
-    """FLOPs of one sequence's forward pass: products, attention scores, head."""
     lm, tokens = config.language_model, config.text_tokens
+    head = 2.0 * tokens * config.vocabulary * lm.width
+    return 3 * config.training.batch_size * (_decoder_flops(lm, tokens) + head)
+
+
+def _decoder_flops(lm: DecoderConfig, tokens: int) -> float:
+    """FLOPs of one sequence's forward pass without the head: products, attention scores."""
     queries = lm.heads * lm.head
     weights = lm.width * (lm.attention_width + queries + 3 * lm.mlp_width)
-    head = config.vocabulary * lm.width
-    return 2.0 * tokens * (lm.layers * weights + head) + 4.0 * lm.layers * tokens**2 * queries
+    return 2.0 * tokens * lm.layers * weights + 4.0 * lm.layers * tokens**2 * queries
 
 
 def pretraining_seconds_per_step(config: EncoderStageConfig | LanguageModelStageConfig) -> float:
@@ -208,6 +210,10 @@ def pretraining_seconds_per_step(config: EncoderStageConfig | LanguageModelStage
     if isinstance(config, EncoderStageConfig):
         flops = encoder_stage_flops(config)
         scores = config.training.batch_size * config.encoder.scores()
+        if config.objective.kind != "aim":
+            tower = config.objective.text_tower
+            per_caption = tower.layers * tower.heads * config.text_tokens**2
+            scores += config.training.batch_size * per_caption
     else:
         flops = language_model_stage_flops(config)
         lm = config.language_model

@@ -25,12 +25,17 @@ class VisionTransformer(nnx.Module):
         self.blocks = stack(EncoderBlock(config), config.layers)
         self.norm = LayerNorm(config.width)
 
-    def __call__(self, images: jax.Array, form: Form, dtype: jnp.dtype) -> jax.Array:
-        """Images uint8 [n, height, width, 3] → features [n, patches, width] of `dtype`."""
+    def __call__(
+        self, images: jax.Array, form: Form, dtype: jnp.dtype, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Images uint8 [n, height, width, 3] → features [n, patches, width] of `dtype`.
+
+        mask bool [n, patches, patches], True where a patch may look; without one, everywhere.
+        """
         pixels = (images.astype(jnp.float32) / 127.5 - 1).astype(dtype)
         x = self.patch_embedding(patchify(pixels, self.config.patch_size))
         x = x + self.positions[...].astype(dtype)
-        x, _ = run_layers(self.blocks, form, lambda block, x, _: (block(x), None), x)
+        x, _ = run_layers(self.blocks, form, lambda block, x, _: (block(x, mask), None), x)
         return self.norm(x)
 
 
@@ -42,7 +47,7 @@ def build_encoder(config: AnyEncoder) -> VisionTransformer:
 
 
 class EncoderBlock(nnx.Module):
-    """x + attention(norm x), then x + MLP(norm x); every patch sees every patch of its image."""
+    """x + attention(norm x), then x + MLP(norm x); every patch sees its image, or as masked."""
 
     def __init__(self, config: VisionTransformerConfig):
         self.heads = config.heads
@@ -56,13 +61,13 @@ class EncoderBlock(nnx.Module):
         self.mlp_in = Linear(width, hidden)
         self.mlp_out = Linear(hidden, width, std=joining * hidden**-0.5)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[n, patches, width] → [n, patches, width]."""
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """x [n, patches, width], mask bool [n, patches, patches] → x."""
         n, patches, width = x.shape
         qkv = self.qkv(self.attention_norm(x))
         heads = (n, patches, self.heads, width // self.heads)
         queries, keys, values = (part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
-        x = x + self.attention_out(attend(queries, keys, values))
+        x = x + self.attention_out(attend(queries, keys, values, mask))
         return x + self.mlp_out(jax.nn.gelu(self.mlp_in(self.mlp_norm(x))))
 
 

@@ -1,30 +1,22 @@
-"""One evaluation stage: one checkpoint, one task, one number of shots, one condition.
-
-Every example is kept with its prompt, prediction, references and score, so that each number can be
-computed again from `examples.parquet`.
-"""
+"""Scoring the whole model: one checkpoint, one task, one number of shots, one condition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field, NonNegativeInt, PositiveInt
 
-from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
+from mm1_jax.config import TrainConfig
 from mm1_jax.data.packing import lay_out
 from mm1_jax.data.prepared import PreparedData, open_prepared
 from mm1_jax.data.tokenizer import END
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
 from mm1_jax.generation import generate
 from mm1_jax.metrics import bits_per_byte, perplexity
 from mm1_jax.model import MultimodalModel, load_model
-from mm1_jax.recipe import Condition
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import easy_vqa, emoji_caption, held_out_text, prompts
 from mm1_jax.tasks.generation_task import GenerationTask
@@ -32,35 +24,7 @@ from mm1_jax.tasks.generation_task import GenerationTask
 GENERATION_TASKS: dict[str, GenerationTask] = {
     task.name: task for task in (easy_vqa.TASK, emoji_caption.TASK)
 }
-EXAMPLES_FILE = "examples.parquet"
 _TEXT_ROWS = 32  # packed texts at once; more is no faster, and their logits are large
-
-
-class EvaluationStage(Config):
-    """The resolved config of one evaluation stage."""
-
-    task: str
-    shots: NonNegativeInt = 0
-    condition: Condition = "intact"
-    items: PositiveInt | None = None
-    seed: int = Field(0, description="of subsets, shuffles and demonstrations")
-    batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row of the examples table.
-
-    The stage's value is the mean of `score` weighted by `weight`; a perplexity is exp of it.
-    """
-
-    item_id: str
-    image_id: int  # that the model was shown; -1 where there is none
-    prompt: str
-    prediction: str
-    references: list[str]
-    score: float
-    weight: float = 1.0
 
 
 def evaluate(
@@ -81,20 +45,8 @@ def evaluate(
     else:
         known = [*GENERATION_TASKS, held_out_text.NAME]
         raise UserError(f"unknown task {stage.task!r}{nearest(stage.task, known)}")
-    _write_examples(examples, context.output / EXAMPLES_FILE)
-    return [
-        ResultRow(
-            task=stage.task,
-            metric=metric,
-            value=value,
-            split="test",
-            shots=stage.shots,
-            condition=stage.condition,
-            step=train_config.training.steps,
-            n_items=len(examples),
-        )
-        for metric, value in metrics.items()
-    ]
+    write_examples(examples, context.output)
+    return rows_of(stage, metrics, step=train_config.training.steps, n_items=len(examples))
 
 
 def _evaluate_text(
@@ -189,7 +141,3 @@ def _answers(
 def _text_before_end(tokens: list[int], prepared: PreparedData) -> str:
     end = tokens.index(END) if END in tokens else len(tokens)
     return prepared.tokenizer.decode(tokens[:end]).strip()
-
-
-def _write_examples(examples: Sequence[Example], path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist([vars(example) for example in examples]), path)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mm1_jax.config.training import TrainingConfig
 from mm1_jax.initialisation import Constant, Normal, parameter
 
 Form = Literal["unrolled", "scanned"]
@@ -90,6 +91,13 @@ def attend(
     out = jnp.matmul(shares.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
     out = out.astype(v.dtype).reshape(batch, kv_heads, shared, count, d)
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, count, heads * d)
+
+
+def layer_form(training: TrainingConfig) -> Form:
+    """Layers unrolled on CPU, scanned with rematerialisation on accelerators, unless told."""
+    if training.layers != "auto":
+        return training.layers
+    return "unrolled" if jax.default_backend() == "cpu" else "scanned"
 
 
 def run_layers(

@@ -16,8 +16,8 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.stage import Condition
 
-Condition = Literal["intact", "shuffled"]
 # The parts that may come from a stage of their own: the stage's kind is the part's name.
 PretrainedPart = Literal["encoder", "language_model"]
 PRETRAINED_PARTS: tuple[PretrainedPart, ...] = ("encoder", "language_model")
@@ -116,6 +116,12 @@ class Recipe(TrainConfig):
             vocabulary=self.data.vocabulary,
             seeds=self.seeds,
         )
+
+    @model_validator(mode="after")
+    def _trainable_encoder(self) -> Recipe:
+        if self.encoder_pretraining is not None:
+            self.encoder_pretraining.check_encoder(self.encoder)
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> Recipe:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1_jax.config import TrainConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.freed_memory import keep_freed_memory
 from mm1_jax.stage import Context, ResultRow
 
@@ -46,6 +47,17 @@ def train(
     return multimodal_training.train(whole, seed, context.data, inputs, context)
 
 
+def pretrain_encoder(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Train the encoder of an `EncoderStageConfig` dump on drawings and their captions."""
+    from mm1_jax import encoder_pretraining
+
+    keep_freed_memory()
+    stage = EncoderStageConfig.model_validate(config)
+    return encoder_pretraining.pretrain(stage, seed, context.data, context)
+
+
 def read_weights(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -69,3 +81,13 @@ def evaluate(
 
     keep_freed_memory()
     return evaluation.evaluate(config, seed, inputs["model"], context)
+
+
+def evaluate_encoder(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Score the encoder's checkpoint in `inputs["model"]` by retrieval or by a linear probe."""
+    from mm1_jax import encoder_evaluation
+
+    keep_freed_memory()
+    return encoder_evaluation.evaluate(config, seed, inputs["model"], context)

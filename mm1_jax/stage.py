@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+Condition = Literal["intact", "shuffled"]  # shuffled: every question gets another item's image
 
 
 @dataclass(frozen=True)

@@ -4,33 +4,61 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config.data import DataConfig, MixtureConfig
-from mm1_jax.config.encoder import EncoderConfig, VisionTransformerConfig
-from mm1_jax.config.schema import Config
+from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
+from mm1_jax.config.language_model import DenseConfig
+from mm1_jax.config.schema import Config, check_heads
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
 
 
-class ClipObjective(Config):
+class ContrastiveConfig(Config):
+    """What CLIP and SigLIP share: a text tower, and how an image becomes one vector."""
+
+    text_tower: DenseConfig = DenseConfig()
+    width: PositiveInt = Field(64, description="of the space where images and captions meet")
+    pooling: Literal["attention", "mean"] = Field(
+        "attention", description="of the patches: by one learned query, or their mean"
+    )
+    pooling_heads: PositiveInt = Field(1, description="of attention pooling")
+
+
+class ClipObjective(ContrastiveConfig):
     """Softmax over the images and over the captions of the whole batch (Radford et al., 2021)."""
 
     kind: Literal["clip"] = "clip"
+    temperature: float = Field(0.07, gt=0, description="first value; learned, never below 0.01")
 
 
-class SigLipObjective(Config):
+class SigLipObjective(ContrastiveConfig):
     """A sigmoid for every pair of an image and a caption (Zhai et al., 2023)."""
 
     kind: Literal["siglip"] = "siglip"
+    scale: float = Field(10.0, gt=0, description="first value; learned")
+    bias: float = Field(-10.0, description="first value; learned")
 
 
 class AimObjective(Config):
     """The next patch's normalised pixels, in raster order (El-Nouby et al., 2024)."""
 
     kind: Literal["aim"] = "aim"
+    head_width: PositiveInt = Field(256, description="hidden width of the MLP that gives pixels")
 
 
 Objective = Annotated[ClipObjective | SigLipObjective | AimObjective, Field(discriminator="kind")]
+
+
+class EncoderTrainingConfig(TrainingConfig):
+    """As every training, but a step reads images and not packed sequences."""
+
+    batch_size: PositiveInt = Field(128, description="images per step")
+
+
+class EncoderOptimizerConfig(OptimizerConfig):
+    """As every optimiser; the paper's law is about language models, so the rate is written."""
+
+    peak_lr: float = Field(1e-3, gt=0)
 
 
 class EncoderPretrainingConfig(Config):
@@ -38,9 +66,41 @@ class EncoderPretrainingConfig(Config):
 
     objective: Objective = ClipObjective()
     vocabulary: int = Field(1024, ge=300, description="of the captions' tokenizer")
-    text_tokens: PositiveInt = Field(24, description="longest caption, in tokens")
-    training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-3)
+    text_tokens: int = Field(36, ge=2, description="longest caption with its end, in tokens")
+    training: EncoderTrainingConfig = EncoderTrainingConfig()
+    optimizer: EncoderOptimizerConfig = EncoderOptimizerConfig()
+
+    def check_encoder(self, encoder: EncoderConfig) -> None:
+        """Raise ValueError where the objective cannot train this encoder."""
+        objective = self.objective
+        if isinstance(objective, ContrastiveConfig):
+            if objective.pooling == "attention":
+                check_heads("encoder", encoder.width, objective.pooling_heads)
+            return
+        if isinstance(encoder, FusedEncoderConfig):
+            raise ValueError("objective aim trains one tower, not two; nearest: objective clip")
+        if encoder.extra_tokens:
+            raise ValueError(
+                f"objective aim: the encoder has {encoder.extra_tokens} tokens beside its patches, "
+                "which would hand later patches to earlier ones; nearest: class_token: false, "
+                "registers: 0"
+            )
+        if encoder.patches < 2:
+            raise ValueError("objective aim predicts the next patch and the encoder has only one")
+
+    @model_validator(mode="after")
+    def _possible(self) -> EncoderPretrainingConfig:
+        if self.optimizer.warmup_steps > self.training.steps:
+            raise ValueError(
+                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
+                f"training steps; nearest possible: {self.training.steps}"
+            )
+        if self.training.micro_batches > 1 and isinstance(self.objective, ContrastiveConfig):
+            raise ValueError(
+                f"training.micro_batches {self.training.micro_batches}: objective "
+                f"{self.objective.kind} compares all pairs of the whole batch; nearest possible: 1"
+            )
+        return self
 
 
 class EncoderStageConfig(EncoderPretrainingConfig):
@@ -57,3 +117,8 @@ class EncoderStageConfig(EncoderPretrainingConfig):
             text_tokens=self.text_tokens,
             vocabulary=self.vocabulary,
         )
+
+    @model_validator(mode="after")
+    def _fits(self) -> EncoderStageConfig:
+        self.check_encoder(self.encoder)
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from mm1_jax.data.tokenizer import Tokenizer
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
+T = TypeVar("T")
 Prompt = tuple[int | str, ...]  # as a document's parts: an int is an image id
 _SEPARATOR = "\n\n"  # after each demonstration
 _ROUNDED_TO = 8  # prompt lengths, so that another vocabulary seldom means another shape
 
 
-def subset(items: Sequence[Item], size: int | None, seed: int, task: str) -> list[Item]:
+def subset(items: Sequence[T], size: int | None, seed: int, task: str) -> list[T]:
     """A random subset of `size` items in their order, the same in every arm; None takes all.
 
     A smaller subset is part of a larger one. UserError if there are not that many.

@@ -139,7 +139,8 @@ class TestIdentity:
     def test_what_is_printed_along_the_way_changes_no_stage(self, pretrained):
         before = pretrained()
         for part in BOTH:
-            pretrained.recipe[part]["training"] |= {"log_every": 7, "micro_batches": 2}
+            pretrained.recipe[part]["training"] |= {"log_every": 7, "checkpoint_every": 30}
+        pretrained.recipe["language_model_pretraining"]["training"] |= {"micro_batches": 2}
         assert set(pretrained().stages) == set(before.stages)
 
     def test_the_law_gives_the_language_models_rate(self, pretrained):
@@ -190,6 +191,18 @@ class TestScoredParts:
         arms = {"arms": {"scratch": {"encoder_pretraining": None}}}
         with pytest.raises(UserError, match="scratch: task emoji_probe"):
             pretrained(design=arms)
+
+    def test_retrieval_needs_captions(self, pretrained):
+        pretrained.recipe["evaluation"]["emoji_retrieval"] = {}
+        levels = {
+            "clip": {"encoder_pretraining.objective.kind": "clip"},
+            "aim": {"encoder_pretraining.objective.kind": "aim"},
+        }
+        with pytest.raises(UserError, match=r"objective=aim: task emoji_retrieval .* reads none"):
+            pretrained(design={"one_at_a_time": {"objective": levels}})
+        levels["aim"]["evaluation.emoji_retrieval"] = None
+        plan = pretrained(design={"one_at_a_time": {"objective": levels}}, seeds=1)
+        assert len(stages(plan, "encoder_evaluation")) == 1
 
     def test_parts_are_scored_in_one_form_only(self, pretrained):
         pretrained.recipe["evaluation"]["emoji_probe"] = {"conditions": ["shuffled"]}

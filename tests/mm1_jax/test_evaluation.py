@@ -58,7 +58,7 @@ def run(model_folder, data_root, tmp_path):
     def evaluate(**config):
         context = FakeContext(tmp_path, tmp_path, data_root)
         rows = runner.evaluate({"batch_size": 16, **config}, 0, {"model": model_folder}, context)
-        examples = pq.read_table(tmp_path / evaluation.EXAMPLES_FILE).to_pylist()
+        examples = pq.read_table(tmp_path / "examples.parquet").to_pylist()
         return {row.metric: row for row in rows}, examples
 
     return evaluate

@@ -1,0 +1,72 @@
+"""The stage `encoder`: the image encoder learns before it meets a language model (MM1 §3.1).
+
+By captions (`contrastive`: CLIP, SigLIP) or by pixels alone (`autoregressive_images`: AIM), on the
+same drawings in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mm1_jax.autoregressive_images import AutoregressiveModel
+from mm1_jax.checkpoints import save_part
+from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
+from mm1_jax.contrastive import ContrastiveModel
+from mm1_jax.data.captions import caption_batches, prefix_batches
+from mm1_jax.data.packing import Batch
+from mm1_jax.initialisation import initialise
+from mm1_jax.stage import Context, ResultRow
+from mm1_jax.training import fit
+
+
+def build_model(config: EncoderStageConfig) -> ContrastiveModel | AutoregressiveModel:
+    """The module that the objective trains, from shapes alone."""
+    if isinstance(config.objective, AimObjective):
+        return AutoregressiveModel(config)
+    return ContrastiveModel(config)
+
+
+def first_model(config: EncoderStageConfig, seed: int) -> ContrastiveModel | AutoregressiveModel:
+    """The module with its first weights; the encoder's are those of the multimodal stage."""
+    first = config.seeds.initialisation
+    return initialise(
+        build_model(config), seed if first is None else first, config.seeds.initialisation_salt
+    )
+
+
+def batches(
+    config: EncoderStageConfig, data_root: Path, seed: int, start: int = 0
+) -> Iterator[Batch]:
+    """Endless batches as the objective's module reads them, from step `start` + 1 on.
+
+    UserError if the data is not prepared.
+    """
+    order = config.seeds.data_order
+    seed = seed if order is None else order
+    size, image_size = config.training.batch_size, config.encoder.image_size
+    if isinstance(config.objective, AimObjective):
+        return prefix_batches(
+            config.data, data_root, seed=seed, start=start, batch_size=size,
+            image_size=image_size, patches=config.encoder.patches,
+        )  # fmt: skip
+    return caption_batches(
+        config.data, data_root, seed=seed, start=start, batch_size=size, image_size=image_size
+    )
+
+
+def pretrain(
+    config: EncoderStageConfig, seed: int, data_root: Path, context: Context
+) -> list[ResultRow]:
+    """Train the encoder; write `config.json` and `checkpoint/` into `context.output`."""
+    model, rows = fit(
+        first_model(config, seed),
+        training=config.training,
+        optimizer=config.optimizer,
+        peak_lr=config.optimizer.peak_lr,
+        seed=seed,
+        batches=lambda done: batches(config, data_root, seed, done),
+        context=context,
+    )
+    save_part(context.output, config, model)
+    return rows
