@@ -35,11 +35,11 @@ SECONDS_PER_SCORE = 1.07e-8
 
 
 def parameters(config: TrainConfig) -> dict[str, int]:
-    """Weights by part; embedding and head are counted on their own."""
+    """Weights by part, all experts counted; embedding and head are counted on their own."""
     return {
         "encoder": config.encoder.parameters(),
         "connector": config.connector.parameters(config.encoder, config.language_model.width),
-        "language_model": config.language_model.parameters(),
+        "language_model": config.language_model.all_parameters(),
         "embedding": config.language_model.head_parameters(config.data.vocabulary),
     }
 
@@ -49,7 +49,8 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
 
     Backward costs twice forward: once for the weights, once for what is below. A frozen part
     saves the first, and the second too where nothing below it learns. Masked attention scores are
-    computed and count. Rematerialisation (accelerators) is not included.
+    computed and count. Of experts those that a token is sent to count. Rematerialisation
+    (accelerators) is not included.
     """
     encoder, lm = config.encoder, config.language_model
     images = config.training.batch_size * config.data.images
@@ -66,8 +67,9 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
 
     sequence, sequences = config.sequence_length, config.training.batch_size
     queries = lm.heads * lm.head
-    lm_weights = lm.width * (lm.attention_width + queries + 3 * lm.mlp_width)
-    lm_linear = 2.0 * sequence * lm.layers * lm_weights
+    positions = sequence * sequences
+    lm_linear = 2.0 * positions * lm.layers * lm.width * (lm.attention_width + queries)
+    lm_linear += lm.feed_forward_flops(positions)
     lm_attention = 4.0 * lm.layers * sequence**2 * queries
     head = 2.0 * config.data.text_tokens * config.data.vocabulary * lm.width
     return {
@@ -80,7 +82,7 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
         "connector": images
         * config.connector.flops(encoder, lm.width)
         * passes(connector_learns, below_connector),
-        "language_model": sequences * lm_linear * passes(lm_learns, below_lm),
+        "language_model": lm_linear * passes(lm_learns, below_lm),
         "attention": sequences * lm_attention * (1 + 2 * (lm_learns or below_lm)),
         "head": sequences * head * passes(lm_learns, below_lm),
     }
@@ -98,11 +100,11 @@ def memory_bytes(config: TrainConfig) -> int:
     images = config.training.batch_size * config.data.images
     sequence, sequences = config.sequence_length, config.training.batch_size
     number = 4 if config.training.compute_dtype == "float32" else 2
-    token_values = (
-        8 * lm.width + 2 * lm.attention_width + 4 * lm.mlp_width + 2 * lm.heads * sequence
-    )
+    token_values = 8 * lm.width + 2 * lm.attention_width + 2 * lm.heads * sequence
     activations = number * (
-        images * encoder.kept_values() + sequences * sequence * lm.layers * token_values
+        images * encoder.kept_values()
+        + sequences * sequence * lm.layers * token_values
+        + lm.feed_forward_values(sequences * sequence)
     )
     logits = 2 * 4 * sequences * config.data.text_tokens * config.data.vocabulary
     pixels = 5 * images * 3 * encoder.image_size**2

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mm1_jax.config import DecoderConfig
+from mm1_jax.config import DecoderConfig, MixtureOfExpertsConfig
 from mm1_jax.config.language_model import RopeScaling
 from mm1_jax.initialisation import Normal, parameter, stack
 from mm1_jax.layers import Form, Linear, RMSNorm, attend, run_layers
-from mm1_jax.mixture_of_experts import Losses
+from mm1_jax.mixture_of_experts import Losses, MixtureOfExperts, no_losses
 
 Cache = tuple[jax.Array, jax.Array]  # keys and values, each [layers, batch, S, kv_heads, d]
 Rotation = tuple[jax.Array, jax.Array]  # cosine and sine, each [batch, S, 1, d / 2]
@@ -26,9 +26,19 @@ class Decoder(nnx.Module):
         start = Normal(config.width**-0.5)
         self.embedding = parameter((vocabulary, config.width), start)
         self.head = None if config.tied_embeddings else parameter((vocabulary, config.width), start)
-        self.blocks = stack(DenseBlock(config), config.layers)
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.layers = config.layers
+        self.every = config.every if isinstance(config, MixtureOfExpertsConfig) else None
+        if isinstance(config, MixtureOfExpertsConfig):
+            with_experts = range(config.every - 1, config.layers, config.every)
+            dense = sorted(set(range(config.layers)) - set(with_experts))
+            # Layer i starts with the same attention whichever kind it is.
+            self.expert_blocks = stack(
+                ExpertBlock(config), with_experts, renamed=("expert_blocks", "blocks")
+            )
+        else:
+            dense, self.expert_blocks = range(config.layers), None
+        self.blocks = stack(DenseBlock(config), dense) if dense else None
 
     @property
     def output_embedding(self) -> nnx.Param:
@@ -52,23 +62,38 @@ class Decoder(nnx.Module):
         segments: jax.Array,
         form: Form,
         key: jax.Array | None = None,
+        *,
+        training: bool = False,
     ) -> tuple[jax.Array, Losses]:
         """Embeddings [batch, S, width] → hidden states [batch, S, width] under the final norm.
 
         positions int32 [batch, S] count within a document, segments int32 [batch, S] number the
         documents: a position sees itself and the earlier positions of its own document. `key` is
-        dropout's; without one nothing is dropped. The auxiliary losses are summed over layers.
+        dropout's; without one nothing is dropped. In training an expert has no more places than
+        its capacity. The losses of the layers with experts are summed; without any they are {}.
         """
         rotation = self.rotation_of(positions)
         mask, valid = document_mask(segments), segments > 0
 
-        def layer(block: DecoderBlock, x: jax.Array, own: jax.Array) -> tuple[jax.Array, Losses]:
+        def layer(
+            block: DecoderBlock, carry: tuple[jax.Array, Losses], own: jax.Array
+        ) -> tuple[tuple[jax.Array, Losses], None]:
+            x, losses = carry
             own_key = None if key is None else jax.random.fold_in(key, own)
-            x, _, losses = block(x, rotation, mask, valid, key=own_key)
-            return x, losses
+            x, _, more = block(x, rotation, mask, valid, key=own_key, training=training)
+            return (x, losses | {name: losses[name] + more[name] for name in more}), None
 
-        x, losses = run_layers(self.blocks, form, layer, x, jnp.arange(self.layers))
-        return self.norm(x), jax.tree.map(lambda per_layer: per_layer.sum(0), losses)
+        losses = {} if self.expert_blocks is None else no_losses()
+        numbers = jnp.arange(self.layers)
+        (x, losses), _ = run_layers(self.kinds, form, layer, (x, losses), numbers)
+        return self.norm(x), losses
+
+    @property
+    def kinds(self) -> list[tuple[DecoderBlock, int]]:
+        """The stacks of blocks, and how many of each follow one another: see `run_layers`."""
+        dense = 1 if self.every is None else self.every - 1
+        kinds = [(self.blocks, dense), (self.expert_blocks, 1)]
+        return [(blocks, count) for blocks, count in kinds if blocks is not None]
 
     def rotation_of(self, positions: jax.Array) -> Rotation:
         """Cosine and sine [batch, S, 1, d / 2] of the rotary angles at `positions` [batch, S]."""
@@ -85,7 +110,7 @@ class Decoder(nnx.Module):
             x, cache, _losses = block(x, rotation, mask, valid)
             return x, cache
 
-        x, cache = run_layers(self.blocks, form, layer, x)
+        x, cache = run_layers(self.kinds, form, layer, x)
         return self.norm(x), cache
 
     def extend(
@@ -104,7 +129,7 @@ class Decoder(nnx.Module):
             x, cache, _losses = block(x, rotation, mask, valid, past=(own, at))
             return x, cache
 
-        x, cache = run_layers(self.blocks, form, layer, x, cache)
+        x, cache = run_layers(self.kinds, form, layer, x, cache)
         return self.norm(x), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
@@ -129,10 +154,12 @@ class DecoderBlock(nnx.Module):
         self.attention_out = Linear(mixed, width, bias=False, std=joining(config) * mixed**-0.5)
         self.mlp_norm = RMSNorm(width, config.norm_eps)
 
-    def feed_forward(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, Losses]:
+    def feed_forward(
+        self, x: jax.Array, valid: jax.Array, training: bool
+    ) -> tuple[jax.Array, Losses]:
         """Normed x [batch, Q, width] → what is added to the residual, and auxiliary losses.
 
-        valid bool [batch, Q] is False at padding.
+        valid bool [batch, Q] is False at padding; `training` says whether capacities bind.
         """
         raise NotImplementedError
 
@@ -145,6 +172,7 @@ class DecoderBlock(nnx.Module):
         *,
         past: tuple[Cache, jax.Array] | None = None,
         key: jax.Array | None = None,
+        training: bool = False,
     ) -> tuple[jax.Array, Cache, Losses]:
         """x [batch, Q, width], mask bool [batch, Q, K] → x, this layer's keys and values, losses.
 
@@ -165,7 +193,7 @@ class DecoderBlock(nnx.Module):
             values = old_values.at[rows, at].set(values[:, 0])
         attended = self.attention_out(attend(queries, keys, values, mask))
         x = x + self._dropped(attended, key, 0)
-        y, losses = self.feed_forward(self.mlp_norm(x), valid)
+        y, losses = self.feed_forward(self.mlp_norm(x), valid, training)
         return x + self._dropped(y, key, 1), (keys, values), losses
 
     def _dropped(self, x: jax.Array, key: jax.Array | None, branch: int) -> jax.Array:
@@ -184,10 +212,26 @@ class DenseBlock(DecoderBlock):
         self.gate_up = Linear(width, 2 * hidden, bias=False)
         self.down = Linear(hidden, width, bias=False, std=joining(config) * hidden**-0.5)
 
-    def feed_forward(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, Losses]:
-        """[batch, Q, width] → the same shape; every token alike, so `valid` says nothing here."""
+    def feed_forward(
+        self, x: jax.Array, valid: jax.Array, training: bool
+    ) -> tuple[jax.Array, Losses]:
+        """[batch, Q, width] → the same shape; every token alike, always."""
         gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
         return self.down(jax.nn.silu(gate) * up), {}
+
+
+class ExpertBlock(DecoderBlock):
+    """A decoder block whose feed-forward is a choice among experts."""
+
+    def __init__(self, config: MixtureOfExpertsConfig):
+        super().__init__(config)
+        self.experts = MixtureOfExperts(config, joining(config))
+
+    def feed_forward(
+        self, x: jax.Array, valid: jax.Array, training: bool
+    ) -> tuple[jax.Array, Losses]:
+        """[batch, Q, width] → the same shape, and what `routing_losses` names."""
+        return self.experts(x, valid, dropless=not training)
 
 
 def joining(config: DecoderConfig) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,15 +44,26 @@ class Constant:
 
 def parameter(shape: tuple[int, ...], first: Normal | Constant) -> nnx.Param:
     """A float32 parameter of `shape` without a value yet; `first` is how it will start."""
-    return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), first=first, stacked=False)
+    return nnx.Param(
+        jax.ShapeDtypeStruct(shape, jnp.float32), first=first, layers=None, renamed=None
+    )
 
 
-def stack(module: Module, layers: int) -> Module:
-    """`layers` copies of `module` in one: each parameter gets a leading axis [layers, ...]."""
+def stack(
+    module: Module, layers: int | Sequence[int], renamed: tuple[str, str] | None = None
+) -> Module:
+    """Copies of `module` for these layers in one: each parameter gets a leading axis [layers, ...].
+
+    `layers` are their numbers in the model, or how many there are. `renamed` = (own name, name of
+    another stack): first values are drawn as if these layers stood in the other, so that a layer
+    starts alike whichever stack of a model holds it.
+    """
+    numbers = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
     for _, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        shape = (layers, *variable.get_value().shape)
+        shape = (len(numbers), *variable.get_value().shape)
         variable.set_value(jax.ShapeDtypeStruct(shape, jnp.float32))
-        variable.set_metadata("stacked", True)
+        variable.set_metadata("layers", numbers)
+        variable.set_metadata("renamed", renamed)
     return module
 
 
@@ -84,15 +96,16 @@ def initialise(model: Module, seed: int, salt: int = 0) -> Module:
 
 
 def _layer_names(path: tuple, variable: nnx.Variable) -> list[str]:
-    name = "/".join(map(str, path))
-    if not variable.stacked:
+    own, other = variable.renamed or ("", "")
+    name = "/".join(other if part == own else str(part) for part in path)
+    if variable.layers is None:
         return [name]
-    return [f"{name}/{layer}" for layer in range(variable.get_value().shape[0])]
+    return [f"{name}/{layer}" for layer in variable.layers]
 
 
 def _layer_size(variable: nnx.Variable) -> int:
     shape = variable.get_value().shape
-    return math.prod(shape[1:] if variable.stacked else shape)
+    return math.prod(shape if variable.layers is None else shape[1:])
 
 
 def _draw_normals(key: jax.Array, sizes: dict[str, int]) -> dict[str, np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -101,31 +102,69 @@ def layer_form(training: TrainingConfig) -> Form:
 
 
 def run_layers(
-    blocks: nnx.Module,
+    blocks: nnx.Module | Sequence[tuple[nnx.Module, int]],
     form: Form,
-    layer: Callable[[Any, jax.Array, Any], tuple[jax.Array, Any]],
-    x: jax.Array,
+    layer: Callable[[Any, Any, Any], tuple[Any, Any]],
+    x: Any,
     per_layer: Any = None,
-) -> tuple[jax.Array, Any]:
+) -> tuple[Any, Any]:
     """Send x through stacked blocks: `layer(block, x, own) -> (x, out)` for each in turn.
 
     `blocks` has parameters [layers, ...]; `per_layer` leaves [layers, ...] are handed out as
-    `own`, and the `out` are stacked likewise. Both forms compute the same: "unrolled" is faster on
-    CPU; "scanned" compiles one layer and recomputes it in the backward pass, so that activations
-    of only one layer are held.
+    `own`, and the `out` are stacked likewise. Where layers are not all of one kind, `blocks` is
+    [(kind, n), (other kind, m), ...]: n layers of the first, m of the second, and so on, as a
+    group that is repeated until the stacks are used up. Both forms compute the same: "unrolled" is
+    faster on CPU; "scanned" compiles one layer of each kind in a group and recomputes it in the
+    backward pass, so that activations of only one layer are held.
     """
-    graphdef, parameters = nnx.split(blocks)
-
-    def one(x: jax.Array, own: Any) -> tuple[jax.Array, Any]:
-        return layer(nnx.merge(graphdef, own[0]), x, own[1])
-
+    kinds = [(blocks, 1)] if isinstance(blocks, nnx.Module) else blocks
+    graphdefs, stacks = zip(*(nnx.split(kind) for kind, _ in kinds), strict=True)
+    counts = [count for _, count in kinds]
     if form == "scanned":
-        return jax.lax.scan(jax.checkpoint(one), x, (parameters, per_layer))
+        return _scan_groups(graphdefs, stacks, counts, layer, x, per_layer)
+    left = [iter(_unstack(stack)) for stack in stacks]
+    turns = len(jax.tree.leaves(stacks[0])[0]) // counts[0]
+    order = [kind for kind, count in enumerate(counts) for _ in range(count)] * turns
+    given = _unstack(per_layer) if jax.tree.leaves(per_layer) else [per_layer] * len(order)
     outs = []
-    for own in _unstack((parameters, per_layer)):
-        x, out = one(x, own)
+    for kind, own in zip(order, given, strict=True):
+        x, out = layer(nnx.merge(graphdefs[kind], next(left[kind])), x, own)
         outs.append(out)
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+
+
+def _scan_groups(
+    graphdefs: Sequence[Any],
+    stacks: Sequence[Any],
+    counts: Sequence[int],
+    layer: Callable[[Any, Any, Any], tuple[Any, Any]],
+    x: Any,
+    per_layer: Any,
+) -> tuple[Any, Any]:
+    def grouped(tree: Any, count: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), tree)
+
+    def take(tree: Any, place: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[place], tree)
+
+    def one(kind: int, place: int, x: Any, stack: Any, own: Any) -> tuple[Any, Any]:
+        # The layer is taken out of its group in here, under the checkpoint, so that the backward
+        # pass reads the weights where they lie and not from a copy per layer.
+        return layer(nnx.merge(graphdefs[kind], take(stack, place)), x, own)
+
+    def group(x: Any, given: Any) -> tuple[Any, Any]:
+        stacks, owned = given
+        outs = []
+        for kind, count in enumerate(counts):
+            for place in range(count):
+                step = jax.checkpoint(functools.partial(one, kind, place))
+                x, out = step(x, stacks[kind], take(owned, len(outs)))
+                outs.append(out)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+
+    cut = [grouped(stack, count) for stack, count in zip(stacks, counts, strict=True)]
+    x, outs = jax.lax.scan(group, x, (cut, grouped(per_layer, sum(counts))))
+    return x, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outs)
 
 
 def _unstack(tree: Any) -> list[Any]:

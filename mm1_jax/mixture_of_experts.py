@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from mm1_jax.config import MixtureOfExpertsConfig
@@ -33,9 +36,7 @@ class MixtureOfExperts(nnx.Module):
 
     def __init__(self, config: MixtureOfExpertsConfig, joining: float):
         width, hidden, experts = config.width, config.mlp_width, config.experts
-        self.top_k = config.top_k
-        self.capacity_factor = config.capacity_factor
-        self.group_tokens = config.group_tokens
+        self.config = config
         # A tenth of the usual deviation: nearly even gates at the start (Switch, §2.4).
         self.router = parameter((width, experts), Normal(0.1 * width**-0.5))
         self.gate_up = parameter((experts, width, 2, hidden), Normal(width**-0.5))
@@ -51,16 +52,16 @@ class MixtureOfExperts(nnx.Module):
         """
         tokens, mask = x.reshape(-1, x.shape[-1]), valid.reshape(-1)
         logits = router_logits(tokens, self.router[...])
-        choices, gates = route(logits, self.top_k)
-        choices = jnp.where(mask[:, None], choices, self.router.shape[1])
+        choices, gates = route(logits, self.config.top_k)
+        choices = jnp.where(mask[:, None], choices, self.config.experts)
         gate_up, down = self.gate_up[...].astype(x.dtype), self.down[...].astype(x.dtype)
-        if dropless or self.capacity_factor is None:
-            kept = choices < self.router.shape[1]
+        if dropless or self.config.capacity_factor is None:
+            kept = choices < self.config.experts
             y = through_experts(tokens, choices, gates, gate_up, down)
         else:
-            kept, y = through_places(
-                tokens, choices, gates, gate_up, down, self.capacity_factor, self.group_tokens
-            )
+            group = min(self.config.group_tokens, len(tokens))
+            places = self.config.places(group)
+            y, kept = through_places(tokens, choices, gates, gate_up, down, group, places)
         return y.reshape(x.shape), routing_losses(logits, choices, kept, mask)
 
 
@@ -108,6 +109,55 @@ def routing_losses(
         "expert_share_min": shares.min(),
         "expert_share_max": shares.max(),
     }
+
+
+def no_losses() -> Losses:
+    """Zeros to which layers add their `routing_losses`."""
+    names = ("balance_loss", "router_z_loss", "dropped_share", "expert_share_min")
+    return {name: jnp.float32(0.0) for name in (*names, "expert_share_max")}
+
+
+def auxiliary_loss(config: MixtureOfExpertsConfig, sums: Losses) -> tuple[jax.Array, Losses]:
+    """What is added to the model's loss, and what is logged, from sums over layers with experts.
+
+    Every such layer's losses count by the config's weights (they are added, as in ST-MoE); logged
+    are the means over those layers, so that a balance loss of 1 is even at any depth.
+    """
+    loss = config.balance_loss * sums["balance_loss"] + config.router_z_loss * sums["router_z_loss"]
+    return loss, {name: total / config.expert_layers for name, total in sums.items()}
+
+
+def from_dense(
+    config: MixtureOfExpertsConfig, dense: Mapping[str, Any], fresh: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A language model's weights with every expert a copy of the dense model's MLP there.
+
+    `dense` is the weight tree below `language_model` of `config.dense()`, `fresh` that of the
+    mixture with its first values, whose routers are kept. Layers keep their numbers. With two or
+    more choices the gates add up to 1, and the mixture then gives what the dense model gives; with
+    one the MLP is weighted by its probability (see `route`).
+    """
+    numbers = np.arange(config.layers)
+    with_experts = numbers % config.every == config.every - 1
+
+    def rows(tree: Any, chosen: np.ndarray) -> Any:
+        return jax.tree.map(lambda leaf: leaf[np.flatnonzero(chosen)], tree)
+
+    blocks = dict(rows(dense["blocks"], with_experts))
+    gate_up, down = blocks.pop("gate_up")["kernel"], blocks.pop("down")["kernel"]
+    layers, width, both = gate_up.shape
+    every_expert = (layers, config.experts)
+    blocks["experts"] = {
+        "router": fresh["expert_blocks"]["experts"]["router"],
+        "gate_up": jnp.broadcast_to(
+            gate_up.reshape(layers, 1, width, 2, both // 2), (*every_expert, width, 2, both // 2)
+        ),
+        "down": jnp.broadcast_to(down[:, None], (*every_expert, both // 2, width)),
+    }
+    out = {**dense, "expert_blocks": blocks}
+    if config.every > 1:
+        return {**out, "blocks": rows(dense["blocks"], ~with_experts)}
+    return {name: part for name, part in out.items() if name != "blocks"}
 
 
 def through_experts(
@@ -205,17 +255,16 @@ def through_places(
     gates: jax.Array,
     gate_up: jax.Array,
     down: jax.Array,
-    capacity_factor: float,
-    group_tokens: int,
+    group: int,
+    places: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `through_experts`, with a fixed number of places per expert and group of tokens.
+    """As `through_experts`, with so many places per expert among `group` tokens at a time.
 
     Also returns which choices found a place, bool [N, top_k]. All first choices of a group come
     before its second choices; within a choice, tokens stand in line by position (GShard, §2.2).
     Gates are not renormalised after dropping.
     """
     (count, width), top_k, experts = tokens.shape, choices.shape[1], gate_up.shape[0]
-    group = min(group_tokens, count)
     groups = math.ceil(count / group)
     missing = groups * group - count
 
@@ -223,12 +272,10 @@ def through_places(
         padded = jnp.pad(x, ((0, missing), (0, 0)), constant_values=fill)
         return padded.reshape(groups, group, -1)
 
-    capacity = places(capacity_factor, top_k, group, experts)
-    place = stand_in_line(grouped(choices, experts), experts)
-    kept = place < capacity
-    # [groups, group, top_k, experts] and [.., capacity]: rows of zeros for what is not kept.
+    in_line = stand_in_line(grouped(choices, experts), experts)
+    # [groups, group, top_k, experts] and [..., places]: rows of zeros for what is not kept.
     to_expert = jax.nn.one_hot(grouped(choices, experts), experts, dtype=tokens.dtype)
-    to_place = jax.nn.one_hot(place, capacity, dtype=tokens.dtype)
+    to_place = jax.nn.one_hot(in_line, places, dtype=tokens.dtype)
     weighted = to_expert * grouped(gates, 0)[..., None].astype(tokens.dtype)
     dispatch = jnp.einsum("gske,gskc->gsec", to_expert, to_place)
     combine = jnp.einsum("gske,gskc->gsec", weighted, to_place)
@@ -236,12 +283,7 @@ def through_places(
     both = jnp.einsum("egcm,emuf->egcuf", inputs, gate_up)
     outputs = jnp.einsum("egcf,efm->egcm", jax.nn.silu(both[..., 0, :]) * both[..., 1, :], down)
     y = jnp.einsum("gsec,egcm->gsm", combine, outputs)
-    return kept.reshape(-1, top_k)[:count], y.reshape(-1, width)[:count]
-
-
-def places(capacity_factor: float, top_k: int, group: int, experts: int) -> int:
-    """Places of one expert in a group of tokens; at a factor of 1 even choices just fit."""
-    return min(group, math.ceil(capacity_factor * top_k * group / experts))
+    return y.reshape(-1, width)[:count], (in_line < places).reshape(-1, top_k)[:count]
 
 
 def stand_in_line(choices: jax.Array, experts: int) -> jax.Array:

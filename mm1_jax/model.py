@@ -16,6 +16,7 @@ from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
 from mm1_jax.encoders import build_encoder
 from mm1_jax.layers import Form
+from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
 
 Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
 
@@ -38,6 +39,7 @@ class MultimodalModel(nnx.Module):
     def __init__(self, config: TrainConfig):
         self.form: Form = layer_form(config)
         self.loss_mean = config.training.loss_mean
+        self.experts = config.language_model if config.language_model.kind == "moe" else None
         self.dtype = jnp.dtype(config.training.compute_dtype)
         self.encoder = build_encoder(config.encoder)
         width = config.language_model.width
@@ -54,32 +56,48 @@ class MultimodalModel(nnx.Module):
         image_tokens = self.connector(seen).reshape(sequences, -1, text.shape[-1])
         return take_rows(jnp.concatenate([text, image_tokens], axis=1), batch["gather"])
 
-    def hidden(self, batch: Batch) -> jax.Array:
-        """The hidden state that predicts each text token, [B, T, width]."""
-        states, _ = self.language_model(
-            self.embed(batch), batch["positions"], batch["segments"], self.form
+    def hidden(
+        self, batch: Batch, key: jax.Array | None = None, *, training: bool = False
+    ) -> tuple[jax.Array, Losses]:
+        """The hidden state that predicts each text token, [B, T, width]; the decoder's losses."""
+        states, losses = self.language_model(
+            self.embed(batch),
+            batch["positions"],
+            batch["segments"],
+            self.form,
+            key,
+            training=training,
         )
-        return take_rows(states, batch["predictors"])
+        return take_rows(states, batch["predictors"]), losses
 
     def __call__(self, batch: Batch) -> jax.Array:
         """Scores for each text token given what precedes it in its document, [B, T, vocabulary]."""
-        return self.language_model.logits(self.hidden(batch))
+        return self.language_model.logits(self.hidden(batch)[0])
 
-    def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean cross-entropy (nats) of the text tokens that something predicts.
+    def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
+        """What training lowers, and what is logged of it; `key` is dropout's.
 
-        Over all of them alike, or over the sequences' means (`training.loss_mean`): a sequence of
-        short answers has few such tokens, and beside one of running text it would hardly count.
+        Mean cross-entropy (nats) of the text tokens that something predicts, over all of them
+        alike, or over the sequences' means (`training.loss_mean`): a sequence of short answers has
+        few such tokens, and beside one of running text it would hardly count. With experts their
+        auxiliary losses are added, and the cross-entropy alone is the metric `text_loss`.
         """
-        losses = self.token_losses(batch)
+        hidden, sums = self.hidden(batch, key, training=True)
+        losses = self._cross_entropy(hidden, batch)
         weights = batch["loss_weights"]
         if self.loss_mean == "sequences":
             weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
-        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0), {}
+        loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+        if self.experts is None:
+            return loss, {}
+        auxiliary, metrics = auxiliary_loss(self.experts, sums)
+        return loss + auxiliary, {"text_loss": loss, **metrics}
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
-        hidden = self.hidden(batch)
+        return self._cross_entropy(self.hidden(batch)[0], batch)
+
+    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> jax.Array:
         # logsumexp - score of the label: a third faster on CPU than picking from log-softmax.
         labels = self.language_model.output_embedding[...].astype(hidden.dtype)[batch["tokens"]]
         label_scores = jnp.sum((hidden * labels).astype(jnp.float32), axis=-1)

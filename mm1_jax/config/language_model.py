@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -22,9 +23,8 @@ def _decoder(
     }
 
 
-# MM1 gives sizes and no shapes: these are ours, named by their non-embedding parameters. The two
-# that become mixtures of experts have the share of feed-forward weights that the totals of 64B
-# and 47B ask for: 67 % and 82 %.
+# MM1 gives sizes and no shapes: these are ours, named by their non-embedding parameters. For the
+# two that become mixtures of experts see `MixtureOfExpertsConfig`.
 SHAPES = {
     "mini": _decoder(64, 2, 4, 2, 192),
     "9m": _decoder(256, 12, 4, 4, 688),
@@ -123,13 +123,33 @@ class DenseConfig(DecoderConfig):
         layer = self.attention_parameters() + self.feed_forward_parameters()
         return self.layers * layer + self.width
 
+    def all_parameters(self) -> int:
+        """The same: every token meets all of them."""
+        return self.parameters()
+
+    def feed_forward_flops(self, tokens: int) -> float:
+        """Of all layers' MLPs, forward, for so many tokens."""
+        return 2.0 * self.layers * 3 * self.width * self.mlp_width * tokens
+
+    def feed_forward_values(self, tokens: int) -> int:
+        """Numbers that all layers' MLPs keep for the backward pass, for so many tokens."""
+        return self.layers * tokens * 4 * self.mlp_width
+
 
 class MixtureOfExpertsConfig(DecoderConfig):
     """A decoder whose every `every`-th MLP is a choice among experts (GShard, ST-MoE; MM1 §3.4).
 
     The router sends each token to its `top_k` most probable experts and adds their outputs by
     probability. `capacity_factor: null` is dropless; otherwise an expert takes at most
-    capacity_factor · top_k · tokens / experts tokens of a group and the others pass it by.
+    capacity_factor · top_k · tokens / experts tokens of a group and the others pass it by, in
+    training; evaluation and generation are always dropless.
+
+    The presets' shapes follow from MM1's totals. With a share s of a dense model's weights N in
+    its MLPs, E experts in every m-th layer give N · (1 + s · (E - 1) / m) weights. So 2.9B → 64B
+    with 64 experts in every 2nd layer needs s = 67 %, and 6.4B → 47B with 32 in every 4th 82 %:
+    the first is the share of the usual MLP (8/3 of the width, four full attention matrices), the
+    second takes a wider MLP and shared key heads. Ours have 66.9 % and 81.8 %, and 63.1B and 47.4B
+    in all.
     """
 
     presets: ClassVar = {
@@ -168,10 +188,47 @@ class MixtureOfExpertsConfig(DecoderConfig):
         return self.dense().parameters()
 
     def all_parameters(self) -> int:
-        """Weights without embedding and head, all experts counted."""
+        """Weights without embedding and head, all experts and routers counted."""
         expert = 3 * self.width * self.mlp_width
         more = (self.experts - 1) * expert + self.width * self.experts
         return self.parameters() + self.expert_layers * more
+
+    def feed_forward_flops(self, tokens: int) -> float:
+        """Of all layers' routers, chosen experts and dense MLPs, forward, for so many tokens.
+
+        With a capacity, the products that bring tokens to their places and back count too, and
+        places count whether taken or not.
+        """
+        mlp = 2.0 * 3 * self.width * self.mlp_width
+        router = 2.0 * self.width * self.experts * tokens
+        rows, tables = self._rows_and_tables(tokens)
+        # A row is moved to its place and back; two tables say who stands where.
+        expert = rows * mlp + 2 * 2.0 * tables * (self.width + self.top_k) + router
+        return self.expert_layers * expert + (self.layers - self.expert_layers) * tokens * mlp
+
+    def feed_forward_values(self, tokens: int) -> int:
+        """Numbers that all layers' MLPs keep for the backward pass, for so many tokens."""
+        rows, tables = self._rows_and_tables(tokens)
+        expert = rows * (2 * self.width + 4 * self.mlp_width) + 2 * tables
+        dense = tokens * 4 * self.mlp_width
+        return self.expert_layers * expert + (self.layers - self.expert_layers) * dense
+
+    def _rows_and_tables(self, tokens: int) -> tuple[int, int]:
+        """Rows that one layer's experts multiply, and entries of the table (token, place)."""
+        if self.capacity_factor is None:
+            return tokens * self.top_k, 0
+        group = min(self.group_tokens, tokens)
+        rows = math.ceil(tokens / group) * self.experts * self.places(group)
+        return rows, rows * group
+
+    def places(self, group: int) -> int:
+        """Of one expert in a group of tokens; at a capacity factor of 1 even choices just fit.
+
+        Raises ValueError where the model is dropless.
+        """
+        if self.capacity_factor is None:
+            raise ValueError("a dropless mixture of experts has no places")
+        return min(group, math.ceil(self.capacity_factor * self.top_k * group / self.experts))
 
     @model_validator(mode="after")
     def _possible_experts(self) -> MixtureOfExpertsConfig:

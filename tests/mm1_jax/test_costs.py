@@ -13,12 +13,14 @@ from mm1_jax.config import (
     CAbstractorConfig,
     DenseConfig,
     LinearConfig,
+    MixtureOfExpertsConfig,
     MlpConfig,
     PerceiverResamplerConfig,
     PixelUnshuffleConfig,
     VisionTransformerConfig,
 )
 from mm1_jax.connectors import CONNECTORS, build_connector
+from mm1_jax.decoder import Decoder
 from mm1_jax.model import MultimodalModel
 
 CONNECTOR_CONFIGS = [
@@ -58,6 +60,73 @@ def test_parameter_formulas_equal_the_real_tree(tiny, connector):
 
 
 LARGE = VisionTransformerConfig(image_size=336, patch_size=14, width=1024, layers=24, heads=16)
+
+
+EXPERTS = {"kind": "moe", "layers": 4, "mlp_width": 40, "experts": 3}
+
+
+@pytest.mark.parametrize(
+    "language_model",
+    [
+        {**EXPERTS, "every": 2},
+        {**EXPERTS, "every": 1},
+        {**EXPERTS, "every": 4, "tied_embeddings": False, "qk_norm": True},
+    ],
+    ids=str,
+)
+def test_all_experts_are_counted(tiny, language_model):
+    config = tiny(language_model=language_model)
+    model, formulas = MultimodalModel(config).language_model, costs.parameters(config)
+    assert formulas["language_model"] + formulas["embedding"] == counted(nnx.state(model))
+
+
+# MM1 §3: what the paper says of its sizes; the others are those of the learning-rate law's grid.
+PRESETS = {
+    ("dense", "9m"): 9e6,
+    ("dense", "85m"): 85e6,
+    ("dense", "302m"): 302e6,
+    ("dense", "1.2b"): 1.2e9,
+    ("dense", "2.9b"): 2.9e9,
+    ("dense", "6.4b"): 6.4e9,
+    ("dense", "30b"): 30e9,
+    ("moe", "3b_moe"): 64e9,
+    ("moe", "7b_moe"): 47e9,
+}
+KINDS: dict[str, type[DenseConfig | MixtureOfExpertsConfig]] = {
+    "dense": DenseConfig,
+    "moe": MixtureOfExpertsConfig,
+}
+
+
+def test_every_preset_has_a_size_to_be_held_against():
+    named = {(kind, name) for kind, config in KINDS.items() for name in config.presets}
+    assert named - {("dense", "mini"), ("moe", "mini_moe")} == set(PRESETS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_presets_formula_equals_its_real_tree(kind):
+    for name in KINDS[kind].presets:
+        config = KINDS[kind].model_validate({"preset": name})
+        built = counted(nnx.state(Decoder(config, 32_000)))
+        assert built == config.all_parameters() + config.head_parameters(32_000), name
+
+
+@pytest.mark.parametrize(("kind", "name"), PRESETS)
+def test_presets_have_the_papers_sizes_within_3_percent(kind, name):
+    config = KINDS[kind].model_validate({"preset": name})
+    # "9M" is 12 layers of width 256: 12 · 12 · 256² is 9.4M.
+    near = 0.06 if name == "9m" else 0.03
+    assert config.all_parameters() == pytest.approx(PRESETS[kind, name], rel=near)
+
+
+@pytest.mark.parametrize(("name", "total", "share"), [("3b_moe", 64e9, 67), ("7b_moe", 47e9, 82)])
+def test_the_share_of_feed_forward_weights_is_the_one_the_totals_ask_for(name, total, share):
+    moe = MixtureOfExpertsConfig.model_validate({"preset": name})
+    dense = {"3b_moe": 2.9e9, "7b_moe": 6.4e9}[name]
+    asked = 100 * (total / dense - 1) * moe.every / (moe.experts - 1)
+    assert asked == pytest.approx(share, abs=0.5)
+    own = 100 * moe.layers * 3 * moe.width * moe.mlp_width / moe.dense().parameters()
+    assert own == pytest.approx(asked, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +206,34 @@ def test_flops_of_a_step_equal_xlas_count_of_the_unrolled_program(tiny, connecto
     config = tiny(**WIDE, connector=connector, training={"freeze": freeze, "layers": "unrolled"})
     formula = sum(costs.flops_per_step(config).values())
     assert formula == pytest.approx(xla_flops(config, train=True), rel=0.03)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_flops_of_experts_with_places_equal_xlas_count(tiny, train):
+    experts = {"kind": "moe", "experts": 4, "every": 2, "capacity_factor": 1.25, "group_tokens": 64}
+    language_model = {**WIDE["language_model"], **experts}
+    config = tiny(
+        **{**WIDE, "language_model": language_model},
+        training={"layers": "unrolled", "freeze": () if train else ("encoder", "connector")},
+    )
+    formula = sum(costs.flops_per_step(config).values())
+    assert formula == pytest.approx(xla_flops(config, train=True), rel=0.03)
+
+
+def test_only_the_experts_that_are_chosen_cost_flops(tiny):
+    def flops(**more):
+        experts = {"kind": "moe", "width": 64, "mlp_width": 192, "experts": 8, **more}
+        return costs.flops_per_step(tiny(language_model=experts))["language_model"]
+
+    config, passes, layers = tiny(), 3, 1
+    positions = config.training.batch_size * config.sequence_length
+    more_router = passes * layers * positions * 2 * 64 * 8
+    assert flops(experts=16) - flops() == pytest.approx(more_router)
+    dense = costs.flops_per_step(
+        tiny(language_model={"kind": "dense", "width": 64, "mlp_width": 192})
+    )["language_model"]
+    assert flops(every=1, top_k=1, experts=1) > dense
+    assert flops(every=1, top_k=1, experts=1) == pytest.approx(dense, rel=0.01)
 
 
 def test_the_compile_class_ignores_what_does_not_change_the_program(tiny):

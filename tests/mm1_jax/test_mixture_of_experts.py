@@ -13,7 +13,6 @@ from mm1_jax.mixture_of_experts import (
     grouped_matmul,
     lay_out,
     permute,
-    places,
     route,
     routing_losses,
     stand_in_line,
@@ -71,9 +70,9 @@ def test_six_tokens_and_three_experts_are_routed_as_known():
     np.testing.assert_array_equal(choices[:, 1], [1, 2, 1, 2, 0, 1])
     np.testing.assert_allclose(gates[:, 0], 0.73106, atol=1e-5)
     np.testing.assert_allclose(gates.sum(-1), 1.0, rtol=1e-6)
-    capacity = places(0.5, 2, 6, 3)
-    assert capacity == 2
-    kept = stand_in_line(choices[None], 3)[0] < capacity
+    config = MixtureOfExpertsConfig(experts=3, capacity_factor=0.5)
+    assert config.places(6) == 2
+    kept = stand_in_line(choices[None], 3)[0] < 2
     np.testing.assert_array_equal(kept[:, 0], [1, 1, 0, 1, 1, 0])
     np.testing.assert_array_equal(kept[:, 1], [0, 1, 0, 1, 0, 0])
     losses = routing_losses(KNOWN_LOGITS, choices, kept, jnp.ones(6, bool))
@@ -117,14 +116,13 @@ def test_dropless_equals_a_loop_over_tokens(experts, top_k):
     np.testing.assert_array_equal(y[3], 0.0)
 
 
-@pytest.mark.parametrize(("experts", "factor", "group"), [(4, 0.5, 16), (3, 0.3, 40), (4, 1.0, 9)])
-def test_capacity_equals_a_loop_over_tokens_in_groups(experts, factor, group):
+@pytest.mark.parametrize(("experts", "group", "places"), [(4, 16, 4), (3, 40, 8), (4, 9, 5)])
+def test_capacity_equals_a_loop_over_tokens_in_groups(experts, group, places):
     x, choices, gates = routed(experts, 2)
     choices = choices.at[3].set(experts)
     run = jax.jit(through_places, static_argnums=(5, 6))
-    kept, y = run(x, choices, gates, *weights(experts), factor, group)
-    capacity = places(factor, 2, group, experts)
-    expected, expected_kept = one_by_one(x, choices, gates, *weights(experts), capacity, group)
+    y, kept = run(x, choices, gates, *weights(experts), group, places)
+    expected, expected_kept = one_by_one(x, choices, gates, *weights(experts), places, group)
     assert 0 < expected_kept.mean() < 0.95
     np.testing.assert_array_equal(kept, expected_kept)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
@@ -137,7 +135,7 @@ def test_endless_capacity_equals_dropless_in_values_and_gradients():
         return jnp.sum(jnp.sin(through_experts(x, choices, gates, gate_up, down)))
 
     def capacity(x, gates, gate_up, down):
-        return jnp.sum(jnp.sin(through_places(x, choices, gates, gate_up, down, 99.0, 16)[1]))
+        return jnp.sum(jnp.sin(through_places(x, choices, gates, gate_up, down, 16, 16)[0]))
 
     arguments = x, gates, *weights(4)
     one, other = (
@@ -190,8 +188,9 @@ def test_dropless_ignores_the_capacity_when_asked():
     )
     model = initialise(MixtureOfExperts(config, 1.0), 0)
     x = jax.random.normal(jax.random.key(3), (1, 20, WIDTH))
-    alone = model(x[:, 7:8], jnp.ones((1, 1), bool), dropless=True)[0]
-    together, losses = model(x, jnp.ones((1, 20), bool), dropless=True)
+    run = nnx.jit(type(model).__call__, static_argnames="dropless")
+    alone = run(model, x[:, 7:8], jnp.ones((1, 1), bool), dropless=True)[0]
+    together, losses = run(model, x, jnp.ones((1, 20), bool), dropless=True)
     np.testing.assert_allclose(together[:, 7:8], alone, rtol=1e-5, atol=1e-6)
     assert float(losses["dropped_share"]) == pytest.approx(0.0, abs=1e-6)
     assert float(model(x, jnp.ones((1, 20), bool))[1]["dropped_share"]) > 0.3
