@@ -52,7 +52,9 @@ class VisionTransformerConfig(PresetConfig):
     bias: bool = Field(True, description="of the blocks' linear layers")
     patch_bias: bool = True
     class_token: bool = False
-    registers: NonNegativeInt = Field(0, description="learned tokens after the class token")
+    registers: NonNegativeInt = Field(
+        0, description="learned tokens between class token and patches (Darcet et al., 2024)"
+    )
     positions: Literal["learned", "sincos", "none"] = "learned"
     embedding_norm: Literal["none", "patches", "tokens"] = Field(
         "none", description="patches: before positions (AIM); tokens: after them (CLIP)"
@@ -91,33 +93,47 @@ class VisionTransformerConfig(PresetConfig):
         """Blocks up to the one whose output is used."""
         return self.output_layer if self.output_layer >= 0 else self.layers + 1 + self.output_layer
 
+    @property
+    def tokens(self) -> int:
+        """Patches and extra tokens, between which attention goes."""
+        return self.patches + self.extra_tokens
+
     def parameters(self) -> int:
-        """Weights: patch embedding, learned positions, blocks, final norm."""
+        """Weights: patch embedding, extra tokens, positions, blocks, norms."""
         width, hidden = self.width, self.mlp_width
-        attention = 4 * (width * width + width)
-        mlp = 2 * width * hidden + hidden + width
-        block = attention + mlp + 4 * width
-        patch_embedding = 3 * self.patch_size**2 * width + width
-        return patch_embedding + self.patches * width + self.layers * block + 2 * width
+        norm = width * (2 if self.norm == "layer_norm" else 1)
+        inner = 2 * hidden if self.activation == "swiglu" else hidden
+        block = 4 * width * width + width * inner + hidden * width + 2 * norm
+        if self.bias:
+            block += 4 * width + inner + width
+        if self.layer_scale is not None:
+            block += 2 * width
+        tables = self.extra_tokens * width
+        if self.positions == "learned":
+            tables += (self.patches + self.class_token) * width
+        patch_embedding = 3 * self.patch_size**2 * width + (width if self.patch_bias else 0)
+        norms = norm * ((self.embedding_norm != "none") + self.output_norm)
+        return patch_embedding + tables + self.layers * block + norms
 
     def patch_embedding_flops(self) -> float:
         """Forward FLOPs per image of the patch embedding, multiply-add = 2."""
         return 2.0 * self.patches * 3 * self.patch_size**2 * self.width
 
     def block_flops(self) -> float:
-        """Forward FLOPs per image of all blocks, multiply-add = 2."""
-        weights = 4 * self.width**2 + 2 * self.width * self.mlp_width
-        attention = 4.0 * self.patches**2 * self.width
-        return self.layers * (2.0 * self.patches * weights + attention)
+        """Forward FLOPs per image of the blocks that are run, multiply-add = 2."""
+        products = 3 if self.activation == "swiglu" else 2
+        weights = 4 * self.width**2 + products * self.width * self.mlp_width
+        attention = 4.0 * self.tokens**2 * self.width
+        return self.layers_run * (2.0 * self.tokens * weights + attention)
 
     def kept_values(self) -> int:
         """Numbers per image that the backward pass needs, roughly."""
-        per_patch = 12 * self.width + 2 * self.mlp_width + 2 * self.heads * self.patches
-        return self.patches * self.layers * per_patch
+        per_token = 12 * self.width + 2 * self.mlp_width + 2 * self.heads * self.tokens
+        return self.tokens * self.layers_run * per_token
 
     def scores(self) -> int:
         """Attention scores per image."""
-        return self.layers * self.heads * self.patches**2
+        return self.layers_run * self.heads * self.tokens**2
 
     @model_validator(mode="after")
     def _possible(self) -> VisionTransformerConfig:
@@ -137,6 +153,11 @@ class VisionTransformerConfig(PresetConfig):
                 f"nearest: {self.layers if self.output_layer > 0 else -self.layers - 1}"
             )
         check_heads("encoder", self.width, self.heads)
+        if self.positions == "sincos" and self.width % 4:
+            raise ValueError(
+                f"sincos positions need a width divisible by 4, not {self.width}; "
+                f"nearest: {max(4, 4 * round(self.width / 4))}"
+            )
         return self
 
 

@@ -22,7 +22,7 @@ class LanguageModelStageConfig(LanguageModelPretrainingConfig):
     """All that decides a pre-trained language model, but the seed."""
 
     language_model: LanguageModelConfig = DenseConfig()
-    vocabulary: int = Field(1024, ge=300, description="of the tokenizer")
+    vocabulary: PositiveInt = Field(1024, description="of the tokenizer")
     seeds: SeedsConfig = SeedsConfig()
 
     @property

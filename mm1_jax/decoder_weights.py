@@ -1,0 +1,117 @@
+"""Public language models in Hugging Face folders: Llama and what is built like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mm1_jax.config import DenseConfig
+from mm1_jax.config.language_model import RopeScaling
+from mm1_jax.decoder import Decoder
+from mm1_jax.errors import UserError, nearest
+from mm1_jax.safetensors_folder import SafetensorsFolder
+from mm1_jax.weight_names import Names, Tree
+
+LLAMA = {
+    "embedding": "model.embed_tokens.weight",
+    "blocks/attention_norm": "model.layers.#.input_layernorm",
+    "blocks/qkv": "model.layers.#.self_attn.{q,k,v}_proj",
+    "blocks/query_norm": "model.layers.#.self_attn.q_norm",
+    "blocks/key_norm": "model.layers.#.self_attn.k_norm",
+    "blocks/attention_out": "model.layers.#.self_attn.o_proj",
+    "blocks/mlp_norm": "model.layers.#.post_attention_layernorm",
+    "blocks/gate_up": "model.layers.#.mlp.{gate,up}_proj",
+    "blocks/down": "model.layers.#.mlp.down_proj",
+    "norm": "model.norm",
+    "head": "lm_head.weight",
+}
+# model_type → what it has beyond Llama. SmolLM's files say llama.
+FAMILIES: dict[str, dict[str, bool]] = {
+    "llama": {},
+    "mistral": {},
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"qk_norm": True},
+}
+
+
+@dataclass(frozen=True)
+class DecoderFile:
+    """A language model in a folder, recognised."""
+
+    folder: SafetensorsFolder
+    family: str
+    config: DenseConfig
+    vocabulary: int
+
+    @property
+    def names(self) -> Names:
+        """How the folder calls our parameters."""
+        return decoder_names(self.config)
+
+    def weights(self) -> Tree:
+        """All parameters, float32; `UserError` for a tensor that is missing or odd."""
+        return self.names.read(self.folder, Decoder(self.config, self.vocabulary))
+
+
+def decoder_names(config: DenseConfig) -> Names:
+    """The names in Llama-like files."""
+    queries, keys = config.heads * config.head, config.kv_heads * config.head
+    return Names(LLAMA, rows={"blocks/qkv": (queries, keys, keys)})
+
+
+def recognise_decoder(folder: SafetensorsFolder) -> DecoderFile:
+    """The language model of a folder. `UserError` if it is of no known family, or a variant."""
+    config = folder.config
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        raise UserError(
+            f"{folder.path} holds no language model that is known: model_type {family!r}"
+            f"{nearest(str(family), FAMILIES)}"
+        )
+    for key, only in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
+        if config.get(key, only) != only:
+            raise UserError(f"{folder.path}: {key} {config[key]!r} is not known; valid: {only!r}")
+    heads = config["num_attention_heads"]
+    theta, scaling = _rope(config)
+    return DecoderFile(
+        folder,
+        family,
+        DenseConfig(
+            width=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_width=config.get("head_dim"),
+            mlp_width=config["intermediate_size"],
+            rope_theta=theta,
+            rope_scaling=scaling,
+            norm_eps=config.get("rms_norm_eps", 1e-6),
+            tied_embeddings=config.get("tie_word_embeddings", False),
+            scaled_embeddings=False,
+            **FAMILIES[family],
+        ),
+        config["vocab_size"],
+    )
+
+
+def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
+    """Base and scaling of the rotary positions, in the words of newer or of older files."""
+    stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = stated.get("rope_theta", config.get("rope_theta", 10_000.0))
+    kind = stated.get("rope_type", stated.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind == "linear":
+        return theta, RopeScaling(kind="linear", factor=stated["factor"])
+    if kind == "llama3":
+        return theta, RopeScaling(
+            kind="llama3",
+            factor=stated["factor"],
+            low_freq_factor=stated["low_freq_factor"],
+            high_freq_factor=stated["high_freq_factor"],
+            original_length=stated["original_max_position_embeddings"],
+        )
+    raise UserError(
+        f"rope_type {kind!r} is not known{nearest(kind, ('default', 'linear', 'llama3'))}"
+    )

@@ -1,0 +1,117 @@
+"""From an image file to the pixels that an encoder was trained on: resize, crop, mean, deviation.
+
+Resizing is Pillow's, because resampling of other libraries differs by several grey levels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mm1_jax.errors import UserError
+
+# Channel means and standard deviations of pixels in [0, 1].
+MEAN_AND_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": (
+        (0.48145466, 0.4578275, 0.40821073),
+        (0.26862954, 0.26130258, 0.27577711),
+    ),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes an encoder's input.
+
+    squash: to `height` × `width`, whatever the aspect. shortest: the shorter side to
+    `shortest_edge`, then the central `height` × `width`.
+    """
+
+    resize: Literal["squash", "shortest"]
+    height: int
+    width: int
+    shortest_edge: int = 0
+    mean: tuple[float, ...] = MEAN_AND_STD["half"][0]
+    std: tuple[float, ...] = MEAN_AND_STD["half"][1]
+    resample: int = Image.Resampling.BICUBIC
+
+    def image(self, picture: Image.Image) -> np.ndarray:
+        """The resized and cropped picture, uint8 [height, width, 3]."""
+        picture = picture.convert("RGB")
+        resample = Image.Resampling(self.resample)
+        if self.resize == "squash":
+            return np.asarray(picture.resize((self.width, self.height), resample))
+        wide, high = picture.size
+        short, long = sorted((wide, high))
+        longer = int(self.shortest_edge * long / short)
+        size = (self.shortest_edge, longer) if wide <= high else (longer, self.shortest_edge)
+        pixels = np.asarray(picture.resize(size, resample))
+        top = (pixels.shape[0] - self.height) // 2
+        left = (pixels.shape[1] - self.width) // 2
+        return pixels[top : top + self.height, left : left + self.width]
+
+    def pixels(self, picture: Image.Image) -> np.ndarray:
+        """The encoder's input, float32 [height, width, 3]."""
+        # Through float64, as image processors that work on numpy arrays do.
+        unit = (self.image(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
+        mean, std = (np.array(row, np.float32) for row in (self.mean, self.std))
+        return (unit - mean) / std
+
+
+def read_image(path: Path) -> Image.Image:
+    """The picture in a file. `UserError` if there is none, or it cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise UserError(f"no image {str(path)!r}") from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not an image that can be read: {error}") from None
+
+
+def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
+    """What `preprocessor_config.json` of a folder says; where it is silent, what is usual."""
+    file = folder / PREPROCESSOR_FILE
+    if not file.is_file():
+        return usual
+    stated: dict[str, Any] = json.loads(file.read_text())
+    mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)
+    numbers = {"mean": tuple(mean), "std": tuple(std)}
+    numbers["resample"] = stated.get("resample", usual.resample)
+    size, crop = _size(stated.get("size")), _size(stated.get("crop_size"))
+    if stated.get("do_center_crop", usual.resize == "shortest" and crop is not None):
+        shortest = (size or {}).get("shortest_edge", usual.shortest_edge)
+        height, width = (crop or {}).get("height", shortest), (crop or {}).get("width", shortest)
+        return Preprocessing("shortest", height, width, shortest, **numbers)
+    if size is not None and "height" in size:
+        return Preprocessing("squash", size["height"], size["width"], **numbers)
+    return Preprocessing(usual.resize, usual.height, usual.width, usual.shortest_edge, **numbers)
+
+
+def _size(value: Any) -> dict[str, int] | None:
+    """Sizes are written as a number (older files) or as named sides."""
+    if isinstance(value, int):
+        return {"shortest_edge": value, "height": value, "width": value}
+    return value
+
+
+def usual_preprocessing(
+    rule: Literal["squash", "crop", "crop_875"], size: int, pixels: str
+) -> Preprocessing:
+    """A family's way: squash (SigLIP), crop (CLIP, AIMv2), crop of the middle 7/8 (AIM, DINOv2)."""
+    mean, std = MEAN_AND_STD[pixels]
+    if rule == "squash":
+        return Preprocessing("squash", size, size, mean=mean, std=std)
+    shortest = size if rule == "crop" else math.ceil(size / 0.875)
+    return Preprocessing("shortest", size, size, shortest, mean=mean, std=std)
