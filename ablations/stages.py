@@ -281,6 +281,8 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
         wanted = getattr(recipe, part).model_dump(mode="json")
         weights_folder.check_same(part, wanted, stated.part(part), folder)
         vocabulary = stated.vocabulary
+    else:
+        _check_public(recipe, part, folder)
     affecting = {"part": part, "content": content, "vocabulary": vocabulary}
     return Work(
         kind=WEIGHTS,
@@ -292,6 +294,20 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
         seconds=1.0,
         what=f"read the {part.replace('_', ' ')}'s weights",
     )
+
+
+def _check_public(recipe: Recipe, part: str, folder: Path) -> None:
+    """Raise `UserError` where Hugging Face files hold another part than the recipe's."""
+    from mm1_jax.part_weights import part_config  # JAX, for a study that uses such files alone
+
+    config, vocabulary = part_config(folder, part)
+    wanted = getattr(recipe, part).model_dump(mode="json")
+    weights_folder.check_same(part, wanted, config.model_dump(mode="json"), folder)
+    if vocabulary not in (None, recipe.data.vocabulary):
+        raise UserError(
+            f"data.vocabulary {recipe.data.vocabulary}: the language model in {folder} has "
+            f"{vocabulary} tokens"
+        )
 
 
 # -- evaluations ---------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from typing import Any
 import click
 
 from mm1 import api
+from mm1.generate_command import generate
+from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
 
 FIRST_STEPS = """\
@@ -395,6 +397,10 @@ def data_show(
 
 
 # What a path that the user gave may come to.
+cli.add_command(weights)
+cli.add_command(encode)
+cli.add_command(generate)
+
 _PLACE_ERRORS = (
     FileExistsError,
     FileNotFoundError,

@@ -110,6 +110,14 @@ def load_subtree(folder: Path, part: str) -> tuple[StageConfig, Tree]:
         return config, checkpointer.restore(path, args=arguments)[part]
 
 
+def shapes_of(folder: Path) -> Tree:
+    """Part → tree of what stands for each array of a checkpoint: its shape and dtype."""
+    load_config(folder)  # says so where there is none
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        path = (folder / CHECKPOINT_FOLDER).absolute()
+        return checkpointer.metadata(path).item_metadata.tree
+
+
 class Progress:
     """The newest state of a training that goes on, kept in a scratch folder.
 

@@ -26,13 +26,7 @@ LLAMA = {
     "norm": "model.norm",
     "head": "lm_head.weight",
 }
-# model_type → what it has beyond Llama. SmolLM's files say llama.
-FAMILIES: dict[str, dict[str, bool]] = {
-    "llama": {},
-    "mistral": {},
-    "qwen2": {"qkv_bias": True},
-    "qwen3": {"qk_norm": True},
-}
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")  # SmolLM's files say llama
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,8 @@ def recognise_decoder(folder: SafetensorsFolder) -> DecoderFile:
             norm_eps=config.get("rms_norm_eps", 1e-6),
             tied_embeddings=config.get("tie_word_embeddings", False),
             scaled_embeddings=False,
-            **FAMILIES[family],
+            qkv_bias=family == "qwen2",
+            qk_norm=family == "qwen3",
         ),
         config["vocab_size"],
     )
@@ -115,3 +110,40 @@ def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
     raise UserError(
         f"rope_type {kind!r} is not known{nearest(kind, ('default', 'linear', 'llama3'))}"
     )
+
+
+def stated_decoder(config: DenseConfig, vocabulary: int) -> dict[str, Any]:
+    """`config.json` of Llama-like files for a model that was trained here."""
+    if config.qk_norm and config.qkv_bias:
+        raise UserError("no public format has both qk_norm and qkv_bias")
+    family = "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else "llama"
+    if family == "qwen2" and config.head * config.heads != config.width:
+        raise UserError(f"head_width {config.head}: Qwen2's is width / heads")
+    architecture = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family]
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if config.rope_scaling is not None:
+        scaling = config.rope_scaling
+        rope |= {"rope_type": scaling.kind, "factor": scaling.factor}
+        if scaling.kind == "llama3":
+            rope |= {
+                "low_freq_factor": scaling.low_freq_factor,
+                "high_freq_factor": scaling.high_freq_factor,
+                "original_max_position_embeddings": scaling.original_length,
+            }
+    return {
+        "architectures": [f"{architecture}ForCausalLM"],
+        "model_type": family,
+        "vocab_size": vocabulary,
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "rope_parameters": rope,
+        "tie_word_embeddings": config.tied_embeddings,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }

@@ -95,7 +95,8 @@ AIMV2_TRUNK = Names(
     }
 )
 
-_ACTIVATIONS = {
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+_ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "quick_gelu": "quick_gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -128,7 +129,7 @@ def _sizes(
     }
 
 
-def _activation(config: Mapping[str, Any], usual: str) -> str:
+def _activation(config: Mapping[str, Any], usual: str) -> Activation:
     name = config.get("hidden_act", usual)
     if name not in _ACTIVATIONS:
         raise UserError(f"hidden_act {name!r} is not known{nearest(name, _ACTIVATIONS)}")
@@ -300,3 +301,45 @@ def recognise_encoder(folder: SafetensorsFolder) -> EncoderFile:
     prefixes = ("", "vision_model.")
     prefix = next((p for p in prefixes if f"{p}{first}.weight" in folder.shapes), prefixes[0])
     return EncoderFile(folder, family, prefix, FAMILIES[family].config(config))
+
+
+def family_for(config: VisionTransformerConfig) -> str:
+    """A family whose files can hold an encoder that was trained here. `UserError` if none can."""
+    for family in ("siglip", "clip", "dinov2", "dinov2_swiglu", "aimv2"):
+        if FAMILIES[family].config(stated_encoder(config, family)) == config.model_copy(
+            update={"output_layer": -1}
+        ):
+            return family
+    raise UserError("no public format has all that this encoder has: CLIP, SigLIP, DINOv2, AIMv2")
+
+
+def stated_encoder(config: VisionTransformerConfig, family: str) -> dict[str, Any]:
+    """`config.json` of a family's files for this encoder, as far as the family can say it."""
+    activation = {ours: theirs for theirs, ours in _ACTIVATIONS.items() if theirs != "gelu_new"}
+    stated = {
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "hidden_act": activation.get(config.activation, "silu"),
+        "layer_norm_eps": config.norm_eps,
+    }
+    if family in ("clip", "siglip"):
+        known = "quick_gelu" if family == "clip" else "gelu_pytorch_tanh"
+        stated["hidden_act"] = activation.get(config.activation, known)
+        return {"model_type": f"{family}_vision_model", **stated}
+    if family == "aimv2":
+        del stated["layer_norm_eps"]
+        return {"model_type": "aimv2_vision_model", **stated, "rms_norm_eps": config.norm_eps}
+    swiglu = family == "dinov2_swiglu"
+    return {
+        "model_type": "dinov2_with_registers" if config.registers else "dinov2",
+        **stated,
+        "hidden_act": activation.get(config.activation, "gelu"),
+        "mlp_ratio": 4 if swiglu else config.mlp_width // config.width,
+        "use_swiglu_ffn": swiglu,
+        "layerscale_value": config.layer_scale or 1.0,
+        "num_register_tokens": config.registers,
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
-from mm1_jax.checkpoints import Tree, load_subtree, save_tree
+from mm1_jax.checkpoints import Tree, load_subtree
 from mm1_jax.config import TrainConfig
-from mm1_jax.config.encoder_pretraining import EncoderStageConfig
-from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.errors import UserError
-from mm1_jax.stage import Context, ResultRow
-from mm1_jax.weights_folder import CHECKPOINT_FOLDER, CONFIG_FILE, check_same, content_of
+from mm1_jax.positions import at_resolution
+from mm1_jax.weights_folder import check_same
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -26,11 +23,14 @@ def take_weights(model: Module, config: TrainConfig, part: str, folder: Path) ->
     """The model with the part's weights as the checkpoint in `folder` has them.
 
     `part` is `encoder` or `language_model`. UserError shows the difference where the checkpoint is
-    of another config, or names the first parameter that is missing or has another shape.
+    of another config, or names the first parameter that is missing or has another shape. Learned
+    positions of another image size are interpolated.
     """
     stated, weights = load_subtree(folder, part)
     wanted, found = (getattr(one, part).model_dump(mode="json") for one in (config, stated))
     check_same(part, wanted, found, folder)
+    if part == "encoder":
+        weights = at_resolution(weights, getattr(stated, part), config.encoder)
     graphdef, state = nnx.split(model)
     tree = nnx.to_pure_dict(state)
     check_shapes(weights, tree[part], part, folder)
@@ -59,32 +59,6 @@ def _as_float32(tree: Tree) -> Tree:
         return _as_float32(value) if isinstance(value, dict) else jnp.asarray(value, jnp.float32)
 
     return {key: leaf(value) for key, value in tree.items()}
-
-
-def read_weights(
-    part: str, folder: Path, *, content: str, vocabulary: int, context: Context
-) -> list[ResultRow]:
-    """Write the part's weights as a checkpoint of ours into `context.output`.
-
-    `vocabulary` is of the tokenizer that the part is scored with. UserError if the folder does not
-    hold what it held when the study was planned, or has no such part.
-    """
-    if content_of(folder) != content:
-        raise UserError(f"{folder} has changed since the study was planned; plan it anew")
-    config, weights = load_subtree(folder, part)
-    if isinstance(config, TrainConfig):
-        alone = (
-            EncoderStageConfig(encoder=config.encoder, vocabulary=vocabulary)
-            if part == "encoder"
-            else LanguageModelStageConfig(
-                language_model=config.language_model, vocabulary=vocabulary
-            )
-        )
-        save_tree(context.output, alone, {part: weights})
-    else:  # whole: a text tower is needed where the encoder is scored
-        shutil.copy(folder / CONFIG_FILE, context.output)
-        shutil.copytree(folder / CHECKPOINT_FOLDER, context.output / CHECKPOINT_FOLDER)
-    return [ResultRow("training", "parameters", parameter_count(weights))]
 
 
 def parameter_count(tree: Tree) -> int:

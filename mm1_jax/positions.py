@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mm1_jax.config import AnyEncoder, FusedEncoderConfig, VisionTransformerConfig
 
 Grid = tuple[int, int]  # rows, columns
 
@@ -43,6 +46,25 @@ def interpolate_positions(
     patches = table[first:].reshape(*old, -1)
     moved = jnp.einsum("yr,rcw,xc->yxw", down, patches, across, precision="highest")
     return jnp.concatenate([table[:first], moved.reshape(-1, table.shape[-1])])
+
+
+def at_resolution(tree: dict[Any, Any], there: AnyEncoder, here: AnyEncoder) -> dict[Any, Any]:
+    """An encoder's weights for images of another size: learned positions are interpolated."""
+    if isinstance(there, FusedEncoderConfig) and isinstance(here, FusedEncoderConfig):
+        return {
+            "first": at_resolution(tree["first"], there.first, here.first),
+            "second": at_resolution(tree["second"], there.second, here.second),
+        }
+    one_tower = isinstance(there, VisionTransformerConfig)
+    if not one_tower or there.grid == here.grid or "positions" not in tree:
+        return tree
+    positions = interpolate_positions(
+        jnp.asarray(tree["positions"], jnp.float32),
+        (there.grid, there.grid),
+        (here.grid, here.grid),
+        first=int(there.class_token),
+    )
+    return {**tree, "positions": positions}
 
 
 @functools.cache

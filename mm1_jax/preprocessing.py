@@ -87,7 +87,7 @@ def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
         return usual
     stated: dict[str, Any] = json.loads(file.read_text())
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)
-    numbers = {"mean": tuple(mean), "std": tuple(std)}
+    numbers: dict[str, Any] = {"mean": tuple(mean), "std": tuple(std)}
     numbers["resample"] = stated.get("resample", usual.resample)
     size, crop = _size(stated.get("size")), _size(stated.get("crop_size"))
     if stated.get("do_center_crop", usual.resize == "shortest" and crop is not None):

@@ -28,7 +28,7 @@ RUNNERS = {
 STAGE_MODULES = {
     "encoder": "mm1_jax.encoder_pretraining",
     "language_model": "mm1_jax.language_model_pretraining",
-    "weights": "mm1_jax.initial_weights",
+    "weights": "mm1_jax.weights_stage",
     "multimodal": "mm1_jax.multimodal_training",
     "evaluation": "mm1_jax.evaluation",
     "encoder_evaluation": "mm1_jax.encoder_evaluation",
@@ -62,9 +62,9 @@ def read_weights(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Read a part's weights from the folder that `config` names; draws nothing."""
-    from mm1_jax import initial_weights
+    from mm1_jax import weights_stage
 
-    return initial_weights.read_weights(
+    return weights_stage.read_weights(
         config["part"],
         Path(config["folder"]),
         content=config["content"],

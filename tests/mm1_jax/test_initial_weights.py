@@ -9,10 +9,11 @@ from flax import nnx
 
 from mm1_jax.checkpoints import load_subtree, save_part
 from mm1_jax.errors import UserError
-from mm1_jax.initial_weights import read_weights, take_weights
+from mm1_jax.initial_weights import take_weights
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.weights_folder import content_of
+from mm1_jax.weights_stage import read_weights
 
 
 def weights(model):

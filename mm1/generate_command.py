@@ -1,0 +1,240 @@
+"""`mm1 generate`: text from any language model or multimodal model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mm1_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was generated: token ids with their log-probabilities (nats), and their text."""
+
+    tokens: list[int]
+    text: str
+    logprobs: list[float]
+
+
+@click.command()
+@click.argument("folder", metavar="WEIGHTS", type=click.Path(path_type=Path))
+@click.option("--prompt", default=None, help="Text to go on from.")
+@click.option("--ids", default=None, help="Token ids instead of a text: 1,2,3.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="An image before the text; again for more.",
+)
+@click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, help="[0: greedy]")
+@click.option("--top-k", type=click.IntRange(1), default=None)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=None)
+@click.option("--stop", "stops", multiple=True, help="Text that ends the answer; again for more.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--store", default=None, help="Store whose data has the tokenizer. [$MM1_STORE, .mm1]"
+)
+@click.option("--data", type=click.Path(path_type=Path), default=None, help="[STORE/data]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def generate(
+    folder: Path,
+    prompt: str | None,
+    ids: str | None,
+    images: tuple[Path, ...],
+    max_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    stops: tuple[str, ...],
+    seed: int,
+    store: str | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Continue a prompt, greedily unless told otherwise.
+
+    WEIGHTS is a Hugging Face folder of a Llama-like model or a checkpoint of ours; images need a
+    multimodal one. The tokens end with the model's end token, if it comes.
+
+    \b
+    Example: mm1 generate SmolLM2-135M --prompt "The capital of France is" --max-tokens 8
+    """
+    from mm1_jax.generation import Sampling
+    from mm1_jax.weights_folder import is_checkpoint, stated
+
+    if (prompt is None) == (ids is None):
+        raise UserError("give the prompt as --prompt TEXT or as --ids 1,2,3, and not both")
+    given = _numbers(ids) if ids is not None else None
+    sampling = Sampling(temperature, top_k, top_p)
+    kind = stated(folder).kind if is_checkpoint(folder) else "files"
+    if images and kind != "multimodal":
+        raise UserError(f"--image: {folder} holds no multimodal model, but one of kind {kind}")
+    if kind == "multimodal":
+        answer = _multimodal(
+            folder, prompt, given, images, max_tokens, sampling, stops, seed, _data(store, data)
+        )
+    else:
+        answer = _text(
+            folder, kind, prompt, given, max_tokens, sampling, stops, seed, _data(store, data)
+        )
+    click.echo(json.dumps(vars(answer)) if as_json else answer.text)
+
+
+def _data(store: str | None, data: Path | None) -> Path:
+    from mm1 import api
+
+    return data or Path(store or api.default_store()) / "data"
+
+
+def _numbers(ids: str) -> list[int]:
+    try:
+        return [int(number) for number in ids.split(",")]
+    except ValueError:
+        raise UserError(f"--ids {ids!r}: expected whole numbers with commas, like 1,2,3") from None
+
+
+def _text(
+    folder: Path,
+    kind: str,
+    prompt: str | None,
+    ids: list[int] | None,
+    max_tokens: int,
+    sampling: Any,
+    stops: tuple[str, ...],
+    seed: int,
+    data: Path,
+) -> Answer:
+    import numpy as np
+
+    from mm1_jax import generation
+    from mm1_jax.checkpoints import load_config
+    from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.tokenizer import END
+    from mm1_jax.decoder import Decoder
+    from mm1_jax.part_weights import filled, language_model_weights
+
+    found = language_model_weights(folder)
+    if kind == "files":
+        encode, decode, ends = _tokenizer_of(folder)
+    else:
+        encode = decode = None
+        ends = (END,)
+        if ids is None or _is_prepared(folder, data):
+            tokenizer = open_prepared(load_config(folder).data, data).tokenizer
+            encode, decode = tokenizer.encode, tokenizer.decode
+    if ids is None:
+        if encode is None:
+            raise UserError(f"{folder} has no tokenizer.json; give the prompt as --ids")
+        ids = encode(str(prompt))
+    _check_ids(ids, found.vocabulary)
+    tokens, lengths = generation.ids_as_rows([ids])
+    new, logprobs = generation.generate_text(
+        filled(Decoder(found.config, found.vocabulary), found.tree),
+        tokens,
+        lengths,
+        max_tokens,
+        form="unrolled",
+        ends=ends,
+        sampling=sampling,
+        seed=seed,
+    )
+    return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, ends, stops)
+
+
+def _multimodal(
+    folder: Path,
+    prompt: str | None,
+    ids: list[int] | None,
+    images: tuple[Path, ...],
+    max_tokens: int,
+    sampling: Any,
+    stops: tuple[str, ...],
+    seed: int,
+    data: Path,
+) -> Answer:
+    import numpy as np
+
+    from mm1_jax import generation
+    from mm1_jax.data.packing import Packed, lay_out
+    from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.tokenizer import END
+    from mm1_jax.model import load_model
+    from mm1_jax.preprocessing import read_image, usual_preprocessing
+
+    config, model = load_model(folder)
+    encode = decode = None
+    if ids is None or _is_prepared(folder, data):
+        tokenizer = open_prepared(config.data, data).tokenizer
+        encode, decode = tokenizer.encode, tokenizer.decode
+    if ids is None and encode is not None:
+        ids = encode(str(prompt))
+    assert ids is not None
+    _check_ids(ids, config.data.vocabulary)
+    squash = usual_preprocessing("squash", config.encoder.image_size, "half")
+    # A text without an image stands beside a black one that no position shows.
+    pictures = [squash.image(read_image(path)) for path in images] or [
+        np.zeros((config.encoder.image_size, config.encoder.image_size, 3), np.uint8)
+    ]
+    used = len(images)
+    row = Packed(
+        tokens=np.array(ids, np.int32),
+        segments=np.ones(len(ids), np.int32),
+        image_ids=np.array(list(range(used)) or [-1], np.int32),
+        image_at=np.zeros(max(used, 1), np.int32),
+        image_segments=np.array([1] * used or [0], np.int32),
+    )
+    batch = lay_out([row], config.image_tokens)
+    batch["images"] = np.stack(pictures)[None]
+    lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
+    new, logprobs = generation.generate_with_scores(
+        model, batch, lengths, max_tokens, sampling, seed
+    )
+    return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, (END,), stops)
+
+
+def _answer(new: Any, logprobs: Any, decode: Any, ends: Any, stops: tuple[str, ...]) -> Answer:
+    from mm1_jax.generation import cut
+
+    if stops and decode is None:
+        raise UserError("--stop needs a tokenizer, and there is none beside the weights")
+    count, text = cut(new.tolist(), decode or (lambda _: ""), ends=ends, stops=stops)
+    return Answer(new[:count].tolist(), text, [float(x) for x in logprobs[:count]])
+
+
+def _check_ids(ids: list[int], vocabulary: int) -> None:
+    if not ids:
+        raise UserError("the prompt is empty; give at least one token")
+    odd = next((number for number in ids if not 0 <= number < vocabulary), None)
+    if odd is not None:
+        raise UserError(f"--ids {odd}: the vocabulary has tokens 0 to {vocabulary - 1}")
+
+
+def _is_prepared(folder: Path, data: Path) -> bool:
+    from mm1_jax.checkpoints import load_config
+    from mm1_jax.data.fingerprint import data_fingerprint
+
+    return (data / data_fingerprint(load_config(folder).data) / "tokenizer.json").is_file()
+
+
+def _tokenizer_of(folder: Path) -> tuple[Any, Any, tuple[int, ...]]:
+    """Encode, decode (None where the folder has no tokenizer), and the ids that end a text."""
+    import tokenizers
+
+    ends: Any = None
+    for name in ("generation_config.json", "config.json"):
+        file = folder / name
+        if ends is None and file.is_file():
+            ends = json.loads(file.read_text()).get("eos_token_id")
+    ends = () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None, None, ends
+    backend = tokenizers.Tokenizer.from_file(str(file))
+    return lambda text: backend.encode(text).ids, backend.decode, ends

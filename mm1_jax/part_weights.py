@@ -1,0 +1,85 @@
+"""A part's config and weights out of a folder: a checkpoint of ours, or Hugging Face's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mm1_jax.checkpoints import Tree, load_config, load_subtree
+from mm1_jax.config import AnyEncoder, FusedEncoderConfig
+from mm1_jax.config.language_model import LanguageModelConfig
+from mm1_jax.decoder_weights import recognise_decoder
+from mm1_jax.encoder_weights import recognise_encoder
+from mm1_jax.errors import UserError
+from mm1_jax.preprocessing import Preprocessing, usual_preprocessing
+from mm1_jax.safetensors_folder import open_folder
+from mm1_jax.weights_folder import is_checkpoint
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """An encoder, and how it gets its images."""
+
+    config: AnyEncoder
+    tree: Tree
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class LanguageModelWeights:
+    """A language model, and how many tokens its tokenizer knows."""
+
+    config: LanguageModelConfig
+    vocabulary: int
+    tree: Tree
+
+
+def encoder_weights(folder: Path) -> EncoderWeights:
+    """The encoder of a folder of either kind. `UserError` if there is none."""
+    if is_checkpoint(folder):
+        stated, tree = load_subtree(folder, "encoder")
+        config: AnyEncoder = getattr(stated, "encoder")  # noqa: B009 - not every stage has one
+        first = config.first if isinstance(config, FusedEncoderConfig) else config
+        preprocessing = usual_preprocessing("squash", config.image_size, first.pixels)
+        return EncoderWeights(config, tree, preprocessing)
+    file = recognise_encoder(open_folder(folder))
+    return EncoderWeights(file.config, file.weights(), file.preprocessing())
+
+
+def language_model_weights(folder: Path) -> LanguageModelWeights:
+    """The language model of a folder of either kind. `UserError` if there is none."""
+    if is_checkpoint(folder):
+        stated, tree = load_subtree(folder, "language_model")
+        config: LanguageModelConfig = getattr(stated, "language_model")  # noqa: B009
+        vocabulary = getattr(stated, "vocabulary", None) or stated.data.vocabulary
+        return LanguageModelWeights(config, vocabulary, tree)
+    file = recognise_decoder(open_folder(folder))
+    return LanguageModelWeights(file.config, file.vocabulary, file.weights())
+
+
+def part_config(folder: Path, part: str) -> tuple[AnyEncoder | LanguageModelConfig, int | None]:
+    """The part's config and, of a language model, its vocabulary; reads no weights."""
+    if is_checkpoint(folder):
+        stated = load_config(folder)
+        if not hasattr(stated, part):
+            raise UserError(f"{folder} has no {part}")
+        return getattr(stated, part), stated.data.vocabulary
+    if part == "encoder":
+        return recognise_encoder(open_folder(folder)).config, None
+    file = recognise_decoder(open_folder(folder))
+    return file.config, file.vocabulary
+
+
+def filled(module: Module, tree: Tree) -> Module:
+    """A module built from shapes alone, with these values, as float32."""
+    graphdef, state = nnx.split(module)
+    values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    nnx.replace_by_pure_dict(state, values)
+    return nnx.merge(graphdef, state)

@@ -1,0 +1,182 @@
+"""Hugging Face files ↔ checkpoints of ours, with what the files had that we do not hold.
+
+`source.json` in a checkpoint that was imported keeps the file's config and each tensor's dtype, so
+that what is written back is the file again, byte for byte in all that is held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mm1_jax.checkpoints import load_config, load_subtree, save_tree, shapes_of
+from mm1_jax.config import DenseConfig, VisionTransformerConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.decoder import Decoder
+from mm1_jax.decoder_weights import DecoderFile, decoder_names, recognise_decoder, stated_decoder
+from mm1_jax.encoder_weights import (
+    FAMILIES,
+    EncoderFile,
+    family_for,
+    recognise_encoder,
+    stated_encoder,
+)
+from mm1_jax.encoders import VisionTransformer
+from mm1_jax.errors import UserError
+from mm1_jax.initial_weights import parameter_count
+from mm1_jax.safetensors_folder import SafetensorsFolder, open_folder, write_folder
+from mm1_jax.weight_names import Tree, names_held
+
+SOURCE_FILE = "source.json"
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a folder of public weights is to us."""
+
+    part: str
+    family: str
+    config: dict[str, Any]
+    vocabulary: int | None
+    parameters: int
+    held: list[str]
+    not_held: list[str]
+    dtypes: dict[str, int]  # dtype → tensors
+
+
+def inspect(path: Path) -> Inspected:
+    """Which of our parts a folder holds, and which of its tensors we have no place for."""
+    folder = open_folder(path)
+    file = _recognise(folder)
+    held = _held(file)
+    counts: dict[str, int] = {}
+    for dtype in folder.dtypes.values():
+        counts[dtype] = counts.get(dtype, 0) + 1
+    return Inspected(
+        part="encoder" if isinstance(file, EncoderFile) else "language_model",
+        family=file.family,
+        config=file.config.model_dump(mode="json"),
+        vocabulary=None if isinstance(file, EncoderFile) else file.vocabulary,
+        parameters=sum(int(np.prod(shape)) for shape in held.values()),
+        held=sorted(held),
+        not_held=sorted(set(folder.shapes) - set(held)),
+        dtypes=counts,
+    )
+
+
+def parts_of(checkpoint: Path) -> dict[str, int]:
+    """Parameters of each part of a checkpoint of ours; reads no values."""
+    return {part: parameter_count(tree) for part, tree in shapes_of(checkpoint).items()}
+
+
+def import_folder(path: Path, out: Path) -> Inspected:
+    """Write the part that a folder holds as a checkpoint of ours."""
+    folder = open_folder(path)
+    file = _recognise(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    if isinstance(file, EncoderFile):
+        save_tree(out, EncoderStageConfig(encoder=file.config), {"encoder": file.weights()})
+    else:
+        config = LanguageModelStageConfig(language_model=file.config, vocabulary=file.vocabulary)
+        save_tree(out, config, {"language_model": file.weights()})
+    held = _held(file)
+    source = {
+        "family": file.family,
+        "prefix": file.prefix if isinstance(file, EncoderFile) else "",
+        "config": folder.config,
+        "dtypes": {name: folder.dtypes[name] for name in held},
+    }
+    (out / SOURCE_FILE).write_text(json.dumps(source, indent=1))
+    return inspect(path)
+
+
+def export_folder(
+    checkpoint: Path, out: Path, part: str | None = None, dtype: str | None = None
+) -> dict[str, np.ndarray]:
+    """Write a part of a checkpoint of ours as Hugging Face files; the tensors written, by name.
+
+    With the names, dtypes and config that it was imported with; a part that was trained here gets
+    those of a family that has all that it has. `dtype` (F32, F16, BF16) is for all tensors then.
+    """
+    stated = load_config(checkpoint)
+    parts = [name for name in ("encoder", "language_model") if hasattr(stated, name)]
+    if part is None and len(parts) > 1:
+        raise UserError(
+            f"{checkpoint} holds several parts; choose one with --part: encoder, language_model"
+        )
+    part = part or parts[0]
+    _, tree = load_subtree(checkpoint, part)
+    config = getattr(stated, part)
+    source = checkpoint / SOURCE_FILE
+    known = json.loads(source.read_text()) if source.is_file() else {}
+    if isinstance(config, VisionTransformerConfig):
+        tensors, written = _export_encoder(config, tree, known, dtype)
+    elif isinstance(config, DenseConfig):
+        vocabulary = getattr(stated, "vocabulary", None) or stated.data.vocabulary
+        tensors, written = _export_decoder(config, vocabulary, tree, known, dtype)
+    else:
+        raise UserError(f"no public format holds a {part} of kind {config.kind}; valid: vit, dense")
+    write_folder(out, written, tensors)
+    return tensors
+
+
+def _export_encoder(
+    config: VisionTransformerConfig, tree: Tree, known: Mapping[str, Any], dtype: str | None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    family = known.get("family") or family_for(config)
+    written = known.get("config") or stated_encoder(config, family)
+    module, names = VisionTransformer(config), FAMILIES[family].names
+    prefix = known.get("prefix", "")
+    dtypes = known.get("dtypes", {})
+    if dtype is not None:
+        dtypes = dict.fromkeys(names_held(names, module, prefix), dtype)
+    return names.write(tree, module, dtypes, prefix), written
+
+
+def _export_decoder(
+    config: DenseConfig,
+    vocabulary: int,
+    tree: Tree,
+    known: Mapping[str, Any],
+    dtype: str | None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    if config.scaled_embeddings:
+        # No public format scales embeddings at the input: the table is written scaled, the head
+        # as it is.
+        head = tree.get("head", tree["embedding"])
+        tree = {
+            **tree,
+            "embedding": np.asarray(tree["embedding"]) * config.width**0.5,
+            "head": head,
+        }
+        config = config.model_copy(update={"scaled_embeddings": False, "tied_embeddings": False})
+    written = known.get("config") or stated_decoder(config, vocabulary)
+    module, names = Decoder(config, vocabulary), decoder_names(config)
+    dtypes = known.get("dtypes", {})
+    if dtype is not None:
+        dtypes = dict.fromkeys(names_held(names, module), dtype)
+    return names.write(tree, module, dtypes), written
+
+
+def _recognise(folder: SafetensorsFolder) -> EncoderFile | DecoderFile:
+    try:
+        return recognise_decoder(folder)
+    except UserError as not_a_decoder:
+        if folder.config.get("vocab_size") is not None:
+            raise
+        try:
+            return recognise_encoder(folder)
+        except UserError as neither:
+            raise neither from not_a_decoder
+
+
+def _held(file: EncoderFile | DecoderFile) -> dict[str, tuple[int, ...]]:
+    if isinstance(file, EncoderFile):
+        return names_held(file.names, VisionTransformer(file.config), file.prefix)
+    return names_held(file.names, Decoder(file.config, file.vocabulary))
