@@ -119,9 +119,10 @@ def _text(
     from mm1_jax.data.tokenizer import END
     from mm1_jax.decoder import Decoder
     from mm1_jax.part_weights import filled, language_model_weights
+    from mm1_jax.weights_folder import SOURCE_FILE
 
     found = language_model_weights(folder)
-    if kind == "files":
+    if kind == "files" or (folder / SOURCE_FILE).is_file():
         encode, decode, ends = _tokenizer_of(folder)
     else:
         encode = decode = None
@@ -224,14 +225,20 @@ def _is_prepared(folder: Path, data: Path) -> bool:
 
 
 def _tokenizer_of(folder: Path) -> tuple[Any, Any, tuple[int, ...]]:
-    """Encode, decode (None where the folder has no tokenizer), and the ids that end a text."""
+    """Encode, decode (None where the folder has no tokenizer), and the ids that end a text.
+
+    Of Hugging Face files, or of a checkpoint that was imported from such.
+    """
     import tokenizers
 
-    ends: Any = None
-    for name in ("generation_config.json", "config.json"):
-        file = folder / name
-        if ends is None and file.is_file():
-            ends = json.loads(file.read_text()).get("eos_token_id")
+    from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE
+
+    stated = {}
+    for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
+        if (folder / name).is_file():
+            found = json.loads((folder / name).read_text())
+            stated |= found["config"] if name == SOURCE_FILE else found
+    ends: Any = stated.get("eos_token_id")
     ends = () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
     file = folder / "tokenizer.json"
     if not file.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +15,11 @@ from mm1_jax.checkpoints import Tree, load_config, load_subtree
 from mm1_jax.config import AnyEncoder, FusedEncoderConfig
 from mm1_jax.config.language_model import LanguageModelConfig
 from mm1_jax.decoder_weights import recognise_decoder
-from mm1_jax.encoder_weights import recognise_encoder
+from mm1_jax.encoder_weights import FAMILIES, recognise_encoder
 from mm1_jax.errors import UserError
-from mm1_jax.preprocessing import Preprocessing, usual_preprocessing
+from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
 from mm1_jax.safetensors_folder import open_folder
-from mm1_jax.weights_folder import is_checkpoint
+from mm1_jax.weights_folder import SOURCE_FILE, is_checkpoint
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -46,9 +47,7 @@ def encoder_weights(folder: Path) -> EncoderWeights:
     if is_checkpoint(folder):
         stated, tree = load_subtree(folder, "encoder")
         config: AnyEncoder = getattr(stated, "encoder")  # noqa: B009 - not every stage has one
-        first = config.first if isinstance(config, FusedEncoderConfig) else config
-        preprocessing = usual_preprocessing("squash", config.image_size, first.pixels)
-        return EncoderWeights(config, tree, preprocessing)
+        return EncoderWeights(config, tree, _preprocessing(folder, config))
     file = recognise_encoder(open_folder(folder))
     return EncoderWeights(file.config, file.weights(), file.preprocessing())
 
@@ -83,3 +82,13 @@ def filled(module: Module, tree: Tree) -> Module:
     values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
     nnx.replace_by_pure_dict(state, values)
     return nnx.merge(graphdef, state)
+
+
+def _preprocessing(folder: Path, config: AnyEncoder) -> Preprocessing:
+    """How a checkpoint of ours gets its images: as its family if imported, else squashed."""
+    one = config.first if isinstance(config, FusedEncoderConfig) else config
+    source = folder / SOURCE_FILE
+    if not source.is_file():
+        return usual_preprocessing("squash", config.image_size, one.pixels)
+    rule = FAMILIES[json.loads(source.read_text())["family"]].images
+    return stated_preprocessing(folder, usual_preprocessing(rule, config.image_size, one.pixels))

@@ -7,6 +7,7 @@ that what is written back is the file again, byte for byte in all that is held.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,10 @@ from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import parameter_count
 from mm1_jax.safetensors_folder import SafetensorsFolder, open_folder, write_folder
 from mm1_jax.weight_names import Tree, names_held
+from mm1_jax.weights_folder import SOURCE_FILE
 
-SOURCE_FILE = "source.json"
+# Goes with the weights unread.
+_BESIDE = ("tokenizer.json", "generation_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def import_folder(path: Path, out: Path) -> Inspected:
         "dtypes": {name: folder.dtypes[name] for name in held},
     }
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=1))
+    _copy_beside(path, out)
     return inspect(path)
 
 
@@ -123,7 +127,15 @@ def export_folder(
     else:
         raise UserError(f"no public format holds a {part} of kind {config.kind}; valid: vit, dense")
     write_folder(out, written, tensors)
+    if known:
+        _copy_beside(checkpoint, out)
     return tensors
+
+
+def _copy_beside(source: Path, target: Path) -> None:
+    for name in _BESIDE:
+        if (source / name).is_file():
+            shutil.copy(source / name, target)
 
 
 def _export_encoder(

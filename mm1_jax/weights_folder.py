@@ -19,6 +19,7 @@ from mm1_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoint"
+SOURCE_FILE = "source.json"  # what an imported checkpoint was, see `public_weights`
 
 # How an encoder is used, and not what its weights are; positions are interpolated to another size.
 USE = ("image_size", "output_layer", "remainder", "dropout")

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from public_folders import make_folder
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_encode_gives_the_same_from_public_files_and_from_the_imported_checkpoint(
+    mm1, tmp_path, image
+):
+    folder = make_folder(tmp_path / "dinov2", "dinov2_registers")
+    assert mm1("weights", "import", folder, tmp_path / "ours").returncode == 0
+    for weights, out in ((folder, "a.npz"), (tmp_path / "ours", "b.npz")):
+        result = mm1("encode", weights, image, image, "--out", tmp_path / out)
+        assert result.returncode == 0, result.stderr
+    a, b = (dict(np.load(tmp_path / out)) for out in ("a.npz", "b.npz"))
+    assert a["pixels"].shape == (2, 28, 28, 3)
+    assert sorted(a) == ["layer_0", "layer_1", "layer_2", "output", "pixels"]
+    assert a["layer_0"].shape == a["output"].shape == (2, 1 + 3 + 16, 32)
+    assert all(array.dtype == np.float32 for array in a.values())
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_generate_continues_ids_and_says_the_same_from_the_imported_checkpoint(mm1, tmp_path):
+    folder = make_folder(tmp_path / "qwen3", "qwen3")
+    mm1("weights", "import", folder, tmp_path / "ours")
+    words = ("--ids", "3,17,39", "--max-tokens", 4, "--json")
+    first = json.loads(mm1("generate", folder, *words).stdout)
+    assert first == json.loads(mm1("generate", tmp_path / "ours", *words).stdout)
+    assert len(first["tokens"]) == len(first["logprobs"]) == 4
+    assert first["text"] == ""
+    assert max(first["logprobs"]) < 0
+
+
+def test_inspect_says_what_a_folder_is(mm1, tmp_path):
+    result = mm1("weights", "inspect", make_folder(tmp_path, "clip"), "--json")
+    found = json.loads(result.stdout)
+    assert (found["part"], found["family"], found["config"]["width"]) == ("encoder", "clip", 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("generate", "{qwen2}"), "--prompt TEXT or as --ids"),
+        (("generate", "{qwen2}", "--ids", "1,x"), "expected whole numbers"),
+        (("generate", "{qwen2}", "--ids", "40"), "tokens 0 to 39"),
+        (("generate", "{qwen2}", "--prompt", "hello"), "no tokenizer.json"),
+        (("generate", "{qwen2}", "--ids", "1", "--image", "x.png"), "no multimodal model"),
+        (("generate", "{clip}", "--ids", "1"), "no language model that is known"),
+        (("encode", "{qwen2}", "x.png", "--out", "x.npz"), "no image encoder that is known"),
+        (("encode", "{clip}", "x.png", "--out", "x.npz"), "no image 'x.png'"),
+        (("weights", "import", "nowhere", "out"), "no folder 'nowhere'"),
+        (("weights", "export", "{clip}", "out"), "holds no trained model"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(mm1, tmp_path, words, expected):
+    folders = {name: make_folder(tmp_path / name, name) for name in ("clip", "qwen2")}
+    result = mm1(*(word.format(**folders) for word in words))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert expected in line

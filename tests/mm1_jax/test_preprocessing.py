@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mm1_jax.errors import UserError
+from mm1_jax.preprocessing import (
+    MEAN_AND_STD,
+    read_image,
+    stated_preprocessing,
+    usual_preprocessing,
+)
+
+
+def picture(height, width):
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_squash_takes_the_whole_picture_and_half_means_minus_one_to_one():
+    wanted = usual_preprocessing("squash", 32, "half")
+    expected = np.asarray(picture(40, 90).resize((32, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(wanted.image(picture(40, 90)), expected)
+    np.testing.assert_allclose(wanted.pixels(picture(40, 90)), expected / 127.5 - 1, atol=1e-6)
+
+
+def test_crop_takes_the_middle_after_the_shorter_side_has_its_size():
+    wanted = usual_preprocessing("crop", 32, "clip")
+    whole = np.asarray(picture(40, 90).resize((72, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(wanted.image(picture(40, 90)), whole[:, 20:52])
+    mean, std = MEAN_AND_STD["clip"]
+    expected = (whole[:, 20:52] / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(wanted.pixels(picture(40, 90)), expected, atol=1e-6)
+
+
+def test_what_the_folder_states_goes_before_what_is_usual(tmp_path):
+    usual = usual_preprocessing("crop", 32, "clip")
+    assert stated_preprocessing(tmp_path, usual) == usual
+    stated = {"do_center_crop": False, "size": {"height": 20, "width": 24}, "image_mean": [0, 0, 0]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    found = stated_preprocessing(tmp_path, usual)
+    assert (found.resize, found.height, found.width) == ("squash", 20, 24)
+    assert (found.mean, found.std) == ((0, 0, 0), usual.std)
+    stated = {"do_center_crop": True, "size": 30, "crop_size": 28}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    found = stated_preprocessing(tmp_path, usual)
+    assert (found.shortest_edge, found.height, found.width) == (30, 28, 28)
+
+
+def test_a_file_that_is_no_image_is_refused(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"x\.png is not an image that can be read"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(70, 90), (121, 60), (56, 56)])
+@pytest.mark.parametrize(
+    ("rule", "mean_and_std", "kind"),
+    [("crop", "clip", "CLIPImageProcessorPil"), ("squash", "half", "SiglipImageProcessorPil")],
+)
+def test_pixels_equal_those_of_transformers_pillow_processors(shape, rule, mean_and_std, kind):
+    transformers = pytest.importorskip("transformers")
+    size = {"shortest_edge": 56} if rule == "crop" else {"height": 56, "width": 56}
+    more = {"crop_size": {"height": 56, "width": 56}} if rule == "crop" else {}
+    processor = getattr(transformers, kind)(size=size, **more)
+    expected = processor(picture(*shape), return_tensors="np")["pixel_values"][0]
+    found = usual_preprocessing(rule, 56, mean_and_std).pixels(picture(*shape))
+    np.testing.assert_array_equal(found, expected.transpose(1, 2, 0))
