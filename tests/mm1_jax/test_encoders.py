@@ -74,7 +74,8 @@ def test_every_choice_changes_the_features_and_keeps_their_shape(choice):
     found = features(config, images(config.image_size))
     assert found.shape == (2, 16, 16)
     assert np.isfinite(found).all()
-    assert np.abs(found - features(VisionTransformerConfig(**SMALL), images())).max() > 1e-3
+    # The two forms of GELU differ by less than 5e-4; rounding by less than 1e-6.
+    assert np.abs(found - features(VisionTransformerConfig(**SMALL), images())).max() > 1e-4
 
 
 @pytest.mark.parametrize(
