@@ -43,16 +43,16 @@ def batches(
     UserError if the data is not prepared.
     """
     order = config.seeds.data_order
-    seed = seed if order is None else order
-    size, image_size = config.training.batch_size, config.encoder.image_size
+    images: dict[str, int] = {
+        "seed": seed if order is None else order,
+        "start": start,
+        "batch_size": config.training.batch_size,
+        "image_size": config.encoder.image_size,
+        "shift": config.shift,
+    }
     if isinstance(config.objective, AimObjective):
-        return prefix_batches(
-            config.data, data_root, seed=seed, start=start, batch_size=size,
-            image_size=image_size, patches=config.encoder.patches,
-        )  # fmt: skip
-    return caption_batches(
-        config.data, data_root, seed=seed, start=start, batch_size=size, image_size=image_size
-    )
+        return prefix_batches(config.data, data_root, patches=config.encoder.patches, **images)
+    return caption_batches(config.data, data_root, **images)
 
 
 def pretrain(

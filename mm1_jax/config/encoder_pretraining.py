@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
@@ -67,6 +67,9 @@ class EncoderPretrainingConfig(Config):
     objective: Objective = ClipObjective()
     vocabulary: int = Field(1024, ge=300, description="of the captions' tokenizer")
     text_tokens: int = Field(36, ge=2, description="longest caption with its end, in tokens")
+    shift: NonNegativeInt = Field(
+        0, description="pixels by which each image is moved at random, at most; edges repeat"
+    )
     training: EncoderTrainingConfig = EncoderTrainingConfig()
     optimizer: EncoderOptimizerConfig = EncoderOptimizerConfig()
 

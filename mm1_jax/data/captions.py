@@ -77,6 +77,7 @@ def caption_batches(
     start: int,
     batch_size: int,
     image_size: int,
+    shift: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches of images and captions, from batch `start` on, as `ContrastiveModel` reads.
 
@@ -90,8 +91,9 @@ def caption_batches(
         shares = generator(seed, "wordings", number).random(batch_size)
         wordings = [pairs.wordings[drawing] for drawing in drawings]
         chosen = np.array([w[int(s * len(w))] for w, s in zip(wordings, shares, strict=True)])
+        images = prepared.images.at_size(pairs.image_ids[drawings], image_size)
         yield {
-            "images": prepared.images.at_size(pairs.image_ids[drawings], image_size),
+            "images": shifted(images, shift, generator(seed, "shifts", number)),
             "tokens": tokens[chosen],
             "lengths": lengths[chosen],
             "matches": pairs.true_of[np.ix_(chosen, drawings)].T,
@@ -107,16 +109,31 @@ def prefix_batches(
     batch_size: int,
     image_size: int,
     patches: int,
+    shift: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches of the same images, with a prefix of 1 … patches - 1 drawn for each."""
     prepared = open_prepared(data, data_root)
     pairs = _captioned(prepared.folder)
     for number, drawings in drawn(len(pairs), seed, start, batch_size):
         prefixes = generator(seed, "prefixes", number).integers(1, patches, batch_size)
+        images = prepared.images.at_size(pairs.image_ids[drawings], image_size)
         yield {
-            "images": prepared.images.at_size(pairs.image_ids[drawings], image_size),
+            "images": shifted(images, shift, generator(seed, "shifts", number)),
             "prefixes": prefixes.astype(np.int32),
         }
+
+
+def shifted(images: np.ndarray, shift: int, draws: np.random.Generator) -> np.ndarray:
+    """Each image moved by up to `shift` pixels either way: uint8 [n, side, side, 3].
+
+    What comes in repeats the edge.
+    """
+    side = images.shape[1]
+    around = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
+    corners = draws.integers(0, 2 * shift + 1, (len(images), 2)).tolist()
+    return np.stack(
+        [image[y : y + side, x : x + side] for image, (y, x) in zip(around, corners, strict=True)]
+    )
 
 
 def lay_out_captions(

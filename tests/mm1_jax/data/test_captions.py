@@ -13,6 +13,7 @@ from mm1_jax.data.captions import (
     lay_out_captions,
     prefix_batches,
     read_drawings,
+    shifted,
 )
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import END, PAD
@@ -105,3 +106,29 @@ def test_no_caption_is_cut_at_the_default_length(prepared):
     ]
     _, lengths = lay_out_captions(captions, prepared.tokenizer, 37)
     assert lengths.max() <= 36
+
+
+def test_images_move_by_at_most_the_shift_and_repeat_their_edge():
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(shifted(images, 0, np.random.default_rng(1)), images)
+    moved = shifted(images, 2, np.random.default_rng(1))
+    around = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    places = set()
+    for ours, whole in zip(moved, around, strict=True):
+        (place,) = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if np.array_equal(ours, whole[y : y + 8, x : x + 8])
+        ]
+        places.add(place)
+    assert len(places) > 10
+
+
+def test_both_kinds_of_batches_show_the_same_images(data_root):
+    more = {"seed": 0, "start": 2, "batch_size": 8, "image_size": 16, "shift": 3}
+    captioned = next(caption_batches(CONFIG, data_root, **more))
+    alone = next(prefix_batches(CONFIG, data_root, patches=4, **more))
+    np.testing.assert_array_equal(captioned["images"], alone["images"])
+    still = next(prefix_batches(CONFIG, data_root, patches=4, **{**more, "shift": 0}))
+    assert (still["images"] != alone["images"]).any()
