@@ -44,7 +44,7 @@ class Names:
         """
         tree: Tree = {}
         for path, variable in _parameters(module):
-            layers = variable.get_value().shape[0] if variable.stacked else None
+            layers = variable.get_value().shape[0] if variable.layers is not None else None
             values = []
             for layer in range(layers or 1):
                 pieces = [
@@ -63,7 +63,7 @@ class Names:
         tensors: dict[str, np.ndarray] = {}
         for path, variable in _parameters(module):
             value = np.asarray(_get(tree, path), np.float32)
-            layers = value.shape[0] if variable.stacked else None
+            layers = value.shape[0] if variable.layers is not None else None
             for layer in range(layers or 1):
                 own = value[layer] if layers else value
                 start = 0
@@ -78,7 +78,7 @@ class Names:
     ) -> Iterator[Piece]:
         """The tensors, in order, that one parameter (of one layer) is made of."""
         shape = variable.get_value().shape
-        shape = shape[1:] if variable.stacked else shape
+        shape = shape[1:] if variable.layers is not None else shape
         names, leading = self._names(path)
         module = "/".join(map(str, path[:-1]))
         rows = self.rows.get(module) or (shape[-1] // len(names),) * len(names)
@@ -148,7 +148,7 @@ def names_held(names: Names, module: nnx.Module, prefix: str = "") -> dict[str, 
     return {
         piece.name: piece.shape
         for path, variable in _parameters(module)
-        for layer in range(variable.get_value().shape[0] if variable.stacked else 1)
+        for layer in range(variable.get_value().shape[0] if variable.layers is not None else 1)
         for piece in names.pieces(path, variable, layer, prefix)
     }
 
