@@ -118,6 +118,7 @@ def _text(
     from mm1_jax.data.prepared import open_prepared
     from mm1_jax.data.tokenizer import END
     from mm1_jax.decoder import Decoder
+    from mm1_jax.layers import UNROLLED
     from mm1_jax.part_weights import filled, language_model_weights
     from mm1_jax.weights_folder import SOURCE_FILE
 
@@ -141,7 +142,7 @@ def _text(
         tokens,
         lengths,
         max_tokens,
-        form="unrolled",
+        form=UNROLLED,
         ends=ends,
         sampling=sampling,
         seed=seed,

@@ -126,6 +126,7 @@ def encode(folder: Path, images: tuple[Path, ...], out: Path) -> None:
 
     from mm1_jax.config import VisionTransformerConfig
     from mm1_jax.encoders import VisionTransformer
+    from mm1_jax.layers import UNROLLED
     from mm1_jax.part_weights import encoder_weights, filled
     from mm1_jax.preprocessing import read_image
 
@@ -137,7 +138,7 @@ def encode(folder: Path, images: tuple[Path, ...], out: Path) -> None:
 
     @nnx.jit
     def states(encoder: VisionTransformer, pixels: Any) -> tuple[list[Any], Any]:
-        every = encoder.states(pixels, "unrolled")
+        every = encoder.states(pixels, UNROLLED)
         return every, encoder.output(every[encoder.config.output_layer])
 
     # One at a time, so that memory does not grow with the images.

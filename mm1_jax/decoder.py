@@ -9,11 +9,13 @@ from flax import nnx
 from mm1_jax.config import DecoderConfig, MixtureOfExpertsConfig
 from mm1_jax.config.language_model import RopeScaling
 from mm1_jax.initialisation import Normal, parameter, stack
-from mm1_jax.layers import Form, Linear, RMSNorm, attend, run_layers
+from mm1_jax.layers import Attention, Form, Linear, RMSNorm, attend, in_chunks, run_layers
 from mm1_jax.mixture_of_experts import Losses, MixtureOfExperts, no_losses
 
 Cache = tuple[jax.Array, jax.Array]  # keys and values, each [layers, batch, S, kv_heads, d]
 Rotation = tuple[jax.Array, jax.Array]  # cosine and sine, each [batch, S, 1, d / 2]
+
+CHUNK_TOKENS = 512  # of each row, whose scores over the vocabulary are held at once
 
 
 class Decoder(nnx.Module):
@@ -80,7 +82,12 @@ class Decoder(nnx.Module):
         ) -> tuple[tuple[jax.Array, Losses], None]:
             x, losses = carry
             own_key = None if key is None else jax.random.fold_in(key, own)
-            x, _, more = block(x, rotation, mask, valid, key=own_key, training=training)
+            x, _, more = block(
+                *(x, rotation, mask, valid),
+                key=own_key,
+                training=training,
+                attention=form.attention,
+            )
             return (x, losses | {name: losses[name] + more[name] for name in more}), None
 
         losses = {} if self.expert_blocks is None else no_losses()
@@ -107,7 +114,7 @@ class Decoder(nnx.Module):
         mask, valid = document_mask(segments), segments > 0
 
         def layer(block: DecoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, Cache]:
-            x, cache, _losses = block(x, rotation, mask, valid)
+            x, cache, _losses = block(x, rotation, mask, valid, attention=form.attention)
             return x, cache
 
         x, cache = run_layers(self.kinds, form, layer, x)
@@ -137,6 +144,27 @@ class Decoder(nnx.Module):
         flat = hidden.reshape(-1, hidden.shape[-1])
         scores = (flat @ self.output_embedding[...].astype(flat.dtype).T).astype(jnp.float32)
         return scores.reshape(*hidden.shape[:-1], -1)
+
+    def cross_entropy(
+        self, hidden: jax.Array, tokens: jax.Array, form: Form
+    ) -> tuple[jax.Array, jax.Array]:
+        """Hidden states [batch, T, width] that predict int32 [batch, T] → losses, normalisers.
+
+        Both float32 [batch, T]: cross-entropy in nats, and the logsumexp of the scores. In scanned
+        programs the scores of only some tokens are held at a time.
+        """
+
+        def some(given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            hidden, tokens = given
+            # logsumexp - score of the label: a third faster on CPU than picking from log-softmax.
+            labels = self.output_embedding[...].astype(hidden.dtype)[tokens]
+            own = jnp.sum((hidden * labels).astype(jnp.float32), axis=-1)
+            normaliser = jax.nn.logsumexp(self.logits(hidden), axis=-1)
+            return normaliser - own, normaliser
+
+        if form.layers == "unrolled":
+            return some((hidden, tokens))
+        return in_chunks(jax.checkpoint(some), (hidden, tokens), CHUNK_TOKENS)
 
 
 class DecoderBlock(nnx.Module):
@@ -173,6 +201,7 @@ class DecoderBlock(nnx.Module):
         past: tuple[Cache, jax.Array] | None = None,
         key: jax.Array | None = None,
         training: bool = False,
+        attention: Attention = "plain",
     ) -> tuple[jax.Array, Cache, Losses]:
         """x [batch, Q, width], mask bool [batch, Q, K] → x, this layer's keys and values, losses.
 
@@ -191,7 +220,7 @@ class DecoderBlock(nnx.Module):
             rows = jnp.arange(batch)
             keys = old_keys.at[rows, at].set(keys[:, 0])
             values = old_values.at[rows, at].set(values[:, 0])
-        attended = self.attention_out(attend(queries, keys, values, mask))
+        attended = self.attention_out(attend(queries, keys, values, mask, attention))
         x = x + self._dropped(attended, key, 0)
         y, losses = self.feed_forward(self.mlp_norm(x), valid, training)
         return x + self._dropped(y, key, 1), (keys, values), losses

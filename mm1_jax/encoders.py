@@ -10,7 +10,7 @@ from flax import nnx
 
 from mm1_jax.config import AnyEncoder, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.initialisation import Constant, Normal, parameter, stack
-from mm1_jax.layers import Form, LayerNorm, Linear, RMSNorm, attend, run_layers
+from mm1_jax.layers import Attention, Form, LayerNorm, Linear, RMSNorm, attend, run_layers
 from mm1_jax.positions import Grid, interpolate_positions, sincos_positions
 from mm1_jax.preprocessing import MEAN_AND_STD
 
@@ -74,8 +74,12 @@ class VisionTransformer(nnx.Module):
         else:
             graphdef, parameters = nnx.split(self.blocks)
             blocks = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[:run], parameters))
+
+        def layer(block: EncoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return block(x, mask, form.attention), None
+
         if run:
-            x, _ = run_layers(blocks, form, lambda block, x, _: (block(x, mask), None), x)
+            x, _ = run_layers(blocks, form, layer, x)
         return self.output(x)[:, self.config.extra_tokens :]
 
     def states(self, pixels: jax.Array, form: Form) -> list[jax.Array]:
@@ -83,7 +87,7 @@ class VisionTransformer(nnx.Module):
         x = self.embed(pixels)
 
         def layer(block: EncoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-            x = block(x)
+            x = block(x, None, form.attention)
             return x, x
 
         _, states = run_layers(self.blocks, form, layer, x)
@@ -187,13 +191,15 @@ class EncoderBlock(nnx.Module):
         self.attention_layer_scale = None if scale is None else LayerScale(width, scale)
         self.mlp_layer_scale = None if scale is None else LayerScale(width, scale)
 
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None = None, attention: Attention = "plain"
+    ) -> jax.Array:
         """[n, tokens, width] → [n, tokens, width]; mask bool [n, tokens, tokens]."""
         n, tokens, width = x.shape
         qkv = self.qkv(self.attention_norm(x))
         heads = (n, tokens, self.heads, width // self.heads)
         queries, keys, values = (part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
-        y = self.attention_out(attend(queries, keys, values, mask))
+        y = self.attention_out(attend(queries, keys, values, mask, attention))
         x = x + (y if self.attention_layer_scale is None else self.attention_layer_scale(y))
         y = self.mlp_in(self.mlp_norm(x))
         if self.activation == "swiglu":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -13,7 +15,26 @@ from flax import nnx
 from mm1_jax.config.training import TrainingConfig
 from mm1_jax.initialisation import Constant, Normal, parameter
 
-Form = Literal["unrolled", "scanned"]
+Attention = Literal["plain", "chunked", "fused"]
+
+CHUNK_QUERIES = 512  # whose scores with all keys are held at once
+
+
+@dataclass(frozen=True)
+class Form:
+    """How layers are run. Every form computes the same, up to the order of sums.
+
+    unrolled: one after another, as CPUs like it. scanned: one compiled layer, run over the stack;
+    `remat` says what the backward pass recomputes, "dots" all but products with weights.
+    attention: see `attend`.
+    """
+
+    layers: Literal["unrolled", "scanned"] = "unrolled"
+    remat: Literal["none", "dots", "full"] = "full"
+    attention: Attention = "plain"
+
+
+UNROLLED = Form("unrolled")
 
 
 class Linear(nnx.Module):
@@ -66,14 +87,31 @@ class RMSNorm(nnx.Module):
 
 
 def attend(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None = None
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array | None = None,
+    attention: Attention = "plain",
 ) -> jax.Array:
     """Scaled dot-product attention, with fewer key heads than query heads if the shapes say so.
 
     queries [batch, Q, heads, d], keys and values [batch, K, kv_heads, d] → [batch, Q, heads * d].
     mask bool [batch, Q, K], True where the query may look. Query head h reads key head
     h * kv_heads // heads. Softmax in float32.
+
+    plain: all scores at once. chunked: those of some queries at a time, recomputed in the backward
+    pass, so that memory grows with the keys and not with their square. fused: cuDNN's kernel
+    (GPUs, bfloat16).
     """
+    if attention == "fused":
+        mixed = jax.nn.dot_product_attention(
+            *(queries, keys, values),
+            mask=None if mask is None else mask[:, None],
+            implementation="cudnn",
+        )
+        return mixed.reshape(*queries.shape[:2], -1)
+    if attention == "chunked" and queries.shape[1] > 1:
+        return _attend_in_chunks(queries, keys, values, mask)
     batch, count, heads, d = queries.shape
     kv_heads = keys.shape[2]
     shared = heads // kv_heads
@@ -83,22 +121,79 @@ def attend(
     k, v = (x.transpose(0, 2, 1, 3).reshape(batch * kv_heads, -1, d) for x in (keys, values))
     scores = jnp.matmul(q, k.transpose(0, 2, 1), preferred_element_type=jnp.float32)
     if mask is not None:
-        barred = jnp.where(mask, 0.0, -1e30)[:, None, None]
+        barred = jnp.where(mask, 0.0, BARRED)[:, None, None]
         scores = scores.reshape(batch, kv_heads, shared, count, -1) + barred
         scores = scores.reshape(batch * kv_heads, shared * count, -1)
-    shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    # Divided after the second product: d numbers per query instead of one per key.
-    total = shares.sum(-1, keepdims=True)
-    out = jnp.matmul(shares.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
-    out = out.astype(v.dtype).reshape(batch, kv_heads, shared, count, d)
+    out = _mix(scores, v, "ijk,ikd->ijd").reshape(batch, kv_heads, shared, count, d)
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, count, heads * d)
 
 
+def _attend_in_chunks(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    batch, count, heads, d = queries.shape
+    kv_heads = keys.shape[2]
+
+    @jax.checkpoint
+    def some(given: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+        q, own_mask = given
+        scores = jnp.einsum("bqhgd,bkhd->bhgqk", q, keys, preferred_element_type=jnp.float32)
+        if own_mask is not None:
+            scores = scores + jnp.where(own_mask, 0.0, BARRED)[:, None, None]
+        return _mix(scores, values, "bhgqk,bkhd->bhgqd").transpose(0, 3, 1, 2, 4)
+
+    q = (queries * d**-0.5).reshape(batch, count, kv_heads, heads // kv_heads, d)
+    return in_chunks(some, (q, mask), CHUNK_QUERIES).reshape(batch, count, heads * d)
+
+
+def in_chunks(compute: Callable[[Any], Any], given: Any, size: int) -> Any:
+    """compute(given), at most `size` of the second axis at a time, one chunk after another.
+
+    Leaves [batch, n, ...] are cut into chunks of equal size, the last filled up with zeros;
+    `compute` gives leaves [batch, its part of n, ...].
+    """
+    batch, count = jax.tree.leaves(given)[0].shape[:2]
+    chunks = math.ceil(count / size)
+    size = math.ceil(count / chunks)
+
+    def cut(x: jax.Array) -> jax.Array:
+        rest = [(0, 0)] * (x.ndim - 2)
+        padded = jnp.pad(x, ((0, 0), (0, chunks * size - count), *rest))
+        return padded.reshape(batch, chunks, size, *x.shape[2:]).swapaxes(0, 1)
+
+    def joined(x: jax.Array) -> jax.Array:
+        whole = x.swapaxes(0, 1)
+        return whole.reshape(batch, chunks * size, *whole.shape[3:])[:, :count]
+
+    return jax.tree.map(joined, jax.lax.map(compute, jax.tree.map(cut, given)))
+
+
+BARRED = -1e30  # added to the score of a key that a query may not see
+
+
+def _mix(scores: jax.Array, values: jax.Array, product: str) -> jax.Array:
+    """Values, added by the softmax of float32 scores [..., keys]; `product` joins the two."""
+    shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+    # Divided after the product: d numbers per query instead of one per key.
+    total = shares.sum(-1, keepdims=True)
+    out = jnp.einsum(
+        product, shares.astype(values.dtype), values, preferred_element_type=jnp.float32
+    )
+    return (out / total).astype(values.dtype)
+
+
 def layer_form(training: TrainingConfig) -> Form:
-    """Layers unrolled on CPU, scanned with rematerialisation on accelerators, unless told."""
-    if training.layers != "auto":
-        return training.layers
-    return "unrolled" if jax.default_backend() == "cpu" else "scanned"
+    """The form that a training asks for.
+
+    auto: unrolled with plain attention on CPU, scanned with chunked attention on accelerators.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    layers, attention = training.layers, training.attention
+    if layers == "auto":
+        layers = "unrolled" if on_cpu else "scanned"
+    if attention == "auto":
+        attention = "plain" if on_cpu else "chunked"
+    return Form(layers, training.remat, attention)
 
 
 def run_layers(
@@ -113,15 +208,14 @@ def run_layers(
     `blocks` has parameters [layers, ...]; `per_layer` leaves [layers, ...] are handed out as
     `own`, and the `out` are stacked likewise. Where layers are not all of one kind, `blocks` is
     [(kind, n), (other kind, m), ...]: n layers of the first, m of the second, and so on, as a
-    group that is repeated until the stacks are used up. Both forms compute the same: "unrolled" is
-    faster on CPU; "scanned" compiles one layer of each kind in a group and recomputes it in the
-    backward pass, so that activations of only one layer are held.
+    group that is repeated until the stacks are used up. A scanned program compiles one layer of
+    each kind in a group; with `remat: full` activations of only one layer are held.
     """
     kinds = [(blocks, 1)] if isinstance(blocks, nnx.Module) else blocks
     graphdefs, stacks = zip(*(nnx.split(kind) for kind, _ in kinds), strict=True)
     counts = [count for _, count in kinds]
-    if form == "scanned":
-        return _scan_groups(graphdefs, stacks, counts, layer, x, per_layer)
+    if form.layers == "scanned":
+        return _scan_groups(graphdefs, stacks, counts, form.remat, layer, x, per_layer)
     left = [iter(_unstack(stack)) for stack in stacks]
     turns = len(jax.tree.leaves(stacks[0])[0]) // counts[0]
     order = [kind for kind, count in enumerate(counts) for _ in range(count)] * turns
@@ -133,10 +227,18 @@ def run_layers(
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
 
 
+# What the backward pass of a scanned layer finds instead of computing it again.
+KEPT: dict[str, Callable[..., bool] | None] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": None,
+}
+
+
 def _scan_groups(
     graphdefs: Sequence[Any],
     stacks: Sequence[Any],
     counts: Sequence[int],
+    remat: str,
     layer: Callable[[Any, Any, Any], tuple[Any, Any]],
     x: Any,
     per_layer: Any,
@@ -157,7 +259,9 @@ def _scan_groups(
         outs = []
         for kind, count in enumerate(counts):
             for place in range(count):
-                step = jax.checkpoint(functools.partial(one, kind, place))
+                step = functools.partial(one, kind, place)
+                if remat != "none":
+                    step = jax.checkpoint(step, policy=KEPT[remat])
                 x, out = step(x, stacks[kind], take(owned, len(outs)))
                 outs.append(out)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)

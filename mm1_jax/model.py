@@ -15,7 +15,7 @@ from mm1_jax.config import TrainConfig
 from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
 from mm1_jax.encoders import build_encoder
-from mm1_jax.layers import Form
+from mm1_jax.layers import Form, layer_form
 from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
 
 Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
@@ -37,8 +37,8 @@ class MultimodalModel(nnx.Module):
     """
 
     def __init__(self, config: TrainConfig):
-        self.form: Form = layer_form(config)
-        self.loss_mean = config.training.loss_mean
+        self.form: Form = layer_form(config.training)
+        self.loss_mean, self.z_loss = config.training.loss_mean, config.training.z_loss
         self.experts = config.language_model if config.language_model.kind == "moe" else None
         self.dtype = jnp.dtype(config.training.compute_dtype)
         self.encoder = build_encoder(config.encoder)
@@ -79,29 +79,35 @@ class MultimodalModel(nnx.Module):
 
         Mean cross-entropy (nats) of the text tokens that something predicts, over all of them
         alike, or over the sequences' means (`training.loss_mean`): a sequence of short answers has
-        few such tokens, and beside one of running text it would hardly count. With experts their
-        auxiliary losses are added, and the cross-entropy alone is the metric `text_loss`.
+        few such tokens, and beside one of running text it would hardly count. The z-loss
+        (`training.z_loss`) and the experts' auxiliary losses are added where there are any, and the
+        cross-entropy alone is then the metric `text_loss`.
         """
         hidden, sums = self.hidden(batch, key, training=True)
-        losses = self._cross_entropy(hidden, batch)
+        losses, normalisers = self._cross_entropy(hidden, batch)
         weights = batch["loss_weights"]
         if self.loss_mean == "sequences":
             weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
-        loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
-        if self.experts is None:
+        total = jnp.maximum(jnp.sum(weights), 1.0)
+        loss = jnp.sum(losses * weights) / total
+        metrics: Losses = {}
+        auxiliary: jax.Array | float = 0.0
+        if self.z_loss:
+            metrics["z_loss"] = jnp.sum(normalisers**2 * weights) / total
+            auxiliary += self.z_loss * metrics["z_loss"]
+        if self.experts is not None:
+            routing, more = auxiliary_loss(self.experts, sums)
+            auxiliary, metrics = auxiliary + routing, metrics | more
+        if not metrics:
             return loss, {}
-        auxiliary, metrics = auxiliary_loss(self.experts, sums)
         return loss + auxiliary, {"text_loss": loss, **metrics}
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
-        return self._cross_entropy(self.hidden(batch)[0], batch)
+        return self._cross_entropy(self.hidden(batch)[0], batch)[0]
 
-    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> jax.Array:
-        # logsumexp - score of the label: a third faster on CPU than picking from log-softmax.
-        labels = self.language_model.output_embedding[...].astype(hidden.dtype)[batch["tokens"]]
-        label_scores = jnp.sum((hidden * labels).astype(jnp.float32), axis=-1)
-        return jax.nn.logsumexp(self.language_model.logits(hidden), axis=-1) - label_scores
+    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return self.language_model.cross_entropy(hidden, batch["tokens"], self.form)
 
 
 def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
@@ -109,13 +115,6 @@ def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
     batch, n, width = x.shape
     flat = rows + jnp.arange(batch, dtype=rows.dtype)[:, None] * n
     return x.reshape(batch * n, width)[flat.reshape(-1)].reshape(batch, -1, width)
-
-
-def layer_form(config: TrainConfig) -> Form:
-    """Layers unrolled on CPU, scanned with rematerialisation on accelerators, unless told."""
-    if config.training.layers != "auto":
-        return config.training.layers
-    return "unrolled" if jax.default_backend() == "cpu" else "scanned"
 
 
 def load_model(stage_folder: Path) -> tuple[TrainConfig, MultimodalModel]:

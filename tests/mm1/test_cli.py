@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_every_command_shows_an_example_that_it_would_accept(words):
     text = command.get_help(click.Context(command))
     example = " ".join(text.split("Example: mm1 ")[1].split("\n\n")[0].split()).replace("\\ ", "")
     assert example.startswith(" ".join(words))
-    arguments = example.split()[len(words) :]
+    arguments = shlex.split(example)[len(words) :]
     command.make_context(words[-1], arguments)  # raises on an option that is not there
 
 

@@ -8,6 +8,7 @@ from mm1_jax.autoregressive_images import AutoregressiveModel, pixel_targets, pr
 from mm1_jax.config import VisionTransformerConfig
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
 from mm1_jax.encoder_pretraining import first_model
+from mm1_jax.layers import UNROLLED
 
 ENCODER = VisionTransformerConfig(image_size=12, patch_size=4, width=16, layers=2, heads=2)
 CONFIG = EncoderStageConfig(objective=AimObjective(head_width=8), encoder=ENCODER)
@@ -60,7 +61,7 @@ def test_pixels_that_fill_no_patch_are_no_target():
 def test_the_loss_is_the_error_of_what_follows_the_prefix_each_image_alike(model):
     batch = {"images": images(3), "prefixes": np.array([1, 5, 8], np.int32)}
     mask = prefix_mask(jnp.asarray(batch["prefixes"]), 9)
-    predicted = np.asarray(model.head(model.encoder(batch["images"], "unrolled", FLOAT, mask)))
+    predicted = np.asarray(model.head(model.encoder(batch["images"], UNROLLED, FLOAT, mask)))
     targets = np.asarray(pixel_targets(jnp.asarray(batch["images"]), 4, 3))
     of_images, of_means = [], []
     for row, prefix in enumerate(batch["prefixes"]):
@@ -80,12 +81,12 @@ def test_no_prediction_sees_what_it_predicts(model, prefix, changed):
     """Patch `changed` is not in the prefix: it reaches no feature before its own."""
     picture = images(1)
     mask = prefix_mask(jnp.array([prefix]), 9)
-    before = np.asarray(model.encoder(picture, "unrolled", FLOAT, mask))
+    before = np.asarray(model.encoder(picture, UNROLLED, FLOAT, mask))
     row, column = divmod(changed, 3)
     picture[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] ^= 255
-    after = np.asarray(model.encoder(picture, "unrolled", FLOAT, mask))
+    after = np.asarray(model.encoder(picture, UNROLLED, FLOAT, mask))
     np.testing.assert_allclose(after[0, :changed], before[0, :changed], atol=1e-6)
     assert np.abs(after[0, changed:] - before[0, changed:]).max(-1).min() > 1e-4
     # Without the mask, as the encoder is used afterwards, it reaches all.
-    free = np.asarray(model.encoder(picture, "unrolled", FLOAT))
+    free = np.asarray(model.encoder(picture, UNROLLED, FLOAT))
     assert np.abs(free[0] - after[0])[: max(1, changed - 1)].max(-1).min() > 1e-4

@@ -12,6 +12,7 @@ from mm1_jax.config import DenseConfig
 from mm1_jax.config.language_model import SHAPES, RopeScaling
 from mm1_jax.decoder import Decoder, cache_mask, document_mask, rotate, rotation_of
 from mm1_jax.initialisation import initialise
+from mm1_jax.layers import UNROLLED, Form
 
 SMALL = {"width": 16, "layers": 2, "heads": 4, "kv_heads": 2, "mlp_width": 24}
 CHOICES = {
@@ -38,7 +39,7 @@ def states_of(config: DenseConfig, tokens: np.ndarray, seed: int = 1) -> jax.Arr
     model = initialise(Decoder(config, 32), seed)
     x = model.embed(jnp.asarray(tokens), jnp.dtype("float32"))
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    states, _ = model(x, positions, jnp.ones_like(positions), "unrolled")
+    states, _ = model(x, positions, jnp.ones_like(positions), UNROLLED)
     return model.logits(states)
 
 
@@ -140,7 +141,7 @@ def test_tinyllama_has_the_weights_that_it_is_published_with():
     assert config.parameters() + config.head_parameters(32_000) == 1_100_048_384
 
 
-@pytest.mark.parametrize("form", ["unrolled", "scanned"])
+@pytest.mark.parametrize("form", [UNROLLED, Form("scanned")])
 def test_dropout_follows_its_key_and_differs_between_layers(form):
     config = DenseConfig(**SMALL, dropout=0.5)
     model = initialise(Decoder(config, 32), 0)
@@ -177,6 +178,6 @@ def test_both_forms_compute_the_same_with_the_same_dropout():
     positions = jnp.arange(6)[None]
     results = [
         model(x, positions, jnp.ones_like(positions), form, jax.random.key(1))[0]
-        for form in ("unrolled", "scanned")
+        for form in (UNROLLED, Form("scanned"))
     ]
     np.testing.assert_allclose(*results, atol=1e-5)

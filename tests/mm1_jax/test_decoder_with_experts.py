@@ -13,6 +13,7 @@ from mm1_jax.data.tokenizer import END
 from mm1_jax.decoder import Decoder
 from mm1_jax.generation import generate
 from mm1_jax.initialisation import initialise
+from mm1_jax.layers import UNROLLED, Form
 from mm1_jax.mixture_of_experts import from_dense
 from mm1_jax.model import MultimodalModel
 from mm1_jax.multimodal_training import train
@@ -28,7 +29,7 @@ def named(module) -> dict[str, np.ndarray]:
     }
 
 
-def decoded(decoder: Decoder, form: str, training: bool = False):
+def decoded(decoder: Decoder, form: Form, training: bool = False):
     x = jax.random.normal(jax.random.key(5), (2, 9, 16))
     positions = jnp.broadcast_to(jnp.arange(9), (2, 9))
     segments = jnp.array([[1] * 9, [1] * 6 + [0] * 3])
@@ -40,13 +41,13 @@ def test_scanned_and_unrolled_layers_give_the_same_and_so_do_their_gradients(eve
     config = MixtureOfExpertsConfig(**{**EXPERTS, "every": every, "layers": layers})
     graphdef, state = nnx.split(initialise(Decoder(config, 50), 0))
 
-    def loss(state, form: str):
+    def loss(state, form: Form):
         y, losses = decoded(nnx.merge(graphdef, state), form, training=True)
         return jnp.sum(jnp.sin(y)) + losses["balance_loss"] + losses["router_z_loss"]
 
     one, other = (
         jax.jit(jax.value_and_grad(loss), static_argnums=1)(state, form)
-        for form in ("unrolled", "scanned")
+        for form in (UNROLLED, Form("scanned"))
     )
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -55,7 +56,7 @@ def test_scanned_and_unrolled_layers_give_the_same_and_so_do_their_gradients(eve
 def test_losses_are_summed_over_the_layers_with_experts_and_see_no_padding():
     decoder = initialise(Decoder(MixtureOfExpertsConfig(**EXPERTS), 50), 0)
     decoder.expert_blocks.experts.router.set_value(jnp.zeros((2, 16, 4)))
-    _, losses = nnx.jit(decoded, static_argnums=1)(decoder, "unrolled")
+    _, losses = nnx.jit(decoded, static_argnums=1)(decoder, UNROLLED)
     # Scores of zero: each of the two layers has a balance loss of 1 and a z-loss of (ln 4)².
     assert float(losses["balance_loss"]) == pytest.approx(2.0)
     assert float(losses["router_z_loss"]) == pytest.approx(2 * np.log(4) ** 2)
@@ -84,8 +85,8 @@ def test_copies_of_a_dense_models_mlps_give_what_the_dense_model_gives(every):
     graphdef, fresh = nnx.split(initialise(Decoder(config, 50), 2))
     weights = from_dense(config, nnx.to_pure_dict(nnx.state(dense)), nnx.to_pure_dict(fresh))
     nnx.replace_by_pure_dict(fresh, weights)
-    expected, _ = decoded(dense, "unrolled")
-    found, _ = decoded(nnx.merge(graphdef, fresh), "unrolled")
+    expected, _ = decoded(dense, UNROLLED)
+    found, _ = decoded(nnx.merge(graphdef, fresh), UNROLLED)
     for row, length in ((0, 9), (1, 6)):  # padding goes to no expert
         np.testing.assert_allclose(found[row, :length], expected[row, :length], atol=5e-5)
     routers = weights["expert_blocks"]["experts"]["router"]
@@ -112,7 +113,7 @@ def test_cached_generation_equals_the_uncached_forward(tiny, synthetic_batch, ca
             token = decoder.embed(answers[:, step], x.dtype)
             x = x.at[jnp.arange(rows), prompt + step].set(token)
         every = jnp.broadcast_to(jnp.arange(length + 4), (rows, length + 4))
-        states, _ = decoder(x, every, (every < prompt[:, None] + 4).astype(int), "unrolled")
+        states, _ = decoder(x, every, (every < prompt[:, None] + 4).astype(int), UNROLLED)
         return decoder.logits(states)
 
     best = np.asarray(uncached(model, answers).argmax(-1))

@@ -8,6 +8,7 @@ from flax import nnx
 from mm1_jax.config import FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.encoders import VisionTransformer, build_encoder, patchify
 from mm1_jax.initialisation import initialise
+from mm1_jax.layers import UNROLLED, Form
 
 
 def test_patches_go_row_by_row_and_hold_row_column_channel():
@@ -20,7 +21,7 @@ def test_patches_go_row_by_row_and_hold_row_column_channel():
 def test_images_do_not_see_each_other_and_positions_matter(tiny):
     encoder = initialise(VisionTransformer(tiny().encoder), 0)
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
-    encode = nnx.jit(lambda images: encoder(images, "unrolled", jnp.dtype("float32")))
+    encode = nnx.jit(lambda images: encoder(images, UNROLLED, jnp.dtype("float32")))
     features = encode(images)
     assert features.shape == (2, 16, 16)
     images[1] = 0
@@ -54,7 +55,7 @@ CHOICES = [
 
 def features(config, images):
     encoder = initialise(build_encoder(config), 0)
-    return np.asarray(encoder(jnp.asarray(images), "unrolled", jnp.dtype("float32")))
+    return np.asarray(encoder(jnp.asarray(images), UNROLLED, jnp.dtype("float32")))
 
 
 def images(size=16):
@@ -140,7 +141,7 @@ def test_another_aspect_gets_interpolated_positions_and_the_same_size_is_untouch
     config = VisionTransformerConfig(**SMALL, class_token=True)
     encoder = initialise(VisionTransformer(config), 0)
     wide = np.random.default_rng(0).integers(0, 256, (1, 8, 24, 3)).astype(np.uint8)
-    assert encoder(jnp.asarray(wide), "unrolled", jnp.dtype("float32")).shape == (1, 12, 16)
+    assert encoder(jnp.asarray(wide), UNROLLED, jnp.dtype("float32")).shape == (1, 12, 16)
     np.testing.assert_array_equal(encoder.positions_for((4, 4)), encoder.positions[...])
 
 
@@ -148,11 +149,11 @@ def test_states_are_what_the_chosen_layer_is_taken_from():
     config = VisionTransformerConfig(**SMALL, class_token=True, registers=1, output_layer=1)
     encoder = initialise(VisionTransformer(config), 0)
     pixels = encoder.normalise(jnp.asarray(images()))
-    states = encoder.states(pixels, "unrolled")
+    states = encoder.states(pixels, UNROLLED)
     assert len(states) == 3
     expected = encoder.output(states[1])[:, 2:]
-    np.testing.assert_allclose(encoder.features(pixels, "unrolled"), expected, atol=1e-6)
-    scanned = encoder.states(pixels, "scanned")
+    np.testing.assert_allclose(encoder.features(pixels, UNROLLED), expected, atol=1e-6)
+    scanned = encoder.states(pixels, Form("scanned"))
     np.testing.assert_allclose(scanned[2], states[2], atol=1e-5)
 
 
@@ -161,9 +162,9 @@ def test_fused_towers_stand_side_by_side():
     second = VisionTransformerConfig(**{**SMALL, "width": 8}, class_token=True, pixels="clip")
     fused = FusedEncoderConfig(first=first, second=second)
     encoder = initialise(build_encoder(fused), 0)
-    found = np.asarray(encoder(jnp.asarray(images()), "unrolled", jnp.dtype("float32")))
+    found = np.asarray(encoder(jnp.asarray(images()), UNROLLED, jnp.dtype("float32")))
     assert found.shape == (2, 16, 24) == (2, fused.patches, fused.width)
-    alone = np.asarray(encoder.second(jnp.asarray(images()), "unrolled", jnp.dtype("float32")))
+    alone = np.asarray(encoder.second(jnp.asarray(images()), UNROLLED, jnp.dtype("float32")))
     np.testing.assert_array_equal(found[..., 16:], alone)
     leaves = nnx.to_flat_state(nnx.state(encoder))
     assert fused.parameters() == sum(v.get_value().size for _, v in leaves)
@@ -173,8 +174,8 @@ def test_a_mask_hides_what_it_bars():
     encoder = initialise(VisionTransformer(VisionTransformerConfig(**SMALL)), 0)
     causal = jnp.tril(jnp.ones((2, 16, 16), bool))
     pixels = np.array(encoder.normalise(jnp.asarray(images())))
-    before = encoder.features(jnp.asarray(pixels), "unrolled", causal)
+    before = encoder.features(jnp.asarray(pixels), UNROLLED, causal)
     pixels[:, 12:, 12:] = 0  # the last patch
-    after = encoder.features(jnp.asarray(pixels), "unrolled", causal)
+    after = encoder.features(jnp.asarray(pixels), UNROLLED, causal)
     np.testing.assert_allclose(before[:, :15], after[:, :15], atol=1e-6)
     assert float(jnp.abs(before[:, 15] - after[:, 15]).max()) > 1e-3

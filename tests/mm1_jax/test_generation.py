@@ -19,6 +19,7 @@ from mm1_jax.generation import (
     next_token_of,
 )
 from mm1_jax.initialisation import initialise
+from mm1_jax.layers import UNROLLED
 from mm1_jax.model import MultimodalModel
 
 LENGTHS = np.array([6, 9, 5], np.int32)
@@ -109,9 +110,9 @@ def test_log_probabilities_are_those_of_the_uncached_forward(tiny):
 def test_a_prompt_of_text_gets_the_same_answer_alone_and_beside_longer_ones(tiny):
     decoder = initialise(Decoder(tiny().language_model, 300), 0)
     asked = [[5, 9, 30], [7, 7, 8, 200, 12, 4], [299]]
-    together, _ = generate_text(decoder, *ids_as_rows(asked), NEW, form="unrolled", ends=())
+    together, _ = generate_text(decoder, *ids_as_rows(asked), NEW, form=UNROLLED, ends=())
     for row, prompt in zip(np.asarray(together), asked, strict=True):
-        alone, _ = generate_text(decoder, *ids_as_rows([prompt]), NEW, form="unrolled", ends=())
+        alone, _ = generate_text(decoder, *ids_as_rows([prompt]), NEW, form=UNROLLED, ends=())
         np.testing.assert_array_equal(np.asarray(alone)[0], row)
 
 

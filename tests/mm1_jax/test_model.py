@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from mm1_jax.initialisation import initialise
-from mm1_jax.model import MultimodalModel, layer_form, take_rows
+from mm1_jax.layers import UNROLLED, Form, layer_form
+from mm1_jax.model import MultimodalModel, take_rows
 
 
 def build(config):
@@ -66,8 +67,8 @@ def test_padding_and_images_bear_no_loss(tiny, synthetic_batch):
 
 
 def test_auto_unrolls_on_cpu_and_a_config_can_insist(tiny):
-    assert layer_form(tiny()) == "unrolled"
-    assert layer_form(tiny(training={"layers": "scanned"})) == "scanned"
+    assert layer_form(tiny().training) == UNROLLED
+    assert layer_form(tiny(training={"layers": "scanned"}).training) == Form("scanned")
 
 
 def test_bfloat16_compute_stays_close_and_keeps_the_loss_in_float32(tiny, synthetic_batch):

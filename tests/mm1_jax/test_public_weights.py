@@ -21,6 +21,7 @@ from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
 from mm1_jax.generation import generate_text, ids_as_rows
 from mm1_jax.initialisation import initialise
+from mm1_jax.layers import UNROLLED
 from mm1_jax.part_weights import encoder_weights, filled
 from mm1_jax.public_weights import export_folder, import_folder, inspect
 from mm1_jax.safetensors_folder import open_folder, write_folder
@@ -42,7 +43,7 @@ def our_states(folder):
     """Every layer's output and the encoder's, of one fixed image."""
     file = recognise_encoder(open_folder(folder))
     encoder = filled(VisionTransformer(file.config), file.weights())
-    states = nnx.jit(lambda encoder, x: encoder.states(x, "unrolled"))(
+    states = nnx.jit(lambda encoder, x: encoder.states(x, UNROLLED))(
         encoder, jnp.asarray(pixels(file.config.image_size))
     )
     return [*states, encoder.output(states[-1])]
@@ -58,10 +59,10 @@ def our_language_model(folder):
     @nnx.jit
     def scores(decoder):
         x = decoder.embed(jnp.asarray(tokens), jnp.dtype("float32"))
-        states, *_ = decoder(x, places, jnp.ones_like(places), "unrolled")
+        states, *_ = decoder(x, places, jnp.ones_like(places), UNROLLED)
         return decoder.logits(states)
 
-    new, logprobs = generate_text(decoder, tokens, lengths, NEW, form="unrolled", ends=())
+    new, logprobs = generate_text(decoder, tokens, lengths, NEW, form=UNROLLED, ends=())
     return scores(decoder), np.asarray(new)[0], np.asarray(logprobs)[0]
 
 
@@ -295,8 +296,8 @@ def test_an_encoder_trained_here_is_written_in_a_family_that_has_all_it_has(
     there = encoder_weights(tmp_path / "out")
     encoder = filled(VisionTransformer(there.config), there.tree)
     np.testing.assert_array_equal(
-        encoder.features(jnp.asarray(image), "unrolled"),
-        model.encoder.features(jnp.asarray(image), "unrolled"),
+        encoder.features(jnp.asarray(image), UNROLLED),
+        model.encoder.features(jnp.asarray(image), UNROLLED),
     )
 
 
@@ -312,7 +313,7 @@ def test_a_language_model_trained_here_is_written_with_its_scaled_embeddings(tin
     again = filled(Decoder(file.config, file.vocabulary), file.weights())
     tokens, lengths = ids_as_rows([IDS, IDS[:3]])
     ours, theirs = (
-        generate_text(decoder, tokens, lengths, NEW, form="unrolled", ends=())
+        generate_text(decoder, tokens, lengths, NEW, form=UNROLLED, ends=())
         for decoder in (model.language_model, again)
     )
     np.testing.assert_array_equal(ours[0], theirs[0])

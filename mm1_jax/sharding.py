@@ -1,0 +1,155 @@
+"""Where each array lies on a mesh of devices: one table for parameters, one line for batches.
+
+Axes of a mesh (`config.training.MeshConfig`):
+
+    data     copies of the weights, each with its own part of the batch
+    fsdp     weights and moments cut up and gathered layer by layer; a part of the batch each
+    tensor   heads, MLP columns and the vocabulary cut up; the same batch
+    expert   experts cut up; a part of the batch each, tokens cross over to their experts
+
+A pipeline axis has no place yet: it would cut the axis [layers] of stacked parameters, which every
+rule below leaves whole, and `layers.run_layers` would hand activations on.
+
+Computation is written over whole arrays. The compiler cuts it by what it is given here, so a mesh
+of another shape computes the same numbers but for the order of sums.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mm1_jax.config import MeshConfig
+from mm1_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor", "expert")
+BATCH = ("data", "fsdp", "expert")  # the axes along which a batch is cut
+
+# (end of a parameter's path, axes of its last dimensions); the first that matches counts. Leading
+# dimensions, such as [layers], stay whole, and what no rule names has a copy on every device.
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    # [vocabulary, width]
+    (r"(embedding|language_model/head|decoder/head)", ("tensor", "fsdp")),
+    # [experts, width, 2, hidden] and [experts, hidden, width]; the router [width, experts] is small
+    (r"experts/gate_up", ("expert", "fsdp", None, "tensor")),
+    (r"experts/down", ("expert", "tensor", "fsdp")),
+    # Out of the residual stream: [width, heads or hidden].
+    (r"(qkv|query|key_value|gate_up|mlp_in|readout_in|conv_in)/kernel", ("fsdp", "tensor")),
+    # Back into it: [heads or hidden, width].
+    (r"(attention_out|out|down|mlp_out|readout_out|conv_out)/kernel", ("tensor", "fsdp")),
+    # Patch embedding, projections, squeeze and excite, shortcuts: [inputs, outputs].
+    (r"kernel", (None, "fsdp")),
+)
+
+_logger = logging.getLogger(__name__)
+
+
+def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of the config over these devices, by default all there are.
+
+    Raises `UserError` if there are not exactly as many as the axes' product.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(config, axis) for axis in AXES]
+    if len(devices) != config.devices:
+        shape = ", ".join(f"{axis}: {size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise UserError(
+            f"training.mesh {{{shape}}} takes {config.devices} devices, there are {len(devices)}; "
+            f"nearest: fsdp: {len(devices)} and 1 for the others"
+        )
+    kinds = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=list(devices))
+
+
+def parameter_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """Along which axes the parameter at `path`, "encoder/blocks/qkv/kernel", is cut.
+
+    An axis that does not divide its dimension is left out for this parameter, and that is logged.
+    """
+    found = next((axes for end, axes in RULES if re.search(rf"(^|/){end}$", path)), ())
+    axes: list[str | None] = [None] * (len(shape) - len(found)) + list(found)
+    for place, axis in enumerate(axes):
+        if axis is not None and shape[place] % mesh.shape[axis]:
+            _logger.warning(
+                "%s %s: %s devices on axis %s do not divide %s; it is not cut there",
+                *(path, list(shape), mesh.shape[axis], axis, shape[place]),
+            )
+            axes[place] = None
+    return PartitionSpec(*axes)
+
+
+def parameter_shardings(
+    names: Sequence[str], shapes: Sequence[Sequence[int]], mesh: Mesh
+) -> list[NamedSharding]:
+    """Where the parameters with these paths and shapes lie."""
+    return [
+        NamedSharding(mesh, parameter_spec(name, shape, mesh))
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+
+
+def moment_shardings(
+    moments: Any, names: Sequence[str], shapes: Sequence[Sequence[int]], mesh: Mesh
+) -> Any:
+    """The same for an optimiser's state: a moment lies where its parameter does.
+
+    `moments` is a tree in which lists as long as `names` hold one array a parameter. A moment of
+    another shape than its parameter's (a factor) has a copy on every device.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+    placed = parameter_shardings(names, shapes, mesh)
+
+    def of_parameters(node: Any) -> bool:
+        return isinstance(node, list) and len(node) == len(names)
+
+    def where(node: Any) -> Any:
+        if not of_parameters(node):
+            return whole
+        return [
+            there if tuple(leaf.shape) == tuple(shape) else whole
+            for leaf, there, shape in zip(node, placed, shapes, strict=True)
+        ]
+
+    return jax.tree.map(where, moments, is_leaf=of_parameters)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Where a batch lies: rows cut along the axes of `BATCH`, all else whole."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def place(tree: Any, shardings: Any) -> Any:
+    """Host arrays → arrays on the devices of this process and, if there are more, of the others.
+
+    Every process gives the whole arrays, and each device takes its own part.
+    """
+
+    def one(value: Any, sharding: NamedSharding) -> jax.Array:
+        whole = np.asarray(value)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(one, tree, shardings)
+
+
+def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """A whole batch, the same in every process, cut over the mesh."""
+    return {name: place(value, batch_sharding(mesh)) for name, value in batch.items()}
+
+
+def cut_along(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+    """x, whose dimensions are to lie along these axes of the mesh; x itself where there is none."""
+    if not on_a_mesh():
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
+
+
+def on_a_mesh() -> bool:
+    """Whether what is being traced is for a mesh of several devices (`jax.set_mesh`)."""
+    return math.prod(jax.sharding.get_abstract_mesh().axis_sizes) > 1
