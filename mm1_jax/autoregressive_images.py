@@ -57,6 +57,10 @@ class AutoregressiveModel(nnx.Module):
 
         return mean((predicted - targets) ** 2), {"mean_loss": mean(targets**2)}
 
+    def weight(self, batch: Batch) -> jax.Array:
+        """Every image counts alike."""
+        return jnp.float32(len(batch["prefixes"]))
+
 
 def prefix_mask(prefixes: jax.Array, patches: int) -> jax.Array:
     """Lengths of prefixes int32 [B] → bool [B, patches, patches], True where a row may look.

@@ -85,7 +85,13 @@ def load_part(
     graphdef, state = nnx.split(build(config))
     with ocp.StandardCheckpointer() as checkpointer:
         path = (folder / CHECKPOINT_FOLDER).absolute()
-        weights = checkpointer.restore(path, nnx.to_pure_dict(state))
+        # Onto one device, whatever mesh it was saved from.
+        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one),
+            nnx.to_pure_dict(state),
+        )
+        weights = checkpointer.restore(path, shapes)
     nnx.replace_by_pure_dict(state, weights)
     return config, nnx.merge(graphdef, state)
 
@@ -119,35 +125,64 @@ def shapes_of(folder: Path) -> Tree:
 
 
 class Progress:
-    """The newest state of a training that goes on, kept in a scratch folder.
+    """The newest states of a training that goes on, kept in a scratch folder.
 
-    A state is a dict of lists of arrays; `notes` is JSON beside it. Only the newest is kept.
+    A state is a dict of lists of arrays; `notes` is JSON beside it. Kept are the last `keep_last`
+    and, if asked, the one with the lowest loss. Writing goes on while the training does; a state
+    is listed when all of it is on disk, so one that a kill has torn is never loaded.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, keep_last: int = 1, keep_best: bool = False):
+        keep = ocp.checkpoint_managers.LatestN(keep_last)
+        if keep_best:
+            lowest = ocp.checkpoint_managers.BestN(
+                n=1, reverse=True, get_metric_fn=lambda metrics: metrics["loss"]
+            )
+            keep = ocp.checkpoint_managers.AnyPreservationPolicy([keep, lowest])
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=1, create=True, enable_async_checkpointing=False
+                create=True,
+                preservation_policy=keep,
+                best_fn=(lambda metrics: metrics["loss"]) if keep_best else None,
+                best_mode="min",
             ),
         )
 
     def latest_step(self) -> int | None:
         """The step of the newest complete state, None where there is none."""
+        self._manager.wait_until_finished()
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Mapping[str, Any], notes: Any) -> None:
-        """Write the state after `step` and, when it is complete, remove the one before."""
+    def best_step(self) -> int | None:
+        """The step of the state with the lowest loss, None where there is none."""
+        self._manager.wait_until_finished()
+        return self._manager.best_step()
+
+    def save(
+        self, step: int, state: Mapping[str, Any], notes: Any, loss: float | None = None
+    ) -> None:
+        """Begin to write the state after `step`; what is not to be kept goes when it is complete.
+
+        `loss`, of the steps since the state before, says which one is best.
+        """
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(dict(state)), notes=ocp.args.JsonSave(notes)
             ),
+            metrics=None if loss is None else {"loss": loss},
         )
 
     def load(self, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """The state and notes saved after `step`; `like` has the shapes and the tree."""
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(like))
+        """The state and notes saved after `step`.
+
+        `like` has the tree, the shapes and where the arrays are to lie: another mesh than they
+        were saved on, if it says so.
+        """
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), dict(like)
+        )
         saved = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -156,6 +191,12 @@ class Progress:
         )
         return saved["state"], saved["notes"]
 
+    def load_newest(self, like: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        """As `load`, of the newest complete state, of which there is one."""
+        step = self.latest_step()
+        assert step is not None
+        return self.load(step, like)
+
     def close(self) -> None:
-        """Release what Orbax holds."""
+        """Wait until all is written, and release what Orbax holds."""
         self._manager.close()

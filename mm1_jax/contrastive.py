@@ -78,6 +78,10 @@ class ContrastiveModel(nnx.Module):
             return clip_loss(scores, ignored), metrics
         return siglip_loss(scores, ignored), {**metrics, "bias": self.head.bias[...]}
 
+    def weight(self, batch: Batch) -> jax.Array:
+        """Raises `TypeError`: the pairs of a part of a batch are not those of the whole."""
+        raise TypeError("a contrastive batch cannot be cut in parts")
+
     @property
     def scale(self) -> jax.Array:
         """What cosines are multiplied with."""

@@ -11,6 +11,7 @@ from mm1_jax.config.language_model import RopeScaling
 from mm1_jax.initialisation import Normal, parameter, stack
 from mm1_jax.layers import Attention, Form, Linear, RMSNorm, attend, in_chunks, run_layers
 from mm1_jax.mixture_of_experts import Losses, MixtureOfExperts, no_losses
+from mm1_jax.sharding import BATCH, cut_along
 
 Cache = tuple[jax.Array, jax.Array]  # keys and values, each [layers, batch, S, kv_heads, d]
 Rotation = tuple[jax.Array, jax.Array]  # cosine and sine, each [batch, S, 1, d / 2]
@@ -54,8 +55,9 @@ class Decoder(nnx.Module):
         head takes the table as it is. At a standard deviation of 0.02 without it the mini model
         had learnt nothing of the images after 1,200 steps.
         """
-        table = self.embedding[...].astype(dtype)
-        return table[tokens] * table.shape[-1] ** 0.5 if self.scaled_embeddings else table[tokens]
+        table = cut_along(self.embedding[...].astype(dtype), "tensor", None)
+        x = cut_along(table[tokens], BATCH)
+        return x * table.shape[-1] ** 0.5 if self.scaled_embeddings else x
 
     def __call__(
         self,
@@ -88,6 +90,7 @@ class Decoder(nnx.Module):
                 training=training,
                 attention=form.attention,
             )
+            x = cut_along(x, BATCH)
             return (x, losses | {name: losses[name] + more[name] for name in more}), None
 
         losses = {} if self.expert_blocks is None else no_losses()
@@ -156,6 +159,7 @@ class Decoder(nnx.Module):
 
         def some(given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             hidden, tokens = given
+            hidden = cut_along(hidden, BATCH)
             # logsumexp - score of the label: a third faster on CPU than picking from log-softmax.
             labels = self.output_embedding[...].astype(hidden.dtype)[tokens]
             own = jnp.sum((hidden * labels).astype(jnp.float32), axis=-1)
@@ -214,6 +218,9 @@ class DecoderBlock(nnx.Module):
         queries, keys, values = jnp.split(qkv, [self.heads, self.heads + self.kv_heads], axis=2)
         if self.query_norm is not None and self.key_norm is not None:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
+        queries, keys, values = (
+            cut_along(part, BATCH, None, "tensor", None) for part in (queries, keys, values)
+        )
         queries, keys = rotate(queries, rotation), rotate(keys, rotation)
         if past is not None:
             (old_keys, old_values), at = past
@@ -245,7 +252,10 @@ class DenseBlock(DecoderBlock):
         self, x: jax.Array, valid: jax.Array, training: bool
     ) -> tuple[jax.Array, Losses]:
         """[batch, Q, width] → the same shape; every token alike, always."""
-        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        gate, up = (
+            cut_along(part, BATCH, None, "tensor")
+            for part in jnp.split(self.gate_up(x), 2, axis=-1)
+        )
         return self.down(jax.nn.silu(gate) * up), {}
 
 

@@ -13,6 +13,7 @@ from mm1_jax.autoregressive_images import AutoregressiveModel
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
 from mm1_jax.contrastive import ContrastiveModel
+from mm1_jax.costs import encoder_stage_flops
 from mm1_jax.data.captions import caption_batches, prefix_batches
 from mm1_jax.data.packing import Batch
 from mm1_jax.initialisation import initialise
@@ -59,7 +60,7 @@ def pretrain(
     config: EncoderStageConfig, seed: int, data_root: Path, context: Context
 ) -> list[ResultRow]:
     """Train the encoder; write `config.json` and `checkpoint/` into `context.output`."""
-    model, rows = fit(
+    return fit(
         first_model(config, seed),
         training=config.training,
         optimizer=config.optimizer,
@@ -67,6 +68,7 @@ def pretrain(
         seed=seed,
         batches=lambda done: batches(config, data_root, seed, done),
         context=context,
+        save=lambda folder, model: save_part(folder, config, model),
+        tokens_per_step=config.training.batch_size * config.encoder.patches,
+        flops_per_step=encoder_stage_flops(config),
     )
-    save_part(context.output, config, model)
-    return rows

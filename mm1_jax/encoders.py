@@ -13,6 +13,7 @@ from mm1_jax.initialisation import Constant, Normal, parameter, stack
 from mm1_jax.layers import Attention, Form, LayerNorm, Linear, RMSNorm, attend, run_layers
 from mm1_jax.positions import Grid, interpolate_positions, sincos_positions
 from mm1_jax.preprocessing import MEAN_AND_STD
+from mm1_jax.sharding import BATCH, cut_along
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -68,7 +69,7 @@ class VisionTransformer(nnx.Module):
 
         mask bool [n, tokens, tokens], True where a token may look; without one, everywhere.
         """
-        x = self.embed(pixels)
+        x = cut_along(self.embed(pixels), BATCH)
         if (run := self.config.layers_run) == self.config.layers:
             blocks = self.blocks
         else:
@@ -76,7 +77,7 @@ class VisionTransformer(nnx.Module):
             blocks = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[:run], parameters))
 
         def layer(block: EncoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return block(x, mask, form.attention), None
+            return cut_along(block(x, mask, form.attention), BATCH), None
 
         if run:
             x, _ = run_layers(blocks, form, layer, x)
@@ -87,7 +88,7 @@ class VisionTransformer(nnx.Module):
         x = self.embed(pixels)
 
         def layer(block: EncoderBlock, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-            x = block(x, None, form.attention)
+            x = cut_along(block(x, None, form.attention), BATCH)
             return x, x
 
         _, states = run_layers(self.blocks, form, layer, x)
@@ -198,7 +199,10 @@ class EncoderBlock(nnx.Module):
         n, tokens, width = x.shape
         qkv = self.qkv(self.attention_norm(x))
         heads = (n, tokens, self.heads, width // self.heads)
-        queries, keys, values = (part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
+        queries, keys, values = (
+            cut_along(part.reshape(heads), BATCH, None, "tensor", None)
+            for part in jnp.split(qkv, 3, axis=-1)
+        )
         y = self.attention_out(attend(queries, keys, values, mask, attention))
         x = x + (y if self.attention_layer_scale is None else self.attention_layer_scale(y))
         y = self.mlp_in(self.mlp_norm(x))

@@ -3,9 +3,8 @@
 Two ways to bring tokens to experts, the same where no expert is over-full:
 
 - dropless: (token, choice) pairs are laid out expert by expert and multiplied block by block.
-  Exact, and as many products as chosen experts. Over an `expert` axis of n devices every device
-  sees the tokens of all n and keeps the pairs of its own experts: exact with static shapes, but
-  rows must be set aside for the worst case, n times a device's own.
+  Exact, and as many products as chosen experts. On a mesh the rows of all devices are laid out
+  together, which gives the same and moves much: on many devices take a capacity.
 - capacity: in groups of tokens an expert has a fixed number of places (GShard). Shapes are small
   and static and tokens cross the `expert` axis by one all-to-all; who finds no place passes by on
   the residual.
@@ -25,6 +24,7 @@ from flax import nnx
 
 from mm1_jax.config import MixtureOfExpertsConfig
 from mm1_jax.initialisation import Normal, parameter
+from mm1_jax.sharding import BATCH, cut_along
 
 Losses = dict[str, jax.Array]  # scalars, float32
 
@@ -279,10 +279,15 @@ def through_places(
     weighted = to_expert * grouped(gates, 0)[..., None].astype(tokens.dtype)
     dispatch = jnp.einsum("gske,gskc->gsec", to_expert, to_place)
     combine = jnp.einsum("gske,gskc->gsec", weighted, to_place)
-    inputs = jnp.einsum("gsec,gsm->egcm", dispatch, grouped(tokens, 0))
+    # Groups lie along all axes of the batch, experts along their own: from one to the other and
+    # back tokens cross over, an all-to-all along `expert`.
+    at_home, at_experts = (BATCH, None, None), ("expert", ("data", "fsdp"), None, None)
+    inputs = jnp.einsum("gsec,gsm->egcm", dispatch, cut_along(grouped(tokens, 0), *at_home))
+    inputs = cut_along(inputs, *at_experts)
     both = jnp.einsum("egcm,emuf->egcuf", inputs, gate_up)
     outputs = jnp.einsum("egcf,efm->egcm", jax.nn.silu(both[..., 0, :]) * both[..., 1, :], down)
-    y = jnp.einsum("gsec,egcm->gsm", combine, outputs)
+    outputs = cut_along(outputs, *at_experts)
+    y = cut_along(jnp.einsum("gsec,egcm->gsm", combine, outputs), *at_home)
     return y.reshape(-1, width)[:count], (in_line < places).reshape(-1, top_k)[:count]
 
 

@@ -11,14 +11,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mm1_jax.checkpoints import load_part
-from mm1_jax.config import TrainConfig
+from mm1_jax.config import MixtureConfig, TrainConfig
 from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
 from mm1_jax.encoders import build_encoder
 from mm1_jax.layers import Form, layer_form
 from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
+from mm1_jax.sharding import BATCH, cut_along, on_a_mesh
 
 Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
+
+SOURCES = len(MixtureConfig.model_fields)
 
 
 class MultimodalModel(nnx.Module):
@@ -34,6 +37,7 @@ class MultimodalModel(nnx.Module):
         positions     int32 [B, S], place within the document
         predictors    int32 [B, T], the place in S whose hidden state predicts this text token
         loss_weights  float32 [B, T], 0 where no position predicts it (padding, first tokens)
+        sources       int32 [B], the data source of each sequence; -1 if it has none
     """
 
     def __init__(self, config: TrainConfig):
@@ -50,11 +54,12 @@ class MultimodalModel(nnx.Module):
         """Text embeddings and image tokens in the order of the documents, [B, S, width]."""
         text = self.language_model.embed(batch["tokens"], self.dtype)
         sequences, images, *pixels = batch["images"].shape
-        seen = self.encoder(
-            batch["images"].reshape(sequences * images, *pixels), self.form, self.dtype
-        )
-        image_tokens = self.connector(seen).reshape(sequences, -1, text.shape[-1])
-        return take_rows(jnp.concatenate([text, image_tokens], axis=1), batch["gather"])
+        flat = cut_along(batch["images"].reshape(sequences * images, *pixels), BATCH)
+        seen = cut_along(self.encoder(flat, self.form, self.dtype), BATCH)
+        image_tokens = cut_along(self.connector(seen), BATCH)
+        image_tokens = image_tokens.reshape(sequences, -1, text.shape[-1])
+        both = cut_along(jnp.concatenate([text, image_tokens], axis=1), BATCH)
+        return take_rows(both, batch["gather"])
 
     def hidden(
         self, batch: Batch, key: jax.Array | None = None, *, training: bool = False
@@ -85,12 +90,11 @@ class MultimodalModel(nnx.Module):
         """
         hidden, sums = self.hidden(batch, key, training=True)
         losses, normalisers = self._cross_entropy(hidden, batch)
-        weights = batch["loss_weights"]
-        if self.loss_mean == "sequences":
-            weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
+        counted, weights = batch["loss_weights"], self._weights(batch)
         total = jnp.maximum(jnp.sum(weights), 1.0)
         loss = jnp.sum(losses * weights) / total
-        metrics: Losses = {}
+        per_sequence = jnp.stack([(losses * counted).sum(1), counted.sum(1)])
+        metrics: Losses = {"by_source": per_sequence @ jax.nn.one_hot(batch["sources"], SOURCES)}
         auxiliary: jax.Array | float = 0.0
         if self.z_loss:
             metrics["z_loss"] = jnp.sum(normalisers**2 * weights) / total
@@ -98,9 +102,20 @@ class MultimodalModel(nnx.Module):
         if self.experts is not None:
             routing, more = auxiliary_loss(self.experts, sums)
             auxiliary, metrics = auxiliary + routing, metrics | more
-        if not metrics:
-            return loss, {}
-        return loss + auxiliary, {"text_loss": loss, **metrics}
+        if not isinstance(auxiliary, float):
+            metrics["text_loss"] = loss
+        return loss + auxiliary, metrics
+
+    def weight(self, batch: Batch) -> jax.Array:
+        """What the loss of a part of a batch counts beside other parts: its weights' sum."""
+        return self._weights(batch).sum()
+
+    def _weights(self, batch: Batch) -> jax.Array:
+        """How much each text token's loss counts, float32 [B, T]."""
+        weights = batch["loss_weights"]
+        if self.loss_mean == "tokens":
+            return weights
+        return weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
@@ -113,6 +128,8 @@ class MultimodalModel(nnx.Module):
 def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
     """x [batch, n, width], rows int32 [batch, m] → [batch, m, width]."""
     batch, n, width = x.shape
+    if on_a_mesh():  # row by row, so that each device sees that it needs only its own
+        return cut_along(jax.vmap(lambda own, index: own[index])(x, rows), BATCH)
     flat = rows + jnp.arange(batch, dtype=rows.dtype)[:, None] * n
     return x.reshape(batch * n, width)[flat.reshape(-1)].reshape(batch, -1, width)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import TrainConfig
+from mm1_jax.costs import flops_per_step
+from mm1_jax.data.packing import SOURCES
 from mm1_jax.data.pipeline import batches
 from mm1_jax.initial_weights import take_weights
 from mm1_jax.initialisation import initialise
@@ -30,7 +32,7 @@ def train(
     )
     for part, folder in inputs.items():
         model = take_weights(model, config, part, folder)
-    model, rows = fit(
+    return fit(
         model,
         training=config.training,
         optimizer=config.optimizer,
@@ -38,6 +40,8 @@ def train(
         seed=seed,
         batches=lambda done: batches(config, data_root, seed, done),
         context=context,
+        save=lambda folder, model: save_part(folder, config, model),
+        sources=SOURCES,
+        tokens_per_step=config.training.batch_size * config.sequence_length,
+        flops_per_step=sum(flops_per_step(config).values()),
     )
-    save_part(context.output, config, model)
-    return rows

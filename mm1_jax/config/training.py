@@ -95,10 +95,24 @@ class TrainingConfig(Config):
     divergence: DivergencePolicy = DivergencePolicy()
     log_every: PositiveInt = Field(25, json_schema_extra=NOT_IDENTITY)
     checkpoint_every: PositiveInt = Field(250, json_schema_extra=NOT_IDENTITY)
+    keep_last: PositiveInt = Field(
+        1, json_schema_extra=NOT_IDENTITY, description="checkpoints to go on from"
+    )
+    keep_best: bool = Field(
+        False,
+        json_schema_extra=NOT_IDENTITY,
+        description="also keep the checkpoint with the lowest loss, as `best/` beside the last",
+    )
+    peak_tflops: float | None = Field(
+        None,
+        gt=0,
+        json_schema_extra=NOT_IDENTITY,
+        description="of one device, which utilisation (MFU) is reported against",
+    )
     layers: Literal["auto", "unrolled", "scanned"] = Field(
         "auto",
         json_schema_extra=NOT_IDENTITY,
-        description="auto: unrolled on CPU, scanned with rematerialisation on accelerators",
+        description="auto: unrolled on CPU, scanned on accelerators",
     )
     remat: Literal["none", "dots", "full"] = Field(
         "full",
@@ -108,7 +122,8 @@ class TrainingConfig(Config):
     attention: Literal["auto", "plain", "chunked", "fused"] = Field(
         "auto",
         json_schema_extra=NOT_IDENTITY,
-        description="chunked: a block of queries at a time; fused: the GPU's kernel",
+        description="auto: plain on CPU, chunked (some queries at a time) on accelerators; "
+        "fused: the GPU's kernel",
     )
     micro_batches: PositiveInt = Field(
         1, json_schema_extra=NOT_IDENTITY, description="parts whose gradients are added up"

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mm1_jax.config import TrainConfig
+from mm1_jax.config import MixtureConfig, TrainConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+
+SOURCES = tuple(MixtureConfig.model_fields)
 
 _LOOK_AHEAD = 32  # pieces
 
@@ -217,6 +219,7 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
     positions     int32 [B, S]    count from 0 in each document
     predictors    int32 [B, T]    the position in S that predicts text token t: the one before it
     loss_weights  float32 [B, T]  1 where text token t is predicted within its document, not given
+    sources       int32 [B]       each sequence's place in SOURCES, -1 if it has none
 
     One document of an image and two tokens, then one of three tokens; T = 6, I = 2, k = 2. The
     first token of the second document has nothing before it, so it bears no loss:
@@ -265,6 +268,7 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
     start = np.maximum.accumulate(np.where(first, index, 0), axis=1)
     positions = np.where(segments > 0, index - start, 0).astype(np.int32)
 
+    places_of_source = {source: place for place, source in enumerate(SOURCES)}
     predictors = np.maximum(place_of_text - 1, 0)
     previous = np.take_along_axis(segments, predictors, axis=1)
     predicted = (text_segments > 0) & (place_of_text > 0) & (previous == text_segments)
@@ -275,4 +279,5 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
         "positions": positions,
         "predictors": np.where(predicted, predictors, 0).astype(np.int32),
         "loss_weights": (predicted & ~given).astype(np.float32),
+        "sources": np.array([places_of_source.get(s.source, -1) for s in sequences], np.int32),
     }

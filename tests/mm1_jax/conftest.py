@@ -49,6 +49,7 @@ def synthetic_batch():
                 image_ids=np.array([0, 1] + [-1] * (images - 2), np.int32),
                 image_at=np.array([0, half] + [0] * (images - 2), np.int32),
                 image_segments=np.array([1, 2] + [0] * (images - 2), np.int32),
+                source="text",
             )
             for _ in range(config.training.batch_size)
         ]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -79,7 +80,7 @@ def test_progress_keeps_the_newest_state_and_its_notes(tmp_path):
     progress.close()
     again = Progress(tmp_path / "progress")
     assert again.latest_step() == 4
-    state, notes = again.load(4, {"weights": [np.zeros(3, np.float32)]})
+    state, notes = again.load(4, {"weights": [jnp.zeros(3, jnp.float32)]})
     np.testing.assert_array_equal(state["weights"][0], [4, 4, 4])
     assert notes == [{"step": 4}]
     assert sorted(p.name for p in (tmp_path / "progress").iterdir()) == ["4"]
@@ -89,16 +90,26 @@ def test_a_torn_checkpoint_is_never_loaded(tmp_path, monkeypatch):
     """A process killed while it writes step 4 leaves everything but the commit."""
     import orbax.checkpoint as ocp
 
-    like = {"weights": [np.zeros(3, np.float32)]}
+    like = {"weights": [jnp.zeros(3, jnp.float32)]}
     progress = Progress(tmp_path / "progress")
     progress.save(2, {"weights": [np.full(3, 2, np.float32)]}, [])
+    assert progress.latest_step() == 2  # all of it is written
     with monkeypatch.context() as killed:
         killed.setattr(
             ocp.path.atomicity, "on_commit_callback", lambda *a, **k: (_ for _ in ()).throw(OSError)
         )
+        progress.save(4, {"weights": [np.full(3, 4, np.float32)]}, [])
         with pytest.raises(OSError):  # noqa: PT011 - any error will do
-            progress.save(4, {"weights": [np.full(3, 4, np.float32)]}, [])
-    progress.close()
+            progress.latest_step()  # waits for the writing
     again = Progress(tmp_path / "progress")
     assert again.latest_step() == 2
     np.testing.assert_array_equal(again.load(2, like)[0]["weights"][0], [2, 2, 2])
+
+
+def test_the_last_ones_and_the_one_with_the_lowest_loss_are_kept(tmp_path):
+    progress = Progress(tmp_path / "progress", keep_last=2, keep_best=True)
+    for step, loss in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (5, 1.5)]:
+        progress.save(step, {"weights": [jnp.full(3, step, jnp.float32)]}, [], loss)
+    assert (progress.latest_step(), progress.best_step()) == (5, 2)
+    progress.close()
+    assert sorted(p.name for p in (tmp_path / "progress").iterdir()) == ["2", "4", "5"]

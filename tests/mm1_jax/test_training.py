@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mm1_jax import training
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.multimodal_training import train
@@ -43,7 +42,12 @@ def test_training_reports_and_returns_rows_at_every_log_step(tiny, recording_con
     assert [step for step, _ in context.reports] == [2, 4, 6]
     curve = {(row.step, row.metric): row.value for row in rows}
     assert {step for step, _ in curve} == {2, 4, 6}
-    assert {metric for _, metric in curve} == {"loss", "learning_rate", "grad_norm"}
+    parts = ("encoder", "connector", "language_model")
+    norms = {f"{norm}.{part}" for norm in ("grad_norm", "weight_norm") for part in parts}
+    assert {metric for _, metric in curve} == {
+        *("loss", "learning_rate", "grad_norm", "weight_norm", "loss.text"),
+        *norms,
+    }
     assert {(row.task, row.split) for row in rows} == {("training", "train")}
     assert curve[2, "learning_rate"] == 0.01
     assert (context.output / "config.json").is_file()
@@ -107,21 +111,6 @@ def test_frozen_parts_do_not_move_and_the_others_do(tiny, synthetic_batch, froze
         pairs = zip(jax.tree.leaves(before[part]), jax.tree.leaves(after[part]), strict=True)
         same = [np.array_equal(a, b) for a, b in pairs]
         assert all(same) if part == frozen else not any(same), part
-
-
-def test_a_loss_that_is_not_finite_stops_training_and_says_so(tiny, recording_context, monkeypatch):
-    first = Trainer.step
-
-    def overflow(self, *arguments):
-        metrics = first(self, *arguments)
-        return {**metrics, "loss": metrics["loss"] * np.inf}
-
-    monkeypatch.setattr(training.Trainer, "step", overflow)
-    context = recording_context()
-    rows = train(tiny(), 0, context.data, {}, context)
-    assert [(row.metric, row.value, row.step) for row in rows][-1] == ("diverged", 1.0, 2)
-    assert context.reports[-1][1]["diverged"] == 1.0
-    assert (context.output / "checkpoint").is_dir()
 
 
 def test_another_seed_length_or_rate_needs_no_compilation(tiny, synthetic_batch):

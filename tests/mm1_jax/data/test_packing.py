@@ -5,7 +5,7 @@ import pytest
 
 from mm1_jax.config import AveragePoolingConfig, DataConfig, TrainConfig
 from mm1_jax.data.documents import DocumentTable
-from mm1_jax.data.packing import Budget, Pieces, budget_of, cut, fill, lay_out, pack
+from mm1_jax.data.packing import SOURCES, Budget, Pieces, budget_of, cut, fill, lay_out, pack
 from mm1_jax.errors import UserError
 
 
@@ -52,7 +52,7 @@ def pieces_of(documents: DocumentTable, pieces: Pieces) -> list[list[int | str]]
 
 
 def packed(documents: DocumentTable, budget: Budget, chosen: list[int]):
-    return pack(documents, cut(documents, budget), np.array(chosen, np.int64), budget, "source")
+    return pack(documents, cut(documents, budget), np.array(chosen, np.int64), budget, "text")
 
 
 def test_the_drawn_example_of_lay_out():
@@ -66,9 +66,10 @@ def test_the_drawn_example_of_lay_out():
         "positions": [0, 1, 2, 3, 0, 1, 2, 0, 0, 0],
         "predictors": [1, 2, 0, 4, 5, 0],
         "loss_weights": [1, 1, 0, 1, 1, 0],
+        "sources": SOURCES.index("text"),
     }
     assert {name: str(array.dtype) for name, array in batch.items() if name != "tokens"} == {
-        **dict.fromkeys(("gather", "segments", "positions", "predictors"), "int32"),
+        **dict.fromkeys(("gather", "segments", "positions", "predictors", "sources"), "int32"),
         "loss_weights": "float32",
     }
 

@@ -48,6 +48,7 @@ def test_a_batch_has_the_promised_arrays(data_root):
         "positions": ((4, 88), "int32"),
         "predictors": ((4, 64), "int32"),
         "loss_weights": ((4, 64), "float32"),
+        "sources": ((4,), "int32"),
     }
 
 
