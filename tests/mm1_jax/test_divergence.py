@@ -103,12 +103,10 @@ def test_roll_back_goes_on_from_the_last_checkpoint_with_the_batches_that_follow
     with pytest.raises(StageStopped):
         train(config, 0, stopped.data, {}, stopped)
     resumed = recording_context("stopped")
-    assert train(config, 0, resumed.data, {}, resumed) == rows
-    bad_batches(set())
-    two = recording_context("two")
+    # As text, because the loss of step 4 is not a number, which equals nothing.
+    assert repr(train(config, 0, resumed.data, {}, resumed)) == repr(rows)
+    two = recording_context("two")  # both its steps are warm-up, at the rates of the longer one
     train(tiny(training={"steps": 2, "divergence": {"policy": "roll_back"}}), 0, two.data, {}, two)
-    rates = tiny(training={"steps": 4}), tiny(training={"steps": 2})
-    assert rates[0].optimizer == rates[1].optimizer  # warm-up alone: both had the same two rates
     for a, b in zip(weights_of(rolled.output), weights_of(two.output), strict=True):
         np.testing.assert_array_equal(a, b)
 
