@@ -105,6 +105,8 @@ class TrainConfig(Config):
             )
         if isinstance(self.connector, AttentionPoolingConfig):
             check_heads("connector", self.encoder.width, self.connector.heads)
+        self.encoder.check_mesh(self.training.mesh)
+        self.language_model.check_mesh(self.training.mesh, self.data.vocabulary)
         if self.optimizer.warmup_steps > self.training.steps:
             raise ValueError(
                 f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from mm1_jax.config.schema import Config, PresetConfig, assumed, check_heads
+from mm1_jax.config.training import MeshConfig
 
 
 def _vit(width: int, layers: int, heads: int, patch: int, **more: Any) -> dict[str, Any]:
@@ -97,6 +98,10 @@ class VisionTransformerConfig(PresetConfig):
     def tokens(self) -> int:
         """Patches and extra tokens, between which attention goes."""
         return self.patches + self.extra_tokens
+
+    def check_mesh(self, mesh: MeshConfig) -> None:
+        """Raise ValueError where a mesh would cut a dimension unevenly."""
+        mesh.check("tensor", encoder_heads=self.heads, encoder_mlp_width=self.mlp_width)
 
     def parameters(self) -> int:
         """Weights: patch embedding, extra tokens, positions, blocks, norms."""
@@ -195,6 +200,11 @@ class FusedEncoderConfig(Config):
     def width(self) -> int:
         """Of the joined features."""
         return self.first.width + self.second.width
+
+    def check_mesh(self, mesh: MeshConfig) -> None:
+        """As of each tower."""
+        self.first.check_mesh(mesh)
+        self.second.check_mesh(mesh)
 
     def parameters(self) -> int:
         """Weights of both towers."""

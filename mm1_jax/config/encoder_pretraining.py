@@ -124,4 +124,7 @@ class EncoderStageConfig(EncoderPretrainingConfig):
     @model_validator(mode="after")
     def _fits(self) -> EncoderStageConfig:
         self.check_encoder(self.encoder)
+        self.encoder.check_mesh(self.training.mesh)
+        if isinstance(self.objective, ContrastiveConfig):
+            self.objective.text_tower.check_mesh(self.training.mesh, self.vocabulary)
         return self

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config.schema import Config, PresetConfig, assumed, check_heads
+from mm1_jax.config.training import MeshConfig
 
 
 def _decoder(
@@ -95,6 +96,17 @@ class DecoderConfig(PresetConfig):
     def head_parameters(self, vocabulary: int) -> int:
         """Weights of embedding and head."""
         return vocabulary * self.width * (1 if self.tied_embeddings else 2)
+
+    def check_mesh(self, mesh: MeshConfig, vocabulary: int) -> None:
+        """Raise ValueError where a mesh would cut a dimension unevenly."""
+        mesh.check(
+            "tensor",
+            kv_heads=self.kv_heads,
+            mlp_width=self.mlp_width,
+            vocabulary=vocabulary,
+        )
+        if mesh.expert > 1:
+            mesh.check("expert", experts=getattr(self, "experts", 1))
 
     @model_validator(mode="after")
     def _possible_heads(self) -> DecoderConfig:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config
 
@@ -63,6 +64,22 @@ class MeshConfig(Config):
     def batch_shards(self) -> int:
         """Into how many parts the batch is cut."""
         return self.data * self.fsdp * self.expert
+
+    def check(self, axis: Literal["tensor", "expert"], **dimensions: int) -> None:
+        """Raise ValueError, with the nearest possible size, unless `axis` divides all of these."""
+        size = getattr(self, axis)
+        for name, dimension in dimensions.items():
+            if dimension % size:
+                raise ValueError(
+                    f"mesh.{axis} {size} does not divide {name.replace('_', ' ')} {dimension}; "
+                    f"nearest: {nearest_divisor(math.gcd(*dimensions.values()), size)}"
+                )
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is nearest to `wanted`; of two the smaller."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    return min(divisors, key=lambda d: (abs(d - wanted), d))
 
 
 class DivergencePolicy(Config):
@@ -134,6 +151,23 @@ class TrainingConfig(Config):
     @classmethod
     def _sorted(cls, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         return tuple(sorted(set(parts)))
+
+    @model_validator(mode="after")
+    def _cut_evenly(self) -> TrainingConfig:
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"micro_batches {self.micro_batches} does not divide batch_size {self.batch_size}; "
+                f"nearest: {nearest_divisor(self.batch_size, self.micro_batches)}"
+            )
+        rows, shards = self.batch_size // self.micro_batches, self.mesh.batch_shards
+        if rows % shards:
+            best = max(1, round(rows / shards)) * shards * self.micro_batches
+            raise ValueError(
+                f"mesh: data · fsdp · expert = {shards} does not divide the {rows} rows of a "
+                f"{'micro-batch' if self.micro_batches > 1 else 'batch'}; "
+                f"nearest batch_size: {best}, nearest product: {nearest_divisor(rows, shards)}"
+            )
+        return self
 
 
 class SeedsConfig(Config):
