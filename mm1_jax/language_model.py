@@ -15,7 +15,7 @@ from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.decoder import Decoder
 from mm1_jax.layers import Form, layer_form
 from mm1_jax.mixture_of_experts import Losses
-from mm1_jax.text_loss import text_loss, token_losses
+from mm1_jax.text_loss import text_loss
 
 Batch = Mapping[str, Any]  # arrays by name, see `LanguageModel`
 
@@ -34,7 +34,7 @@ class LanguageModel(nnx.Module):
 
     def __init__(self, config: LanguageModelStageConfig):
         self.form: Form = layer_form(config.training)
-        self.loss_mean = config.training.loss_mean
+        self.loss_mean, self.z_loss = config.training.loss_mean, config.training.z_loss
         self.experts = config.language_model if config.language_model.kind == "moe" else None
         self.dtype = jnp.dtype(config.training.compute_dtype)
         self.language_model = Decoder(config.language_model, config.vocabulary)
@@ -59,11 +59,21 @@ class LanguageModel(nnx.Module):
     def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
         """What training lowers, and what is logged of it: see `text_loss`; `key` is dropout's."""
         hidden, sums = self.hidden(batch, key, training=True)
-        return text_loss(self.language_model, hidden, sums, batch, self.loss_mean, self.experts)
+        return text_loss(
+            self._cross_entropy(hidden, batch),
+            batch["loss_weights"],
+            sums,
+            loss_mean=self.loss_mean,
+            z_loss=self.z_loss,
+            experts=self.experts,
+        )
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each token, float32 [B, T]; weights are not applied."""
-        return token_losses(self.language_model, self.hidden(batch)[0], batch["tokens"])
+        return self._cross_entropy(self.hidden(batch)[0], batch)[0]
+
+    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return self.language_model.cross_entropy(hidden, batch["tokens"], self.form)
 
 
 def load_language_model(stage_folder: Path) -> tuple[LanguageModelStageConfig, LanguageModel]:

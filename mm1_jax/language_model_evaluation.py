@@ -20,9 +20,7 @@ from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import held_out_text, pretrained_text
 
 
-def evaluate(
-    config: Mapping[str, Any], model_folder: Path, context: Context
-) -> list[ResultRow]:
+def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) -> list[ResultRow]:
     """Run one task on the checkpoint of a `language_model` stage and write `examples.parquet`.
 
     Both models read the training texts in pieces of the checkpoint's `text_tokens`, and predict
@@ -53,7 +51,7 @@ def evaluate(
         task=stage.task,
     )
     scores = score(losses)
-    counted = pretrained_text.training_ngrams(prepared, trained.text_tokens)
+    counted = pretrained_text.training_ngrams(prepared.folder, trained.text_tokens)
     beside = held_out_text.metrics(score(pretrained_text.ngram_losses(counted)))
     metrics = held_out_text.metrics(scores)
     metrics |= {f"ngram_{name}": value for name, value in beside.items()}

@@ -1,4 +1,4 @@
-"""The stage `language_model`: the decoder learns from text alone, before it sees images (MM1 §3)."""
+"""The stage `language_model`: the decoder learns from texts before it sees images (MM1 §3)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
 from mm1_jax.encoders import build_encoder
 from mm1_jax.layers import Form, layer_form
-from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
+from mm1_jax.mixture_of_experts import Losses
+from mm1_jax.text_loss import text_loss
 
 Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
 
@@ -75,32 +76,16 @@ class MultimodalModel(nnx.Module):
         return self.language_model.logits(self.hidden(batch)[0])
 
     def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
-        """What training lowers, and what is logged of it; `key` is dropout's.
-
-        Mean cross-entropy (nats) of the text tokens that something predicts, over all of them
-        alike, or over the sequences' means (`training.loss_mean`): a sequence of short answers has
-        few such tokens, and beside one of running text it would hardly count. The z-loss
-        (`training.z_loss`) and the experts' auxiliary losses are added where there are any, and the
-        cross-entropy alone is then the metric `text_loss`.
-        """
+        """What training lowers, and what is logged of it: see `text_loss`; `key` is dropout's."""
         hidden, sums = self.hidden(batch, key, training=True)
-        losses, normalisers = self._cross_entropy(hidden, batch)
-        weights = batch["loss_weights"]
-        if self.loss_mean == "sequences":
-            weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
-        total = jnp.maximum(jnp.sum(weights), 1.0)
-        loss = jnp.sum(losses * weights) / total
-        metrics: Losses = {}
-        auxiliary: jax.Array | float = 0.0
-        if self.z_loss:
-            metrics["z_loss"] = jnp.sum(normalisers**2 * weights) / total
-            auxiliary += self.z_loss * metrics["z_loss"]
-        if self.experts is not None:
-            routing, more = auxiliary_loss(self.experts, sums)
-            auxiliary, metrics = auxiliary + routing, metrics | more
-        if not metrics:
-            return loss, {}
-        return loss + auxiliary, {"text_loss": loss, **metrics}
+        return text_loss(
+            self._cross_entropy(hidden, batch),
+            batch["loss_weights"],
+            sums,
+            loss_mean=self.loss_mean,
+            z_loss=self.z_loss,
+            experts=self.experts,
+        )
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""

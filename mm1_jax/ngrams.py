@@ -13,7 +13,9 @@ import numpy as np
 
 ORDERS = (2, 3, 4, 5)
 HELD_BACK = 10  # one training text in so many chooses the order
-UNUSUAL_COUNTS = np.array([0.0, 0.5, 1.0, 1.5])  # discounts, as KenLM's fallback (Heafield et al., 2013)
+UNUSUAL_COUNTS = np.array(
+    [0.0, 0.5, 1.0, 1.5]
+)  # discounts, as KenLM's fallback (Heafield et al., 2013)
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,7 @@ def count(texts: Sequence[np.ndarray], order: int, vocabulary: int) -> list[Coun
             pairs = _pair(contexts, symbols[events - length], vocabulary)
             keys, contexts = np.unique(pairs, return_inverse=True)
             shortened, before = np.divmod(keys, vocabulary + 1)
-        grams, found = np.unique(
-            _pair(contexts, symbols[events], vocabulary), return_counts=True
-        )
+        grams, found = np.unique(_pair(contexts, symbols[events], vocabulary), return_counts=True)
         lengths.append(Counts(keys, shortened, before == vocabulary, grams, found))
     return lengths
 

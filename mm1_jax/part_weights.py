@@ -76,7 +76,7 @@ def part_config(folder: Path, part: str) -> tuple[AnyEncoder | LanguageModelConf
 
 
 def _vocabulary(stated: StageConfig) -> int:
-    """Of the tokenizer that a checkpoint goes with; a public model's may be smaller than our data's."""
+    """Of the tokenizer that a checkpoint goes with; a public model's may be smaller than ours."""
     return stated.data.vocabulary if isinstance(stated, TrainConfig) else stated.vocabulary
 
 

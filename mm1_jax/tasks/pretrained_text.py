@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +16,13 @@ from mm1_jax.tasks.held_out_text import TokenLosses
 NAME = "pretrained_text"
 
 
-def training_ngrams(prepared: PreparedData, text_tokens: int) -> KneserNey:
-    """The n-gram model of the training texts, cut into the pieces that a language model sees."""
+@functools.lru_cache(maxsize=1)
+def training_ngrams(folder: Path, text_tokens: int) -> KneserNey:
+    """The n-gram model of the training texts, cut into the pieces that a language model sees.
+
+    Of the prepared data in `folder`; kept, as the arms and seeds of a study ask for the same.
+    """
+    prepared = PreparedData(folder)
     table = prepared.documents("text", "train")
     pieces = cut(table, Budget(text_tokens, 0))
     texts = [
