@@ -11,7 +11,7 @@ from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
 
 
 class LanguageModelOptimizerConfig(OptimizerConfig):
-    """As every optimiser, with a rate from pilots at mini scale; null takes the paper's law."""
+    """As every optimiser, but the rate is written; null takes the paper's law."""
 
     peak_lr: float | None = Field(2e-3, gt=0)
 
