@@ -47,6 +47,7 @@ TEST_ITEMS = {
     "emoji_probe": 214,
 }
 TEXT_ITEM_TOKENS = 150  # of one held-out text, about
+NGRAM_SECONDS = 10.0  # to count the training texts, which pretrained_text does beside
 NO_SEED = 0  # of stages that draw nothing
 
 
@@ -387,10 +388,12 @@ def _evaluation_cost(
         documents = recipe.training.steps * recipe.training.batch_size * recipe.data.images
         share = items * (1 + config["shots"]) / (3 * documents)
         return scored.flops * share, scored.seconds * share
+    seconds = costs.SECONDS_PER_CALL
     if part == "encoder":
         flops = items * (recipe.encoder.patch_embedding_flops() + recipe.encoder.block_flops())
     else:
         model = recipe.language_model
         weights = model.parameters() + model.width * recipe.data.vocabulary
         flops = 2.0 * items * TEXT_ITEM_TOKENS * weights
-    return flops, costs.SECONDS_PER_CALL + flops * costs.SECONDS_PER_FLOP
+        seconds += NGRAM_SECONDS
+    return flops, seconds + flops * costs.SECONDS_PER_FLOP

@@ -303,7 +303,7 @@ def dashboard(store: str, host: str, port: int) -> None:
 def train(
     config: str, seed: int, out: Path | None, store: str, data: Path | None, as_json: bool
 ) -> int:
-    """Train one model from a recipe, in this process: no Ray, no MLflow.
+    """Train one model from a recipe, pre-trainings first, in this process: no Ray, no MLflow.
 
     \b
     Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini

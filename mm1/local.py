@@ -1,4 +1,4 @@
-"""Running one stage in this process, for `mm1 train` and `mm1 evaluate`: no Ray, no MLflow."""
+"""Running stages in this process, for `mm1 train` and `mm1 evaluate`: no Ray, no MLflow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mm1_jax.config import DataConfig
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow, StageStopped
+
+if TYPE_CHECKING:
+    from ablations.stages import Stage
 
 
 @dataclass
@@ -78,15 +82,17 @@ def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
 
 ROWS = "results.jsonl"
 RECIPE = "recipe.json"
+PRETRAINED = "pretrained"  # folder of a run in which its parts lie that were trained before
 
 
 def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> int:
-    """Train one recipe into `folder`; a finished folder answers from what is stored.
+    """Run all trainings of one recipe into `folder`; a finished one answers from what is stored.
 
     Raises `UserError` where the folder holds another recipe or seed.
     """
+    from ablations.stages import MULTIMODAL, ArmStages, data_of, stage_code
     from ablations.study import load_recipe
-    from mm1_jax import runner
+    from mm1_jax.runner import RUNNERS
 
     recipe = load_recipe(config)
     mine = {"seed": seed, "recipe": recipe.model_dump(mode="json")}
@@ -100,18 +106,23 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
             )
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no run; choose another --out")
+    code = {kind: stage_code(kind, run) for kind, run in RUNNERS.items()}
+    arm = ArmStages("recipe", recipe, RUNNERS, code, ())
+    stages: dict[str, Stage] = {}  # part → its stage, inputs first
+    for part, work in arm.trainings.items():
+        stages[part] = arm.stage(work, seed, stages)
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(mine, indent=2))
-    if not (folder / ROWS).is_file():
-        prepare_data([recipe.data], data)
-        context = LocalContext(output=folder, scratch=folder / "scratch", data=data)
+    folders = {part: folder / PRETRAINED / part for part in stages} | {MULTIMODAL: folder}
+    for part, stage in stages.items():
+        if (folders[part] / ROWS).is_file():
+            continue
+        prepare_data(filter(None, [data_of(stage)]), data)
         try:
-            rows = runner.train(recipe.train_config().model_dump(mode="json"), seed, {}, context)
+            _run(stage, {name: folders[name] for name in stage.inputs}, folders[part], data)
         except StageStopped:
             print(f"stopped; the same command goes on from {folder}", file=sys.stderr)
             return 130
-        (folder / ROWS).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
-        shutil.rmtree(context.scratch)
     last = [ResultRow(**json.loads(line)) for line in (folder / ROWS).read_text().splitlines()]
     final = {row.metric: row.value for row in last}
     if as_json:
@@ -120,6 +131,18 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
         print("  ".join(f"{name} {value:.4g}" for name, value in final.items()))
         print(f"trained: {folder}; score it with: mm1 evaluate {folder}")
     return 0
+
+
+def _run(stage: Stage, inputs: Mapping[str, Path], output: Path, data: Path) -> None:
+    """Run a stage into its folder; it is finished when its rows are there."""
+    from mm1_jax import runner
+
+    print(stage.label, file=sys.stderr)
+    context = LocalContext(output=output, scratch=output / "scratch", data=data)
+    run = getattr(runner, stage.run.partition(":")[2])
+    rows = run(stage.config, stage.seed, inputs, context)
+    shutil.rmtree(context.scratch)
+    (output / ROWS).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
 def _first_difference(a: object, b: object, path: str = "") -> str:
@@ -141,22 +164,28 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score a trained model on some tasks and print one line a metric."""
+    from ablations.metrics import ONE_FORM
+    from ablations.stages import EVALUATIONS
     from mm1_jax import runner
     from mm1_jax.checkpoints import load_config
     from mm1_jax.recipe import EvaluationConfig
 
-    folder = _trained_folder(run, store)
+    trained, seed = _trained_folder(run, store)
     known = [name for name in EvaluationConfig.model_fields if name not in ("seed", "batch_size")]
     if items is not None and not tasks:
         raise UserError("--items goes with --task: the test splits of the tasks differ in size")
     for task in tasks:
         if task not in known:
             raise UserError(f"--task {task}: no such task{nearest(task, known)}")
-    prepare_data([load_config(folder).data], data)
     rows: list[ResultRow] = []
     for task in tasks or known:
-        if not tasks and task == "held_out_text" and (condition != "intact" or shots):
-            continue  # a text has no image to shuffle and no demonstrations
+        if not tasks and task in ONE_FORM and (condition != "intact" or shots):
+            continue
+        folder = _scored_folder(trained, task)
+        if folder is None:
+            if tasks:
+                raise UserError(f"--task {task}: {run} holds no {_scored_by(task)} that it scores")
+            continue
         config = {
             "task": task,
             "shots": shots,
@@ -165,12 +194,14 @@ def evaluate(
             "seed": 0,
             "batch_size": EvaluationConfig().batch_size,
         }
+        prepare_data([load_config(folder).data], data)
+        run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[_scored_by(task)]].partition(":")[2])
         with tempfile.TemporaryDirectory() as scratch:
-            output = folder / "evaluations" / f"{task}-{shots}-{condition}"
+            output = trained / "evaluations" / f"{task}-{shots}-{condition}"
             if not Path(run).is_dir():  # a stage of the store is written once and stays as it is
                 output = Path(scratch) / "output"
             context = LocalContext(output=output, scratch=Path(scratch), data=data)
-            rows += runner.evaluate(config, 0, {"model": folder}, context)
+            rows += run_task(config, seed, {"model": folder}, context)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
@@ -181,11 +212,37 @@ def evaluate(
         )
 
 
-def _trained_folder(run: str, store: str) -> Path:
-    """A folder of `mm1 train`, or a training stage of the store by a prefix of its identity."""
+def _scored_by(task: str) -> str:
+    """The part whose checkpoint a task scores."""
+    from ablations.stages import MULTIMODAL
+    from mm1_jax.recipe import SCORED_PART
+
+    return SCORED_PART.get(task, MULTIMODAL)
+
+
+def _scored_folder(trained: Path, task: str) -> Path | None:
+    """Where the checkpoint lies that a task scores: the folder, or a part of its run; else None."""
+    from mm1_jax import weights_folder
+
+    part = _scored_by(task)
+    for folder in (trained, trained / PRETRAINED / part):
+        if weights_folder.is_checkpoint(folder):
+            there = weights_folder.stated(folder)
+            objective = there.config.get("objective", {})
+            if there.kind == part and not (
+                task == "emoji_retrieval" and objective.get("kind") == "aim"  # reads no captions
+            ):
+                return folder
+    return None
+
+
+def _trained_folder(run: str, store: str) -> tuple[Path, int]:
+    """A folder of `mm1 train`, or a training stage of the store by a prefix; and its seed."""
     folder = Path(run)
     if (folder / "config.json").is_file() and (folder / "checkpoint").is_dir():
-        return folder
+        notes = [at / RECIPE for at in (folder, folder.absolute().parent.parent)]
+        seeds = [json.loads(note.read_text())["seed"] for note in notes if note.is_file()]
+        return folder, seeds[0] if seeds else 0
     if folder.is_dir():
         raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
     from sweeps.store import Store
@@ -199,4 +256,4 @@ def _trained_folder(run: str, store: str) -> Path:
     found = Store(store).stage_folder(matches[0])
     if not (found / "checkpoint").is_dir():
         raise UserError(f"stage {matches[0]} of store {store} is not a training")
-    return found
+    return found, Store(store).stage(matches[0]).seed

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from mm1_jax.config import DecoderConfig, TrainConfig
+from mm1_jax.config import DenseConfig, MixtureOfExpertsConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.schedule import peak_lr
@@ -200,11 +200,12 @@ def language_model_stage_flops(config: LanguageModelStageConfig) -> float:
     return 3 * config.training.batch_size * (_decoder_flops(lm, tokens) + head)
 
 
-def _decoder_flops(lm: DecoderConfig, tokens: int) -> float:
+def _decoder_flops(lm: DenseConfig | MixtureOfExpertsConfig, tokens: int) -> float:
     """FLOPs of one sequence's forward pass without the head: products, attention scores."""
     queries = lm.heads * lm.head
-    weights = lm.width * (lm.attention_width + queries + 3 * lm.mlp_width)
-    return 2.0 * tokens * lm.layers * weights + 4.0 * lm.layers * tokens**2 * queries
+    projections = 2.0 * tokens * lm.layers * lm.width * (lm.attention_width + queries)
+    scores = 4.0 * lm.layers * tokens**2 * queries
+    return projections + lm.feed_forward_flops(tokens) + scores
 
 
 def pretraining_seconds_per_step(config: EncoderStageConfig | LanguageModelStageConfig) -> float:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from flax import nnx
 
 from mm1_jax.config import TrainConfig
-from mm1_jax.data.packing import lay_out
+from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.prepared import PreparedData, open_prepared
 from mm1_jax.data.tokenizer import END
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
 from mm1_jax.generation import generate
-from mm1_jax.metrics import bits_per_byte, perplexity
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import easy_vqa, emoji_caption, held_out_text, prompts
@@ -24,7 +26,6 @@ from mm1_jax.tasks.generation_task import GenerationTask
 GENERATION_TASKS: dict[str, GenerationTask] = {
     task.name: task for task in (easy_vqa.TASK, emoji_caption.TASK)
 }
-_TEXT_ROWS = 32  # packed texts at once; more is no faster, and their logits are large
 
 
 def evaluate(
@@ -54,19 +55,24 @@ def _evaluate_text(
 ) -> tuple[list[Example], dict[str, float]]:
     if stage.shots or stage.condition != "intact":
         raise UserError(f"{stage.task} has no images to shuffle and takes no demonstrations")
+    graphdef, state = nnx.split(model)
+    size = config.encoder.image_size
+
+    def losses(sequences: Sequence[Packed]) -> np.ndarray:
+        batch = lay_out(sequences, config.image_tokens)
+        batch["images"] = np.zeros((len(sequences), 1, size, size, 3), np.uint8)
+        return np.asarray(_token_losses(graphdef, state, batch))
+
     scores = held_out_text.score(
-        config, model, prepared, stage.items, stage.seed, min(stage.batch_size, _TEXT_ROWS)
+        losses, prepared, config.data.text_tokens, stage.items, stage.seed, stage.batch_size
     )
-    nats = sum(score.nats for score in scores)
-    metrics = {
-        "perplexity": perplexity(nats, sum(score.tokens for score in scores)),
-        "bits_per_byte": bits_per_byte(nats, sum(score.text_bytes for score in scores)),
-    }
-    examples = [
-        Example(s.name, -1, "", "", [s.text], score=s.nats / s.tokens, weight=s.tokens)
-        for s in scores
-    ]
-    return examples, metrics
+    return held_out_text.examples(scores), held_out_text.metrics(scores)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _token_losses(graphdef: nnx.GraphDef, state: Any, batch: Mapping[str, Any]) -> jax.Array:
+    """Cross-entropy in nats of each text token, float32 [B, T]."""
+    return nnx.merge(graphdef, state).token_losses(batch)
 
 
 def _evaluate_generation(

@@ -12,7 +12,9 @@ from flax.traverse_util import flatten_dict
 
 from mm1_jax.checkpoints import Tree, load_subtree
 from mm1_jax.config import TrainConfig
+from mm1_jax.decoder import Decoder
 from mm1_jax.errors import UserError
+from mm1_jax.mixture_of_experts import from_dense
 from mm1_jax.positions import at_resolution
 from mm1_jax.weights_folder import check_same
 
@@ -24,7 +26,8 @@ def take_weights(model: Module, config: TrainConfig, part: str, folder: Path) ->
 
     `part` is `encoder` or `language_model`. UserError shows the difference where the checkpoint is
     of another config, or names the first parameter that is missing or has another shape. Learned
-    positions of another image size are interpolated.
+    positions of another image size are interpolated; a mixture of experts that is made `from_dense`
+    takes a dense model's MLPs.
     """
     stated, weights = load_subtree(folder, part)
     wanted, found = (getattr(one, part).model_dump(mode="json") for one in (config, stated))
@@ -33,6 +36,11 @@ def take_weights(model: Module, config: TrainConfig, part: str, folder: Path) ->
         weights = at_resolution(weights, getattr(stated, part), config.encoder)
     graphdef, state = nnx.split(model)
     tree = nnx.to_pure_dict(state)
+    experts = config.language_model
+    if part == "language_model" and experts.kind == "moe" and found["kind"] == "dense":
+        _, dense = nnx.split(Decoder(experts.dense(), config.data.vocabulary))
+        check_shapes(weights, nnx.to_pure_dict(dense), part, folder)
+        weights = from_dense(experts, weights, tree[part])
     check_shapes(weights, tree[part], part, folder)
     nnx.replace_by_pure_dict(state, {**tree, part: _as_float32(weights)})
     return nnx.merge(graphdef, state)

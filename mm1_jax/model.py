@@ -11,17 +11,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mm1_jax.checkpoints import load_part
-from mm1_jax.config import MixtureConfig, TrainConfig
+from mm1_jax.config import TrainConfig
 from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
 from mm1_jax.encoders import build_encoder
 from mm1_jax.layers import Form, layer_form
-from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
+from mm1_jax.mixture_of_experts import Losses
 from mm1_jax.sharding import BATCH, cut_along, on_a_mesh
+from mm1_jax.text_loss import losses_by_source, text_loss, token_weights
 
 Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
-
-SOURCES = len(MixtureConfig.model_fields)
 
 
 class MultimodalModel(nnx.Module):
@@ -80,42 +79,23 @@ class MultimodalModel(nnx.Module):
         return self.language_model.logits(self.hidden(batch)[0])
 
     def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
-        """What training lowers, and what is logged of it; `key` is dropout's.
-
-        Mean cross-entropy (nats) of the text tokens that something predicts, over all of them
-        alike, or over the sequences' means (`training.loss_mean`): a sequence of short answers has
-        few such tokens, and beside one of running text it would hardly count. The z-loss
-        (`training.z_loss`) and the experts' auxiliary losses are added where there are any, and the
-        cross-entropy alone is then the metric `text_loss`.
-        """
+        """What training lowers, and what is logged of it: see `text_loss`; `key` is dropout's."""
         hidden, sums = self.hidden(batch, key, training=True)
-        losses, normalisers = self._cross_entropy(hidden, batch)
-        counted, weights = batch["loss_weights"], self._weights(batch)
-        total = jnp.maximum(jnp.sum(weights), 1.0)
-        loss = jnp.sum(losses * weights) / total
-        per_sequence = jnp.stack([(losses * counted).sum(1), counted.sum(1)])
-        metrics: Losses = {"by_source": per_sequence @ jax.nn.one_hot(batch["sources"], SOURCES)}
-        auxiliary: jax.Array | float = 0.0
-        if self.z_loss:
-            metrics["z_loss"] = jnp.sum(normalisers**2 * weights) / total
-            auxiliary += self.z_loss * metrics["z_loss"]
-        if self.experts is not None:
-            routing, more = auxiliary_loss(self.experts, sums)
-            auxiliary, metrics = auxiliary + routing, metrics | more
-        if not isinstance(auxiliary, float):
-            metrics["text_loss"] = loss
-        return loss + auxiliary, metrics
+        cross_entropy, counted = self._cross_entropy(hidden, batch), batch["loss_weights"]
+        loss, metrics = text_loss(
+            cross_entropy,
+            counted,
+            sums,
+            loss_mean=self.loss_mean,
+            z_loss=self.z_loss,
+            experts=self.experts,
+        )
+        by_source = losses_by_source(cross_entropy[0], counted, batch["sources"])
+        return loss, metrics | {"by_source": by_source}
 
     def weight(self, batch: Batch) -> jax.Array:
         """What the loss of a part of a batch counts beside other parts: its weights' sum."""
-        return self._weights(batch).sum()
-
-    def _weights(self, batch: Batch) -> jax.Array:
-        """How much each text token's loss counts, float32 [B, T]."""
-        weights = batch["loss_weights"]
-        if self.loss_mean == "tokens":
-            return weights
-        return weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
+        return token_weights(batch["loss_weights"], self.loss_mean).sum()
 
     def token_losses(self, batch: Batch) -> jax.Array:
         """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""

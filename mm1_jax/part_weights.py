@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mm1_jax.checkpoints import Tree, load_config, load_subtree
-from mm1_jax.config import AnyEncoder, FusedEncoderConfig
+from mm1_jax.checkpoints import StageConfig, Tree, load_config, load_subtree
+from mm1_jax.config import AnyEncoder, FusedEncoderConfig, TrainConfig
 from mm1_jax.config.language_model import LanguageModelConfig
 from mm1_jax.decoder_weights import recognise_decoder
 from mm1_jax.encoder_weights import FAMILIES, recognise_encoder
@@ -57,8 +57,7 @@ def language_model_weights(folder: Path) -> LanguageModelWeights:
     if is_checkpoint(folder):
         stated, tree = load_subtree(folder, "language_model")
         config: LanguageModelConfig = getattr(stated, "language_model")  # noqa: B009
-        vocabulary = getattr(stated, "vocabulary", None) or stated.data.vocabulary
-        return LanguageModelWeights(config, vocabulary, tree)
+        return LanguageModelWeights(config, _vocabulary(stated), tree)
     file = recognise_decoder(open_folder(folder))
     return LanguageModelWeights(file.config, file.vocabulary, file.weights())
 
@@ -69,11 +68,16 @@ def part_config(folder: Path, part: str) -> tuple[AnyEncoder | LanguageModelConf
         stated = load_config(folder)
         if not hasattr(stated, part):
             raise UserError(f"{folder} has no {part}")
-        return getattr(stated, part), stated.data.vocabulary
+        return getattr(stated, part), _vocabulary(stated)
     if part == "encoder":
         return recognise_encoder(open_folder(folder)).config, None
     file = recognise_decoder(open_folder(folder))
     return file.config, file.vocabulary
+
+
+def _vocabulary(stated: StageConfig) -> int:
+    """Of the tokenizer that a checkpoint goes with; a public model's may be smaller than ours."""
+    return stated.data.vocabulary if isinstance(stated, TrainConfig) else stated.vocabulary
 
 
 def filled(module: Module, tree: Tree) -> Module:

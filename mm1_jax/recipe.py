@@ -124,6 +124,17 @@ class Recipe(TrainConfig):
         return self
 
     @model_validator(mode="after")
+    def _dense_origin(self) -> Recipe:
+        model = self.language_model
+        pretrained = self.language_model_pretraining or self.initial_weights.language_model
+        if model.kind == "moe" and model.from_dense and not pretrained:
+            raise ValueError(
+                "language_model.from_dense copies a dense model that was trained before: give "
+                "language_model_pretraining or initial_weights.language_model"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_origin(self) -> Recipe:
         for part in PRETRAINED_PARTS:
             folder = getattr(self.initial_weights, part)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.freed_memory import keep_freed_memory
 from mm1_jax.stage import Context, ResultRow
 
@@ -58,6 +59,17 @@ def pretrain_encoder(
     return encoder_pretraining.pretrain(stage, seed, context.data, context)
 
 
+def pretrain_language_model(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Train the language model of a `LanguageModelStageConfig` dump on texts alone."""
+    from mm1_jax import language_model_pretraining
+
+    keep_freed_memory()
+    stage = LanguageModelStageConfig.model_validate(config)
+    return language_model_pretraining.pretrain(stage, seed, context.data, context)
+
+
 def read_weights(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -91,3 +103,13 @@ def evaluate_encoder(
 
     keep_freed_memory()
     return encoder_evaluation.evaluate(config, seed, inputs["model"], context)
+
+
+def evaluate_language_model(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Score the language model's checkpoint in `inputs["model"]` on held-out texts."""
+    from mm1_jax import language_model_evaluation
+
+    keep_freed_memory()
+    return language_model_evaluation.evaluate(config, inputs["model"], context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
@@ -10,12 +10,27 @@ from mm1_jax.config.schema import Config
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
 
 
+class LanguageModelOptimizerConfig(OptimizerConfig):
+    """As every optimiser, but the rate is written; null takes the paper's law."""
+
+    peak_lr: float | None = Field(2e-3, gt=0)
+
+
 class LanguageModelPretrainingConfig(Config):
     """How much text, and the optimisation."""
 
     text_tokens: PositiveInt = Field(256, description="tokens per packed sequence")
     training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(peak_lr=2e-3)
+    optimizer: LanguageModelOptimizerConfig = LanguageModelOptimizerConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> LanguageModelPretrainingConfig:
+        if self.optimizer.warmup_steps > self.training.steps:
+            raise ValueError(
+                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
+                f"training steps; nearest possible: {self.training.steps}"
+            )
+        return self
 
 
 class LanguageModelStageConfig(LanguageModelPretrainingConfig):
@@ -34,3 +49,8 @@ class LanguageModelStageConfig(LanguageModelPretrainingConfig):
             images=1,
             vocabulary=self.vocabulary,
         )
+
+    @model_validator(mode="after")
+    def _fits(self) -> LanguageModelStageConfig:
+        self.language_model.check_mesh(self.training.mesh, self.vocabulary)
+        return self

@@ -281,3 +281,12 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
         "loss_weights": (predicted & ~given).astype(np.float32),
         "sources": np.array([places_of_source.get(s.source, -1) for s in sequences], np.int32),
     }
+
+
+def lay_out_texts(sequences: Sequence[Packed]) -> Batch:
+    """Lay sequences without images out for the language model alone; S = T.
+
+    As `lay_out`, less what says where images stand: text token t is predicted from t - 1.
+    """
+    batch = lay_out(sequences, tokens_per_image=0)
+    return {name: batch[name] for name in ("tokens", "segments", "positions", "loss_weights")}

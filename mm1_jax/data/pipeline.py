@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import grain
 import numpy as np
 
-from mm1_jax.config import TrainConfig
+from mm1_jax.config import DataConfig, TrainConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import (
@@ -27,6 +28,7 @@ from mm1_jax.data.packing import (
     cut,
     fill,
     lay_out,
+    lay_out_texts,
     pack,
 )
 from mm1_jax.data.prepared import PreparedData, open_prepared
@@ -77,15 +79,24 @@ def _cut_documents(folder: Path, source: str, budget: Budget) -> tuple[DocumentT
 def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset[Packed]:
     """Packed sequences of all sources, mixed by the weights, by number.
 
+    UserError if the data is not prepared.
+    """
+    order = seed if config.seeds.data_order is None else config.seeds.data_order
+    return mixed_sequences(config.data, budget_of(config), data_root, order)
+
+
+def mixed_sequences(
+    data: DataConfig, budget: Budget, data_root: Path, order: int
+) -> grain.MapDataset[Packed]:
+    """Packed sequences of the data's sources, mixed by the weights, by number; `order` is a seed.
+
     The mixture follows a fixed pattern (Grain's): after n sequences each source has had its share
     of n, up to rounding. UserError if the data is not prepared.
     """
-    prepared = open_prepared(config.data, data_root)
-    order = seed if config.seeds.data_order is None else config.seeds.data_order
-    weights = config.data.mixture.weights
+    folder = open_prepared(data, data_root).folder
+    weights = data.mixture.weights
     sources = [
-        grain.MapDataset.source(PackedSource(prepared.folder, name, budget_of(config), order))
-        for name in weights
+        grain.MapDataset.source(PackedSource(folder, name, budget, order)) for name in weights
     ]
     return grain.MapDataset.mix(sources, list(weights.values()))
 
@@ -105,9 +116,27 @@ def batches(
         batch = lay_out(packed, config.image_tokens, config.data.total_tokens)
         return {"images": images.at_size(ids, config.encoder.image_size), **batch}
 
-    batched = sequences(config, data_root, seed).batch(
-        config.training.batch_size, drop_remainder=True, batch_fn=assemble
-    )
+    stream = sequences(config, data_root, seed)
+    return _batched(stream, config.training.batch_size, assemble, start_step)
+
+
+def text_batches(
+    config: LanguageModelStageConfig, data_root: Path, seed: int, start_step: int = 0
+) -> Iterator[Batch]:
+    """Endless batches of texts alone, laid out without images, from a step on."""
+    order = seed if config.seeds.data_order is None else config.seeds.data_order
+    budget = Budget(config.text_tokens, images=0)
+    stream = mixed_sequences(config.data, budget, data_root, order)
+    return _batched(stream, config.training.batch_size, lay_out_texts, start_step)
+
+
+def _batched(
+    stream: grain.MapDataset[Packed],
+    batch_size: int,
+    assemble: Callable[[Sequence[Packed]], Batch],
+    start_step: int,
+) -> Iterator[Batch]:
+    batched = stream.batch(batch_size, drop_remainder=True, batch_fn=assemble)
     # One thread stays a few batches ahead, so that the step never waits.
     ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return iter(batched[start_step:].to_iter_dataset(ahead))

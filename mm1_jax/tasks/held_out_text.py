@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from mm1_jax.config import TrainConfig
 from mm1_jax.data.draws import generator
-from mm1_jax.data.packing import Budget, cut, fill, lay_out, pack
+from mm1_jax.data.packing import Budget, Packed, cut, fill, lay_out_texts, pack
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.errors import UserError
-from mm1_jax.model import MultimodalModel
+from mm1_jax.evaluation_stage import Example
+from mm1_jax.metrics import bits_per_byte, perplexity
 
 NAME = "held_out_text"
+_ROWS = 32  # packed texts at once; more is no faster, and their logits are large
+
+# Packed texts → negative log-likelihood in nats of each token, [texts, T]; an unpredicted one's
+# is not read.
+TokenLosses = Callable[[Sequence[Packed]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -34,43 +34,41 @@ class TextScore:
 
 
 def score(
-    config: TrainConfig,
-    model: MultimodalModel,
+    token_losses: TokenLosses,
     prepared: PreparedData,
+    text_tokens: int,
     items: int | None,
     seed: int,
     batch_size: int,
+    task: str = NAME,
 ) -> list[TextScore]:
-    """Score every held-out text, or a fixed random subset of `items`, in pieces as in training.
+    """Score the held-out texts in pieces as in training; `token_losses` gets full batches.
 
-    A text longer than `data.text_tokens` is cut as training cuts it, so an arm with longer
-    sequences sees more context. UserError if there are not that many texts.
+    A text longer than `text_tokens` is cut as training cuts it, so an arm with longer sequences
+    sees more context. UserError if there are not `items` texts.
     """
+    budget = Budget(text_tokens, 1)  # the whole model takes at least one image slot
     table = prepared.documents("text", "test")
-    budget = Budget(config.data.text_tokens, 1)  # the model takes at least one image slot
     pieces = cut(table, budget)
     if items is not None:
         if items > len(table):
-            raise UserError(f"items: {items} of {NAME}: the test split has {len(table)}")
+            raise UserError(f"items: {items} of {task}: the test split has {len(table)}")
         chosen = np.sort(generator(seed, "subset", NAME).permutation(len(table))[:items])
         pieces = pieces.take(np.flatnonzero(np.isin(pieces.document, chosen)))
     filled = fill(pieces, budget)
     length_in_bytes = prepared.tokenizer.bytes_of_tokens()
     nats, counts, text_bytes = np.zeros((3, len(table)))
-    graphdef, state = nnx.split(model)
     empty = pack(table, pieces, np.arange(0), budget)
+    batch_size = min(batch_size, _ROWS)
     for first in range(0, len(filled), batch_size):
         rows = filled[first : first + batch_size]
         sequences = [pack(table, pieces, chosen, budget) for chosen in rows]
         sequences += [empty] * (batch_size - len(sequences))
-        batch = lay_out(sequences, config.image_tokens)
-        size = config.encoder.image_size
-        batch["images"] = np.zeros((batch_size, budget.images, size, size, 3), np.uint8)
-        losses = np.asarray(_token_losses(graphdef, state, batch), np.float64)
+        losses = np.asarray(token_losses(sequences), np.float64)
+        batch = lay_out_texts(sequences)
         for row, chosen in enumerate(rows):
-            segments = sequences[row].segments
             for segment, piece in enumerate(chosen, start=1):
-                predicted = (segments == segment) & (batch["loss_weights"][row] > 0)
+                predicted = (batch["segments"][row] == segment) & (batch["loss_weights"][row] > 0)
                 document = pieces.document[piece]
                 nats[document] += losses[row, predicted].sum()
                 counts[document] += predicted.sum()
@@ -87,9 +85,18 @@ def score(
     ]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _token_losses(graphdef: nnx.GraphDef, state: Any, batch: Mapping[str, Any]) -> jax.Array:
-    """Cross-entropy in nats of each text token, float32 [B, T]."""
-    logits = nnx.merge(graphdef, state)(batch).astype(jnp.float32)
-    label = jnp.take_along_axis(logits, batch["tokens"][..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - label
+def metrics(scores: Sequence[TextScore]) -> dict[str, float]:
+    """Perplexity per predicted token, and bits per byte of them."""
+    nats = sum(score.nats for score in scores)
+    return {
+        "perplexity": perplexity(nats, sum(score.tokens for score in scores)),
+        "bits_per_byte": bits_per_byte(nats, sum(score.text_bytes for score in scores)),
+    }
+
+
+def examples(scores: Sequence[TextScore]) -> list[Example]:
+    """One a text: its nats per token, weighted by its tokens."""
+    return [
+        Example(s.name, -1, "", "", [s.text], score=s.nats / s.tokens, weight=s.tokens)
+        for s in scores
+    ]

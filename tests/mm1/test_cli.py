@@ -8,9 +8,12 @@ import sys
 import time
 
 import click
+import numpy as np
 import pytest
+import yaml
 
 from mm1.cli import cli
+from mm1_jax.checkpoints import load_subtree
 
 
 def commands(group: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -204,3 +207,36 @@ def test_data_show_writes_a_page_of_what_the_model_gets(mm1, study, tmp_path, da
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "data.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
+
+
+def test_a_recipe_with_pretraining_is_trained_stage_by_stage(mm1, study, tmp_path, data_root):
+    recipe = tmp_path / "recipe.yaml"
+    whole = yaml.safe_load(recipe.read_text())
+    whole["language_model"] |= {"kind": "moe", "experts": 2, "every": 1, "from_dense": True}
+    whole["language_model_pretraining"] = {
+        "text_tokens": 32,
+        "training": {"steps": 3, "batch_size": 2},
+        "optimizer": {"warmup_steps": 2},
+    }
+    whole["training"] |= {"steps": 2, "freeze": ["language_model"]}
+    recipe.write_text(yaml.safe_dump(whole))
+    trained = mm1("train", recipe, "--data", data_root, "--out", "run", "--seed", 3)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr.index("pre-train the language model") < trained.stderr.index(": train")
+    dense, experts = (
+        load_subtree(tmp_path / "run" / folder, "language_model")[1]
+        for folder in ("pretrained/language_model", ".")
+    )
+    (down,) = dense["blocks"]["down"]["kernel"]
+    for expert in experts["expert_blocks"]["experts"]["down"][0]:
+        np.testing.assert_array_equal(expert, down)
+    again = mm1("train", recipe, "--data", data_root, "--out", "run", "--seed", 3)
+    assert "step" not in again.stderr
+
+    score = ("evaluate", "run", "--data", data_root, "--json", "--items", 5)
+    scored = mm1(*score, "--task", "pretrained_text")
+    assert scored.returncode == 0, scored.stderr
+    rows = {row["metric"]: row["value"] for row in json.loads(scored.stdout)}
+    assert rows["perplexity"] > rows["ngram_perplexity"] > 1
+    refusal = refused(mm1(*score, "--task", "emoji_probe"))
+    assert "--task emoji_probe: run holds no encoder that it scores" in refusal

@@ -19,8 +19,10 @@ from mm1_jax.config import (
     PixelUnshuffleConfig,
     VisionTransformerConfig,
 )
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.connectors import CONNECTORS, build_connector
 from mm1_jax.decoder import Decoder
+from mm1_jax.language_model import LanguageModel
 from mm1_jax.model import MultimodalModel
 
 CONNECTOR_CONFIGS = [
@@ -218,6 +220,31 @@ def test_flops_of_experts_with_places_equal_xlas_count(tiny, train):
     )
     formula = sum(costs.flops_per_step(config).values())
     assert formula == pytest.approx(xla_flops(config, train=True), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "experts", [{}, {"kind": "moe", "experts": 4, "capacity_factor": 1.25, "group_tokens": 64}]
+)
+def test_flops_of_a_language_models_step_equal_xlas_count(experts):
+    config = LanguageModelStageConfig.model_validate(
+        {
+            "language_model": {**WIDE["language_model"], **experts},
+            "text_tokens": 64,
+            "vocabulary": 512,
+            "training": {"layers": "unrolled", "batch_size": 4},
+        }
+    )
+    graphdef, state = nnx.split(LanguageModel(config))
+    shapes = {
+        name: jax.ShapeDtypeStruct((4, 64), jnp.float32 if name == "loss_weights" else jnp.int32)
+        for name in ("tokens", "segments", "positions", "loss_weights")
+    }
+
+    def loss(state, batch):
+        return nnx.merge(graphdef, state).loss(batch, None)[0]
+
+    counted = jax.jit(jax.value_and_grad(loss)).lower(state, shapes).cost_analysis()["flops"]
+    assert costs.language_model_stage_flops(config) == pytest.approx(counted, rel=0.03)
 
 
 def test_only_the_experts_that_are_chosen_cost_flops(tiny):

@@ -1,0 +1,40 @@
+"""The stage `language_model`: the decoder learns from texts before it sees images (MM1 §3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mm1_jax.checkpoints import save_part
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.costs import language_model_stage_flops
+from mm1_jax.data.pipeline import text_batches
+from mm1_jax.initialisation import initialise
+from mm1_jax.language_model import LanguageModel
+from mm1_jax.schedule import peak_lr
+from mm1_jax.stage import Context, ResultRow
+from mm1_jax.training import fit
+
+
+def pretrain(
+    config: LanguageModelStageConfig, seed: int, data_root: Path, context: Context
+) -> list[ResultRow]:
+    """Train the decoder; write `config.json` and `checkpoint/` into `context.output`.
+
+    Its first weights are those that it has in the multimodal stage without this one.
+    """
+    first = config.seeds.initialisation
+    model = initialise(
+        LanguageModel(config), seed if first is None else first, config.seeds.initialisation_salt
+    )
+    return fit(
+        model,
+        training=config.training,
+        optimizer=config.optimizer,
+        peak_lr=peak_lr(config),
+        seed=seed,
+        batches=lambda done: text_batches(config, data_root, seed, done),
+        context=context,
+        save=lambda folder, model: save_part(folder, config, model),
+        tokens_per_step=config.training.batch_size * config.text_tokens,
+        flops_per_step=language_model_stage_flops(config),
+    )

@@ -1,0 +1,62 @@
+"""The loss on text that training lowers, of a language model alone or among images (MM1 §3)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mm1_jax.config import MixtureConfig, MixtureOfExpertsConfig
+from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
+
+
+def text_loss(
+    cross_entropy: tuple[jax.Array, jax.Array],
+    weights: jax.Array,
+    sums: Losses,
+    *,
+    loss_mean: str,
+    z_loss: float,
+    experts: MixtureOfExpertsConfig | None,
+) -> tuple[jax.Array, Losses]:
+    """What training lowers, and what is logged of it.
+
+    `cross_entropy` is what `Decoder.cross_entropy` gives, `weights` float32 [B, T] are 0 where
+    nothing predicts the token, `sums` are the decoder's losses.
+
+    Mean cross-entropy (nats) of the text tokens that something predicts, over all of them alike,
+    or over the sequences' means (`training.loss_mean`): a sequence of short answers has few such
+    tokens, and beside one of running text it would hardly count. The z-loss (`training.z_loss`)
+    and the experts' auxiliary losses are added where there are any, and the cross-entropy alone is
+    then the metric `text_loss`.
+    """
+    losses, normalisers = cross_entropy
+    weights = token_weights(weights, loss_mean)
+    total = jnp.maximum(jnp.sum(weights), 1.0)
+    loss = jnp.sum(losses * weights) / total
+    metrics: Losses = {}
+    auxiliary: jax.Array | float = 0.0
+    if z_loss:
+        metrics["z_loss"] = jnp.sum(normalisers**2 * weights) / total
+        auxiliary += z_loss * metrics["z_loss"]
+    if experts is not None:
+        routing, more = auxiliary_loss(experts, sums)
+        auxiliary, metrics = auxiliary + routing, metrics | more
+    if not metrics:
+        return loss, {}
+    return loss + auxiliary, {"text_loss": loss, **metrics}
+
+
+def token_weights(weights: jax.Array, loss_mean: str) -> jax.Array:
+    """float32 [B, T] → the same, each sequence's adding up to 1 if its mean is what counts."""
+    if loss_mean == "tokens":
+        return weights
+    return weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
+
+
+def losses_by_source(losses: jax.Array, counted: jax.Array, sources: jax.Array) -> jax.Array:
+    """Summed losses and counted tokens of each data source, float32 [2, sources].
+
+    losses and counted float32 [B, T]; sources int32 [B], -1 for none.
+    """
+    per_sequence = jnp.stack([(losses * counted).sum(1), counted.sum(1)])
+    return per_sequence @ jax.nn.one_hot(sources, len(MixtureConfig.model_fields))
