@@ -110,7 +110,13 @@ class Trainer:
         self.moments = build_optimizer(optimizer, names).init(self.weights)
         # The rate's course is an argument of the step, not a part of it.
         timeless = optimizer.model_copy(
-            update={"peak_lr": None, "warmup_steps": 0, "final_lr_share": 0.0}
+            update={
+                "peak_lr": None,
+                "warmup_steps": 0,
+                "final_lr_share": 0.0,
+                "schedule": "cosine",
+                "decay_share": 1.0,
+            }
         )
         self._step = compiled_step(self._graphdef, self._learning, self._fixed, names, timeless)
         self._seed = seed % 2**32
