@@ -89,13 +89,15 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
 
 
 def memory_bytes(config: TrainConfig) -> int:
-    """Peak bytes of training, roughly: weights, Adam's moments, gradients, kept activations."""
+    """Peak bytes of training, roughly: weights, moments, gradients, kept activations."""
     counts = parameters(config)
     frozen = set(config.training.freeze)
+    # Weight, gradient and AdamW's two moments; Adafactor's are rows and columns of the weights.
+    learning = 16 if config.optimizer.kind == "adamw" else 8
     state = 0
     for part, count in counts.items():
         owner = "language_model" if part == "embedding" else part
-        state += count * (4 if owner in frozen else 16)
+        state += count * (4 if owner in frozen else learning)
     encoder, lm = config.encoder, config.language_model
     images = config.training.batch_size * config.data.images
     sequence, sequences = config.sequence_length, config.training.batch_size

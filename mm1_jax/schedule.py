@@ -20,12 +20,22 @@ def peak_lr(config: TrainConfig | LanguageModelStageConfig) -> float:
 
 
 def learning_rate(optimizer: OptimizerConfig, peak: float, steps: int, step: int) -> float:
-    """The rate of step 1 … `steps`: linear warm-up to the peak, then half a cosine.
+    """The rate of step 1 … `steps`: linear warm-up to the peak, then the schedule's course.
 
-    The last step has exactly `final_lr_share` of the peak.
+    cosine: half a cosine; linear: a straight line; wsd: the peak, then a straight line over the
+    last `decay_share` of the steps (MiniCPM, Hu et al., 2024); constant: the peak. The last step
+    of those that decay has exactly `final_lr_share` of the peak.
     """
     if step <= optimizer.warmup_steps:
         return peak * step / optimizer.warmup_steps
-    progress = (step - optimizer.warmup_steps) / (steps - optimizer.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return peak * (optimizer.final_lr_share + (1 - optimizer.final_lr_share) * cosine)
+    if optimizer.schedule == "constant":
+        return peak
+    start = float(optimizer.warmup_steps)
+    if optimizer.schedule == "wsd":
+        start = max(start, steps * (1 - optimizer.decay_share))
+    progress = max(0.0, (step - start) / (steps - start))
+    if optimizer.schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * progress))
+    else:
+        left = 1 - progress
+    return peak * (optimizer.final_lr_share + (1 - optimizer.final_lr_share) * left)

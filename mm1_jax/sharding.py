@@ -100,8 +100,8 @@ def moment_shardings(
 ) -> Any:
     """The same for an optimiser's state: a moment lies where its parameter does.
 
-    `moments` is a tree in which lists as long as `names` hold one array a parameter. A moment of
-    another shape than its parameter's (a factor) has a copy on every device.
+    `moments` is a tree in which lists as long as `names` hold the arrays of one parameter each. A
+    moment of another shape than its parameter's (a factor) has a copy on every device.
     """
     whole = NamedSharding(mesh, PartitionSpec())
     placed = parameter_shardings(names, shapes, mesh)
@@ -113,8 +113,8 @@ def moment_shardings(
         if not of_parameters(node):
             return whole
         return [
-            there if tuple(leaf.shape) == tuple(shape) else whole
-            for leaf, there, shape in zip(node, placed, shapes, strict=True)
+            jax.tree.map(lambda x, at=at, of=of: at if tuple(x.shape) == tuple(of) else whole, own)
+            for own, at, of in zip(node, placed, shapes, strict=True)
         ]
 
     return jax.tree.map(where, moments, is_leaf=of_parameters)

@@ -25,6 +25,7 @@ class OptimizerConfig(Config):
 
     `peak_lr: null` takes the paper's law, exp(-0.4214 ln N - 0.5535), with N the language model's
     non-embedding parameters. `weight_decay` λ: each step multiplies decayed weights by 1 - λ·lr.
+    `b1`, `b2` and `eps` are AdamW's; Adafactor has none of them (`optimizer.scale_by_adafactor`).
     """
 
     kind: Literal["adamw", "adafactor"] = "adamw"

@@ -291,3 +291,13 @@ def test_memory_and_seconds_grow_with_what_causes_them(tiny):
         assert costs.seconds_per_step(tiny(**bigger)) > costs.seconds_per_step(tiny())
     frozen = tiny(training={"freeze": ["language_model"]})
     assert costs.memory_bytes(frozen) < costs.memory_bytes(tiny())
+
+
+def test_adafactor_saves_two_moments_per_learning_weight(tiny):
+    def needed(kind, **training):
+        return costs.memory_bytes(tiny(optimizer={"kind": kind}, training=training))
+
+    counts = costs.parameters(tiny())
+    assert needed("adamw") - needed("adafactor") == 8 * sum(counts.values())
+    saved = needed("adamw", freeze=["encoder"]) - needed("adafactor", freeze=["encoder"])
+    assert saved == 8 * (sum(counts.values()) - counts["encoder"])

@@ -79,12 +79,18 @@ def test_every_choice_changes_the_features_and_keeps_their_shape(choice):
     assert np.abs(found - features(VisionTransformerConfig(**SMALL), images())).max() > 1e-4
 
 
+def pooling_head(width: int, hidden: int) -> int:
+    """Weights of SigLIP's pooling head: probe, attention, norm and MLP, all with biases."""
+    attention = 4 * (width * width + width)
+    return width + attention + 2 * width + 2 * width * hidden + hidden + width
+
+
 @pytest.mark.parametrize(
     ("preset", "published"),
     [
         # Vision towers without heads: CLIP L/14 at 336 px has 304,293,888 with its projection
-        # (768 × 1024) and the norm of its pooled token (2 × 1024); SigLIP so400m 428,225,600 with
-        # a pooling head of 15,239,408 + 1,152 (probe).
+        # (768 × 1024) and the norm of its pooled token (2 × 1024); SigLIP's are published with
+        # their pooling heads, and with the norm after the last block, which ours have too.
         (
             {
                 "preset": "vit_l14",
@@ -130,11 +136,49 @@ def test_every_choice_changes_the_features_and_keeps_their_shape(choice):
             },
             1_136_480_768 - 1536,  # DINOv2 g
         ),
+        (
+            {
+                "preset": "vit_l14",
+                "image_size": 518,
+                "class_token": True,
+                "registers": 4,
+                "layer_scale": 1.0,
+            },
+            304_372_736 - 1024,  # DINOv2 L with registers, less its mask token
+        ),
+        ({"preset": "so400m_14"}, 428_225_600 - pooling_head(1152, 4304)),
+        ({"preset": "vit_l16", "image_size": 384}, 316_283_904 - pooling_head(1024, 4096)),
     ],
-    ids=["clip_l14_336", "dinov2_l14_518", "aimv2_l14_336", "dinov2_g14_518"],
+    ids=[
+        "clip_l14_336",
+        "dinov2_l14_518",
+        "aimv2_l14_336",
+        "dinov2_g14_518",
+        "dinov2_l14_518_registers",
+        "siglip_so400m14_384",
+        "siglip_l16_384",
+    ],
 )
 def test_public_shapes_have_their_published_parameter_counts(preset, published):
     assert VisionTransformerConfig(**preset).parameters() == published
+
+
+@pytest.mark.parametrize("preset", VisionTransformerConfig.presets)
+def test_the_formula_counts_the_parameters_of_every_preset(preset):
+    config = VisionTransformerConfig.model_validate({"preset": preset})
+    leaves = nnx.to_flat_state(nnx.state(build_encoder(config)))
+    assert config.parameters() == sum(v.get_value().size for _, v in leaves)
+
+
+# Dosovitskiy et al. (2021), table 1, and Touvron et al. (2021) for S: with a class token, some with
+# a head of classes, to the million.
+ROUNDED = {"vit_s16": 22e6, "vit_b16": 86e6, "vit_l16": 307e6, "vit_h14": 632e6}
+
+
+@pytest.mark.parametrize("preset", ROUNDED)
+def test_usual_sizes_have_their_published_millions(preset):
+    config = VisionTransformerConfig.model_validate({"preset": preset})
+    assert config.parameters() == pytest.approx(ROUNDED[preset], rel=0.02)
 
 
 def test_another_aspect_gets_interpolated_positions_and_the_same_size_is_untouched():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 
 from mm1_jax.config import MixtureOfExpertsConfig
 from mm1_jax.initialisation import initialise
@@ -242,6 +243,36 @@ def test_the_grouped_product_equals_that_of_ragged_dot():
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_gradients_of_the_grouped_product_equal_finite_differences():
+    sizes = jnp.array([8, 0, 4])
+
+    @jax.jit
+    def product(rows, kernels):
+        # What stands in rows beyond the last group is not to be used.
+        return jnp.sin(grouped_matmul(rows, kernels, sizes, 4)[:12])
+
+    with jax.enable_x64(True):
+        rows = jnp.asarray(np.random.default_rng(0).normal(size=(16, 3)))
+        kernels = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 5)))
+        check_grads(product, (rows, kernels), order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
+        gradient = np.asarray(jax.grad(lambda kernels: product(rows, kernels).sum())(kernels))
+    assert not gradient[1].any()  # an expert that nobody chose
+    assert gradient[0].all()
+    assert gradient[2].all()
+
+
+def test_gradients_of_permuting_rows_equal_finite_differences():
+    index, inverse = jnp.array([4, 0, 9, 1, 2]), jnp.array([1, 3, 4, 9, 0])
+
+    @jax.jit
+    def permuted(x):
+        return jnp.sin(permute(x, index, inverse))
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
+        check_grads(permuted, (x,), order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
 
 
 def test_permuting_rows_has_the_gradient_of_indexing():

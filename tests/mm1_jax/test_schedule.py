@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from mm1_jax.config import DenseConfig
@@ -37,3 +39,46 @@ def test_a_run_that_is_all_warm_up_or_none_has_its_rates(tiny):
     assert rate_of(only, 5) == 1.0
     none = tiny(training={"steps": 5}, optimizer={"peak_lr": 1.0, "warmup_steps": 0})
     assert 0.9 < rate_of(none, 1) < 1.0
+
+
+def course(tiny, schedule, steps=100, **optimizer):
+    settings = {"peak_lr": 2.0, "warmup_steps": 20, "final_lr_share": 0.1, **optimizer}
+    config = tiny(training={"steps": steps}, optimizer={"schedule": schedule, **settings})
+    return [rate_of(config, step) for step in range(1, steps + 1)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd", "constant"])
+def test_every_schedule_warms_up_alike_and_does_not_rise_after_it(tiny, schedule):
+    rates = course(tiny, schedule)
+    assert rates[:20] == pytest.approx([0.1 * step for step in range(1, 21)])
+    assert rates[19] == 2.0
+    assert all(later <= rate for rate, later in itertools.pairwise(rates[19:]))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd"])
+@pytest.mark.parametrize("share", [0.1, 0.0, 1 / 3])
+def test_the_last_step_of_schedules_that_decay_has_exactly_its_share_of_the_peak(
+    tiny, schedule, share
+):
+    for steps, warmup in [(100, 20), (7, 0), (7, 6)]:
+        rates = course(tiny, schedule, steps, final_lr_share=share, warmup_steps=warmup)
+        assert rates[-1] == 2.0 * share
+
+
+def test_a_linear_schedule_is_a_line_from_the_peak_to_its_end(tiny):
+    rates = course(tiny, "linear")
+    assert rates[59] == pytest.approx(2.0 * 0.55)  # half-way
+    assert rates[39] == pytest.approx(2.0 * 0.775)
+
+
+def test_wsd_holds_the_peak_until_its_last_part(tiny):
+    rates = course(tiny, "wsd", decay_share=0.25)
+    assert set(rates[19:75]) == {2.0}
+    assert rates[75] == pytest.approx(2.0 * (1 - 0.9 / 25))
+    assert rates[86] < 2.0 * 0.6 < rates[85]
+    # No longer than what the warm-up leaves: then it is the linear schedule.
+    assert course(tiny, "wsd", decay_share=1.0) == course(tiny, "linear")
+
+
+def test_a_constant_schedule_keeps_the_peak_to_the_end(tiny):
+    assert set(course(tiny, "constant")[19:]) == {2.0}

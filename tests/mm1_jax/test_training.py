@@ -118,7 +118,11 @@ def test_another_seed_length_or_rate_needs_no_compilation(tiny, synthetic_batch)
     first.step(synthetic_batch(tiny()), 0.001, 1)
     compiled = compiled_step.cache_info().misses, first._step._cache_size()
     for seed, config in enumerate(
-        [tiny(training={"steps": 50}), tiny(optimizer={"peak_lr": 0.1, "warmup_steps": 1})]
+        [
+            tiny(training={"steps": 50}),
+            tiny(optimizer={"peak_lr": 0.1, "warmup_steps": 1}),
+            tiny(optimizer={"schedule": "wsd", "decay_share": 0.5, "final_lr_share": 0.0}),
+        ]
     ):
         trainer = trainer_of(config, seed)
         trainer.step(synthetic_batch(config), 0.002 * (1 + seed), 1)
