@@ -103,7 +103,7 @@ def moment_shardings(
     `moments` is a tree in which lists as long as `names` hold the arrays of one parameter each. A
     moment of another shape than its parameter's (a factor) has a copy on every device.
     """
-    whole = NamedSharding(mesh, PartitionSpec())
+    whole = everywhere(mesh)
     placed = parameter_shardings(names, shapes, mesh)
 
     def of_parameters(node: Any) -> bool:
@@ -123,6 +123,11 @@ def moment_shardings(
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where a batch lies: rows cut along the axes of `BATCH`, all else whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """Where an array lies of which every device has a copy."""
+    return NamedSharding(mesh, PartitionSpec())
 
 
 def place(tree: Any, shardings: Any) -> Any:
@@ -148,6 +153,22 @@ def cut_along(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     if not on_a_mesh():
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
+
+
+def rows_of_table(table: jax.Array, rows: jax.Array) -> jax.Array:
+    """table [n, width], rows int32 [batch, ...] → [batch, ..., width], cut like the batch.
+
+    On a mesh every device has the whole table for as long as it takes, and looks up its own rows;
+    left to the compiler, every device would have the gradients of the whole batch.
+    """
+    if not on_a_mesh():
+        return table[rows]
+    look_up = jax.shard_map(
+        lambda table, rows: table[rows],
+        in_specs=(PartitionSpec(), PartitionSpec(BATCH)),
+        out_specs=PartitionSpec(BATCH),
+    )
+    return look_up(table, rows)
 
 
 def on_a_mesh() -> bool:

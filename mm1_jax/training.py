@@ -30,6 +30,7 @@ from mm1_jax.schedule import learning_rate
 from mm1_jax.sharding import (
     batch_sharding,
     build_mesh,
+    everywhere,
     moment_shardings,
     parameter_shardings,
     place,
@@ -187,6 +188,7 @@ def compiled_step(
             lie = jax.lax.with_sharding_constraint
             weights = lie(weights, parameter_shardings(names, shapes, mesh))
             moments = lie(moments, moment_shardings(moments, names, shapes, mesh))
+            recent = lie(recent, everywhere(mesh))
         norms |= part_norms("weight_norm", names, weights)
         return weights, moments, recent, {"loss": loss, "healthy": healthy, **norms, **metrics}
 
@@ -248,7 +250,7 @@ def step_from_shapes(
     arguments = (
         lying(parts.weights, parameter_shardings(parts.names, shapes, mesh)),
         lying(moments, moment_shardings(moments, parts.names, shapes, mesh)),
-        jax.ShapeDtypeStruct((RECENT,), jnp.float32),
+        lying(jax.ShapeDtypeStruct((RECENT,), jnp.float32), everywhere(mesh)),
         lying(parts.fixed, fixed),
         {name: lying(x, batch_sharding(mesh)) for name, x in batch.items()},
         *(scalar, scalar, draw),
@@ -280,6 +282,7 @@ class Trainer:
             moments = jax.eval_shape(start, self.weights)
             there = moment_shardings(moments, parts.names, shapes, self.mesh)
             self.moments = jax.jit(start, out_shardings=there)(self.weights)
+            self.recent = place(self.recent, everywhere(self.mesh))
         self._step = compiled_step(
             *(parts.graphdef, parts.trainable, parts.frozen, parts.names, timeless(optimizer)),
             *(training.micro_batches, self.mesh),
