@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mm1_jax import runner
 from mm1_jax.checkpoints import load_subtree
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.packing import Budget, cut
+from mm1_jax.data.packing import SOURCES, Budget, cut
 from mm1_jax.data.pipeline import text_batches
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.errors import UserError
@@ -130,10 +130,13 @@ def test_it_is_the_multimodal_models_loss_where_there_are_no_images(tiny, data_r
         "gather": gather,
         "predictors": np.broadcast_to(np.maximum(places - 1, 0), (8, 64)).astype(np.int32),
         "images": np.zeros((8, 1, 16, 16, 3), np.uint8),
+        "sources": np.full(8, SOURCES.index("text"), np.int32),
     }
     loss = nnx.jit(lambda model, batch: model.loss(batch, None))
     (ours, metrics), (theirs, _) = loss(alone, batch), loss(among, batch_among)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    # What parts of a batch count among each other: every sequence of the eight alike.
+    assert float(alone.weight(batch)) == pytest.approx(8)
     assert set(metrics) == {"text_loss", "z_loss"}
 
 
