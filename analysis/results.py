@@ -32,6 +32,7 @@ EXECUTION_CLASS = (
     "device_kind",
     "device_count",
     "mesh",
+    "form",
     "threads",
     "machine",
     "python",

@@ -297,11 +297,22 @@ def dashboard(store: str, host: str, port: int) -> None:
     show_default="runs/CONFIG-seedSEED",
     help="Folder of the run; interrupted, the same command goes on from it.",
 )
+@click.option(
+    "--distributed",
+    is_flag=True,
+    help="One of several processes that share `training.mesh`; called alike on every host.",
+)
 @store_option
 @data_option
 @json_option
 def train(
-    config: str, seed: int, out: Path | None, store: str, data: Path | None, as_json: bool
+    config: str,
+    seed: int,
+    out: Path | None,
+    distributed: bool,
+    store: str,
+    data: Path | None,
+    as_json: bool,
 ) -> int:
     """Train one model from a recipe, pre-trainings first, in this process: no Ray, no MLflow.
 
@@ -309,6 +320,9 @@ def train(
     Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini
     """
     from mm1 import local
+
+    if distributed:
+        local.join_processes()
 
     folder = out or Path("runs") / f"{Path(config).stem}-seed{seed}"
     return local.train(config, seed, folder, api.data_folder(store, data), as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -19,6 +20,12 @@ from mm1_jax.stage import ResultRow, StageStopped
 
 if TYPE_CHECKING:
     from ablations.stages import Stage
+
+
+def _in_words(metrics: Mapping[str, float]) -> str:
+    """One line; what is by part or by source (`grad_norm.encoder`) is left to the rows."""
+    shown = {name: value for name, value in metrics.items() if "." not in name}
+    return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 @dataclass
@@ -42,7 +49,7 @@ class LocalContext:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Print one line of progress."""
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        numbers = _in_words(metrics)
         seconds = time.monotonic() - self.started
         print(f"{seconds:7.1f} s  step {step:>6}  {numbers}", file=sys.stderr, flush=True)
 
@@ -80,6 +87,33 @@ def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
     return root
 
 
+def join_processes() -> None:
+    """Join the processes of the other hosts, before JAX does anything else.
+
+    Where JAX cannot tell them by itself, as it can on TPU pods, SLURM and Kubernetes, the variables
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do. `UserError` if nothing does.
+    """
+    import jax
+
+    def stated(variable: str) -> int | None:
+        return int(os.environ[variable]) if variable in os.environ else None
+
+    try:
+        jax.distributed.initialize(
+            num_processes=stated("JAX_NUM_PROCESSES"), process_id=stated("JAX_PROCESS_ID")
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--distributed: no other processes found ({error}); set JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from None
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what is written once; JAX is not imported for it."""
+    return "jax" not in sys.modules or sys.modules["jax"].process_index() == 0
+
+
 ROWS = "results.jsonl"
 RECIPE = "recipe.json"
 PRETRAINED = "pretrained"  # folder of a run in which its parts lie that were trained before
@@ -111,8 +145,9 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
     stages: dict[str, Stage] = {}  # part → its stage, inputs first
     for part, work in arm.trainings.items():
         stages[part] = arm.stage(work, seed, stages)
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(mine, indent=2))
+    if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(mine, indent=2))
     folders = {part: folder / PRETRAINED / part for part in stages} | {MULTIMODAL: folder}
     for part, stage in stages.items():
         if (folders[part] / ROWS).is_file():
@@ -123,12 +158,14 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
         except StageStopped:
             print(f"stopped; the same command goes on from {folder}", file=sys.stderr)
             return 130
+    if not is_first_process():
+        return 0
     last = [ResultRow(**json.loads(line)) for line in (folder / ROWS).read_text().splitlines()]
     final = {row.metric: row.value for row in last}
     if as_json:
         print(json.dumps({"run": str(folder), "seed": seed, **final}))
     else:
-        print("  ".join(f"{name} {value:.4g}" for name, value in final.items()))
+        print(_in_words(final))
         print(f"trained: {folder}; score it with: mm1 evaluate {folder}")
     return 0
 
@@ -141,8 +178,9 @@ def _run(stage: Stage, inputs: Mapping[str, Path], output: Path, data: Path) -> 
     context = LocalContext(output=output, scratch=output / "scratch", data=data)
     run = getattr(runner, stage.run.partition(":")[2])
     rows = run(stage.config, stage.seed, inputs, context)
-    shutil.rmtree(context.scratch)
-    (output / ROWS).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    if is_first_process():
+        (output / ROWS).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+        shutil.rmtree(context.scratch)
 
 
 def _first_difference(a: object, b: object, path: str = "") -> str:

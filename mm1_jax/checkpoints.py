@@ -52,7 +52,9 @@ def save_tree(folder: Path, config: StageConfig, weights: Tree) -> None:
     """As `save_part`, of a tree of arrays."""
     kind = next(kind for kind, known in KINDS.items() if type(config) is known)
     stated = {"kind": kind, "config": config.model_dump(mode="json")}
-    (folder / CONFIG_FILE).write_text(json.dumps(stated, indent=2))
+    folder.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        (folder / CONFIG_FILE).write_text(json.dumps(stated, indent=2))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / CHECKPOINT_FOLDER).absolute(), weights, force=True)
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mm1_jax.config import MeshConfig
@@ -146,6 +147,13 @@ def place(tree: Any, shardings: Any) -> Any:
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """A whole batch, the same in every process, cut over the mesh."""
     return {name: place(value, batch_sharding(mesh)) for name, value in batch.items()}
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in one of the processes that share the mesh; all must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def cut_along(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:

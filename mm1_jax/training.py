@@ -28,6 +28,7 @@ from mm1_jax.divergence import RECENT, Divergence, remember
 from mm1_jax.optimizer import build_optimizer, part_rate
 from mm1_jax.schedule import learning_rate
 from mm1_jax.sharding import (
+    any_process,
     batch_sharding,
     build_mesh,
     everywhere,
@@ -377,11 +378,12 @@ def fit(
             if verdict == "roll back":
                 trainer.restore(progress.load_newest(trainer.state())[0])
             if step % training.log_every == 0 or step == training.steps or verdict == "stop":
-                numbers = course.log({**metrics, "learning_rate": rate}, diverged=verdict == "stop")
+                first = {"loss": metrics.pop("loss"), "learning_rate": rate}
+                numbers = course.log(first | metrics, diverged=verdict == "stop")
                 context.report(step, numbers | clock.since_last(step))
             if verdict == "stop":
                 break
-            stop = context.stop_requested()
+            stop = any_process(context.stop_requested())
             if stop or (step % training.checkpoint_every == 0 and step < training.steps):
                 course.save(trainer, progress)
             if stop:

@@ -132,7 +132,7 @@ def _attempt(
         rows = run(stage.config, stage.seed, inputs, context)
         seconds = time.perf_counter() - clock
         execution = {
-            **_execution_class(),
+            **_execution_class(stage.config),
             "host": socket.gethostname(),
             "git_revision": git_revision,
             "started_at": started,
@@ -187,10 +187,18 @@ def _status(store: Store, stage: Stage, rows: Sequence[ResultRow]) -> Status:
     return "ok"
 
 
-def _execution_class() -> dict[str, Any]:
+# Of a training: other orders of the same sums.
+FORM = ("layers", "remat", "attention", "micro_batches")
+
+
+def _execution_class(config: Mapping[str, Any]) -> dict[str, Any]:
     """What bitwise equality is promised within."""
     devices = sys.modules["jax"].devices() if "jax" in sys.modules else []
+    training = config.get("training", {})
+    form = {name: training[name] for name in FORM if name in training}
     return {
+        **({"mesh": training["mesh"]} if "mesh" in training else {}),
+        **({"form": form} if form else {}),
         "device_kind": devices[0].device_kind if devices else "cpu",
         "device_count": len(devices) or 1,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -240,3 +243,53 @@ def test_a_recipe_with_pretraining_is_trained_stage_by_stage(mm1, study, tmp_pat
     assert rows["perplexity"] > rows["ngram_perplexity"] > 1
     refusal = refused(mm1(*score, "--task", "emoji_probe"))
     assert "--task emoji_probe: run holds no encoder that it scores" in refusal
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_as_one_process_does(tmp_path, data_root):
+    recipe = yaml.safe_load(Path("ablations/recipes/mini.yaml").read_text())
+    recipe["training"] |= {"steps": 4, "log_every": 2, "checkpoint_every": 2}
+    recipe["optimizer"]["warmup_steps"] = 2
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(recipe))
+    recipe["training"]["mesh"]["data"] = 2
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(recipe))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def start(name: str, *more: str, **variables: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "mm1", "train", f"{name}.yaml", "--out", name]
+        return subprocess.Popen(
+            [*command, "--data", str(data_root), *more],
+            cwd=tmp_path,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **variables},
+        )
+
+    shared = {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+    }
+    processes = [start("one")]
+    processes += [
+        start("two", "--distributed", **shared, JAX_PROCESS_ID=str(number)) for number in (0, 1)
+    ]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "results.jsonl").open()]
+        for name in ("one", "two")
+    )
+    assert [row["metric"] for row in one] == [row["metric"] for row in two]
+    for a, b in zip(one, two, strict=True):
+        assert b["value"] == pytest.approx(a["value"], rel=1e-4), a
+
+
+def test_distributed_without_other_processes_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "mm1", "train", "ablations/recipes/mini.yaml", "--distributed"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "JAX_COORDINATOR_ADDRESS" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
