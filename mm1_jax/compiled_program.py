@@ -23,7 +23,7 @@ COLLECTIVES = (
 )
 
 
-class UnknownTripCount(ValueError):
+class UnknownTripCountError(ValueError):
     """A loop of the program does not say how often its body runs."""
 
 
@@ -76,7 +76,7 @@ class Program:
 def read_program(hlo: str) -> Program:
     """The figures of an optimised module as `compiled.as_text()` prints it.
 
-    Raises `UnknownTripCount` where a loop's number of turns is not a constant.
+    Raises `UnknownTripCountError` where a loop's number of turns is not a constant.
     """
     computations, entry = _parse(hlo)
     return _Reader(computations).program(entry)
@@ -218,6 +218,7 @@ _SILENT_CALLS = {
     "SPMDFullToShardShape",
     "SPMDShardToFullShape",
     "AssumeGatherIndicesInBound",
+    "GatherScatterIndicesBitpacked",
 }
 
 
@@ -330,15 +331,15 @@ class _Reader:
         element, limit = inputs[0], inputs[1]
         counter = _element(element)
         if counter is None:
-            raise UnknownTripCount(f"loop {at.name} does not count: {compare.name}")
+            raise UnknownTripCountError(f"loop {at.name} does not count: {compare.name}")
         first = self._constant(computation, start.operands[counter])
-        last = self._constant(condition, limit.name)
+        last = _literal(limit)
         if last is None and _element(limit) is not None:
             last = self._constant(computation, start.operands[_element(limit) or 0])
         step = self._step(body, counter, computation, start)
         direction = compare.attribute("direction")
         if first is None or last is None or not step or direction not in ("LT", "LE", "GT", "GE"):
-            raise UnknownTripCount(
+            raise UnknownTripCountError(
                 f"loop {at.name} runs from {first} by {step} while {direction} {last}: "
                 f"its number of turns is not known before it runs"
             )
@@ -348,20 +349,20 @@ class _Reader:
     def _comparison(self, condition: _Computation) -> tuple[_Instruction, list[_Instruction]]:
         """The comparison that decides, and its two operands as instructions of the condition."""
         root = next(at for at in condition.values() if at.root)
-        while root.opcode in ("copy", "bitcast"):
-            root = condition[root.operands[0]]
+        root = _copied(condition, root.name)
         if root.opcode == "fusion":
             fused = self.computations[_required(root, "calls")]
             compare = next(at for at in fused.values() if at.root)
-            outer = [condition[name] for name in root.operands]
+            outer = [_copied(condition, name) for name in root.operands]
             inputs = [
                 outer[int(fused[n].inside)] if fused[n].opcode == "parameter" else fused[n]
                 for n in compare.operands
             ]
         else:
-            compare, inputs = root, [condition[name] for name in root.operands]
+            compare = root
+            inputs = [_copied(condition, name) for name in root.operands]
         if compare.opcode != "compare":
-            raise UnknownTripCount(f"a loop ends by {compare.opcode} {compare.name}")
+            raise UnknownTripCountError(f"a loop ends by {compare.opcode} {compare.name}")
         return compare, inputs
 
     def _step(
@@ -370,10 +371,8 @@ class _Reader:
         root = next(at for at in body.values() if at.root)
         if root.opcode != "tuple":
             return None
-        added = body[root.operands[counter]]
-        while added.opcode in ("copy", "bitcast"):
-            added = body[added.operands[0]]
-        operands = [body[name] for name in added.operands]
+        added = _copied(body, root.operands[counter])
+        operands = [_copied(body, name) for name in added.operands]
         if added.opcode == "fusion":
             fused = self.computations[_required(added, "calls")]
             inner = next(at for at in fused.values() if at.root)
@@ -388,18 +387,21 @@ class _Reader:
         for one, other in (operands, reversed(operands)):
             if _element(one) == counter:
                 number = _literal(other)
-                if number is None:
-                    number = self._constant(body, other.name)
                 if number is None and _element(other) is not None:
                     number = self._constant(outside, start.operands[_element(other) or 0])
                 return number
         return None
 
     def _constant(self, computation: _Computation, name: str) -> int | None:
-        at = computation.get(name)
-        while at is not None and at.opcode in ("copy", "bitcast", "copy-done", "copy-start"):
-            at = computation.get(at.operands[0])
-        return _literal(at) if at is not None else None
+        return _literal(_copied(computation, name))
+
+
+def _copied(computation: _Computation, name: str) -> _Instruction:
+    """What a name stands for where nothing but copies lie between."""
+    at = computation[name]
+    while at.opcode in ("copy", "bitcast", "copy-start", "copy-done"):
+        at = computation[at.operands[0]]
+    return at
 
 
 def _literal(at: _Instruction) -> int | None:
@@ -480,9 +482,10 @@ def _meetings(
 def _bytes_moved(computation: _Computation, at: _Instruction) -> float:
     if at.opcode in _FREE or at.opcode.endswith(("-done", "-update")):
         return 0.0
-    if at.opcode == "custom-call" and (at.attribute("custom_call_target") or "").strip(
-        '"'
-    ) in _SILENT_CALLS:
+    if (
+        at.opcode == "custom-call"
+        and (at.attribute("custom_call_target") or "").strip('"') in _SILENT_CALLS
+    ):
         return 0.0
     read = _hbm_of(computation, at.operands)
     if at.opcode.endswith("-start"):

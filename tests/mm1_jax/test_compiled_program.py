@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from mm1_jax.compiled_program import UnknownTripCount, read_program
+from mm1_jax.compiled_program import UnknownTripCountError, read_program
 from mm1_jax.config import DenseConfig
 from mm1_jax.decoder import Decoder
 
@@ -85,7 +85,7 @@ def test_a_loop_that_does_not_say_how_often_it_runs_is_an_error():
     def program(x, w):
         return jax.lax.while_loop(lambda x: jnp.sum(x) < 1.0, lambda x: jnp.tanh(x @ w), x)
 
-    with pytest.raises(UnknownTripCount, match="while"):
+    with pytest.raises(UnknownTripCountError, match="while"):
         read_program(compiled(program, (16, 64), (64, 64)).as_text())
 
 
