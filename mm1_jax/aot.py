@@ -135,6 +135,11 @@ def check_mesh(config: TrainConfig, topology: str, mesh: MeshConfig, micro_batch
         raise UserError(
             f"mesh {told(mesh)} takes {mesh.devices} chips, {topology} has {chips}; nearest: {best}"
         )
+    try:
+        config.encoder.check_mesh(mesh)
+        config.language_model.check_mesh(mesh, config.data.vocabulary)
+    except ValueError as error:
+        raise UserError(f"--mesh {told(mesh)}: {error}") from error
     parts, batch = mesh.batch_shards * micro_batches, config.training.batch_size
     if batch % parts:
         raise UserError(
@@ -142,11 +147,6 @@ def check_mesh(config: TrainConfig, topology: str, mesh: MeshConfig, micro_batch
             f"micro_batches of mesh {told(mesh)}, {micro_batches}); "
             f"nearest: {nearest_divisor(batch, parts)}"
         )
-    try:
-        config.encoder.check_mesh(mesh)
-        config.language_model.check_mesh(mesh, config.data.vocabulary)
-    except ValueError as error:
-        raise UserError(f"--mesh {told(mesh)}: {error}") from error
 
 
 def told(mesh: MeshConfig) -> str:
