@@ -35,6 +35,7 @@ def compiled(size: str, kept: Path) -> dict[str, Any]:
 
 
 def mesh(made: dict[str, Any]) -> str:
+    """Its axes that cut anything."""
     return " × ".join(f"{axis} {size}" for axis, size in made["mesh"].items() if size > 1)
 
 

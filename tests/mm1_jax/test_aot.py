@@ -245,3 +245,12 @@ def test_every_kind_of_chip_is_known_to_the_compiler(topology):
 def test_a_slice_that_the_compiler_refuses_is_told():
     with pytest.raises(UserError, match=r"v5e:3x3.*slices: v5e:1x1"):
         aot.devices_of("v5e:3x3")
+
+
+@pytest.mark.slow
+def test_the_memory_formula_is_within_a_factor_of_two_of_the_compiled_step(tiny, scanned):
+    config = aot.for_accelerators(tiny(**SMALL), MeshConfig(fsdp=4), 1)
+    formula = sum(costs.memory_per_chip(config).values())
+    # The program's own code is a large share of so small a step.
+    held = scanned.bytes_per_chip - scanned.memory["code"]
+    assert held / 2 < formula < 2 * held
