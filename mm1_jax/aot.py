@@ -6,6 +6,7 @@ compiled on a machine of any size.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -477,13 +478,13 @@ def fit(
     """The smallest slice of a kind of chip that holds the training step, as compiled.
 
     The formula selects; at most 3 programs are compiled, and none is begun after 10 minutes. What
-    does not fit is tried with more micro-batches, then on the next slice. UserError where the
-    formula finds no slice; the last compilation, which says by how much, where none fitted.
+    does not fit is tried with more micro-batches, on the next slice, on the next kind of chip.
+    UserError where the formula finds no slice; where none fitted, the last compilation, which says
+    by how much.
     """
     start, last = time.monotonic(), None
     names = list(CHIPS) if chip_name is None else [chip_name]
-    # The first kind that has a slice for it, by the formula.
-    found = next((own for own in ([*proposals(config, CHIPS[n])] for n in names) if own), [])
+    found = itertools.chain.from_iterable(proposals(config, CHIPS[name]) for name in names)
     for number, proposal in enumerate(found):
         if number == MOST_COMPILATIONS or time.monotonic() - start > MOST_SECONDS:
             break
