@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 import pytest
+import yaml
 
-from ablations.study import load_recipe
 from mm1_jax import aot, costs
 from mm1_jax.chips import CHIPS, chip_of
 from mm1_jax.config import MeshConfig
@@ -177,7 +177,7 @@ COMPILED = [("v5e:2x2", 128, 12.09), ("v5e:16x16", 1, 4.64)]
 
 @pytest.mark.parametrize(("topology", "micro_batches", "gibibytes"), COMPILED)
 def test_the_memory_formula_is_near_what_was_compiled(topology, micro_batches, gibibytes):
-    config = load_recipe(str(RECIPES / "mm1_1b.yaml")).train_config()
+    config = Recipe.model_validate(yaml.safe_load((RECIPES / "mm1_1b.yaml").read_text()))
     mesh = MeshConfig(fsdp=chip_of(topology)[1])
     there = aot.for_accelerators(config, mesh, micro_batches)
     formula = sum(costs.memory_per_chip(there).values()) / 2**30
