@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
-.PHONY: help env demo test test-all reference lint lock clean
+.PHONY: help env demo scale test test-all reference lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ $(STAMP): $(LOCKS) pyproject.toml
 
 demo: env  ## run the demonstration study, or go on where it stopped
 	$(VENV)/bin/mm1 run ablations/studies/demo.yaml
+
+scale: env  ## compile the paper's sizes for TPU slices and write the table of docs/scale.md
+	$(VENV)/bin/python benchmarks/scale_table.py
 
 lint: env  ## style and types
 	$(VENV)/bin/ruff check .

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from mm1 import api
+from mm1.aot_command import aot
 from mm1.generate_command import generate
 from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
@@ -414,6 +415,7 @@ def data_show(
 cli.add_command(weights)
 cli.add_command(encode)
 cli.add_command(generate)
+cli.add_command(aot)
 
 _PLACE_ERRORS = (
     FileExistsError,

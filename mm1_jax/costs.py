@@ -21,11 +21,14 @@ __all__ = [
     "flops_per_step",
     "language_model_stage_flops",
     "memory_bytes",
+    "memory_per_chip",
     "parameters",
     "peak_lr",
     "pretraining_compile_class",
     "pretraining_seconds_per_step",
+    "query_flops",
     "seconds_per_step",
+    "token_flops",
 ]
 
 # Measured on one core of a two-core x86 machine.
@@ -113,6 +116,76 @@ def memory_bytes(config: TrainConfig) -> int:
     return state + activations + logits + pixels
 
 
+def memory_per_chip(config: TrainConfig) -> dict[str, float]:
+    """Bytes of training on each chip of `training.mesh`, roughly, by kind; scanned layers.
+
+    state: weights, Adam's moments, gradients, and their sums over micro-batches, as far as they are
+    cut. gathered: the weights of one layer while it is used, those of the next, and their gradient.
+    kept: what the forward pass leaves for the backward pass. layer: what one layer needs while it
+    is computed, and the scores of a chunk of tokens. batch: the chip's own part.
+    Weights that fsdp cuts are taken to be gathered in bfloat16 if that is the compute dtype.
+    """
+    training, encoder, lm = config.training, config.encoder, config.language_model
+    mesh, frozen = training.mesh, set(training.freeze)
+    number = 4 if training.compute_dtype == "float32" else 2
+    counts = parameters(config)
+    expert_weights = 0
+    if lm.kind == "moe":
+        expert_weights = lm.expert_layers * lm.experts * 3 * lm.width * lm.mlp_width
+    counts["language_model"] -= expert_weights
+    cut, expert_cut = mesh.fsdp * mesh.tensor, mesh.fsdp * mesh.tensor * mesh.expert
+    learning = 12 + number + (8 if training.micro_batches > 1 else 4)
+
+    def state_of(part: str, count: float) -> float:
+        owner = "language_model" if part == "embedding" else part
+        return count * (4 if owner in frozen else learning)
+
+    state = sum(state_of(part, count) for part, count in counts.items()) / cut
+    state += state_of("language_model", expert_weights) / expert_cut
+
+    # The embedding's table is the largest there is of the parts that are not stacked.
+    per_layer = [
+        counts["embedding"],
+        lm.attention_parameters() + lm.feed_forward_parameters(),
+    ]
+    if lm.kind == "moe":
+        per_layer.append(expert_weights / lm.expert_layers / mesh.expert)
+    gathered = max(per_layer) / mesh.tensor * (2 * number + 4) if cut > mesh.tensor else 0.0
+
+    sequences = max(1, training.batch_size // (training.micro_batches * mesh.batch_shards))
+    images, sequence = sequences * config.data.images, config.sequence_length
+    positions = sequences * sequence
+    token_values = 8 * lm.width + (2 * lm.attention_width + 4 * lm.mlp_width) / mesh.tensor
+    kept = {
+        "full": images * encoder.block_inputs() + positions * lm.layers * lm.width,
+        "dots": (
+            images * (encoder.block_inputs() + encoder.kept_values() / 2)
+            + positions * lm.layers * token_values / 2
+        ),
+        "none": images * encoder.kept_values() + positions * lm.layers * token_values,
+    }[training.remat]
+    # The connector's blocks are not scanned: a dozen arrays of each stay.
+    connector_blocks = getattr(config.connector, "depth", 1)
+    kept += 12 * connector_blocks * images * encoder.patches * encoder.width
+    scores = sequences * lm.heads / mesh.tensor * CHUNK * sequence * 3 * 4
+    layer = number * max(1.5 * positions * token_values, images * encoder.block_values()) + scores
+    if lm.kind == "moe":
+        own = lm.feed_forward_values(positions) / lm.layers
+        layer = max(layer, number * (positions * 8 * lm.width + 1.5 * own) + scores)
+    layer += sequences * CHUNK * config.data.vocabulary * 4 * 3
+    pixels = training.batch_size // mesh.batch_shards * config.data.images
+    return {
+        "state": state,
+        "gathered": gathered,
+        "kept": number * kept,
+        "layer": layer,
+        "batch": 3.0 * pixels * encoder.image_size**2,
+    }
+
+
+CHUNK = 512  # tokens whose scores are held at a time, about
+
+
 def compile_class(config: TrainConfig) -> str:
     """Equal where two trainings run the same compiled program.
 
@@ -177,6 +250,39 @@ def seconds_per_step(config: TrainConfig) -> float:
     )
     flops = sum(flops_per_step(config).values())
     return SECONDS_PER_CALL + flops * SECONDS_PER_FLOP + scores * SECONDS_PER_SCORE
+
+
+# -- generation ----------------------------------------------------------------------------------
+
+
+def query_flops(config: TrainConfig, images: int, positions: int) -> float:
+    """FLOPs of reading one query with so many images and positions, and of its last scores."""
+    encoder, lm = config.encoder, config.language_model
+    per_image = encoder.patch_embedding_flops() + encoder.block_flops()
+    per_image += config.connector.flops(encoder, lm.width)
+    queries = lm.heads * lm.head
+    linear = 2.0 * positions * lm.layers * lm.width * (lm.attention_width + queries)
+    attention = 4.0 * lm.layers * positions**2 * queries
+    return images * per_image + linear + _dropless_flops(lm, positions) + attention + _head(config)
+
+
+def token_flops(config: TrainConfig, slots: int) -> float:
+    """FLOPs of one token more, whose query looks at so many slots of the cache."""
+    lm = config.language_model
+    queries = lm.heads * lm.head
+    linear = 2.0 * lm.layers * lm.width * (lm.attention_width + queries)
+    return linear + _dropless_flops(lm, 1) + 4.0 * lm.layers * slots * queries + _head(config)
+
+
+def _dropless_flops(lm: DenseConfig | MixtureOfExpertsConfig, tokens: int) -> float:
+    # Outside training no expert has a capacity.
+    if lm.kind == "moe":
+        lm = lm.model_copy(update={"capacity_factor": None})
+    return lm.feed_forward_flops(tokens)
+
+
+def _head(config: TrainConfig) -> float:
+    return 2.0 * config.data.vocabulary * config.language_model.width
 
 
 # -- pre-training stages -------------------------------------------------------------------------

@@ -136,6 +136,14 @@ class VisionTransformerConfig(PresetConfig):
         per_token = 12 * self.width + 2 * self.mlp_width + 2 * self.heads * self.tokens
         return self.tokens * self.layers_run * per_token
 
+    def block_inputs(self) -> int:
+        """Numbers per image that go into the blocks that are run, all together."""
+        return self.tokens * self.layers_run * self.width
+
+    def block_values(self) -> int:
+        """Numbers per image that one block keeps for its backward pass, roughly."""
+        return self.kept_values() // max(1, self.layers_run)
+
     def scores(self) -> int:
         """Attention scores per image."""
         return self.layers_run * self.heads * self.tokens**2
@@ -221,6 +229,14 @@ class FusedEncoderConfig(Config):
     def kept_values(self) -> int:
         """Numbers per image that the backward pass needs, roughly."""
         return self.first.kept_values() + self.second.kept_values()
+
+    def block_inputs(self) -> int:
+        """Numbers per image that go into the blocks of both towers, all together."""
+        return self.first.block_inputs() + self.second.block_inputs()
+
+    def block_values(self) -> int:
+        """Numbers per image that the larger tower's block keeps for its backward pass."""
+        return max(self.first.block_values(), self.second.block_values())
 
     def scores(self) -> int:
         """Attention scores per image."""
