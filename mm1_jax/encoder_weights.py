@@ -173,6 +173,7 @@ def _dinov2(config: Mapping[str, Any]) -> VisionTransformerConfig:
         hidden = (int(hidden * 2 / 3) + 7) // 8 * 8
     if not config.get("qkv_bias", True):
         raise UserError("qkv_bias false is not known for dinov2; valid: true")
+    with_registers = config["model_type"] == "dinov2_with_registers"
     return VisionTransformerConfig(
         **_sizes(
             {**config, "intermediate_size": hidden}, **{**_BASE, "hidden": hidden}, patch_size=14
@@ -180,11 +181,8 @@ def _dinov2(config: Mapping[str, Any]) -> VisionTransformerConfig:
         activation="swiglu" if swiglu else _activation(config, "gelu"),
         norm_eps=config.get("layer_norm_eps", 1e-6),
         class_token=True,
-        registers=(
-            config.get("num_register_tokens", 4)
-            if config["model_type"] == "dinov2_with_registers"
-            else 0
-        ),
+        registers=config.get("num_register_tokens", 4) if with_registers else 0,
+        antialias=with_registers,
         layer_scale=config.get("layerscale_value", 1.0),
         pixels="imagenet",
     )

@@ -132,7 +132,11 @@ class VisionTransformer(nnx.Module):
         if self.positions is None:
             return None
         own = (config.grid, config.grid)
-        return interpolate_positions(self.positions[...], own, grid, first=int(config.class_token))
+        return interpolate_positions(
+            *(self.positions[...], own, grid),
+            first=int(config.class_token),
+            antialias=config.antialias,
+        )
 
 
 class FusedTowers(nnx.Module):

@@ -55,14 +55,18 @@ def at_resolution(tree: dict[Any, Any], there: AnyEncoder, here: AnyEncoder) -> 
             "first": at_resolution(tree["first"], there.first, here.first),
             "second": at_resolution(tree["second"], there.second, here.second),
         }
-    one_tower = isinstance(there, VisionTransformerConfig)
-    if not one_tower or there.grid == here.grid or "positions" not in tree:
+    if not isinstance(there, VisionTransformerConfig) or not isinstance(
+        here, VisionTransformerConfig
+    ):
+        return tree
+    if there.grid == here.grid or "positions" not in tree:
         return tree
     positions = interpolate_positions(
         jnp.asarray(tree["positions"], jnp.float32),
         (there.grid, there.grid),
         (here.grid, here.grid),
         first=int(there.class_token),
+        antialias=here.antialias,
     )
     return {**tree, "positions": positions}
 

@@ -22,7 +22,7 @@ CHECKPOINT_FOLDER = "checkpoint"
 SOURCE_FILE = "source.json"  # what an imported checkpoint was, see `public_weights`
 
 # How an encoder is used, and not what its weights are; positions are interpolated to another size.
-USE = ("image_size", "output_layer", "remainder", "dropout")
+USE = ("image_size", "antialias", "output_layer", "remainder", "dropout")
 
 
 def content_of(folder: Path) -> str:

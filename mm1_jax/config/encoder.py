@@ -57,6 +57,9 @@ class VisionTransformerConfig(PresetConfig):
         0, description="learned tokens between class token and patches (Darcet et al., 2024)"
     )
     positions: Literal["learned", "sincos", "none"] = "learned"
+    antialias: bool = Field(
+        False, description="when learned positions are brought to another grid (bicubic)"
+    )
     embedding_norm: Literal["none", "patches", "tokens"] = Field(
         "none", description="patches: before positions (AIM); tokens: after them (CLIP)"
     )

@@ -9,6 +9,7 @@ from mm1_jax.config import FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.encoders import VisionTransformer, build_encoder, patchify
 from mm1_jax.initialisation import initialise
 from mm1_jax.layers import UNROLLED, Form
+from mm1_jax.positions import interpolate_positions
 
 
 def test_patches_go_row_by_row_and_hold_row_column_channel():
@@ -187,6 +188,12 @@ def test_another_aspect_gets_interpolated_positions_and_the_same_size_is_untouch
     wide = np.random.default_rng(0).integers(0, 256, (1, 8, 24, 3)).astype(np.uint8)
     assert encoder(jnp.asarray(wide), UNROLLED, jnp.dtype("float32")).shape == (1, 12, 16)
     np.testing.assert_array_equal(encoder.positions_for((4, 4)), encoder.positions[...])
+    smooth = VisionTransformer(config.model_copy(update={"antialias": True}))
+    nnx.update(smooth, nnx.state(encoder))
+    table = encoder.positions[...]
+    expected = interpolate_positions(table, (4, 4), (2, 6), first=1, antialias=True)
+    np.testing.assert_array_equal(smooth.positions_for((2, 6)), expected)
+    assert not np.allclose(encoder.positions_for((2, 6)), expected)
 
 
 def test_states_are_what_the_chosen_layer_is_taken_from():
