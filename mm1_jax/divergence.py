@@ -24,7 +24,8 @@ def remember(
     """Whether a step was healthy, bool [], and the losses of the last healthy ones, [RECENT].
 
     Loss and gradient are finite, and the loss is at most `spike` times the mean of `recent`, unless
-    `spike` is infinite. As long as fewer than RECENT steps were healthy the mean is not a number, and nothing is a spike.
+    `spike` is infinite. As long as fewer than RECENT steps were healthy the mean is not a number,
+    and nothing is a spike.
     """
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     healthy = finite & ~(jnp.isfinite(spike) & (loss > spike * recent.mean()))
