@@ -31,6 +31,23 @@ NEW_TOKENS = 64  # for which the cache has room
 MOST_COMPILATIONS, MOST_SECONDS = 3, 600
 ROOM = 0.9  # share of a chip's memory that the formula may fill: it is off by up to a third
 
+# JAX cannot read back programs that hand work to SparseCores (jaxlib 0.10.2, libtpu 0.0.52: "async-
+# update instruction should have 1 operands"), so everything stays on the TensorCores.
+WITHOUT_SPARSE_CORES: dict[str, str | bool] = {
+    **{
+        f"xla_tpu_enable_sparse_core_collective_offload_{kind}": False
+        for kind in (
+            *("all_gather", "2d_all_gather", "3d_all_gather"),
+            *("all_reduce", "reduce_scatter", "nd_reduce_scatter"),
+        )
+    },
+    **{
+        f"xla_tpu_enable_offloading_{kind}_to_sparsecore": False
+        for kind in ("gather", "scatter", "reduce", "sort")
+    },
+    "xla_tpu_enable_sparse_core_compute_offload": False,
+}
+
 
 @dataclass(frozen=True)
 class Compilation:
@@ -321,7 +338,7 @@ def _figures(
     )
     start = time.monotonic()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(WITHOUT_SPARSE_CORES if chip.sparse_cores else None)
     except JaxRuntimeError as error:
         missing = missing_bytes(str(error))
         if missing is None:

@@ -253,7 +253,8 @@ class _Reader:
             total.hbm_bytes += self._fusion_bytes(computation, at)
         else:
             self._operation(computation, at, total, seen)
-            total.hbm_bytes += _bytes_moved(computation, at)
+            if at.opcode.removesuffix("-start") not in COLLECTIVES:
+                total.hbm_bytes += _bytes_moved(computation, at)
 
     def _arithmetic(self, name: str, total: Program, seen: set[str]) -> None:
         """Products and collectives of a fused computation, whose values stay within the chip."""
@@ -284,6 +285,7 @@ class _Reader:
                     seen.add(channel)
                 name, traffic = _traffic(computation, at, scattered)
                 total.collectives.setdefault(name, Collective()).add(1, traffic)
+                total.hbm_bytes += _bytes_moved(computation, at)
         elif at.opcode == "dot":
             total.flops += _dot_flops(computation, at)
         elif at.opcode == "convolution":
@@ -512,15 +514,22 @@ def _hbm_of(computation: _Computation, names: Iterable[str]) -> float:
     return sum(array.hbm_bytes for array in arrays if array is not None)
 
 
+# What these do with an operand is no reading of it.
+_PASSED_ON = {"tuple", "custom-call"}
+
+
 def _read_bytes(
     parameter: _Instruction, users: Mapping[str, list[_Instruction]], whole: float
 ) -> float:
     """What a fusion reads of an operand: slices of it, if nothing else looks at it."""
     total = 0.0
-    for user in _users_past_bitcasts(parameter.name, users):
-        if user.opcode in ("dynamic-slice", "slice", "gather") and user.operands[0] != "":
+    for name, user in _users_past_bitcasts(parameter.name, users):
+        first = user.operands[0] == name
+        if user.opcode in ("dynamic-slice", "slice", "gather") and first:
             total += _only_bytes(user)
-        elif user.opcode == "dynamic-update-slice" and len(user.operands) > 1:
+        elif user.opcode == "dynamic-update-slice" and first:
+            continue  # what is written over is not read
+        elif user.opcode in _PASSED_ON or user.opcode.removesuffix("-start") in COLLECTIVES:
             continue
         else:
             return whole
@@ -529,12 +538,13 @@ def _read_bytes(
 
 def _users_past_bitcasts(
     name: str, users: Mapping[str, list[_Instruction]]
-) -> Iterator[_Instruction]:
+) -> Iterator[tuple[str, _Instruction]]:
+    """Who takes a value, and under which name."""
     for user in users.get(name, []):
         if user.opcode == "bitcast":
             yield from _users_past_bitcasts(user.name, users)
         else:
-            yield user
+            yield name, user
 
 
 def _written_bytes(fused: _Computation, result: _Instruction, array: _Array) -> float:
@@ -542,6 +552,8 @@ def _written_bytes(fused: _Computation, result: _Instruction, array: _Array) -> 
         result = fused[result.operands[0]]
     if result.opcode == "dynamic-update-slice":
         return _only_bytes(fused[result.operands[1]])
+    if result.opcode == "parameter" or result.opcode in COLLECTIVES:
+        return 0.0  # handed on; a collective counts where it is counted
     return array.bytes
 
 

@@ -170,7 +170,7 @@ def memory_per_chip(config: TrainConfig) -> dict[str, float]:
     scores = sequences * lm.heads / mesh.tensor * CHUNK * sequence * 3 * 4
     layer = number * max(1.5 * positions * token_values, images * encoder.block_values()) + scores
     if lm.kind == "moe":
-        own = lm.feed_forward_values(positions) / lm.layers
+        own = lm.feed_forward_values(positions) / lm.expert_layers
         layer = max(layer, number * (positions * 8 * lm.width + 1.5 * own) + scores)
     layer += sequences * CHUNK * config.data.vocabulary * 4 * 3
     pixels = training.batch_size // mesh.batch_shards * config.data.images
