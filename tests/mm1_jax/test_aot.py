@@ -102,7 +102,7 @@ def test_proposed_slices_hold_by_the_formula_and_smaller_ones_do_not():
 
 def test_experts_are_cut_and_not_only_gathered():
     config = paper_sized(kind="moe", preset="3b_moe", capacity_factor=1.25)
-    proposal = next(aot.proposals(config, CHIPS["v5e"]))
+    proposal = next(aot.proposals(config, CHIPS["v5p"]))
     assert proposal.mesh.expert > 1
     assert config.language_model.experts % proposal.mesh.expert == 0
 

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from mm1_jax import costs
+from mm1_jax.aot import batch_shapes
 from mm1_jax.config import (
     AttentionPoolingConfig,
     AveragePoolingConfig,
@@ -165,19 +166,6 @@ WIDE = {
 def xla_flops(config, train: bool) -> float:
     """What XLA counts for the unrolled program."""
     model = MultimodalModel(config)
-    batch, images = config.training.batch_size, config.data.images
-    text, length = config.data.text_tokens, config.sequence_length
-    size = config.encoder.image_size
-    integers = {
-        "tokens": (batch, text),
-        "gather": (batch, length),
-        "segments": (batch, length),
-        "positions": (batch, length),
-        "predictors": (batch, text),
-    }
-    shapes = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in integers.items()}
-    shapes["images"] = jax.ShapeDtypeStruct((batch, images, size, size, 3), jnp.uint8)
-    shapes["loss_weights"] = jax.ShapeDtypeStruct((batch, text), jnp.float32)
     frozen = config.training.freeze
     graphdef, learning, still = nnx.split(model, lambda path, _: path[0] not in frozen, ...)
 
@@ -185,7 +173,7 @@ def xla_flops(config, train: bool) -> float:
         return nnx.merge(graphdef, learning, still).loss(batch, None)[0]
 
     program = jax.value_and_grad(loss) if train else loss
-    return jax.jit(program).lower(learning, still, shapes).cost_analysis()["flops"]
+    return jax.jit(program).lower(learning, still, batch_shapes(config)).cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize(
