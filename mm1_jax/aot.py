@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -30,23 +31,6 @@ QUERY_IMAGES, QUERY_TEXT = 9, 512  # an 8-shot query: an image a shot, one of it
 NEW_TOKENS = 64  # for which the cache has room
 MOST_COMPILATIONS, MOST_SECONDS = 3, 600
 ROOM = 0.9  # share of a chip's memory that the formula may fill: it is off by up to a third
-
-# JAX cannot read back programs that hand work to SparseCores (jaxlib 0.10.2, libtpu 0.0.52: "async-
-# update instruction should have 1 operands"), so everything stays on the TensorCores.
-WITHOUT_SPARSE_CORES: dict[str, str | bool] = {
-    **{
-        f"xla_tpu_enable_sparse_core_collective_offload_{kind}": False
-        for kind in (
-            *("all_gather", "2d_all_gather", "3d_all_gather"),
-            *("all_reduce", "reduce_scatter", "nd_reduce_scatter"),
-        )
-    },
-    **{
-        f"xla_tpu_enable_offloading_{kind}_to_sparsecore": False
-        for kind in ("gather", "scatter", "reduce", "sort")
-    },
-    "xla_tpu_enable_sparse_core_compute_offload": False,
-}
 
 
 @dataclass(frozen=True)
@@ -338,7 +322,7 @@ def _figures(
     )
     start = time.monotonic()
     try:
-        compiled = lowered.compile(WITHOUT_SPARSE_CORES if chip.sparse_cores else None)
+        compiled, text = _compile(lowered)
     except JaxRuntimeError as error:
         missing = missing_bytes(str(error))
         if missing is None:
@@ -364,7 +348,19 @@ def _figures(
         memory=memory,
         bytes_per_chip=sum(memory.values()),
     )
-    return _with_roofline(held, read_program(compiled.as_text()), chip)
+    return _with_roofline(held, read_program(text), chip)
+
+
+def _compile(lowered: Any) -> tuple[Any, str]:
+    """The compiled program, and its text as the compiler writes it.
+
+    Not by `as_text`: JAX cannot read back programs that hand work to SparseCores (jaxlib 0.10.2,
+    libtpu 0.0.52: "async-update instruction should have 1 operands").
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        (file,) = Path(folder).glob("*.after_codegen.txt")
+        return compiled, file.read_text()
 
 
 def _with_roofline(held: Compilation, program: Program, chip: Chip) -> Compilation:

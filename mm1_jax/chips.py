@@ -27,7 +27,6 @@ class Chip:
     hbm_bandwidth: float
     ici_bandwidth: float
     slices: tuple[str, ...]
-    sparse_cores: bool = True  # beside the TensorCores, for collectives and gathers
 
     @property
     def topologies(self) -> tuple[str, ...]:
@@ -41,7 +40,7 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", 16 * 2**30, 197e12, 819e9, 200e9, _FLAT, sparse_cores=False),
+        Chip("v5e", 16 * 2**30, 197e12, 819e9, 200e9, _FLAT),
         Chip("v6e", 32 * 2**30, 918e12, 1638e9, 400e9, _FLAT),
         Chip("v5p", 95 * 2**30, 459e12, 2765e9, 600e9, _CUBES),
         Chip("v4", 32 * 2**30, 275e12, 1200e9, 300e9, _CUBES),
