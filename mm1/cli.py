@@ -309,7 +309,10 @@ def train(
     Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini
     """
     from mm1 import local
+    from mm1_jax.compilation_cache import cache_variables
 
+    for name, value in cache_variables(api.compilation_cache(store)).items():
+        os.environ.setdefault(name, value)
     folder = out or Path("runs") / f"{Path(config).stem}-seed{seed}"
     return local.train(config, seed, folder, api.data_folder(store, data), as_json)
 
