@@ -1,9 +1,19 @@
 """Time of one training step on one core, against the same model in PyTorch eager, in one run.
 
-    .venv/bin/python benchmarks/step_time.py [--recipe FILE] [--connector KIND] [--steps 40]
+    .venv/bin/python benchmarks/step_time.py [--model NAME ...] [--connector KIND] [--steps 40]
+    .venv/bin/python benchmarks/step_time.py --recipe FILE
+
+Without --model all of these, one after another:
+
+    mini            the mini recipe's encoder, connector and decoder
+    vit_small_mini  that encoder (64 px, 64 patches), 16 tokens per image, a decoder of width 128
+    language_model  the mini decoder alone on packed texts of 256 tokens
+    mini_moe        the mini model with four experts in every second layer; in PyTorch each expert
+                    takes its own tokens by index, one expert after another
 
 PyTorch is optional: without it only our time is printed. The twin starts from the same weights;
-the run ends with an error if its loss or its number of parameters differs.
+the run ends with an error if its loss, at first or at last, or its number of parameters differs.
+Times are of the processor, which on an idle core are those of the clock.
 """
 
 from __future__ import annotations
@@ -19,18 +29,36 @@ from typing import Any
 import numpy as np
 
 from mm1_jax.config import TrainConfig, VisionTransformerConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.freed_memory import keep_freed_memory
 
 RATE = 1e-3
+ROUNDS = 8
 TWINS = ("average_pooling", "mlp", "c_abstractor")  # connectors that are written in PyTorch below
+WIDTH_128 = {"width": 128, "layers": 4, "heads": 4, "kv_heads": 2, "mlp_width": 384}
+MODELS: dict[str, dict[str, Any]] = {
+    "mini": {},
+    "vit_small_mini": {
+        "encoder": {"preset": "vit_small_mini"},
+        "connector": {"kind": "average_pooling", "tokens": 16},
+        "language_model": WIDTH_128,
+    },
+    "language_model": {},
+    "mini_moe": {"language_model": {"kind": "moe", "preset": "mini_moe"}},
+}
+Config = TrainConfig | LanguageModelStageConfig
 
 
-def synthetic_batch(config: TrainConfig) -> dict[str, np.ndarray]:
-    """A full batch: each sequence holds I documents of one image and T / I text tokens."""
-    from mm1_jax.data.packing import Packed, lay_out
+def synthetic_batch(config: Config) -> dict[str, np.ndarray]:
+    """A full batch: each sequence holds I documents of one image and T / I text tokens.
+
+    For a language model alone the documents are two, without images.
+    """
+    from mm1_jax.data.packing import Packed, lay_out, lay_out_texts
 
     draws = np.random.default_rng(0)
-    text, images = config.data.text_tokens, config.data.images
+    alone = isinstance(config, LanguageModelStageConfig)
+    text, images = config.data.text_tokens, 2 if alone else config.data.images
     share = text // images
     segments = np.minimum(np.arange(text) // share, images - 1).astype(np.int32) + 1
     rows = [
@@ -43,6 +71,8 @@ def synthetic_batch(config: TrainConfig) -> dict[str, np.ndarray]:
         )
         for _ in range(config.training.batch_size)
     ]
+    if isinstance(config, LanguageModelStageConfig):
+        return lay_out_texts(rows)
     batch = lay_out(rows, config.image_tokens, config.sequence_length)
     size = config.encoder.image_size
     shape = (config.training.batch_size, images, size, size, 3)
@@ -51,24 +81,38 @@ def synthetic_batch(config: TrainConfig) -> dict[str, np.ndarray]:
 
 
 def our_step(
-    config: TrainConfig, batch: dict[str, np.ndarray]
+    config: Config, batch: dict[str, np.ndarray]
 ) -> tuple[Callable[[], float], dict[str, np.ndarray]]:
-    """A function that trains one step and returns the loss before it, and the first weights."""
+    """A function that trains one step and returns the loss before it, and the first weights.
+
+    Weights by path, those of a stack layer by layer: `language_model/0/qkv/kernel`.
+    """
     from flax import nnx
 
     from mm1_jax.initialisation import initialise
+    from mm1_jax.language_model import LanguageModel
     from mm1_jax.model import MultimodalModel
     from mm1_jax.training import Trainer
 
-    model = initialise(MultimodalModel(config), 0)
+    if isinstance(config, LanguageModelStageConfig):
+        model = initialise(LanguageModel(config), 0)
+    else:
+        model = initialise(MultimodalModel(config), 0)
+    weights: dict[str, np.ndarray] = {}
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        name, values = "/".join(map(str, path)), np.array(variable.get_value())
+        if variable.layers is None:
+            weights[name] = values
+            continue
+        start, _, rest = name.replace("expert_blocks", "blocks").partition("/blocks/")
+        for layer, own in zip(variable.layers, values, strict=True):
+            weights[f"{start}/{layer}/{rest}"] = own
     trainer = Trainer(model, config.training, config.optimizer, seed=0)
-    flat = nnx.to_flat_state(nnx.state(trainer.model()))
-    weights = {"/".join(map(str, path)): np.array(leaf.get_value()) for path, leaf in flat}
     return lambda: float(trainer.step(batch, RATE, 1)["loss"]), weights
 
 
 def torch_step(
-    config: TrainConfig, batch: dict[str, np.ndarray], first: dict[str, np.ndarray]
+    config: Config, batch: dict[str, np.ndarray], first: dict[str, np.ndarray]
 ) -> Callable[[], float]:
     """The same training step in PyTorch eager, from the same weights."""
     torch: Any = importlib.import_module("torch")  # optional: absent from the environment
@@ -76,12 +120,12 @@ def torch_step(
     torch.set_num_threads(1)
     weights: dict[str, Any] = {}
     for name, value in first.items():
-        layers = list(value) if "/blocks/" in name else [value]
-        for layer, part in enumerate(layers):
-            # torch keeps a linear layer's weight as [out, in].
-            array = part.T if name.endswith("/kernel") else part
-            key = name.replace("/blocks/", f"/{layer}/")
-            weights[key] = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(array)))
+        # torch keeps a linear layer's weight as [out, in], each expert's too.
+        if name.endswith("/experts/gate_up"):
+            value = value.reshape(*value.shape[:2], -1)
+        is_linear = name.endswith(("/kernel", "/experts/gate_up", "/experts/down"))
+        array = value.swapaxes(-1, -2) if is_linear else value
+        weights[name] = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(array)))
     decayed = [w for name, w in weights.items() if not name.endswith(("/bias", "/scale"))]
     others = [w for name, w in weights.items() if name.endswith(("/bias", "/scale"))]
     o = config.optimizer
@@ -93,8 +137,7 @@ def torch_step(
         weight_decay=o.weight_decay,
     )
     arrays = {name: torch.from_numpy(value) for name, value in batch.items()}
-    encoder, lm = config.encoder, config.language_model
-    assert isinstance(encoder, VisionTransformerConfig)
+    lm = config.language_model
     rows = len(batch["tokens"])
     head = lm.width // lm.heads
 
@@ -110,6 +153,9 @@ def torch_step(
         return F.rms_norm(x, x.shape[-1:], weights[f"{name}/scale"], 1e-6)
 
     def encode(images: Any) -> Any:
+        assert isinstance(config, TrainConfig)
+        encoder = config.encoder
+        assert isinstance(encoder, VisionTransformerConfig)
         n, patch, grid = len(images), encoder.patch_size, encoder.grid
         x = images.float() / 127.5 - 1
         x = x.reshape(n, grid, patch, grid, patch, 3).permute(0, 1, 3, 2, 4, 5)
@@ -132,6 +178,7 @@ def torch_step(
         return x.transpose(1, 2).reshape(len(x), -1, side, side)
 
     def pool(x: Any) -> Any:
+        assert isinstance(config, TrainConfig)
         side = round(config.image_tokens**0.5)
         return F.adaptive_avg_pool2d(to_grid(x), side).flatten(2).transpose(1, 2)
 
@@ -147,6 +194,7 @@ def torch_step(
         return F.silu(x + y)
 
     def connect(features: Any) -> Any:
+        assert isinstance(config, TrainConfig)
         connector = config.connector
         if connector.kind == "average_pooling":
             return dense(pool(features), "connector/projection")
@@ -166,7 +214,28 @@ def torch_step(
         a, b = x.chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
-    def decode(x: Any) -> Any:
+    def through_experts(x: Any, at: str) -> tuple[Any, Any]:
+        """What the chosen experts add, and the layer's auxiliary losses; no token is padding."""
+        assert lm.kind == "moe"
+        tokens = x.reshape(-1, x.shape[-1])
+        logits = tokens @ weights[f"{at}/router"]
+        shares = logits.softmax(-1)
+        gates, choices = shares.topk(lm.top_k)
+        gates = gates / gates.sum(-1, keepdim=True)
+        y = torch.zeros_like(tokens)
+        for expert in range(lm.experts):
+            own, place = (choices == expert).nonzero(as_tuple=True)
+            both = F.linear(tokens[own], weights[f"{at}/gate_up"][expert])
+            gate, up = both.chunk(2, dim=-1)
+            out = F.linear(F.silu(gate) * up, weights[f"{at}/down"][expert])
+            y = y.index_add(0, own, out * gates[own, place, None])
+        first = F.one_hot(choices[:, 0], lm.experts).float().mean(0)
+        balance = lm.experts * (first * shares.mean(0)).sum()
+        z = logits.logsumexp(-1).square().mean()
+        return y.reshape(x.shape), lm.balance_loss * balance + lm.router_z_loss * z
+
+    def decode(x: Any) -> tuple[Any, Any]:
+        auxiliary = torch.zeros(())
         count = x.shape[1]
         powers = -torch.arange(0, head, 2, dtype=torch.float32) / head
         angles = arrays["positions"][..., None].float() * lm.rope_theta**powers
@@ -182,24 +251,35 @@ def torch_step(
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
             x = x + dense(mixed.transpose(1, 2).reshape(x.shape), f"{at}/attention_out")
-            gate, up = dense(rms_norm(x, f"{at}/mlp_norm"), f"{at}/gate_up").chunk(2, dim=-1)
-            x = x + dense(F.silu(gate) * up, f"{at}/down")
-        return rms_norm(x, "language_model/norm")
+            normed = rms_norm(x, f"{at}/mlp_norm")
+            if f"{at}/experts/router" in weights:
+                y, more = through_experts(normed, f"{at}/experts")
+                auxiliary = auxiliary + more
+            else:
+                gate, up = dense(normed, f"{at}/gate_up").chunk(2, dim=-1)
+                y = dense(F.silu(gate) * up, f"{at}/down")
+            x = x + y
+        return rms_norm(x, "language_model/norm"), auxiliary
 
     def take(x: Any, index: Any) -> Any:
         return x.gather(1, index.long()[..., None].expand(-1, -1, x.shape[-1]))
 
     def loss_of() -> Any:
         table = weights["language_model/embedding"]
-        image_tokens = connect(encode(arrays["images"].flatten(0, 1))).reshape(rows, -1, lm.width)
-        text = F.embedding(arrays["tokens"].long(), table) * lm.width**0.5
-        states = decode(take(torch.cat([text, image_tokens], dim=1), arrays["gather"]))
-        logits = F.linear(take(states, arrays["predictors"]), table)
+        x = F.embedding(arrays["tokens"].long(), table) * lm.width**0.5
+        if "images" in arrays:
+            seen = connect(encode(arrays["images"].flatten(0, 1))).reshape(rows, -1, lm.width)
+            states, auxiliary = decode(take(torch.cat([x, seen], dim=1), arrays["gather"]))
+            states = take(states, arrays["predictors"])
+        else:
+            states, auxiliary = decode(x)
+            states = states.roll(1, dims=1)
+        logits = F.linear(states, table)
         losses = F.cross_entropy(
             logits.flatten(0, 1), arrays["tokens"].long().flatten(), reduction="none"
         )
         per_token = arrays["loss_weights"].flatten()
-        return (losses * per_token).sum() / per_token.sum()
+        return (losses * per_token).sum() / per_token.sum() + auxiliary
 
     def step() -> float:
         loss = loss_of()
@@ -217,65 +297,88 @@ def torch_step(
 
 
 def milliseconds(step: Callable[[], float], count: int) -> list[float]:
-    """Wall time of each of `count` steps."""
+    """The processor's time of each of `count` steps."""
     times = []
     for _ in range(count):
-        start = time.perf_counter()
+        start = time.process_time()
         step()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return times
 
 
-def main() -> None:
-    """Measure in alternating rounds, so that other load hits both alike."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--recipe", help="YAML; default: the mini model")
-    parser.add_argument("--connector", choices=TWINS, help="in the place of the recipe's")
-    parser.add_argument("--steps", type=int, default=40, help="steps of each, in 4 rounds")
-    arguments = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    keep_freed_memory()
-    config = TrainConfig()
-    if arguments.recipe:
-        from ablations.study import load_recipe
+def compare(config: Config, steps: int) -> float | None:
+    """Print both times of one model, measured in alternating rounds; JAX's over PyTorch's.
 
-        config = load_recipe(arguments.recipe).train_config()
-    if arguments.connector:
-        config = TrainConfig.model_validate(
-            {**dict(config), "connector": {"kind": arguments.connector}}
-        )
-    if config.connector.kind not in TWINS or config.training.freeze:
-        kinds = ", ".join(TWINS)
-        raise SystemExit(f"the PyTorch twin trains everything; its connectors: {kinds}")
+    None where PyTorch is not installed. Raises `SystemExit` where the twin computes another loss.
+    """
     batch = synthetic_batch(config)
     step, weights = our_step(config, batch)
     start = time.perf_counter()
     first_loss = step()
     compiling = time.perf_counter() - start
     size = sum(weight.size for weight in weights.values())
-    print(
-        f"{size:,} parameters, one core; first loss {first_loss:.6f}; compiled in {compiling:.1f} s"
-    )
+    print(f"{size:,} parameters; first loss {first_loss:.6f}; compiled in {compiling:.1f} s")
     try:
         twin = torch_step(config, batch, weights)
     except ModuleNotFoundError:
-        ours = milliseconds(step, arguments.steps)
+        ours = milliseconds(step, steps)
         print(f"JAX            {statistics.median(ours):8.1f} ms a step")
-        print("PyTorch is not installed (dependency group torch): no ratio")
-        return
+        print("PyTorch is not installed (make reference): no ratio")
+        return None
     twin_loss = twin()
     if abs(twin_loss - first_loss) > 1e-4:
         raise SystemExit(f"the twin's first loss is {twin_loss:.6f}")
     ours, theirs = [], []
-    for _ in range(4):
-        ours += milliseconds(step, arguments.steps // 4)
-        theirs += milliseconds(twin, arguments.steps // 4)
+    for _ in range(ROUNDS):
+        ours += milliseconds(step, max(1, steps // ROUNDS))
+        theirs += milliseconds(twin, max(1, steps // ROUNDS))
     final, twin_final = step(), twin()
-    print(f"loss after {arguments.steps + 1} steps: JAX {final:.4f}, PyTorch {twin_final:.4f}")
+    print(f"loss after {len(ours) + 1} steps: JAX {final:.4f}, PyTorch {twin_final:.4f}")
+    if not abs(final - twin_final) <= 0.02 * abs(final):
+        raise SystemExit("the twin's last loss is another")
     a, b = statistics.median(ours), statistics.median(theirs)
     print(f"JAX            {a:8.1f} ms a step")
     print(f"PyTorch eager  {b:8.1f} ms a step")
-    print(f"ratio JAX / PyTorch {a / b:.2f}")
+    print(f"ratio JAX / PyTorch {a / b:.2f}", flush=True)
+    return a / b
+
+
+def main() -> None:
+    """Compare the models that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", nargs="+", choices=MODELS, help="default: all of them")
+    parser.add_argument("--recipe", help="YAML; in the place of a model")
+    parser.add_argument("--connector", choices=TWINS, help="in the place of the model's")
+    parser.add_argument("--steps", type=int, default=40, help=f"of each, in {ROUNDS} rounds")
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    keep_freed_memory()
+    configs: dict[str, Config] = {}
+    if arguments.recipe:
+        from ablations.study import load_recipe
+
+        configs[arguments.recipe] = load_recipe(arguments.recipe).train_config()
+    else:
+        chosen = arguments.model or MODELS
+        configs = {
+            name: LanguageModelStageConfig()
+            if name == "language_model"
+            else TrainConfig.model_validate(MODELS[name])
+            for name in chosen
+        }
+    ratios: dict[str, float | None] = {}
+    for name, config in configs.items():
+        if isinstance(config, TrainConfig):
+            if arguments.connector:
+                connector = {"kind": arguments.connector}
+                config = TrainConfig.model_validate({**dict(config), "connector": connector})
+            if config.connector.kind not in TWINS or config.training.freeze:
+                kinds = ", ".join(TWINS)
+                raise SystemExit(f"the PyTorch twin trains everything; its connectors: {kinds}")
+        print(f"{name}, one core: ", end="")
+        ratios[name] = compare(config, arguments.steps)
+    if len(ratios) > 1:
+        print("JAX / PyTorch: " + ", ".join(f"{name} {x:.2f}" for name, x in ratios.items() if x))
 
 
 if __name__ == "__main__":

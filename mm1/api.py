@@ -32,6 +32,15 @@ def data_folder(store: str, data: Path | None = None) -> Path:
     return Path(store) / "data"
 
 
+def compilation_cache(store: str) -> Path:
+    """Where compiled programs are kept: a folder of this machine that a store's workers use too."""
+    if "://" in store:
+        from sweeps.store import Store
+
+        return Store(store).local / "cache"
+    return Path(store) / "cache"
+
+
 def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> Plan:
     """Read, check and expand a study file; of the name of a study that has run, its plan.
 

@@ -321,7 +321,10 @@ def train(
     Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini
     """
     from mm1 import local
+    from mm1_jax.compilation_cache import cache_variables
 
+    for name, value in cache_variables(api.compilation_cache(store)).items():
+        os.environ.setdefault(name, value)
     if distributed:
         local.join_processes()
 

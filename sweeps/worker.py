@@ -24,6 +24,7 @@ from typing import Any, Literal
 import ray
 
 from ablations.stages import Stage, stage_code
+from mm1_jax.compilation_cache import cache_variables
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases
@@ -47,9 +48,7 @@ def environment(cache: Path) -> dict[str, str]:
     return {
         **dict.fromkeys(THREAD_VARIABLES, "1"),
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        **cache_variables(cache),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
 

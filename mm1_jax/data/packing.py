@@ -40,6 +40,12 @@ class Budget:
             and (self.total is None or text + images * self.tokens_per_image <= self.total)
         )
 
+    def text_room(self, images: int) -> int:
+        """How many text tokens fit beside so many images, which fit."""
+        if self.total is None:
+            return self.text
+        return min(self.text, self.total - images * self.tokens_per_image)
+
 
 def budget_of(config: TrainConfig) -> Budget:
     """The packing budget that a config asks for. UserError if no image fits into the total."""
@@ -107,8 +113,7 @@ def _piece_end(
     t, i = text, image
     while True:
         stop = places[i] if i < len(places) else text_end
-        while t < stop and budget.fits(t + 1 - text, i - image):
-            t += 1
+        t = max(t, min(stop, text + budget.text_room(i - image)))
         if t < stop:
             break
         if i == len(places):

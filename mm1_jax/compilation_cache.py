@@ -1,0 +1,17 @@
+"""Compiled programs that are kept on disk, so that the next process loads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def cache_variables(folder: Path) -> dict[str, str]:
+    """Environment variables that make a process keep all it compiles in `folder`.
+
+    In force before JAX is imported, and of no effect after. Many processes may share a folder.
+    """
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
