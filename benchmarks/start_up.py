@@ -4,8 +4,8 @@
 
 Each time a new process with a worker's environment trains one step through the same door as a
 worker (`mm1_jax.runner:train`): the first with an empty compilation cache, the others with what
-that one left, compiled Python among it. Where the seconds go is printed beside them, and the seconds
-of the processor in all, which other load on the machine does not lengthen.
+that one left, compiled Python among it. Where the seconds go is printed beside them, and the
+seconds of the processor in all, which other load on the machine does not lengthen.
 """
 
 from __future__ import annotations
