@@ -123,15 +123,16 @@ class Decoder(nnx.Module):
         return self.norm(x), cache
 
     def extend(
-        self, x: jax.Array, at: jax.Array, cache: Cache, form: Form
-    ) -> tuple[jax.Array, Cache]:
+        self, x: jax.Array, at: jax.Array, cache: Cache | list[Cache], form: Form
+    ) -> tuple[jax.Array, Cache | list[Cache]]:
         """One more token per row: x [batch, 1, width] stands at position `at` int32 [batch].
 
         The cache has room for it; its row b is filled below `at[b]`, and what lies above is never
-        looked at. Each row is one document that starts at position 0.
+        looked at. Each row is one document that starts at position 0. An unrolled program takes
+        and gives a list of the layers' caches too, which saves copying all of them at every token.
         """
         rotation = self.rotation_of(at[:, None])
-        mask = cache_mask(at, cache[0].shape[2])
+        mask = cache_mask(at, jax.tree.leaves(cache)[0].shape[-3])
         valid = jnp.ones(x.shape[:2], bool)
 
         def layer(block: DecoderBlock, x: jax.Array, own: Cache) -> tuple[jax.Array, Cache]:

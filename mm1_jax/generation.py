@@ -14,7 +14,7 @@ from flax import nnx
 
 from mm1_jax.data.tokenizer import END, PAD
 from mm1_jax.decoder import Decoder
-from mm1_jax.layers import Form
+from mm1_jax.layers import Form, unstack
 from mm1_jax.model import Batch, MultimodalModel
 
 
@@ -142,6 +142,8 @@ def _continue(
     states, cache = decoder.prefill(x, positions, segments, form)
     room = ((0, 0), (0, 0), (0, count), (0, 0), (0, 0))
     cache = jax.tree.map(lambda leaf: jnp.pad(leaf, room), cache)
+    if form.layers == "unrolled":
+        cache = unstack(cache)
     rows = jnp.arange(lengths.shape[0])
 
     def is_end(token: jax.Array) -> jax.Array:

@@ -206,7 +206,8 @@ def run_layers(
     """Send x through stacked blocks: `layer(block, x, own) -> (x, out)` for each in turn.
 
     `blocks` has parameters [layers, ...]; `per_layer` leaves [layers, ...] are handed out as
-    `own`, and the `out` are stacked likewise. Where layers are not all of one kind, `blocks` is
+    `own`, and the `out` are stacked likewise; unrolled, a list of the layers' own gives a list.
+    Where layers are not all of one kind, `blocks` is
     [(kind, n), (other kind, m), ...]: n layers of the first, m of the second, and so on, as a
     group that is repeated until the stacks are used up. A scanned program compiles one layer of
     each kind in a group; with `remat: full` activations of only one layer are held.
@@ -216,14 +217,19 @@ def run_layers(
     counts = [count for _, count in kinds]
     if form.layers == "scanned":
         return _scan_groups(graphdefs, stacks, counts, form.remat, layer, x, per_layer)
-    left = [iter(_unstack(stack)) for stack in stacks]
+    left = [iter(unstack(stack)) for stack in stacks]
     turns = len(jax.tree.leaves(stacks[0])[0]) // counts[0]
     order = [kind for kind, count in enumerate(counts) for _ in range(count)] * turns
-    given = _unstack(per_layer) if jax.tree.leaves(per_layer) else [per_layer] * len(order)
+    if isinstance(per_layer, list):
+        given = per_layer
+    else:
+        given = unstack(per_layer) if jax.tree.leaves(per_layer) else [per_layer] * len(order)
     outs = []
     for kind, own in zip(order, given, strict=True):
         x, out = layer(nnx.merge(graphdefs[kind], next(left[kind])), x, own)
         outs.append(out)
+    if isinstance(per_layer, list):
+        return x, outs
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
 
 
@@ -271,7 +277,8 @@ def _scan_groups(
     return x, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outs)
 
 
-def _unstack(tree: Any) -> list[Any]:
+def unstack(tree: Any) -> list[Any]:
+    """Leaves [layers, ...] → one tree per layer."""
     leaves, structure = jax.tree.flatten(tree)
     # lax.split, because its gradient is one concatenation and not a padded sum.
     columns = [
