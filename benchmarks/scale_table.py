@@ -45,6 +45,18 @@ def dominant(made: dict[str, Any]) -> str:
     return ", ".join(f"{kind} {figures['sent_bytes'] / 1e9:.1f}" for kind, figures in kinds[:2])
 
 
+def held(made: dict[str, Any]) -> str:
+    """GiB a chip, or by how many it does not fit."""
+    if made["fits"]:
+        return f"{made['bytes_per_chip'] / 2**30:.1f}"
+    return f"does not fit, by {made['missing_bytes'] / 2**30:.1f}"
+
+
+def took(made: dict[str, Any], unit: float, digits: int) -> str:
+    """The roofline's time in 1 / `unit` seconds; none where it does not fit."""
+    return f"{unit * made['roofline_seconds']:.{digits}f}" if made["fits"] else "–"
+
+
 def table(sizes: dict[str, dict[str, Any]]) -> str:
     """Training, then generation, as Markdown."""
     lines = [
@@ -75,8 +87,7 @@ def table(sizes: dict[str, dict[str, Any]]) -> str:
         prefill, decode = programs["prefill"], programs["decode"]
         lines.append(
             f"| `mm1_{size}` | {decode['tokens_per_step']} "
-            f"| {prefill['bytes_per_chip'] / 2**30:.1f} | {prefill['roofline_seconds']:.2f} "
-            f"| {decode['bytes_per_chip'] / 2**30:.1f} | {1e3 * decode['roofline_seconds']:.1f} |"
+            f"| {held(prefill)} | {took(prefill, 1, 2)} | {held(decode)} | {took(decode, 1e3, 1)} |"
         )
     return "\n".join(lines) + "\n"
 
