@@ -118,14 +118,9 @@ def devices_of(topology: str) -> list[Any]:
 
 def for_accelerators(config: TrainConfig, mesh: MeshConfig, micro_batches: int) -> TrainConfig:
     """The config on this mesh, with what is left to the device told: `auto` would ask this one."""
-    training = config.training
-    told = {
-        "mesh": mesh,
-        "micro_batches": micro_batches,
-        "layers": "scanned" if training.layers == "auto" else training.layers,
-        "attention": "chunked" if training.attention == "auto" else training.attention,
-    }
-    return config.model_copy(update={"training": training.model_copy(update=told)})
+    training = config.training.told(on_cpu=False)
+    cut = training.model_copy(update={"mesh": mesh, "micro_batches": micro_batches})
+    return config.model_copy(update={"training": cut})
 
 
 def check_mesh(config: TrainConfig, topology: str, mesh: MeshConfig, micro_batches: int) -> None:

@@ -30,9 +30,9 @@ def build_model(config: EncoderStageConfig) -> ContrastiveModel | Autoregressive
 
 def first_model(config: EncoderStageConfig, seed: int) -> ContrastiveModel | AutoregressiveModel:
     """The module with its first weights; the encoder's are those of the multimodal stage."""
-    first = config.seeds.initialisation
+    seeds = config.seeds
     return initialise(
-        build_model(config), seed if first is None else first, config.seeds.initialisation_salt
+        build_model(config), seeds.for_initialisation(seed), seeds.initialisation_salt
     )
 
 
@@ -43,9 +43,8 @@ def batches(
 
     UserError if the data is not prepared.
     """
-    order = config.seeds.data_order
     images: dict[str, int] = {
-        "seed": seed if order is None else order,
+        "seed": config.seeds.for_data_order(seed),
         "start": start,
         "batch_size": config.training.batch_size,
         "image_size": config.encoder.image_size,

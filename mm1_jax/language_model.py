@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from mm1_jax.checkpoints import load_part
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.decoder import Decoder
-from mm1_jax.layers import Form, layer_form
 from mm1_jax.mixture_of_experts import Losses
-from mm1_jax.text_loss import text_loss, token_weights
-
-Batch = Mapping[str, Any]  # arrays by name, see `LanguageModel`
+from mm1_jax.text_loss import Batch, TextModel
 
 
-class LanguageModel(nnx.Module):
+class LanguageModel(TextModel):
     """What the multimodal model has below `language_model`, at the same path, without images.
 
     Built from shapes alone: `initialisation.initialise` or `load_language_model` fill it.
@@ -33,11 +26,7 @@ class LanguageModel(nnx.Module):
     """
 
     def __init__(self, config: LanguageModelStageConfig):
-        self.form: Form = layer_form(config.training)
-        self.loss_mean, self.z_loss = config.training.loss_mean, config.training.z_loss
-        self.experts = config.language_model if config.language_model.kind == "moe" else None
-        self.dtype = jnp.dtype(config.training.compute_dtype)
-        self.language_model = Decoder(config.language_model, config.vocabulary)
+        super().__init__(config.training, config.language_model, config.vocabulary)
 
     def hidden(
         self, batch: Batch, key: jax.Array | None = None, *, training: bool = False
@@ -55,29 +44,6 @@ class LanguageModel(nnx.Module):
             training=training,
         )
         return jnp.roll(states, 1, axis=1), losses
-
-    def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
-        """What training lowers, and what is logged of it: see `text_loss`; `key` is dropout's."""
-        hidden, sums = self.hidden(batch, key, training=True)
-        return text_loss(
-            self._cross_entropy(hidden, batch),
-            batch["loss_weights"],
-            sums,
-            loss_mean=self.loss_mean,
-            z_loss=self.z_loss,
-            experts=self.experts,
-        )
-
-    def weight(self, batch: Batch) -> jax.Array:
-        """What the loss of a part of a batch counts beside other parts: its weights' sum."""
-        return token_weights(batch["loss_weights"], self.loss_mean).sum()
-
-    def token_losses(self, batch: Batch) -> jax.Array:
-        """Cross-entropy (nats) of each token, float32 [B, T]; weights are not applied."""
-        return self._cross_entropy(self.hidden(batch)[0], batch)[0]
-
-    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return self.language_model.cross_entropy(hidden, batch["tokens"], self.form)
 
 
 def load_language_model(stage_folder: Path) -> tuple[LanguageModelStageConfig, LanguageModel]:

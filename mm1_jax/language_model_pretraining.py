@@ -22,9 +22,9 @@ def pretrain(
 
     Its first weights are those that it has in the multimodal stage without this one.
     """
-    first = config.seeds.initialisation
+    seeds = config.seeds
     model = initialise(
-        LanguageModel(config), seed if first is None else first, config.seeds.initialisation_salt
+        LanguageModel(config), seeds.for_initialisation(seed), seeds.initialisation_salt
     )
     return fit(
         model,

@@ -183,17 +183,11 @@ def _mix(scores: jax.Array, values: jax.Array, product: str) -> jax.Array:
 
 
 def layer_form(training: TrainingConfig) -> Form:
-    """The form that a training asks for.
-
-    auto: unrolled with plain attention on CPU, scanned with chunked attention on accelerators.
-    """
-    on_cpu = jax.default_backend() == "cpu"
-    layers, attention = training.layers, training.attention
-    if layers == "auto":
-        layers = "unrolled" if on_cpu else "scanned"
-    if attention == "auto":
-        attention = "plain" if on_cpu else "chunked"
-    return Form(layers, training.remat, attention)
+    """The form that a training asks for on this process's devices."""
+    told = training.told(on_cpu=jax.default_backend() == "cpu")
+    assert told.layers != "auto"
+    assert told.attention != "auto"
+    return Form(told.layers, told.remat, told.attention)
 
 
 def run_layers(

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from mm1_jax.checkpoints import load_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.connectors import build_connector
-from mm1_jax.decoder import Decoder
 from mm1_jax.encoders import build_encoder
-from mm1_jax.layers import Form, layer_form
 from mm1_jax.mixture_of_experts import Losses
 from mm1_jax.sharding import BATCH, cut_along, on_a_mesh
-from mm1_jax.text_loss import losses_by_source, text_loss, token_weights
-
-Batch = Mapping[str, Any]  # arrays by name, see `MultimodalModel`
+from mm1_jax.text_loss import Batch, TextModel
 
 
-class MultimodalModel(nnx.Module):
+class MultimodalModel(TextModel):
     """Image tokens stand in the text sequence where the image stands in the document.
 
     Built from shapes alone: `initialisation.initialise` or `load_model` fill it.
@@ -40,14 +33,10 @@ class MultimodalModel(nnx.Module):
     """
 
     def __init__(self, config: TrainConfig):
-        self.form: Form = layer_form(config.training)
-        self.loss_mean, self.z_loss = config.training.loss_mean, config.training.z_loss
-        self.experts = config.language_model if config.language_model.kind == "moe" else None
-        self.dtype = jnp.dtype(config.training.compute_dtype)
+        super().__init__(config.training, config.language_model, config.data.vocabulary)
         self.encoder = build_encoder(config.encoder)
         width = config.language_model.width
         self.connector = build_connector(config.connector, config.encoder, width)
-        self.language_model = Decoder(config.language_model, config.data.vocabulary)
 
     def embed(self, batch: Batch) -> jax.Array:
         """Text embeddings and image tokens in the order of the documents, [B, S, width]."""
@@ -77,32 +66,6 @@ class MultimodalModel(nnx.Module):
     def __call__(self, batch: Batch) -> jax.Array:
         """Scores for each text token given what precedes it in its document, [B, T, vocabulary]."""
         return self.language_model.logits(self.hidden(batch)[0])
-
-    def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
-        """What training lowers, and what is logged of it: see `text_loss`; `key` is dropout's."""
-        hidden, sums = self.hidden(batch, key, training=True)
-        cross_entropy, counted = self._cross_entropy(hidden, batch), batch["loss_weights"]
-        loss, metrics = text_loss(
-            cross_entropy,
-            counted,
-            sums,
-            loss_mean=self.loss_mean,
-            z_loss=self.z_loss,
-            experts=self.experts,
-        )
-        by_source = losses_by_source(cross_entropy[0], counted, batch["sources"])
-        return loss, metrics | {"by_source": by_source}
-
-    def weight(self, batch: Batch) -> jax.Array:
-        """What the loss of a part of a batch counts beside other parts: its weights' sum."""
-        return token_weights(batch["loss_weights"], self.loss_mean).sum()
-
-    def token_losses(self, batch: Batch) -> jax.Array:
-        """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
-        return self._cross_entropy(self.hidden(batch)[0], batch)[0]
-
-    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return self.language_model.cross_entropy(hidden, batch["tokens"], self.form)
 
 
 def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:

@@ -26,9 +26,9 @@ def train(
     `inputs` are the folders of the parts that were trained before, by the parts' names; all other
     parts start from random weights. UserError where a folder holds another part than the config's.
     """
-    first = config.seeds.initialisation
+    seeds = config.seeds
     model = initialise(
-        MultimodalModel(config), seed if first is None else first, config.seeds.initialisation_salt
+        MultimodalModel(config), seeds.for_initialisation(seed), seeds.initialisation_salt
     )
     for part, folder in inputs.items():
         model = take_weights(model, config, part, folder)

@@ -16,6 +16,7 @@ of another shape computes the same numbers but for the order of sums.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -69,7 +70,8 @@ def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) 
     return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=list(devices))
 
 
-def parameter_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+@functools.cache  # a step asks several times, and what does not fit is to be said once
+def parameter_spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """Along which axes the parameter at `path`, "encoder/blocks/qkv/kernel", is cut.
 
     An axis that does not divide its dimension is left out for this parameter, and that is logged.
@@ -91,7 +93,7 @@ def parameter_shardings(
 ) -> list[NamedSharding]:
     """Where the parameters with these paths and shapes lie."""
     return [
-        NamedSharding(mesh, parameter_spec(name, shape, mesh))
+        NamedSharding(mesh, parameter_spec(name, tuple(shape), mesh))
         for name, shape in zip(names, shapes, strict=True)
     ]
 

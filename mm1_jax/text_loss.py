@@ -2,11 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from mm1_jax.config import MixtureConfig, MixtureOfExpertsConfig
+from mm1_jax.config import MixtureConfig, MixtureOfExpertsConfig, TrainingConfig
+from mm1_jax.config.language_model import LanguageModelConfig
+from mm1_jax.decoder import Decoder
+from mm1_jax.layers import Form, layer_form
 from mm1_jax.mixture_of_experts import Losses, auxiliary_loss
+
+Batch = Mapping[str, Any]  # arrays by name, among them `tokens` and `loss_weights`
+
+
+class TextModel(nnx.Module):
+    """A model that is trained on the text tokens that its decoder predicts."""
+
+    def __init__(self, training: TrainingConfig, decoder: LanguageModelConfig, vocabulary: int):
+        self.form: Form = layer_form(training)
+        self.loss_mean, self.z_loss = training.loss_mean, training.z_loss
+        self.experts = decoder if decoder.kind == "moe" else None
+        self.dtype = jnp.dtype(training.compute_dtype)
+        self.language_model = Decoder(decoder, vocabulary)
+
+    def hidden(
+        self, batch: Batch, key: jax.Array | None = None, *, training: bool = False
+    ) -> tuple[jax.Array, Losses]:
+        """The hidden state that predicts each text token, [B, T, width]; the decoder's losses."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Losses]:
+        """What training lowers, and what is logged of it: see `text_loss`; `key` is dropout's.
+
+        Where the batch says its `sources`, also the sums of each: `by_source`.
+        """
+        hidden, sums = self.hidden(batch, key, training=True)
+        cross_entropy, counted = self._cross_entropy(hidden, batch), batch["loss_weights"]
+        loss, metrics = text_loss(
+            cross_entropy,
+            counted,
+            sums,
+            loss_mean=self.loss_mean,
+            z_loss=self.z_loss,
+            experts=self.experts,
+        )
+        if "sources" in batch:
+            metrics["by_source"] = losses_by_source(cross_entropy[0], counted, batch["sources"])
+        return loss, metrics
+
+    def weight(self, batch: Batch) -> jax.Array:
+        """What the loss of a part of a batch counts beside other parts: its weights' sum."""
+        return token_weights(batch["loss_weights"], self.loss_mean).sum()
+
+    def token_losses(self, batch: Batch) -> jax.Array:
+        """Cross-entropy (nats) of each text token, float32 [B, T]; weights are not applied."""
+        return self._cross_entropy(self.hidden(batch)[0], batch)[0]
+
+    def _cross_entropy(self, hidden: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return self.language_model.cross_entropy(hidden, batch["tokens"], self.form)
 
 
 def text_loss(

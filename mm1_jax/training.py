@@ -82,6 +82,13 @@ class Split:
         learning = jax.tree.unflatten(self.trainable, weights)
         return nnx.merge(self.graphdef, learning, jax.tree.unflatten(self.frozen, fixed))
 
+    def step(self, training: TrainingConfig, optimizer: OptimizerConfig, mesh: Mesh | None) -> Any:
+        """Its `compiled_step`."""
+        return compiled_step(
+            *(self.graphdef, self.trainable, self.frozen, self.names, timeless(optimizer)),
+            *(training.micro_batches, mesh),
+        )
+
 
 def split(model: nnx.Module, training: TrainingConfig, optimizer: OptimizerConfig) -> Split:
     """What is trained of a model, and what is not: parts that are frozen or whose rate is 0."""
@@ -117,17 +124,14 @@ def compiled_step(
     transformation = build_optimizer(optimizer, names)
     rates = [part_rate(optimizer.part_rates, name) for name in names]
 
+    def model(weights: Leaves, fixed: Leaves) -> Any:
+        learning = jax.tree.unflatten(trainable, weights)
+        return nnx.merge(graphdef, learning, jax.tree.unflatten(frozen, fixed))
+
     def loss_of(
         weights: Leaves, fixed: Leaves, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        learning = jax.tree.unflatten(trainable, weights)
-        model: Any = nnx.merge(graphdef, learning, jax.tree.unflatten(frozen, fixed))
-        return model.loss(batch, key)
-
-    def weight_of(weights: Leaves, fixed: Leaves, batch: Batch) -> jax.Array:
-        learning = jax.tree.unflatten(trainable, weights)
-        model: Any = nnx.merge(graphdef, learning, jax.tree.unflatten(frozen, fixed))
-        return model.weight(batch)
+        return model(weights, fixed).loss(batch, key)
 
     differentiated = jax.value_and_grad(loss_of, has_aux=True)
 
@@ -137,7 +141,7 @@ def compiled_step(
         if micro_batches == 1:
             return differentiated(weights, fixed, batch, key)
         parts = jax.tree.map(functools.partial(_cut_in_parts, count=micro_batches), batch)
-        counts = jax.vmap(functools.partial(weight_of, weights, fixed))(parts)
+        counts = jax.vmap(lambda part: model(weights, fixed).weight(part))(parts)
         shares = counts / jnp.maximum(counts.sum(), 1e-9)
 
         def one_part(total: Any, given: tuple[Batch, jax.Array, jax.Array]) -> tuple[Any, None]:
@@ -145,10 +149,9 @@ def compiled_step(
             (loss, metrics), gradients = differentiated(
                 weights, fixed, part, jax.random.fold_in(key, number)
             )
-            # What is a sum already is added up; means count by their share.
-            sums = {name: metrics.pop(name) for name in ("by_source",) if name in metrics}
-            means = jax.tree.map(lambda x: share * x, ((loss, metrics), gradients))
-            more = ((means[0][0], {**means[0][1], **sums}), means[1])
+            # Means count by their share; `by_source` holds sums.
+            shared = {name: x if name == "by_source" else share * x for name, x in metrics.items()}
+            more = (share * loss, shared), [share * gradient for gradient in gradients]
             return jax.tree.map(jnp.add, total, more), None
 
         shapes = jax.eval_shape(
@@ -233,10 +236,7 @@ def step_from_shapes(
     `model` is built from shapes alone. To be lowered under `jax.set_mesh(mesh)`.
     """
     parts = split(model, training, optimizer)
-    step = compiled_step(
-        *(parts.graphdef, parts.trainable, parts.frozen, parts.names, timeless(optimizer)),
-        *(training.micro_batches, mesh),
-    )
+    step = parts.step(training, optimizer, mesh)
     moments = jax.eval_shape(build_optimizer(optimizer, parts.names).init, parts.weights)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     draw = jax.ShapeDtypeStruct((2,), jnp.uint32)
@@ -284,10 +284,7 @@ class Trainer:
             there = moment_shardings(moments, parts.names, shapes, self.mesh)
             self.moments = jax.jit(start, out_shardings=there)(self.weights)
             self.recent = place(self.recent, everywhere(self.mesh))
-        self._step = compiled_step(
-            *(parts.graphdef, parts.trainable, parts.frozen, parts.names, timeless(optimizer)),
-            *(training.micro_batches, self.mesh),
-        )
+        self._step = parts.step(training, optimizer, self.mesh)
         self._spike = training.divergence.spike_factor or np.inf
         self._seed = seed % 2**32
 

@@ -148,6 +148,16 @@ class TrainingConfig(Config):
     )
     mesh: MeshConfig = Field(MeshConfig(), json_schema_extra=NOT_IDENTITY)
 
+    def told(self, *, on_cpu: bool) -> TrainingConfig:
+        """The same, with what `auto` means: unrolled and plain on CPU, else scanned and chunked."""
+        layers, attention = ("unrolled", "plain") if on_cpu else ("scanned", "chunked")
+        return self.model_copy(
+            update={
+                "layers": layers if self.layers == "auto" else self.layers,
+                "attention": attention if self.attention == "auto" else self.attention,
+            }
+        )
+
     @field_validator("freeze")
     @classmethod
     def _sorted(cls, parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -180,3 +190,11 @@ class SeedsConfig(Config):
     initialisation: int | None = None
     data_order: int | None = None
     initialisation_salt: int = 0
+
+    def for_initialisation(self, trial: int) -> int:
+        """The seed of the first weights in a trial with this seed."""
+        return trial if self.initialisation is None else self.initialisation
+
+    def for_data_order(self, trial: int) -> int:
+        """The seed of the order of the data in a trial with this seed."""
+        return trial if self.data_order is None else self.data_order

@@ -81,7 +81,7 @@ def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDatas
 
     UserError if the data is not prepared.
     """
-    order = seed if config.seeds.data_order is None else config.seeds.data_order
+    order = config.seeds.for_data_order(seed)
     return mixed_sequences(config.data, budget_of(config), data_root, order)
 
 
@@ -124,7 +124,7 @@ def text_batches(
     config: LanguageModelStageConfig, data_root: Path, seed: int, start_step: int = 0
 ) -> Iterator[Batch]:
     """Endless batches of texts alone, laid out without images, from a step on."""
-    order = seed if config.seeds.data_order is None else config.seeds.data_order
+    order = config.seeds.for_data_order(seed)
     budget = Budget(config.text_tokens, images=0)
     stream = mixed_sequences(config.data, budget, data_root, order)
     return _batched(stream, config.training.batch_size, lay_out_texts, start_step)

@@ -38,7 +38,7 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
     mixture = ", ".join(f"{name} {w:.0%}" for name, w in config.data.mixture.weights.items())
     facts = {
         "mixture": mixture,
-        "data seed": seed if config.seeds.data_order is None else config.seeds.data_order,
+        "data seed": config.seeds.for_data_order(seed),
         "packing": config.data.packing,
         "text tokens T": config.data.text_tokens,
         "image slots I": config.data.images,

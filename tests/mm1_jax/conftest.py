@@ -32,32 +32,45 @@ def tiny():
     return build
 
 
+def build_batch(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """Two documents of an image and text in each sequence, then padding."""
+    draws = np.random.default_rng(seed)
+    text, images = config.data.text_tokens, config.data.images
+    half = text // 2
+    segments = np.repeat([1, 2], half).astype(np.int32)
+    segments[-1] = 0
+    rows = [
+        Packed(
+            tokens=np.where(segments, draws.integers(2, 300, text), 0).astype(np.int32),
+            segments=segments,
+            image_ids=np.array([0, 1] + [-1] * (images - 2), np.int32),
+            image_at=np.array([0, half] + [0] * (images - 2), np.int32),
+            image_segments=np.array([1, 2] + [0] * (images - 2), np.int32),
+            source="text",
+        )
+        for _ in range(config.training.batch_size)
+    ]
+    size = config.encoder.image_size
+    batch = lay_out(rows, config.connector.tokens, config.sequence_length)
+    shape = (config.training.batch_size, images, size, size, 3)
+    batch["images"] = draws.integers(0, 256, shape).astype(np.uint8)
+    return batch
+
+
 @pytest.fixture(scope="session")
 def synthetic_batch():
-    """`synthetic_batch(config, seed)`: two documents of an image and text, then padding."""
+    """`synthetic_batch(config, seed)`: see `build_batch`."""
+    return build_batch
 
-    def build(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
-        draws = np.random.default_rng(seed)
-        text, images = config.data.text_tokens, config.data.images
-        half = text // 2
-        segments = np.repeat([1, 2], half).astype(np.int32)
-        segments[-1] = 0
-        rows = [
-            Packed(
-                tokens=np.where(segments, draws.integers(2, 300, text), 0).astype(np.int32),
-                segments=segments,
-                image_ids=np.array([0, 1] + [-1] * (images - 2), np.int32),
-                image_at=np.array([0, half] + [0] * (images - 2), np.int32),
-                image_segments=np.array([1, 2] + [0] * (images - 2), np.int32),
-                source="text",
-            )
-            for _ in range(config.training.batch_size)
-        ]
-        size = config.encoder.image_size
-        batch = lay_out(rows, config.connector.tokens, config.sequence_length)
-        shape = (config.training.batch_size, images, size, size, 3)
-        batch["images"] = draws.integers(0, 256, shape).astype(np.uint8)
-        return batch
+
+@pytest.fixture
+def context_of(recording_context, data_root):
+    """`recording_context`, over prepared data."""
+
+    def build(name: str, stop_at_question: int | None = None) -> RecordingContext:
+        context = recording_context(name, stop_at_question)
+        context.data = data_root
+        return context
 
     return build
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 from conftest import TINY as TWO_LAYERS
-from conftest import synthetic_batch
+from conftest import build_batch
 
 from mm1_jax.checkpoints import Progress
 from mm1_jax.config import TrainConfig
@@ -82,7 +82,7 @@ def setting(job: dict[str, Any], mesh: dict[str, int]) -> tuple[Any, Any, list[d
     merged = {**TINY, **more, "training": {**training, **more.get("training", {})}}
     merged["optimizer"] = {**TINY["optimizer"], **more.get("optimizer", {})}
     config = TrainConfig.model_validate(merged)
-    batches = [synthetic_batch.__wrapped__()(config, number) for number in range(STEPS)]
+    batches = [build_batch(config, number) for number in range(STEPS)]
     if job["model"] != "text":
         return config, initialise(MultimodalModel(config), 0), batches
     stage = LanguageModelStageConfig(

@@ -34,16 +34,6 @@ def stage(kind: str, steps: int = 4, **training) -> dict:
     }
 
 
-@pytest.fixture
-def context_of(recording_context, data_root):
-    def build(name: str, stop_at_question: int | None = None):
-        context = recording_context(name, stop_at_question)
-        context.data = data_root
-        return context
-
-    return build
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_root):
     """Kind → output folder of a short pre-training with seed 5."""
