@@ -122,6 +122,7 @@ UNTRIED = {
     "attention": {"plain", "fused"},
     "layers": {"unrolled"},
     "from_dense": {True},
+    "antialias": {True},
     "keep_best": {True},
 }
 # Forms of the program: they compute the same.

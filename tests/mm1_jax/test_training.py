@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mm1_jax.checkpoints import Progress
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.multimodal_training import train
@@ -92,6 +93,24 @@ def test_training_killed_between_checkpoints_gives_the_bits_of_uninterrupted_tra
     assert train(tiny(), 0, again.data, {}, again) == rows
     assert again.questions == 2
     assert_bit_equal(weights(again.output), weights(whole.output))
+
+
+def test_the_checkpoint_with_the_lowest_loss_is_saved_beside_the_last(tiny, recording_context):
+    config = tiny(training={"keep_best": True, "log_every": 1})
+    context = recording_context()
+    rows = train(config, 0, context.data, {}, context)
+    loss = {row.step: row.value for row in rows if row.metric == "loss"}
+    means = {2: loss[1] + loss[2], 4: loss[3] + loss[4]}  # since the checkpoint before
+    best = min(means, key=means.get)
+    shorter = recording_context("until the best", stop_at_question=best)
+    with pytest.raises(StageStopped):
+        train(config, 0, shorter.data, {}, shorter)
+    kept = Progress(shorter.scratch / "progress")
+    trainer = trainer_of(config, 0)
+    trainer.restore(kept.load_newest(trainer.state())[0])
+    kept.close()
+    there = jax.tree.leaves(nnx.state(trainer.model()))
+    assert_bit_equal(weights(context.output / "best"), [np.asarray(x) for x in there])
 
 
 @pytest.mark.parametrize("frozen", ["encoder", "language_model"])
