@@ -1,0 +1,47 @@
+"""What a task in its official file format consists of: a reader, an answer, a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mm1_jax.tasks.generation_task import Score
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item as its official files state it.
+
+    images      files below the folder of the task's images, in the order of the prompt
+    prompt      what the model is asked, after the images; the answer follows it
+    references  the answers that count, as the files have them
+    choices     the candidate answers of a likelihood or multiple-choice task
+    facts       what the metric needs or groups by: answer type, question type, split …
+    """
+
+    item_id: str
+    images: tuple[str, ...]
+    prompt: str
+    references: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OfficialTask:
+    """A task's functions; one module a task.
+
+    read         annotations, as published (a file, or a folder of them) → items
+    predictions  a result file in the task's official form → item_id → text
+    answer       generated text → the answer that is scored (stop strings, first word, letter …)
+    score        of (items, their answers in the same order); metrics in per cent where the
+                 field quotes per cent
+    """
+
+    name: str
+    read: Callable[[Path], list[Question]]
+    predictions: Callable[[Path], dict[str, str]]
+    answer: Callable[[str], str]
+    score: Callable[[Sequence[Question], Sequence[str]], Score]
