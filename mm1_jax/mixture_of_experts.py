@@ -3,8 +3,9 @@
 Two ways to bring tokens to experts, the same where no expert is over-full:
 
 - dropless: (token, choice) pairs are laid out expert by expert and multiplied block by block.
-  Exact, and as many products as chosen experts. On a mesh the rows of all devices are laid out
-  together, which gives the same and moves much: on many devices take a capacity.
+  Exact, and as many products as chosen experts. On a mesh the devices along `expert` gather their
+  tokens, each multiplies what goes to its own experts, and the results are added; there is room
+  for all tokens going to one device, so on many devices training takes a capacity.
 - capacity: in groups of tokens an expert has a fixed number of places (GShard). Shapes are small
   and static and tokens cross the `expert` axis by one all-to-all; who finds no place passes by on
   the residual.
@@ -21,10 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from mm1_jax.config import MixtureOfExpertsConfig
 from mm1_jax.initialisation import Normal, parameter
-from mm1_jax.sharding import BATCH, cut_along
+from mm1_jax.sharding import BATCH, cut_along, on_a_mesh
 
 Losses = dict[str, jax.Array]  # scalars, float32
 
@@ -57,7 +59,7 @@ class MixtureOfExperts(nnx.Module):
         gate_up, down = self.gate_up[...].astype(x.dtype), self.down[...].astype(x.dtype)
         if dropless or self.config.capacity_factor is None:
             kept = choices < self.config.experts
-            y = through_experts(tokens, choices, gates, gate_up, down)
+            y = through_experts_of_all(tokens, choices, gates, gate_up, down)
         else:
             group = min(self.config.group_tokens, len(tokens))
             places = self.config.places(group)
@@ -183,6 +185,30 @@ def through_experts(
     outputs = grouped_matmul(jax.nn.silu(gate) * up, down, sizes, block)
     outputs = permute(outputs, row_of_pair, pair_of_row).reshape(count, top_k, width)
     return jnp.einsum("nkm,nk->nm", outputs, gates.astype(outputs.dtype))
+
+
+def through_experts_of_all(
+    tokens: jax.Array, choices: jax.Array, gates: jax.Array, gate_up: jax.Array, down: jax.Array
+) -> jax.Array:
+    """As `through_experts`, with tokens cut like the batch and experts along `expert` of a mesh."""
+    if not on_a_mesh():
+        return through_experts(tokens, choices, gates, gate_up, down)
+
+    def on_a_device(
+        tokens: jax.Array, choices: jax.Array, gates: jax.Array, gate_up: jax.Array, down: jax.Array
+    ) -> jax.Array:
+        gathered = (jax.lax.all_gather(x, "expert", tiled=True) for x in (tokens, choices, gates))
+        tokens, choices, gates = gathered
+        own = choices - jax.lax.axis_index("expert") * gate_up.shape[0]
+        sums = through_experts(tokens, own, gates, gate_up, down)
+        return jax.lax.psum_scatter(jax.lax.psum(sums, "tensor"), "expert", tiled=True)
+
+    rows = PartitionSpec(BATCH)
+    up, back = PartitionSpec("expert", None, None, "tensor"), PartitionSpec("expert", "tensor")
+    mapped = jax.shard_map(
+        on_a_device, in_specs=(rows, rows, rows, up, back), out_specs=rows, check_vma=False
+    )
+    return mapped(tokens, choices, gates, gate_up, down)
 
 
 def lay_out(choices: jax.Array, experts: int, block: int) -> tuple[jax.Array, jax.Array]:

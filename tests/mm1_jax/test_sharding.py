@@ -23,6 +23,7 @@ MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
 QUICK = [
     {"model": "dense", "mesh": MIXED},
     {"model": "places", "mesh": {"fsdp": 2, "expert": 4}},
+    {"model": "dropless", "mesh": {"fsdp": 2, "tensor": 2, "expert": 2}},
     {"model": "clip", "mesh": {"data": 4, "fsdp": 2}},
     {
         "model": "scanned",
