@@ -1,4 +1,4 @@
-"""Scores of generated text against references, and of likelihoods."""
+"""Scores of captions against references."""
 
 from __future__ import annotations
 
@@ -12,24 +12,6 @@ import numpy as np
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _LONGEST_NGRAM = 4
 _SIGMA = 6.0
-
-
-def exact_match(prediction: str, reference: str) -> bool:
-    """Equal but for case and surrounding space."""
-    return prediction.strip().lower() == reference.strip().lower()
-
-
-def perplexity(nats: float, tokens: float) -> float:
-    """exp of the mean negative log-likelihood per token; infinite where that is beyond a float."""
-    try:
-        return math.exp(nats / tokens)
-    except OverflowError:
-        return math.inf
-
-
-def bits_per_byte(nats: float, text_bytes: int) -> float:
-    """Negative log-likelihood per UTF-8 byte in bits: comparable between vocabularies."""
-    return nats / text_bytes / math.log(2)
 
 
 def words(text: str) -> list[str]:

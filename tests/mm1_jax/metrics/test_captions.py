@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from mm1_jax.metrics import bits_per_byte, cider_d, exact_match, perplexity, words
+from mm1_jax.metrics import cider_d, words
 
 # Scored with coco-caption's CIDEr-D after its PTB tokenizer.
 REFERENCES = [
@@ -45,17 +43,3 @@ def test_document_frequencies_of_the_corpus_keep_scores_of_a_subset():
 
 def test_words_are_lower_case_without_punctuation():
     assert words("A T-shirt, isn't it?  Yes -- 3!") == ["a", "t-shirt", "isn't", "it", "yes", "3"]
-
-
-def test_exact_match_ignores_case_and_surrounding_space():
-    assert exact_match(" Blue\n", "blue")
-    assert not exact_match("blue circle", "blue")
-
-
-def test_likelihood_metrics():
-    assert perplexity(10 * math.log(7), 10) == pytest.approx(7)
-    assert bits_per_byte(6 * math.log(2), 3) == pytest.approx(2)
-
-
-def test_perplexity_beyond_a_float_is_infinite_and_no_error():
-    assert perplexity(8000.0, 10) == math.inf
