@@ -37,7 +37,8 @@ class OfficialTask:
     predictions  a result file in the task's official form → item_id → text
     answer       generated text → the answer that is scored (stop strings, first word, letter …)
     score        of (items, their answers in the same order); metrics in per cent where the
-                 field quotes per cent
+                 field quotes per cent; the first metric is the task's own
+    by_likelihood  nothing is generated: answers are log-likelihoods, see `likelihood.answers`
     """
 
     name: str
@@ -45,3 +46,4 @@ class OfficialTask:
     predictions: Callable[[Path], dict[str, str]]
     answer: Callable[[str], str]
     score: Callable[[Sequence[Question], Sequence[str]], Score]
+    by_likelihood: bool = False
