@@ -46,22 +46,20 @@ class LongestMatch:
             first, last = _Parser(pattern, classes).parsed()
             start.free.append(first)
             last.rule = number
-        self._states: dict[frozenset[int], _State | None] = {}
-        first_state = self._state([start])
-        assert first_state is not None
-        self._start = first_state
+        self._states: dict[frozenset[int], _State] = {}
+        self._start = self._state([start])
 
     def ends(self, text: str, start: int) -> Iterator[tuple[int, int]]:
-        """Every (end, number of the first pattern that matches `text[start:end]`), short to long."""
-        state: _State | None = self._start
+        """Every (end, number of the first pattern that matches `text[start:end]`), in order."""
+        state = self._start
         for position in range(start, len(text)):
             character = text[position]
-            try:
-                state = state.moves[character]
-            except KeyError:
-                state.moves[character] = state = self._after(state, character)
-            if state is None:
+            if character not in state.moves:
+                state.moves[character] = self._after(state, character)
+            following = state.moves[character]
+            if following is None:
                 return
+            state = following
             if state.rule is not None:
                 yield position + 1, state.rule
 
@@ -73,12 +71,11 @@ class LongestMatch:
         return best
 
     def _after(self, state: _State, character: str) -> _State | None:
-        return self._state(
-            [target for node in state.nodes for test, target in node.steps if test(character)]
-        )
+        reached = [target for node in state.nodes for test, target in node.steps if test(character)]
+        return self._state(reached) if reached else None
 
-    def _state(self, nodes: list[_Node]) -> _State | None:
-        """The state of these nodes and of all that is free from there; None if there are none."""
+    def _state(self, nodes: list[_Node]) -> _State:
+        """The state of these nodes and of all that is free from there."""
         waiting = list(nodes)
         found: dict[int, _Node] = {}
         while waiting:
@@ -88,7 +85,7 @@ class LongestMatch:
                 waiting += node.free
         key = frozenset(found)
         if key not in self._states:
-            self._states[key] = _State(list(found.values())) if found else None
+            self._states[key] = _State(list(found.values()))
         return self._states[key]
 
 

@@ -16,18 +16,15 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from mm1_jax.metrics.longest_match import LongestMatch
+from mm1_jax.metrics.longest_match import LongestMatch, Test
 
-# Upper-case brackets as in coco-caption: tokens are lower-cased first, so brackets stay.
-PUNCTUATION = frozenset(
-    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
-    + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)
+# The original drops brackets too, but as `-LRB-`; tokens are lower-cased first, so they stay.
+_PUNCTUATION = frozenset(("''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
+_LINE_BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")
 
 
 def _unchanged(text: str) -> str:
     return text
-_LINE_BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")
 
 
 class _Rule(NamedTuple):
@@ -61,8 +58,65 @@ _MARKS = (
     r"\u07CA-\u07F5\u07FA\u0900-\u0903\u093C\u093E-\u094E\u0951-\u0955\u0962\u0963\u0981-\u0983"
     r"\u09BC-\u09C4\u09C7\u09C8\u09CB-\u09CD\u09D7\u09E2\u09E3\u0A01-\u0A03\u0A3C\u0A3E-\u0A4F"
     r"\u0A81-\u0A83\u0ABC-\u0ACF\u0B82\u0BBE-\u0BC2\u0BC6-\u0BC8\u0BCA-\u0BCD\u0C01-\u0C03"
-    r"\u0C3E-\u0C56\u0D3E-\u0D44\u0D46-\u0D48\u0E30-\u0E3A\u0E47-\u0E4E\u0EB1-\u0EBC\u0EC8-\u0ECD"
+    r"\u0C3E-\u0C56\u0D3E-\u0D44\u0D46-\u0D48\u0E30-\u0E3A\u0E47-\u0E4E\u0EB1-\u0EBC\u0EC8-\u0ECD\u1885\u1886"
 )
+# First and last of what Unicode has counted as letters or digits only since: in no word there.
+_YOUNGER_RANGES = (
+    (0x037F, 0x037F),
+    (0x0528, 0x052F),
+    (0x0560, 0x0560),
+    (0x0588, 0x0588),
+    (0x05EF, 0x05EF),
+    (0x0860, 0x088E),
+    (0x08A1, 0x08A1),
+    (0x08AD, 0x08C9),
+    (0x0978, 0x0978),
+    (0x0980, 0x0980),
+    (0x09FC, 0x09FC),
+    (0x0AF9, 0x0AF9),
+    (0x0C34, 0x0C34),
+    (0x0C5A, 0x0C5D),
+    (0x0C80, 0x0C80),
+    (0x0CDD, 0x0CDD),
+    (0x0D04, 0x0D04),
+    (0x0D54, 0x0D5F),
+    (0x0DE6, 0x0DEF),
+    (0x0E86, 0x0E86),
+    (0x0E89, 0x0E89),
+    (0x0E8C, 0x0E8C),
+    (0x0E8E, 0x0E93),
+    (0x0E98, 0x0E98),
+    (0x0EA0, 0x0EA0),
+    (0x0EA8, 0x0EA9),
+    (0x0EAC, 0x0EAC),
+    (0x13F5, 0x13FD),
+    (0x16F1, 0x16F8),
+    (0x170D, 0x170D),
+    (0x171F, 0x171F),
+    (0x1878, 0x1878),
+    (0x191D, 0x191E),
+    (0x19B0, 0x19C0),
+    (0x19C8, 0x19C9),
+    (0x1B4C, 0x1B4C),
+    (0x1C80, 0x1CBF),
+    (0x1CF2, 0x1CF3),
+    (0x1CFA, 0x1CFA),
+    (0x2C2F, 0x2C2F),
+    (0x2C5F, 0x2C5F),
+    (0x312E, 0x312F),
+    (0x31BB, 0x31BF),
+    (0x4DB6, 0x4DBF),
+    (0x9FCD, 0x9FFF),
+    (0xA698, 0xA69D),
+    (0xA78F, 0xA78F),
+    (0xA794, 0xA79F),
+    (0xA7AB, 0xA7F7),
+    (0xA8FD, 0xA8FE),
+    (0xA9E0, 0xA9FE),
+    (0xAA7E, 0xAA7F),
+    (0xAB30, 0xABBF),
+)
+_YOUNGER = frozenset(chr(c) for first, last in _YOUNGER_RANGES for c in range(first, last + 1))
 _LETTER = rf"([[:letter:]{_MARKS}]|&[aeiouAEIOU](acute|grave|uml);)"
 _APOSTROPHE = r"(['\u0092\u2019]|&apos;)"
 _ANY_APOSTROPHE = r"(['\u0092\u2019`\u0091\u2018\u201B]|&apos;)"
@@ -83,7 +137,9 @@ _COMPOUND = rf"{_ELIDED}{_PLAIN}+({_HYPHEN}{_ELIDED}{_PLAIN}+)*"
 _INITIALS = r"[A-Za-z](\.[A-Za-z])"
 _COUNTRIES = r"(Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-(U\.K|U\.S\.S\.R)"
 _ACRONYM = rf"({_INITIALS}*|{_COUNTRIES})"
-_HYPHENATED = rf"[A-Za-z0-9][A-Za-z0-9.,\u00AD]*(-([A-Za-z0-9\u00AD]+|({_INITIALS}+|{_COUNTRIES})\.))+"
+_HYPHENATED = (
+    rf"[A-Za-z0-9][A-Za-z0-9.,\u00AD]*(-([A-Za-z0-9\u00AD]+|({_INITIALS}+|{_COUNTRIES})\.))+"
+)
 _SLASHED = r"[A-Za-z0-9]+(-[A-Za-z]+){0,2}(\\?/[A-Za-z0-9]+(-[A-Za-z]+){0,2}){1,2}"
 _FIRM_INITIALS = "[A-Z]+(([+&]|&amp;)[A-Z]+)+"  # AT&T
 _WITH_APOSTROPHE = "|".join(
@@ -144,14 +200,10 @@ _HOST = rf"www\.([^{_NO_URL}.!?(){{}},]+\.)+[a-zA-Z]{{2,4}}"
 _BARE_HOST = rf"([^{_NO_URL}`'.!?(){{}},-_$]+\.)+(com|net|org|edu)"
 _LIKELY_URL = rf"({_HOST}|{_BARE_HOST})(/[^{_NO_URL}()]+{_URL_PATH_END})?"
 _NO_MAIL = rf"{_NO_URL}(){{}}\u00A0"
-_MAIL = (
-    rf"(&lt;|<)?[a-zA-Z0-9][^{_NO_MAIL}]*@([^{_NO_MAIL}.]+\.)*[^{_NO_MAIL}.]+(&gt;|>)?"
-)
+_MAIL = rf"(&lt;|<)?[a-zA-Z0-9][^{_NO_MAIL}]*@([^{_NO_MAIL}.]+\.)*[^{_NO_MAIL}.]+(&gt;|>)?"
 _DATE = rf"{_DIGIT}{{1,2}}[-/]{_DIGIT}{{1,2}}[-/]{_DIGIT}{{2,4}}"
 _NUMBER = rf"[-+]?({_DIGIT}+|{_DIGIT}*([.:,\u00AD\u066B\u066C]{_DIGIT}+)+)"
-_RAISED = (
-    r"[\u207A\u207B\u208A\u208B]?([\u2070\u00B9\u00B2\u00B3\u2074-\u2079]+|[\u2080-\u2089]+)"
-)
+_RAISED = r"[\u207A\u207B\u208A\u208B]?([\u2070\u00B9\u00B2\u00B3\u2074-\u2079]+|[\u2080-\u2089]+)"
 _FRACTION = rf"({_DIGIT}{{1,4}}[- \u00A0])?{_DIGIT}{{1,4}}(\\?/|\u2044){_DIGIT}{{1,4}}"
 _GAP = r"[- \u00A0]"
 _PHONE = (
@@ -164,9 +216,7 @@ _QUOTES = (
 )
 _SMILEY = r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]"
 _FACE = r"-\^x=~<>'"
-_ASIAN_SMILEY = (
-    rf"[{_FACE}]_[{_FACE}]|\([{_FACE}][_.]?[{_FACE}]\)|\([\^x=~<>']-[\^x=~<>'`]\)"
-)
+_ASIAN_SMILEY = rf"[{_FACE}]_[{_FACE}]|\([{_FACE}][_.]?[{_FACE}]\)|\([\^x=~<>']-[\^x=~<>'`]\)"
 _SYMBOL = (
     r"[+%&~\^|\\\u00A6-\u00A9\u00AC\u00AE-\u00BA\u00D7\u00F7\u0387\u05BE\u05C0\u05C3\u05C6\u05F3"
     r"\u05F4\u0600-\u0603\u0606-\u060A\u060C\u0614\u061B\u061E\u066A\u066D\u0703-\u070D\u07F6-\u07F8"
@@ -318,18 +368,22 @@ _RULES = (
 
 
 def _letter(character: str) -> bool:
-    return character.isalpha() and character <= "\uffff"
+    return character.isalpha() and _known(character)
 
 
 def _digit(character: str) -> bool:
-    return character.isdecimal() and character <= "\uffff"
+    return character.isdecimal() and _known(character)
 
 
 def _upper(character: str) -> bool:
-    return character.isupper() and character <= "\uffff"
+    return character.isupper() and _known(character)
 
 
-_CLASSES = {"letter": _letter, "digit": _digit, "upper": _upper}
+def _known(character: str) -> bool:
+    return character <= "\uffff" and character not in _YOUNGER
+
+
+_CLASSES: dict[str, Test] = {"letter": _letter, "digit": _digit, "upper": _upper}
 
 
 @cache
@@ -387,5 +441,5 @@ def tokenize(captions: tuple[str, ...]) -> tuple[str, ...]:
     """
     text = "\n".join(_LINE_BREAKS.sub(" ", caption) for caption in captions)
     return tuple(
-        " ".join(token for token in line if token not in PUNCTUATION) for line in _lines(text)
+        " ".join(token for token in line if token not in _PUNCTUATION) for line in _lines(text)
     )
