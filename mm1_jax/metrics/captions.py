@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,32 +57,42 @@ def cider_d(
         frequency.update({gram for text in texts for counts in _ngrams(text) for gram in counts})
     log_images = math.log(len(corpus)) if corpus else 0.0
 
-    def vectors(tokens: str) -> tuple[list[dict[Ngram, float]], int]:
+    def vectors(tokens: str) -> _Vectors:
         counted = _ngrams(tokens)
         weighted = [
             {g: n * (log_images - math.log(max(1, frequency[g]))) for g, n in counts.items()}
             for counts in counted
         ]
-        return weighted, counted[1].total()  # length is counted in bigrams, as in the original
+        norms = [math.hypot(*weights.values()) for weights in weighted]
+        return _Vectors(weighted, norms, counted[1].total())
 
-    def similarity(candidate: str, reference: str) -> float:
-        ours, our_length = vectors(candidate)
-        theirs, their_length = vectors(reference)
-        penalty = math.exp(-((our_length - their_length) ** 2) / (2 * _SIGMA**2))
-        total = 0.0
-        for h, r in zip(ours, theirs, strict=True):
-            norms = math.hypot(*h.values()) * math.hypot(*r.values())
-            if norms:
-                total += sum(min(w, r.get(g, 0.0)) * r.get(g, 0.0) for g, w in h.items()) / norms
-        return 10 * penalty * total / _LONGEST_NGRAM
-
-    scores = [
-        sum(similarity(candidate, text) for text in texts) / len(texts)
-        for candidate, texts in zip(
-            tokenize(tuple(candidates)), _tokenized(references), strict=True
-        )
-    ]
+    scores = []
+    for candidate, texts in zip(tokenize(tuple(candidates)), _tokenized(references), strict=True):
+        ours = vectors(candidate)
+        similarities = [_similarity(ours, vectors(text)) for text in texts]
+        scores.append(10 * sum(similarities) / len(similarities))
     return np.array(scores)
+
+
+class _Vectors(NamedTuple):
+    """A caption to CIDEr-D: weights and norm per n, and its length in bigrams, as they count it."""
+
+    weights: list[dict[Ngram, float]]
+    norms: list[float]
+    length: int
+
+
+def _similarity(ours: _Vectors, theirs: _Vectors) -> float:
+    """Mean over n of the clipped cosine, less the more the lengths differ."""
+    total = 0.0
+    for h, r, our_norm, their_norm in zip(
+        ours.weights, theirs.weights, ours.norms, theirs.norms, strict=True
+    ):
+        shared = sum(min(weight, r[g]) * r[g] for g, weight in h.items() if g in r)
+        if shared:
+            total += shared / (our_norm * their_norm)
+    penalty = math.exp(-((ours.length - theirs.length) ** 2) / (2 * _SIGMA**2))
+    return penalty * total / _LONGEST_NGRAM
 
 
 def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
