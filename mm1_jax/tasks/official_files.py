@@ -100,9 +100,7 @@ def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _is_image(kind: Any) -> bool:
-    import pyarrow as arrow
-
-    return arrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return str(kind).startswith("struct<bytes: binary")
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
@@ -118,13 +116,17 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     return parquet.read_table(path, columns=columns).to_pylist()
 
 
-def embedded(path: Path, row: int, column: str) -> str:
-    """The name, as an image of a question, of the one in a cell of `path` (see `image_bytes`)."""
-    return f"{path.name}#{row}.{column}"
+def embedded(root: Path, file: Path, row: int, column: str) -> str:
+    """The name, as an image of a question, of the one in a cell of `file` (see `image_bytes`).
+
+    `root` is the folder that the task was read from, or its only file.
+    """
+    below = file.name if root.is_file() else str(file.relative_to(root))
+    return f"{below}#{row}.{column}"
 
 
 def image_bytes(folder: Path, name: str) -> bytes:
-    """The encoded image that a question names: a file below `folder`, or a cell of a file in it.
+    """The encoded image that a question names: a file below `folder`, or a cell of a file there.
 
     UserError if it is not there.
     """

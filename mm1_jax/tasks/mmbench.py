@@ -1,0 +1,77 @@
+"""MMBench (Liu et al., 2024): twenty abilities, each question asked with its options rotated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm1_jax.metrics.groups import group_means
+from mm1_jax.metrics.multiple_choice import letters, mmbench_reading
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.lettered import LETTER, with_options
+from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official_files import embedded, find_one, index_of, read_answers, rows_with
+
+_FIELDS = ["index", "question", "A", "B", "answer", "category"]
+_ROTATED = 1_000_000  # rotations of question i are i + 1,000,000, i + 2,000,000 …
+
+
+def read(path: Path) -> list[Question]:
+    """`mmbench_dev_en_20231003.tsv` or another file of its form, or a folder with one."""
+    file = find_one(path, "mmbench", "*mmbench*dev*en*.tsv", "*.tsv", "*.parquet")
+    questions = []
+    for number, row in enumerate(rows_with(file, _FIELDS, "mmbench")):
+        options = [row[name] for name in "ABCD" if row.get(name)]
+        index_of(row["answer"], tuple("ABCD"[: len(options)]), "answer", file, number)
+        hint = f"{row['hint']}\n" if row.get("hint") else ""
+        questions.append(
+            Question(
+                item_id=str(row["index"]),
+                images=(embedded(path, file, number, "image"),),
+                prompt=hint + with_options(row["question"], options) + LETTER,
+                references=(row["answer"],),
+                choices=tuple(options),
+                facts={
+                    "question": row["question"],
+                    "category": row["category"],
+                    "l2_category": row.get("l2-category") or row.get("L2-category") or "",
+                },
+            )
+        )
+    return questions
+
+
+def predictions(path: Path) -> dict[str, str]:
+    """A table (TSV, CSV) of `index` and `prediction`, or rows of `question_id` and `text`."""
+    return read_answers(path, ("index", "question_id"), ("prediction", "answer", "text"))
+
+
+def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
+    """`accuracy` by category: of circular files, all rotations of a question must be right.
+
+    Items are one a question, at its first place. `accuracy_single` is over all rows as they are.
+    An answer that names no option, or several, is wrong; the official evaluation asks an LLM.
+    """
+    rotations: dict[int, list[float]] = defaultdict(list)
+    read = []
+    for question, text in zip(questions, given, strict=True):
+        read.append(mmbench_reading(text, letters(question.choices)))
+        hit = 100.0 * (read[-1] == question.references[0])
+        rotations[int(question.item_id) % _ROTATED].append(hit)
+    first = {}
+    for question in questions:
+        first.setdefault(int(question.item_id) % _ROTATED, question)
+    items = [min(rotations[index]) for index in first]
+    groups = {
+        name: [question.facts[name] for question in first.values()]
+        for name in ("category", "l2_category")
+    }
+    rows = [hit for hits in rotations.values() for hit in hits]
+    metrics = group_means("accuracy", items, groups)
+    metrics["accuracy_single"] = sum(rows) / len(rows)
+    metrics["unparsed"] = 100 * read.count(None) / len(read)
+    return Score(items, metrics)
+
+
+TASK = OfficialTask("mmbench", read, predictions, str.strip, score)
