@@ -58,10 +58,10 @@ def _read_subtask(path: Path, subtask: str) -> list[Question]:
     images = folder / "images" if apart.is_dir() else folder
     questions = []
     for file in files:
-        image = next(
-            (images / (file.stem + s) for s in _PICTURES if (images / (file.stem + s)).is_file()),
-            images / f"{file.stem}.jpg",
-        )
+        named = (images / (file.stem + suffix) for suffix in _PICTURES)
+        image = next((picture for picture in named if picture.is_file()), None)
+        if image is None:
+            raise UserError(f"mme: no image {file.stem} in {images}", file=str(file))
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
             if not line.strip():
                 continue

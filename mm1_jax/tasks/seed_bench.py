@@ -34,9 +34,8 @@ def read(path: Path) -> list[Question]:
     file = find_one(path, "seed_bench", "SEED-Bench.json")
     content = read_json(file)
     rows = part(content, "questions", file, "seed_bench")
-    names = {
-        number: name for name, number in part(content, "question_type", file, "seed_bench").items()
-    }
+    types = part(content, "question_type", file, "seed_bench")
+    names = {number: name for name, number in types.items()}
     questions = []
     for number, row in enumerate(rows):
         check_fields(row, _FIELDS, file, "seed_bench")
