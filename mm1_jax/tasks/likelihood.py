@@ -112,15 +112,17 @@ def choice_score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     The harness calls them acc, acc_norm, acc_bytes. Items are of `accuracy`. The right choice is
     the one at `facts["right"]`.
     """
-    names = ("accuracy", "accuracy_norm", "accuracy_bytes")
     hits = [
         [100.0 * (index == question.facts["right"]) for index in chosen(found, question.choices)]
         for question, answer in zip(questions, given, strict=True)
         for found in [_read(question, answer)]
     ]
-    columns = dict(zip(names, zip(*hits, strict=True), strict=True))
-    metrics = {name: group_means(name, column, {})[name] for name, column in columns.items()}
-    return Score(list(columns["accuracy"]), metrics)
+    total, per_character, per_byte = (list(column) for column in zip(*hits, strict=True))
+    also = {"accuracy_norm": per_character, "accuracy_bytes": per_byte}
+    metrics = group_means("accuracy", total, {})
+    for name, items in also.items():
+        metrics |= group_means(name, items, {})
+    return Score(total, metrics, also)
 
 
 def greedy_score(questions: Sequence[Question], given: Sequence[str]) -> Score:

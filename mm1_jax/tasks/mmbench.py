@@ -50,28 +50,27 @@ def predictions(path: Path) -> dict[str, str]:
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     """`accuracy` by category: of circular files, all rotations of a question must be right.
 
-    Items are one a question, at its first place. `accuracy_single` is over all rows as they are.
-    An answer that names no option, or several, is wrong; the official evaluation asks an LLM.
+    `accuracy_single` is over all rows as they are, and so are the items. An answer that names no
+    option, or several, is wrong; the official evaluation asks an LLM.
     """
+    read = [
+        mmbench_reading(text, letters(q.choices)) for q, text in zip(questions, given, strict=True)
+    ]
+    items = [100.0 * (a == q.references[0]) for q, a in zip(questions, read, strict=True)]
     rotations: dict[int, list[float]] = defaultdict(list)
-    read = []
-    for question, text in zip(questions, given, strict=True):
-        read.append(mmbench_reading(text, letters(question.choices)))
-        hit = 100.0 * (read[-1] == question.references[0])
-        rotations[int(question.item_id) % _ROTATED].append(hit)
-    first = {}
-    for question in questions:
-        first.setdefault(int(question.item_id) % _ROTATED, question)
-    items = [min(rotations[index]) for index in first]
+    first: dict[int, Question] = {}
+    for question, value in zip(questions, items, strict=True):
+        index = int(question.item_id) % _ROTATED
+        rotations[index].append(value)
+        first.setdefault(index, question)
     groups = {
         name: [question.facts[name] for question in first.values()]
         for name in ("category", "l2_category")
     }
-    rows = [hit for hits in rotations.values() for hit in hits]
-    metrics = group_means("accuracy", items, groups)
-    metrics["accuracy_single"] = sum(rows) / len(rows)
+    metrics = group_means("accuracy", [min(values) for values in rotations.values()], groups)
+    metrics |= group_means("accuracy_single", items, {})
     metrics["unparsed"] = 100 * read.count(None) / len(read)
-    return Score(items, metrics)
+    return Score(items, metrics, {"accuracy_single": items})
 
 
 TASK = OfficialTask("mmbench", read, predictions, str.strip, score)

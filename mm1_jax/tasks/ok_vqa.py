@@ -23,8 +23,12 @@ def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     Answers are those of `answer`, the stemmed ones; predictions are not stemmed.
     """
     found = people_score(questions, given, textvqa_accuracy, ("question_type",))
-    official = people_score(questions, given, vqa_accuracy).metrics["accuracy"]
-    return Score(found.items, found.metrics | {"accuracy_vqa_rule": official})
+    official = people_score(questions, given, vqa_accuracy)
+    return Score(
+        found.items,
+        found.metrics | {"accuracy_vqa_rule": official.metrics["accuracy"]},
+        {"accuracy_vqa_rule": official.items},
+    )
 
 
 TASK = OfficialTask("ok_vqa", read, read_answers, first_line, score)
