@@ -2,7 +2,7 @@
 
 `golden/official_scores.json.xz` holds generated inputs (easy-VQA's questions and answers and others,
 with punctuation, articles, numbers and contractions put in and taken out at random) and what the
-code of GT-Vision-Lab/VQA, EvolvingLMMs-Lab/lmms-eval and LLaVA said of them.
+code of GT-Vision-Lab/VQA, lmms-eval, LLaVA and the EleutherAI harness said of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 from mm1_jax.metrics.anls import anls
 from mm1_jax.metrics.exact_match import exact_match_without_punctuation
+from mm1_jax.metrics.likelihood import chosen
 from mm1_jax.metrics.multiple_choice import (
     letters,
     mmbench_reading,
@@ -27,7 +28,9 @@ from mm1_jax.metrics.relaxed import relaxed_match
 from mm1_jax.metrics.vqa import textvqa_accuracy, vqa_accuracy
 from mm1_jax.metrics.yes_no import pope_reading, strict_reading, yes_no_metrics
 from mm1_jax.tasks import mathvista, mme
+from mm1_jax.tasks.hellaswag import without_markup
 from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.webqs import shortest_answers
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +146,24 @@ def test_mathvista_answers_take_their_form_as_officially(golden):
         found = mathvista.in_form(text, asked)
         ours.append(found is not None and found.strip() == right)
     same(ours, golden["mathvista"]["official"])
+
+
+def test_choices_by_likelihood_are_those_of_the_harness(golden):
+    ours = [
+        [index == right for index in chosen([tuple(value) for value in found], choices)]
+        for choices, found, right in golden["likelihood"]["items"]
+    ]
+    same(ours, golden["likelihood"]["official"])
+    by_column = np.array(ours)
+    assert (by_column[:, 0] != by_column[:, 1]).any()  # the normalisations matter
+    assert (by_column[:, 1] != by_column[:, 2]).any()
+
+
+def test_hellaswag_texts_are_those_of_the_harness(golden):
+    ours = [without_markup(text) for text in golden["hellaswag"]["items"]]
+    assert ours == golden["hellaswag"]["official"]
+
+
+def test_webqs_choices_are_those_of_the_harness(golden):
+    ours = [shortest_answers(answers) for answers in golden["webqs"]["items"]]
+    assert ours == golden["webqs"]["official"]
