@@ -1,8 +1,8 @@
 """Our scores beside those that the official code gave for the same hard examples.
 
-`golden/official_scores.json.xz` holds generated inputs (easy-VQA's questions and answers and others,
-with punctuation, articles, numbers and contractions put in and taken out at random) and what the
-code of GT-Vision-Lab/VQA, lmms-eval, LLaVA and the EleutherAI harness said of them.
+`golden/official_scores.json.xz` holds generated inputs (easy-VQA's questions and answers and
+others, with punctuation, articles, numbers and contractions put in and taken out at random) and
+what the code of GT-Vision-Lab/VQA, lmms-eval, LLaVA and the EleutherAI harness said of them.
 """
 
 from __future__ import annotations
