@@ -29,6 +29,8 @@ def read(path: Path) -> list[Question]:
     if file.suffix == ".json":
         content = read_json(file)
         check_fields(content, [], file, "mathvista")
+        for row in content.values():
+            check_fields(row, _FIELDS, file, "mathvista")
         rows = [{"pid": pid, **row} for pid, row in content.items()]
     else:
         rows = rows_with(file, ["pid"], "mathvista")

@@ -20,15 +20,19 @@ _ROTATED = 1_000_000  # rotations of question i are i + 1,000,000, i + 2,000,000
 def read(path: Path) -> list[Question]:
     """`mmbench_dev_en_20231003.tsv` or another file of its form, or a folder with one."""
     file = find_one(path, "mmbench", "*mmbench*dev*en*.tsv", "*.tsv", "*.parquet")
+    rows = rows_with(file, _FIELDS, "mmbench")
+    places = {int(row["index"]): number for number, row in enumerate(rows)}
     questions = []
-    for number, row in enumerate(rows_with(file, _FIELDS, "mmbench")):
+    for number, row in enumerate(rows):
+        # A rotated question has the first one's image, often by its index only.
+        shown = places.get(int(row["index"]) % _ROTATED, number)
         options = [row[name] for name in "ABCD" if row.get(name)]
         index_of(row["answer"], tuple("ABCD"[: len(options)]), "answer", file, number)
         hint = f"{row['hint']}\n" if row.get("hint") else ""
         questions.append(
             Question(
                 item_id=str(row["index"]),
-                images=(embedded(path, file, number, "image"),),
+                images=(embedded(path, file, shown, "image"),),
                 prompt=hint + with_options(row["question"], options) + LETTER,
                 references=(row["answer"],),
                 choices=tuple(options),

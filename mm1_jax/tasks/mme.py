@@ -40,11 +40,13 @@ def read(path: Path) -> list[Question]:
         return [question for name in subtasks for question in _read_subtask(path, name)]
     expected = ("test-*.parquet", "*/test-*.parquet", "existence/*.txt")
     questions = []
+    names: dict[str, str] = {}  # both questions about an image name the first one's cell
     for file in find(path, "mme", *expected):
         for number, row in enumerate(rows_with(file, _FIELDS, "mme")):
             index_of(row["category"], (*PERCEPTION, *COGNITION), "category", file, number)
             image = row["question_id"].rsplit("/", 1)[-1]
-            name = embedded(path, file, number, "image")
+            own = embedded(path, file, number, "image")
+            name = names.setdefault(row["question_id"], own)
             question = _question(row["category"], image, name, row["question"], row["answer"])
             index_of(question.references[0], ("yes", "no"), "answer", file, number)
             questions.append(question)

@@ -100,20 +100,21 @@ def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _is_image(kind: Any) -> bool:
-    return str(kind).startswith("struct<bytes: binary")
+    return str(kind).startswith("struct<") and "bytes: binary" in str(kind)
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     from pyarrow import parquet  # here, for it takes longer to import than most files to read
 
     try:
-        schema = parquet.read_schema(path)
+        file = parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
         raise UserError(f"not Parquet: {error}", file=str(path)) from None
-    images = [field.name for field in schema if _is_image(field.type)]
-    plain = [field.name for field in schema if field.name not in images]
-    columns = [*plain, *(f"{name}.path" for name in images)]
-    return parquet.read_table(path, columns=columns).to_pylist()
+    with file:
+        schema = file.schema_arrow
+        images = [field.name for field in schema if _is_image(field.type)]
+        plain = [field.name for field in schema if field.name not in images]
+        return file.read([*plain, *(f"{name}.path" for name in images)]).to_pylist()
 
 
 def embedded(root: Path, file: Path, row: int, column: str) -> str:

@@ -15,6 +15,7 @@ from mm1_jax.tasks.official_files import (
     embedded,
     find,
     find_one,
+    part,
     read_answers,
     read_json,
     rows_with,
@@ -33,21 +34,20 @@ def read(path: Path) -> list[Question]:
         return _read_parquet(path)
     file = find_one(path, "scienceqa", "problems.json")
     problems = read_json(file)
+    check_fields(problems, [], file, "scienceqa")
+    for row in problems.values():
+        check_fields(row, _FIELDS, file, "scienceqa")
     splits_file = file.with_name("pid_splits.json")
     if splits_file.is_file():
-        splits = read_json(splits_file)
-        check_fields(splits, [_SPLIT], splits_file, "scienceqa")
-        chosen = splits[_SPLIT]
+        chosen = part(read_json(splits_file), _SPLIT, splits_file, "scienceqa")
+        check_fields(problems, chosen, file, "scienceqa")
     else:
         chosen = [pid for pid, row in problems.items() if row.get("split") == _SPLIT]
-    check_fields(problems, chosen[:1], file, "scienceqa")
-    questions = []
-    for pid in chosen:
-        row = problems[pid]
-        check_fields(row, _FIELDS, file, "scienceqa")
-        if row["image"]:
-            questions.append(_question(pid, f"{_SPLIT}/{pid}/{row['image']}", row))
-    return questions
+    return [
+        _question(pid, f"{_SPLIT}/{pid}/{problems[pid]['image']}", problems[pid])
+        for pid in chosen
+        if problems[pid]["image"]
+    ]
 
 
 def _read_parquet(path: Path) -> list[Question]:

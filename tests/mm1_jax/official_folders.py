@@ -510,7 +510,7 @@ def triviaqa(folder: Path) -> Path:
         },
     ]
     write_parquet(folder / "rc.nocontext" / "validation-00000-of-00001.parquet", rows)
-    said = ["the city of light", "Austen"]
+    said = ["city of light!", "Austen"]
     samples = [{"doc_id": n, "filtered_resps": [text]} for n, text in enumerate(said)]
     return write_lines(folder / "samples_triviaqa.jsonl", samples)
 
