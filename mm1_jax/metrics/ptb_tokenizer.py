@@ -58,65 +58,28 @@ _MARKS = (
     r"\u07CA-\u07F5\u07FA\u0900-\u0903\u093C\u093E-\u094E\u0951-\u0955\u0962\u0963\u0981-\u0983"
     r"\u09BC-\u09C4\u09C7\u09C8\u09CB-\u09CD\u09D7\u09E2\u09E3\u0A01-\u0A03\u0A3C\u0A3E-\u0A4F"
     r"\u0A81-\u0A83\u0ABC-\u0ACF\u0B82\u0BBE-\u0BC2\u0BC6-\u0BC8\u0BCA-\u0BCD\u0C01-\u0C03"
-    r"\u0C3E-\u0C56\u0D3E-\u0D44\u0D46-\u0D48\u0E30-\u0E3A\u0E47-\u0E4E\u0EB1-\u0EBC\u0EC8-\u0ECD\u1885\u1886"
+    r"\u0C3E-\u0C56\u0D3E-\u0D44\u0D46-\u0D48\u0E30-\u0E3A\u0E47-\u0E4E\u0EB1-\u0EBC\u0EC8-\u0ECD"
 )
-# First and last of what Unicode has counted as letters or digits only since: in no word there.
-_YOUNGER_RANGES = (
-    (0x037F, 0x037F),
-    (0x0528, 0x052F),
-    (0x0560, 0x0560),
-    (0x0588, 0x0588),
-    (0x05EF, 0x05EF),
-    (0x0860, 0x088E),
-    (0x08A1, 0x08A1),
-    (0x08AD, 0x08C9),
-    (0x0978, 0x0978),
-    (0x0980, 0x0980),
-    (0x09FC, 0x09FC),
-    (0x0AF9, 0x0AF9),
-    (0x0C34, 0x0C34),
-    (0x0C5A, 0x0C5D),
-    (0x0C80, 0x0C80),
-    (0x0CDD, 0x0CDD),
-    (0x0D04, 0x0D04),
-    (0x0D54, 0x0D5F),
-    (0x0DE6, 0x0DEF),
-    (0x0E86, 0x0E86),
-    (0x0E89, 0x0E89),
-    (0x0E8C, 0x0E8C),
-    (0x0E8E, 0x0E93),
-    (0x0E98, 0x0E98),
-    (0x0EA0, 0x0EA0),
-    (0x0EA8, 0x0EA9),
-    (0x0EAC, 0x0EAC),
-    (0x13F5, 0x13FD),
-    (0x16F1, 0x16F8),
-    (0x170D, 0x170D),
-    (0x171F, 0x171F),
-    (0x1878, 0x1878),
-    (0x191D, 0x191E),
-    (0x19B0, 0x19C0),
-    (0x19C8, 0x19C9),
-    (0x1B4C, 0x1B4C),
-    (0x1C80, 0x1CBF),
-    (0x1CF2, 0x1CF3),
-    (0x1CFA, 0x1CFA),
-    (0x2C2F, 0x2C2F),
-    (0x2C5F, 0x2C5F),
-    (0x312E, 0x312F),
-    (0x31BB, 0x31BF),
-    (0x4DB6, 0x4DBF),
-    (0x9FCD, 0x9FFF),
-    (0xA698, 0xA69D),
-    (0xA78F, 0xA78F),
-    (0xA794, 0xA79F),
-    (0xA7AB, 0xA7F7),
-    (0xA8FD, 0xA8FE),
-    (0xA9E0, 0xA9FE),
-    (0xAA7E, 0xAA7F),
-    (0xAB30, 0xABBF),
-)
-_YOUNGER = frozenset(chr(c) for first, last in _YOUNGER_RANGES for c in range(first, last + 1))
+# What Unicode has counted as letters or digits only since; they are in no word there.
+_YOUNGER_RANGES = """
+037F 0528-052F 0560 0588 05EF 0860-088E 08A1 08AD-08C9 0978 0980 09FC 0AF9 0C34 0C5A-0C5D 0C80
+0CDD 0D04 0D54-0D5F 0DE6-0DEF 0E86 0E89 0E8C 0E8E-0E93 0E98 0EA0 0EA8-0EA9 0EAC 13F5-13FD
+16F1-16F8 170D 171F 1878 191D-191E 19B0-19C0 19C8-19C9 1B4C 1C80-1CBF 1CF2-1CF3 1CFA 2C2F 2C5F
+312E-312F 31BB-31BF 4DB6-4DBF 9FCD-9FFF A698-A69D A78F A794-A79F A7AB-A7F7 A8FD-A8FE A9E0-A9FE
+AA7E-AA7F AB30-ABBF
+"""
+_ONCE_LETTERS = "\u1885\u1886"
+
+
+def _span(first: str, last: str) -> range:
+    return range(int(first, 16), int(last or first, 16) + 1)
+
+
+_YOUNGER = {
+    chr(c)
+    for first, _, last in (item.partition("-") for item in _YOUNGER_RANGES.split())
+    for c in _span(first, last)
+}
 _LETTER = rf"([[:letter:]{_MARKS}]|&[aeiouAEIOU](acute|grave|uml);)"
 _APOSTROPHE = r"(['\u0092\u2019]|&apos;)"
 _ANY_APOSTROPHE = r"(['\u0092\u2019`\u0091\u2018\u201B]|&apos;)"
@@ -368,7 +331,7 @@ _RULES = (
 
 
 def _letter(character: str) -> bool:
-    return character.isalpha() and _known(character)
+    return character in _ONCE_LETTERS or (character.isalpha() and _known(character))
 
 
 def _digit(character: str) -> bool:
