@@ -93,11 +93,11 @@ _AMPERSAND = r"(&|&amp;)"
 _WORD = rf"{_LETTER}{_ALPHANUMERIC}*([.!?]{_LETTER}{_ALPHANUMERIC}*)*"
 _CLITIC = rf"{_APOSTROPHE}([msdMSD]|re|ve|ll)"
 _NOT = rf"n{_ANY_APOSTROPHE}t"
-# The end of a clause: after it an abbreviation's period is also that of the sentence.
-_AFTER_SENTENCE_WORD = r"[,;:\u3001]"
+# A period before one of these is an abbreviation's, whatever the word.
+_CLAUSE_MARK = r"[,;:\u3001]"
 _ELIDED = rf"([dDoOlL]{_ANY_APOSTROPHE}{_PLAIN})?"
 _COMPOUND = rf"{_ELIDED}{_PLAIN}+({_HYPHEN}{_ELIDED}{_PLAIN}+)*"
-_INITIALS = r"[A-Za-z](\.[A-Za-z])"
+_INITIALS = r"[A-Za-z](\.[A-Za-z])"  # with * or +: U, U.S, U.S.A
 _COUNTRIES = r"(Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-(U\.K|U\.S\.S\.R)"
 _ACRONYM = rf"({_INITIALS}*|{_COUNTRIES})"
 _HYPHENATED = (
@@ -293,7 +293,7 @@ _RULES = (
     _Rule(_ACRONYM, tail=_SPACE),
     _Rule(rf"{_APOSTROPHE}[0-9][0-9]", tail=_SPACE),
     _Rule(rf"{_ALPHANUMERIC}+(\.{_ALPHANUMERIC}+)*\.({_EXTENSIONS})", tail=rf"({_SPACE}|[.?!,])"),
-    _Rule(rf"{_WORD}\.", tail=_AFTER_SENTENCE_WORD, token=_without_soft_hyphens),
+    _Rule(rf"{_WORD}\.", tail=_CLAUSE_MARK, token=_without_soft_hyphens),
     _Rule(_PHONE, token=_phone),
     _Rule('"|&quot;', tail="[A-Za-z0-9$]", token=_OPENING),
     _Rule('"|&quot;', token=_CLOSING),
@@ -311,14 +311,14 @@ _RULES = (
     _Rule(r"\.{3,5}|(\.[ \u00A0]){2,4}\.|[\u0085\u2026]", token=_constant("...")),
     _Rule(r"@+|#+|_+"),
     _Rule(r"\*+|(\\\*){1,3}"),
-    _Rule(_AFTER_SENTENCE_WORD),
+    _Rule(_CLAUSE_MARK),
     _Rule("[?!]+"),
     _Rule(r"[.\u00A1\u00BF\u037E\u0589\u061F\u06D4\u0700-\u0702\u07FA\u3002=/]"),
-    _Rule(rf"{_HYPHENATED}\.", tail=_AFTER_SENTENCE_WORD, token=_without_soft_hyphens),
+    _Rule(rf"{_HYPHENATED}\.", tail=_CLAUSE_MARK, token=_without_soft_hyphens),
     _Rule(_HYPHENATED, token=_without_soft_hyphens),
-    _Rule(rf"{_COMPOUND}\.", tail=_AFTER_SENTENCE_WORD),
+    _Rule(rf"{_COMPOUND}\.", tail=_CLAUSE_MARK),
     _Rule(_COMPOUND),
-    _Rule(rf"{_FIRM_INITIALS}\.", tail=_AFTER_SENTENCE_WORD, token=_ampersands),
+    _Rule(rf"{_FIRM_INITIALS}\.", tail=_CLAUSE_MARK, token=_ampersands),
     _Rule(_FIRM_INITIALS, token=_ampersands),
     _Rule("'", tail=r"[A-Za-z][^ \t\n\r\u00A0]", token=_OPENING),
     _Rule(_CLITIC, token=_CLOSING),
