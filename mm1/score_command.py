@@ -41,7 +41,9 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
 
     task = official_task(name)
     items = task.read(annotations)
-    given = task.predictions(predictions)
+    aside = task.left_out(annotations)
+    predicted = task.predictions(predictions).items()
+    given = {item_id: text for item_id, text in predicted if item_id not in aside}
     if subset:
         items = [item for item in items if item.item_id in given]
     _check_match(items, given, annotations, predictions, subset)

@@ -39,7 +39,7 @@ def predictions(path: Path) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Average normalised Levenshtein similarity, in per cent."""
+    """Average normalised Levenshtein similarity, 0 below a half (lmms-eval), in per cent."""
     items = [
         100.0 * anls(text, question.references)
         for question, text in zip(questions, given, strict=True)

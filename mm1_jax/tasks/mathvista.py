@@ -121,10 +121,10 @@ def in_form(text: str, question: Question) -> str | None:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Accuracy by type of question, of answer and of task; answers are read by rules.
+    """Accuracy with answers read by rules, where the official evaluation asks an LLM.
 
-    So the numbers are not those of the official evaluation, in which an LLM reads the answers,
-    unless the file holds `extraction`s. `unparsed`: a number was asked for and none was there.
+    So its numbers are the official ones only if the file holds `extraction`s. `unparsed`: a number
+    was asked for and none was there.
     """
     read = [in_form(extracted(text, q), q) for q, text in zip(questions, given, strict=True)]
     items = [

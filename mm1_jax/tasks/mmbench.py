@@ -52,10 +52,10 @@ def predictions(path: Path) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """`accuracy` by category: of circular files, all rotations of a question must be right.
+    """Circular accuracy without an LLM: an answer that names no option, or several, is wrong.
 
-    `accuracy_single` is over all rows as they are, and so are the items. An answer that names no
-    option, or several, is wrong; the official evaluation asks an LLM.
+    All rotations of a question that the file has must be right. `accuracy_single` is over all rows
+    as they are, and so are the items.
     """
     read = [
         mmbench_reading(text, letters(q.choices)) for q, text in zip(questions, given, strict=True)

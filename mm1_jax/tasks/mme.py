@@ -116,7 +116,7 @@ def predictions(path: Path) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Official sums: `perception` (of ten subtasks, at most 2000), `cognition` (four, 800).
+    """The official sums `perception` (at most 2000) and `cognition` (800), read as lmms-eval does.
 
     A subtask has 100 × accuracy + 100 × share of images both of whose answers are right; `score/…`
     has each. The first metric, `accuracy`, is over all questions: the one with a standard error.

@@ -78,10 +78,9 @@ def predictions(path: Path) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Accuracy over all questions, by subject and by type.
+    """Accuracy by MMMU's own reading, but an answer that names no option is wrong, not drawn.
 
-    An answer to a multiple-choice question that names no option is wrong; the official code draws
-    one at random. `unparsed` is the share of such answers.
+    `unparsed` is the share of such answers to multiple-choice questions among all.
     """
     items, unparsed = [], 0
     for question, text in zip(questions, given, strict=True):

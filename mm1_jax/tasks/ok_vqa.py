@@ -18,7 +18,7 @@ def read(path: Path) -> list[Question]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """`accuracy` as lmms-eval, by question type, and `accuracy_vqa_rule` by VQA's own code.
+    """Accuracy by lmms-eval's rule (always normalised); `accuracy_vqa_rule` by VQA's own code.
 
     Answers are those of `answer`, the stemmed ones; predictions are not stemmed.
     """

@@ -60,10 +60,10 @@ def answer(text: str) -> str:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """f1 of "yes", accuracy, precision, recall and yes ratio by POPE's official reading, by split.
+    """POPE's own reading takes all but a no for yes; `strict_…` by lmms-eval's; by split.
 
-    That reading takes what says neither yes nor no for yes. `unparsed` is the share of answers that
-    are not just yes or no, and `strict_…` counts those as wrong, and as neither, as lmms-eval.
+    f1, precision and recall are of "yes". `unparsed` is the share of answers that are not just yes
+    or no; for `strict_…` they are wrong, and neither.
     """
     labels = [question.references[0] for question in questions]
     official = [pope_reading(text) for text in given]

@@ -30,8 +30,27 @@ def read(path: Path) -> list[Question]:
 
     Images are `test/<id>/<name>` as published, or in the Parquet file.
     """
-    if path.suffix == ".parquet" or (path.is_dir() and not (path / "problems.json").is_file()):
+    if _is_table(path):
         return _read_parquet(path)
+    return [
+        _question(pid, f"{_SPLIT}/{pid}/{row['image']}", row)
+        for pid, row in _test_problems(path).items()
+        if row["image"]
+    ]
+
+
+def left_out(path: Path) -> set[str]:
+    """The test questions without an image."""
+    if _is_table(path):
+        return set()
+    return {pid for pid, row in _test_problems(path).items() if not row["image"]}
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix == ".parquet" or (path.is_dir() and not (path / "problems.json").is_file())
+
+
+def _test_problems(path: Path) -> dict[str, Any]:
     file = find_one(path, "scienceqa", "problems.json")
     problems = read_json(file)
     check_fields(problems, [], file, "scienceqa")
@@ -43,11 +62,7 @@ def read(path: Path) -> list[Question]:
         check_fields(problems, chosen, file, "scienceqa")
     else:
         chosen = [pid for pid, row in problems.items() if row.get("split") == _SPLIT]
-    return [
-        _question(pid, f"{_SPLIT}/{pid}/{problems[pid]['image']}", problems[pid])
-        for pid in chosen
-        if problems[pid]["image"]
-    ]
+    return {pid: problems[pid] for pid in chosen}
 
 
 def _read_parquet(path: Path) -> list[Question]:
@@ -89,4 +104,4 @@ def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     return letter_score(questions, read, ("subject", "grade"))
 
 
-TASK = OfficialTask("scienceqa", read, predictions, str.strip, score)
+TASK = OfficialTask("scienceqa", read, predictions, str.strip, score, left_out=left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.lettered import LETTER, letter_score, with_options
@@ -29,16 +30,21 @@ _FIELDS = [
 ]
 
 
-def read(path: Path) -> list[Question]:
-    """`SEED-Bench.json`, or a folder with it; questions about videos are left out."""
+def _rows(path: Path) -> tuple[Path, list[dict[str, Any]], dict[int, str]]:
     file = find_one(path, "seed_bench", "SEED-Bench.json")
     content = read_json(file)
-    rows = part(content, "questions", file, "seed_bench")
     types = part(content, "question_type", file, "seed_bench")
-    names = {number: name for name, number in types.items()}
+    rows = part(content, "questions", file, "seed_bench")
+    for row in rows:
+        check_fields(row, _FIELDS, file, "seed_bench")
+    return file, rows, {number: name for name, number in types.items()}
+
+
+def read(path: Path) -> list[Question]:
+    """`SEED-Bench.json`, or a folder with it; questions about videos are left out."""
+    file, rows, names = _rows(path)
     questions = []
     for number, row in enumerate(rows):
-        check_fields(row, _FIELDS, file, "seed_bench")
         if row["data_type"] != "image":
             continue
         index_of(row["answer"], ("A", "B", "C", "D"), "answer", file, number)
@@ -59,15 +65,20 @@ def read(path: Path) -> list[Question]:
     return questions
 
 
+def left_out(path: Path) -> set[str]:
+    """The questions about videos."""
+    return {str(row["question_id"]) for row in _rows(path)[1] if row["data_type"] != "image"}
+
+
 def predictions(path: Path) -> dict[str, str]:
     """The leaderboard's JSON lines of `question_id` and `prediction`."""
     return read_answers(path, texts=("prediction", "answer", "text"))
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Accuracy of the answer's first character, as lmms-eval; by question type."""
+    """Accuracy of the answer's first character (lmms-eval), by question type."""
     read = [text.strip()[:1].upper() or None for text in given]
     return letter_score(questions, read, ("question_type",))
 
 
-TASK = OfficialTask("seed_bench", read, predictions, str.strip, score)
+TASK = OfficialTask("seed_bench", read, predictions, str.strip, score, left_out=left_out)

@@ -34,7 +34,7 @@ def read(path: Path) -> list[Question]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Accuracy against ten people's answers, always normalised (LLaVA, lmms-eval)."""
+    """Accuracy by the rule of LLaVA and lmms-eval: always normalised."""
     return people_score(questions, given, textvqa_accuracy)
 
 

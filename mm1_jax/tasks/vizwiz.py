@@ -38,7 +38,7 @@ def predictions(path: Path) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Accuracy as TextVQA's, by answer type, and the share of answers "unanswerable".
+    """Accuracy by lmms-eval's rule (always normalised); share of answers "unanswerable".
 
     Who always says "unanswerable" scores high: `accuracy_of_unanswerable`.
     """

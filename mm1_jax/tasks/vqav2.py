@@ -101,7 +101,7 @@ def read(path: Path) -> list[Question]:
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """The official accuracy, by answer type and by question type."""
+    """VQA's own accuracy (raw texts compared where all agree), by answer and question type."""
     return people_score(questions, given, vqa_accuracy, ("answer_type", "question_type"))
 
 

@@ -251,6 +251,14 @@ def test_scienceqa_and_ai2d_read_the_table_form(tmp_path):
     assert asked[0].references == ("B",)
 
 
+@pytest.mark.parametrize(("name", "others"), [("seed_bench", {"101671"}), ("scienceqa", {"6"})])
+def test_what_is_not_of_the_task_may_be_answered(name, others, tmp_path):
+    FOLDERS[name](tmp_path)
+    task = official_task(name)
+    assert task.left_out(tmp_path) == others
+    assert not others & {question.item_id for question in task.read(tmp_path)}
+
+
 def test_mathvista_takes_the_extraction_of_a_result_file(tmp_path):
     FOLDERS["mathvista"](tmp_path)
     said = {"1": {"response": "long", "extraction": "15 cm"}, "2": {"response": "4"}}
