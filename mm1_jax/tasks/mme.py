@@ -11,7 +11,7 @@ from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.yes_no import mme_reading
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import embedded, find, index_of, read_rows, rows_with
+from mm1_jax.tasks.official_files import embedded, find, index_of, read_rows, read_text, rows_with
 
 PERCEPTION = (
     *("existence", "count", "position", "color", "posters"),
@@ -64,7 +64,7 @@ def _read_subtask(path: Path, subtask: str) -> list[Question]:
         image = next((picture for picture in named if picture.is_file()), None)
         if image is None:
             raise UserError(f"mme: no image {file.stem} in {images}", file=str(file))
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
+        for number, line in enumerate(read_text(file).splitlines()):
             if not line.strip():
                 continue
             text, tab, label = line.strip().rpartition("\t")
@@ -106,7 +106,7 @@ def predictions(path: Path) -> dict[str, str]:
             found[_id(category, image, text.split("\n")[0])] = str(said)
         return found
     for file in find(path, "mme", "*.txt"):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
             cells = line.split("\t")
             if len(cells) != 4:
                 message = "expected image<tab>question<tab>answer<tab>prediction"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import functools
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,14 +49,20 @@ def find_one(path: Path, task: str, *patterns: str) -> Path:
     return found[0]
 
 
+def read_text(path: Path) -> str:
+    """A file's text, without byte order mark; UserError if it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text: byte {error.start}", file=str(path)) from None
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; UserError with the line if it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"not JSON: {error.msg}", file=str(path), line=error.lineno) from None
-    except UnicodeDecodeError:
-        raise UserError("not JSON: not UTF-8 text", file=str(path)) from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -71,9 +78,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return _parquet_rows(path)
     if suffix in (".tsv", ".csv"):
         csv.field_size_limit(2**30)  # MMBench has images in cells
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
-    text = path.read_text(encoding="utf-8")
+        rows = io.StringIO(read_text(path), newline="")
+        return list(csv.DictReader(rows, delimiter="\t" if suffix == ".tsv" else ","))
+    text = read_text(path)
     if suffix == ".json" and text.lstrip().startswith("["):
         rows = read_json(path)
     else:
@@ -204,7 +211,7 @@ def read_answers(
     """
     if path.is_dir():
         raise UserError(f"expected a result file, found the folder {path}")
-    if path.suffix == ".json" and path.read_text(encoding="utf-8").lstrip().startswith("{"):
+    if path.suffix == ".json" and read_text(path).lstrip().startswith("{"):
         content = _one_object(path)
         only_row = set(ids) & set(content)  # of JSON lines
         if content and not only_row and all(isinstance(text, str) for text in content.values()):
@@ -228,6 +235,6 @@ def read_answers(
 def _one_object(path: Path) -> dict[str, Any]:
     """The object that a whole file is; {} if it holds one per line."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except json.JSONDecodeError:
         return {}
