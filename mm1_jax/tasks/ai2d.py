@@ -18,6 +18,7 @@ from mm1_jax.tasks.official_files import (
     part,
     read_answers,
     read_json,
+    read_text,
     rows_with,
 )
 
@@ -45,7 +46,7 @@ def read(path: Path) -> list[Question]:
 
 def _read_published(path: Path, files: Sequence[Path]) -> list[Question]:
     listed = path / _TEST_IDS
-    chosen = set(listed.read_text(encoding="utf-8").split()) if listed.is_file() else None
+    chosen = set(read_text(listed).split()) if listed.is_file() else None
     questions = []
     for file in files:
         image = file.stem  # 0.png.json

@@ -50,9 +50,13 @@ def find_one(path: Path, task: str, *patterns: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, without byte order mark; UserError if it is not UTF-8."""
+    """A file's text, without byte order mark; UserError if it is not there or not UTF-8."""
+    if path.is_dir():
+        raise UserError(f"expected a file, found the folder {path}")
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no file {path}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text: byte {error.start}", file=str(path)) from None
 
