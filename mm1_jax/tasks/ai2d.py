@@ -32,9 +32,19 @@ def read(path: Path) -> list[Question]:
     With `ai2d_test_ids.csv` in the folder only the images that it lists. Parquet has `question`,
     `options`, `answer` (an index) and `image`.
     """
-    files = find(path, "ai2d", "questions/*.json", "test-*.parquet", "*/test-*.parquet")
-    if files[0].suffix == ".json":
-        return _read_published(path, files)
+    return _read(path, training=False)
+
+
+def read_training(path: Path) -> list[Question]:
+    """The images that `ai2d_test_ids.csv` does not list; of Parquet the training split."""
+    return _read(path, training=True)
+
+
+def _read(path: Path, training: bool) -> list[Question]:
+    table = "**/train-*.parquet" if training else "**/test-*.parquet"
+    files = find(path, "ai2d", "questions/*.json", table)
+    if files[0].parent.name == "questions":
+        return _read_published(path, files, training)
     questions: list[Question] = []
     for file in files:
         for number, row in enumerate(rows_with(file, ["question", "options", "answer"], "ai2d")):
@@ -44,27 +54,23 @@ def read(path: Path) -> list[Question]:
     return questions
 
 
-def _read_published(path: Path, files: Sequence[Path]) -> list[Question]:
+def _read_published(path: Path, files: Sequence[Path], training: bool) -> list[Question]:
     listed = path / _TEST_IDS
-    chosen = set(read_text(listed).split()) if listed.is_file() else None
+    if training and not listed.is_file():
+        raise UserError(f"ai2d: expected {_TEST_IDS} in {path}: what it does not list is training")
+    test = set(read_text(listed).split()) if listed.is_file() else None
     questions = []
     for file in files:
         image = file.stem  # 0.png.json
-        if chosen is not None and image.split(".")[0] not in chosen:
+        if test is not None and (image.split(".")[0] in test) == training:
             continue
         for text, row in part(read_json(file), "questions", file, "ai2d").items():
             check_fields(row, ["questionId", "answerTexts", "correctAnswer"], file, "ai2d")
-            questions.append(
-                _question(
-                    row["questionId"],
-                    f"images/{image}",
-                    text,
-                    row["answerTexts"],
-                    row["correctAnswer"],
-                )
-            )
+            name = f"images/{image}"
+            options, right = row["answerTexts"], row["correctAnswer"]
+            questions.append(_question(row["questionId"], name, text, options, right))
     if not questions:
-        raise UserError(f"ai2d: no question of {path} is about an image in {_TEST_IDS}")
+        raise UserError(f"ai2d: {_TEST_IDS} of {path} lists {'all' if training else 'no'} images")
     return questions
 
 
@@ -90,4 +96,4 @@ def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     return letter_score(questions, read)
 
 
-TASK = OfficialTask("ai2d", read, read_answers, str.strip, score)
+TASK = OfficialTask("ai2d", read, read_answers, str.strip, score, read_training=read_training)

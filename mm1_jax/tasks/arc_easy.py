@@ -10,12 +10,14 @@ from mm1_jax.tasks.official_files import check_fields, find_one, index_of, rows_
 
 
 def read_arc(path: Path, task: str, name: str) -> list[Question]:
-    """The questions of a Parquet or JSON-lines file of ARC, or of the test split in a folder.
+    """The questions of a Parquet or JSON-lines file of ARC, or of a folder's test split.
 
     The columns of the Parquet form are `question`, `choices` (`text`, `label`) and `answerKey`;
     in the original JSON lines `question` holds `stem` and a list of choices.
     """
-    file = find_one(path, task, "test-*.parquet", f"{name}/test-*.parquet", f"**/{name}-Test.jsonl")
+    hub = (f"**/{name}/test-*.parquet", "test-*.parquet", f"**/{name}/train-*.parquet")
+    original = (f"**/{name}-Test.jsonl", f"**/{name}-Train.jsonl")
+    file = find_one(path, task, *hub, "train-*.parquet", *original)
     questions = []
     for number, row in enumerate(rows_with(file, ["question", "answerKey"], task)):
         stem, choices = row["question"], row.get("choices", {})

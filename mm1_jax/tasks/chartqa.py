@@ -32,7 +32,7 @@ def read(path: Path) -> list[Question]:
 
     An item's id is `<image>: <question>`.
     """
-    files = find(path, "chartqa", "test_*.json", "test/test_*.json")
+    files = find(path, "chartqa", "**/test_*.json", "**/train_*.json")
     rows = [
         (f, row) for f in files for row in rows_with(f, ["imgname", "query", "label"], "chartqa")
     ]

@@ -17,7 +17,7 @@ _FIELDS = ["questionId", "question", "image", "answers"]
 
 def read(path: Path) -> list[Question]:
     """`val_v1.0.json` or `val_v1.0_withQT.json`, or a folder with one of them."""
-    file = find_one(path, "docvqa", "val_v1.0*.json")
+    file = find_one(path, "docvqa", "val_v1.0*.json", "train_v1.0*.json")
     questions = []
     for row in part(read_json(file), "data", file, "docvqa"):
         check_fields(row, _FIELDS, file, "docvqa")

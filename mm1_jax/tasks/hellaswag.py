@@ -21,7 +21,7 @@ def without_markup(text: str) -> str:
 
 def read(path: Path) -> list[Question]:
     """A file with the published columns, or the validation split (10,042) in a folder."""
-    patterns = ("validation-*.parquet", "**/validation-*.parquet", "hellaswag_val.jsonl")
+    patterns = ("**/validation-*.parquet", "hellaswag_val.jsonl", "**/train-*.parquet")
     file = find_one(path, "hellaswag", *patterns)
     questions = []
     for number, row in enumerate(rows_with(file, _FIELDS, "hellaswag")):

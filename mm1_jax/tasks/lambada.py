@@ -15,7 +15,7 @@ def read(path: Path) -> list[Question]:
     OpenAI's version keeps case and punctuation, the original (`lambada_standard`) does not: which
     one it is depends on the file.
     """
-    patterns = ("test-*.parquet", "*/test-*.parquet", "lambada_test.jsonl", "*test*.jsonl")
+    patterns = ("**/test-*.parquet", "*test*.jsonl", "**/validation-*.parquet")
     file = find_one(path, "lambada", *patterns)
     questions = []
     for number, row in enumerate(rows_with(file, ["text"], "lambada")):

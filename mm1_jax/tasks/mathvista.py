@@ -12,7 +12,14 @@ from mm1_jax.metrics.multiple_choice import letters, mathvista_option, mmmu_read
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.lettered import LETTER, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, find_one, read_answers, read_json, rows_with
+from mm1_jax.tasks.official_files import (
+    check_fields,
+    embedded,
+    find_one,
+    read_answers,
+    read_json,
+    rows_with,
+)
 
 _FIELDS = ["question", "image", "choices", "answer", "question_type", "answer_type", "precision"]
 _STATED = re.compile(r'The answer is "(.*)"\.')
@@ -23,9 +30,7 @@ _DECIMALS = {1: "one decimal place", 2: "two decimal places"}
 
 def read(path: Path) -> list[Question]:
     """`testmini.json` (an object pid → problem), or Parquet with the same columns."""
-    file = find_one(
-        path, "mathvista", "testmini.json", "testmini-*.parquet", "*/testmini-*.parquet"
-    )
+    file = find_one(path, "mathvista", "testmini.json", "**/testmini-*.parquet")
     if file.suffix == ".json":
         content = read_json(file)
         check_fields(content, [], file, "mathvista")
@@ -34,6 +39,9 @@ def read(path: Path) -> list[Question]:
         rows = [{"pid": pid, **row} for pid, row in content.items()]
     else:
         rows = rows_with(file, ["pid"], "mathvista")
+        for number, row in enumerate(rows):
+            if "decoded_image" in row:  # `image` is a path in an archive
+                row["image"] = embedded(path, file, number, "decoded_image")
     return [_question(row, file) for row in rows]
 
 

@@ -38,7 +38,7 @@ def read(path: Path) -> list[Question]:
     subtasks = [name for name in (*PERCEPTION, *COGNITION) if (path / name).is_dir()]
     if subtasks:
         return [question for name in subtasks for question in _read_subtask(path, name)]
-    expected = ("test-*.parquet", "*/test-*.parquet", "existence/*.txt")
+    expected = ("**/test-*.parquet", "existence/*.txt")
     questions = []
     names: dict[str, str] = {}  # both questions about an image name the first one's cell
     for file in find(path, "mme", *expected):

@@ -45,7 +45,7 @@ def read(path: Path) -> list[Question]:
     Images are those that the question and the options name, in the order of their numbers, as in
     lmms-eval; the names stay in the text.
     """
-    files = find(path, "mmmu", "validation-*.parquet", "*/validation-*.parquet", "*.jsonl")
+    files = find(path, "mmmu", "**/validation-*.parquet", "**/dev-*.parquet", "*.jsonl")
     return [
         _question(path, file, number, row)
         for file in files

@@ -39,6 +39,7 @@ class OfficialTask:
     score          of (items, their answers in the same order); metrics in per cent where the field
                    quotes per cent; the first metric is the task's own
     by_likelihood  nothing is generated: answers are log-likelihoods, see `likelihood.answers`
+    read_training  as `read`, of files that hold the training split beside the one that is asked
     left_out       annotations → ids that they hold but the task does not, such as questions about
                    videos: a result file may answer them
     """
@@ -49,4 +50,5 @@ class OfficialTask:
     answer: Callable[[str], str]
     score: Callable[[Sequence[Question], Sequence[str]], Score]
     by_likelihood: bool = False
+    read_training: Callable[[Path], list[Question]] | None = None
     left_out: Callable[[Path], set[str]] = lambda path: set()

@@ -11,7 +11,7 @@ from mm1_jax.tasks.official_files import find_one, index_of, rows_with
 
 def read(path: Path) -> list[Question]:
     """A file with `goal`, `sol1`, `sol2`, `label`, or the validation split in a folder."""
-    file = find_one(path, "piqa", "validation-*.parquet", "**/validation-*.parquet")
+    file = find_one(path, "piqa", "**/validation-*.parquet", "**/train-*.parquet")
     return [
         multiple_choice(
             number,

@@ -22,35 +22,39 @@ from mm1_jax.tasks.official_files import (
 )
 
 _FIELDS = ["question", "choices", "answer", "hint", "image"]
-_SPLIT = "test"
 
 
-def read(path: Path) -> list[Question]:
-    """`problems.json` and `pid_splits.json`, or Parquet with the same columns; split test.
+def read(path: Path, split: str = "test") -> list[Question]:
+    """`problems.json` and `pid_splits.json`, or Parquet with the same columns; one split of it.
 
-    Images are `test/<id>/<name>` as published, or in the Parquet file.
+    Images are `SPLIT/<id>/<name>` as published, or in the Parquet file.
     """
     if _is_table(path):
-        return _read_parquet(path)
+        return _read_parquet(path, split)
     return [
-        _question(pid, f"{_SPLIT}/{pid}/{row['image']}", row)
-        for pid, row in _test_problems(path).items()
+        _question(pid, f"{split}/{pid}/{row['image']}", row)
+        for pid, row in _problems(path, split).items()
         if row["image"]
     ]
+
+
+def read_training(path: Path) -> list[Question]:
+    """The training split."""
+    return read(path, "train")
 
 
 def left_out(path: Path) -> set[str]:
     """The test questions without an image."""
     if _is_table(path):
         return set()
-    return {pid for pid, row in _test_problems(path).items() if not row["image"]}
+    return {pid for pid, row in _problems(path, "test").items() if not row["image"]}
 
 
 def _is_table(path: Path) -> bool:
     return path.suffix == ".parquet" or (path.is_dir() and not (path / "problems.json").is_file())
 
 
-def _test_problems(path: Path) -> dict[str, Any]:
+def _problems(path: Path, split: str) -> dict[str, Any]:
     file = find_one(path, "scienceqa", "problems.json")
     problems = read_json(file)
     check_fields(problems, [], file, "scienceqa")
@@ -58,17 +62,17 @@ def _test_problems(path: Path) -> dict[str, Any]:
         check_fields(row, _FIELDS, file, "scienceqa")
     splits_file = file.with_name("pid_splits.json")
     if splits_file.is_file():
-        chosen = part(read_json(splits_file), _SPLIT, splits_file, "scienceqa")
+        chosen = part(read_json(splits_file), split, splits_file, "scienceqa")
         check_fields(problems, chosen, file, "scienceqa")
     else:
-        chosen = [pid for pid, row in problems.items() if row.get("split") == _SPLIT]
+        chosen = [pid for pid, row in problems.items() if row.get("split") == split]
     return {pid: problems[pid] for pid in chosen}
 
 
-def _read_parquet(path: Path) -> list[Question]:
-    patterns = ("problems.json", "test-*.parquet", "ScienceQA-IMG/test-*.parquet")
+def _read_parquet(path: Path, split: str) -> list[Question]:
+    names = (f"**/ScienceQA-IMG/{split}-*.parquet", f"**/{split}-*.parquet")
     questions = []
-    for file in find(path, "scienceqa", *patterns):
+    for file in find(path, "scienceqa", "problems.json", *names):
         for number, row in enumerate(rows_with(file, _FIELDS, "scienceqa")):
             if row["image"] is not None:
                 image = embedded(path, file, number, "image")
@@ -104,4 +108,12 @@ def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     return letter_score(questions, read, ("subject", "grade"))
 
 
-TASK = OfficialTask("scienceqa", read, predictions, str.strip, score, left_out=left_out)
+TASK = OfficialTask(
+    name="scienceqa",
+    read=read,
+    predictions=predictions,
+    answer=str.strip,
+    score=score,
+    read_training=read_training,
+    left_out=left_out,
+)

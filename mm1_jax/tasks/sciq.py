@@ -17,7 +17,7 @@ def read(path: Path) -> list[Question]:
     The right choice is always the last, as in the harness; ties go to the first, so who cannot tell
     the choices apart scores 0.
     """
-    file = find_one(path, "sciq", "test-*.parquet", "**/test-*.parquet", "test.json")
+    file = find_one(path, "sciq", "**/test-*.parquet", "test.json", "**/train-*.parquet")
     return [
         multiple_choice(
             number,

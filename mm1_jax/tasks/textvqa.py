@@ -16,7 +16,7 @@ _FIELDS = ["question_id", "question", "image_id", "answers"]
 
 def read(path: Path) -> list[Question]:
     """`TextVQA_0.5.1_val.json`, or a folder with it."""
-    file = find_one(path, "textvqa", "TextVQA_*_val.json")
+    file = find_one(path, "textvqa", "TextVQA_*_val.json", "TextVQA_*_train.json")
     rows = part(read_json(file), "data", file, "textvqa")
     questions = []
     for row in rows:

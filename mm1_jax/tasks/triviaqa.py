@@ -20,7 +20,8 @@ def read(path: Path) -> list[Question]:
 
     The prompt adds a question mark to the question's own, as the harness's does.
     """
-    patterns = ("validation-*.parquet", "rc.nocontext/validation-*.parquet")
+    splits = ("validation-*.parquet", "train-*.parquet")
+    patterns = [name for split in splits for name in (f"**/rc.nocontext/{split}", split)]
     questions = []
     for file in find(path, "triviaqa", *patterns):
         for row in rows_with(file, ["question", "answer"], "triviaqa"):

@@ -21,7 +21,7 @@ def shortest_answers(answers: Sequence[str]) -> list[str]:
 
 def read(path: Path) -> list[Question]:
     """A file with `question` and `answers`, or the test split (2,032) in a folder."""
-    file = find_one(path, "webqs", "test-*.parquet", "**/test-*.parquet")
+    file = find_one(path, "webqs", "**/test-*.parquet", "**/train-*.parquet")
     return [
         Question(
             item_id=str(number),

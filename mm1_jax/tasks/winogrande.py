@@ -18,7 +18,9 @@ def read(path: Path) -> list[Question]:
     The contexts differ and the continuation is shared: the sentence up to and with each name, and
     what follows the blank.
     """
-    patterns = ("validation-*.parquet", "winogrande_xl/validation-*.parquet", "dev.jsonl")
+    splits = ("validation-*.parquet", "train-*.parquet")
+    hub = [name for split in splits for name in (f"**/winogrande_xl/{split}", split)]
+    patterns = (*hub, "dev.jsonl", "train_xl.jsonl")
     file = find_one(path, "winogrande", *patterns)
     questions = []
     for number, row in enumerate(rows_with(file, _FIELDS, "winogrande")):

@@ -259,6 +259,42 @@ def test_what_is_not_of_the_task_may_be_answered(name, others, tmp_path):
     assert not others & {question.item_id for question in task.read(tmp_path)}
 
 
+@pytest.mark.parametrize(("name", "ids"), [("scienceqa", ["7"]), ("ai2d", ["7.png-0", "7.png-1"])])
+def test_demonstrations_come_from_the_training_split_of_the_same_files(name, ids, tmp_path):
+    FOLDERS[name](tmp_path)
+    read_training = official_task(name).read_training
+    assert read_training is not None
+    assert [question.item_id for question in read_training(tmp_path)] == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "training"),
+    [
+        ("textvqa", "TextVQA_0.5.1_val.json", "TextVQA_0.5.1_train.json"),
+        ("vizwiz", "val.json", "train.json"),
+        ("docvqa", "val_v1.0.json", "train_v1.0_withQT.json"),
+        ("gqa", "testdev_balanced_questions.json", "train_balanced_questions.json"),
+    ],
+)
+def test_a_folder_of_the_training_split_is_read_as_such(name, asked, training, tmp_path):
+    FOLDERS[name](tmp_path)
+    before = official_task(name).read(tmp_path)
+    (tmp_path / asked).rename(tmp_path / training)
+    assert official_task(name).read(tmp_path) == before
+
+
+def test_mathvista_reads_the_table_form_with_its_images(tmp_path):
+    FOLDERS["mathvista"](tmp_path)
+    task = official_task("mathvista")
+    problems = json.loads((tmp_path / "testmini.json").read_text())
+    rows = [{"pid": pid, "decoded_image": picture("red"), **row} for pid, row in problems.items()]
+    file = write_parquet(tmp_path / "data" / "testmini-00000-of-00001.parquet", rows)
+    from_table = task.read(file)
+    assert [q.prompt for q in from_table] == [q.prompt for q in task.read(tmp_path)]
+    assert [q.choices for q in from_table] == [q.choices for q in task.read(tmp_path)]
+    assert image_bytes(file.parent, from_table[0].images[0]) == picture("red")
+
+
 def test_mathvista_takes_the_extraction_of_a_result_file(tmp_path):
     FOLDERS["mathvista"](tmp_path)
     said = {"1": {"response": "long", "extraction": "15 cm"}, "2": {"response": "4"}}

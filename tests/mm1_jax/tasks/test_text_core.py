@@ -183,6 +183,16 @@ def test_another_folder_is_refused_with_what_was_expected_and_found(name, tmp_pa
         official_task(name).read(other)
 
 
+@pytest.mark.parametrize("name", sorted(set(TEXT_FOLDERS) - {"lambada"}))
+def test_a_folder_of_the_training_split_is_read_as_such(name, tmp_path):
+    TEXT_FOLDERS[name](tmp_path)
+    before = official_task(name).read(tmp_path)
+    (file,) = tmp_path.rglob("*.parquet")
+    file = file.rename(file.with_name("train-00000-of-00001.parquet"))
+    assert official_task(name).read(tmp_path) == before
+    assert official_task(name).read(file.parent) == before
+
+
 def test_labels_of_a_hidden_test_split_are_refused(tmp_path):
     row = {"goal": "dry hands", "sol1": "a", "sol2": "b", "label": -1}
     with pytest.raises(UserError, match="row 1: label is -1, not one of 0, 1"):
