@@ -5,7 +5,7 @@ automaton here, whose states are made when a text first needs them.
 
 Patterns are written as for `re`, with groups, `|`, `*`, `+`, `?`, `{m}`, `{m,n}` and classes, and
 two differences: letters match in either case outside of classes and exactly inside, and a class may
-hold `[:letter:]`, `[:digit:]` and `[:upper:]`.
+hold named ones, as in `[[:digit:]-]`.
 """
 
 from __future__ import annotations

@@ -31,14 +31,12 @@ class _Rule(NamedTuple):
     """What is matched, what must follow, and what becomes of it.
 
     keep    so many characters are the token, the others are read again; None: all
-    again   so many last characters are part of the token and are read again
     token   matched text → token; None drops it
     """
 
     head: str
     tail: str = ""
     keep: int | None = None
-    again: int = 0
     token: Callable[[str], str | None] = _unchanged
 
 
@@ -124,7 +122,8 @@ _EXTENSIONS = (
 
 # ---- abbreviations ----
 
-# Those that keep their period whatever follows; what may end a sentence repeats it there.
+# The original repeats the period of one that may end a sentence. Punctuation is dropped, so here
+# none is repeated.
 _MONTH_OR_DAY = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs|Fri"
 _STATE = (
     "Ala|Ariz|[A]z|[A]rk|Calif|Colo|Conn|Ct|Dak|[D]el|Fla|Ga|[I]ll|Ind|Kans?|Ky|[L]a|[M]ass|Md|Mich"
@@ -132,17 +131,17 @@ _STATE = (
 )
 _FIRM = "Inc|Cos?|Corp|Pp?t[ye]s?|Ltd|Plc|Rt|Bancorp|Bhd|Assn|Univ|Intl|Sys"
 _AFTER_NAME = r"Jr|Sr|Bros|(Ed|Ph)\.D|Blvd|Rd|Esq|Bldg|tel|est|ext|sq|etc|al|seq"
-_MAY_END = rf"({_MONTH_OR_DAY}|{_STATE}|{_FIRM}|{_AFTER_NAME})\."
+_ABBREVIATION = rf"({_MONTH_OR_DAY}|{_STATE}|{_FIRM}|{_AFTER_NAME})\."
 _TITLE = (
     "Mr|Mrs|Ms|[M]iss|Drs?|Profs?|Sens?|Reps?|Attys?|Lt|Col|Gen|Messrs|Govs?|Adm|Rev|Maj|Sgt|Cpl"
     "|Pvt|Capt|Ste?|Ave|Pres|Lieut|Hon|Brig|Co?mdr|Pfc|Spc|Supts?|Det|Mt|Ft|Adj|Adv|Asst|Assoc|Ens"
     "|Insp|Mlle|Mme|Msgr|Sfc"
 )
-_NEVER_ENDS = (
+_TITLE_OR_INITIALS = (
     rf"({_TITLE}|vs|Alex|Wm|Jos|Cie|a\.k\.a|cf|TREAS|Ph|Invt|Elec|Natl|M[ft]g|Dept|{_ACRONYM})"
 )
 _BEFORE_NUMBER = r"(ca|figs?|prop|nos?|art|bldg|pp|op)\."
-# A sentence is likely to start with one of these: then the acronym before them ended another.
+# Where a sentence is likely to start, an initial before it has ended another: `Plan B. The man`.
 _SENTENCE_STARTS = (
     "[A](bout|ccording|dditionally|fter|n|s|t)?|[B]ut|[E]arlier|[H](e|er|ere|owever)|[I](f|n|t)"
     r"|[L]ast|[M](any|ore|r\.|s\.)|[N]ow|[O](nce|ne|ther|ur)|[S](he|ince|o|ome|uch)"
@@ -216,22 +215,18 @@ def _ampersands(text: str) -> str:
     return re.sub("&amp;", "&", text, flags=re.IGNORECASE)
 
 
-def _quotes(opening: bool) -> Callable[[str], str]:
-    """TeX's quotes; straight ones open or close, curly ones say it themselves."""
-    single = "`" if opening else "'"
-    kinds = {"`": "\u0091\u2018\u201b\u2039", "'": "\u0092\u2019\u203a"}
-    kinds |= {"``": "\u0093\u201c\u00ab", "''": "\u0094\u201d\u00bb"}
-    curly = str.maketrans({c: token for token, characters in kinds.items() for c in characters})
-
-    def token(text: str) -> str:
-        for entity, straight in (("&apos;", "'"), ("&quot;", '"')):
-            text = text.replace(entity, straight)
-        return text.replace("'", single).replace('"', 2 * single).translate(curly)
-
-    return token
+# TeX's quotes. Whether a straight one opens or closes is not asked: both are punctuation.
+_QUOTES_OF = {"`": "\u0091\u2018\u201b\u2039", "'": "\u0092\u2019\u203a"} | {
+    "``": "\u0093\u201c\u00ab",
+    "''": '"\u0094\u201d\u00bb',
+}
+_TEX_QUOTES = str.maketrans({c: token for token, curly in _QUOTES_OF.items() for c in curly})
 
 
-_OPENING, _CLOSING = _quotes(opening=True), _quotes(opening=False)
+def _quotes(text: str) -> str:
+    return text.replace("&apos;", "'").replace("&quot;", '"').translate(_TEX_QUOTES)
+
+
 _FRACTIONS = str.maketrans(
     {"\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3"}
 )
@@ -263,8 +258,8 @@ _RULES = (
     _Rule(_LIKELY_URL),
     _Rule(_MAIL),
     _Rule(rf"@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+"),
-    _Rule(_CLITIC, tail="[^A-Za-z]", token=_CLOSING),
-    _Rule(_NOT, tail="[^A-Za-z]", token=_CLOSING),
+    _Rule(_CLITIC, tail="[^A-Za-z]", token=_quotes),
+    _Rule(_NOT, token=_quotes),
     _Rule(_DATE),
     _Rule(_NUMBER, token=_without_soft_hyphens),
     _Rule(_RAISED),
@@ -282,22 +277,17 @@ _RULES = (
         token=lambda text: text.translate(_CURRENCIES),
     ),
     _Rule(r"[A-Za-z]\.", tail=rf"{_SPACE}+({_SENTENCE_STARTS}|{_TAG}){_SPACE}", keep=1),
-    _Rule(rf"{_ACRONYM}\.", tail=rf"{_SPACE}+({_SENTENCE_STARTS}|{_TAG}){_SPACE}", again=1),
     _Rule(_BEFORE_NUMBER, tail=rf"{_SPACE}?[[:digit:]]"),
     _Rule(r"(pt[eyEY]|co)\.", tail=rf"[{_BLANK}](ltd|lim)"),
-    _Rule(_MAY_END, tail=rf"{_SPACE}({_SPACE}|[[:upper:]]|{_TAG})", again=1),
-    _Rule(_MAY_END, tail="[^][^]"),
-    _Rule(_MAY_END, again=1),
-    _Rule(rf"{_NEVER_ENDS}\."),
-    _Rule(_NEVER_ENDS, tail=f"[{_BLANK}]"),
+    _Rule(_ABBREVIATION, tail="[^][^]"),  # however a word could go on, as in `est.a`
+    _Rule(_ABBREVIATION),
+    _Rule(rf"{_TITLE_OR_INITIALS}\."),
     _Rule(_ACRONYM, tail=_SPACE),
     _Rule(rf"{_APOSTROPHE}[0-9][0-9]", tail=_SPACE),
     _Rule(rf"{_ALPHANUMERIC}+(\.{_ALPHANUMERIC}+)*\.({_EXTENSIONS})", tail=rf"({_SPACE}|[.?!,])"),
     _Rule(rf"{_WORD}\.", tail=_CLAUSE_MARK, token=_without_soft_hyphens),
     _Rule(_PHONE, token=_phone),
-    _Rule('"|&quot;', tail="[A-Za-z0-9$]", token=_OPENING),
-    _Rule('"|&quot;', token=_CLOSING),
-    _Rule("\u007f", token=_constant(None)),
+    _Rule('"|&quot;', token=_quotes),
     _Rule("<|&lt;", token=_constant("<")),
     _Rule(">|&gt;", token=_constant(">")),
     _Rule(_SMILEY, tail="[^A-Za-z0-9]", token=_brackets),
@@ -320,10 +310,9 @@ _RULES = (
     _Rule(_COMPOUND),
     _Rule(rf"{_FIRM_INITIALS}\.", tail=_CLAUSE_MARK, token=_ampersands),
     _Rule(_FIRM_INITIALS, token=_ampersands),
-    _Rule("'", tail=r"[A-Za-z][^ \t\n\r\u00A0]", token=_OPENING),
-    _Rule(_CLITIC, token=_CLOSING),
-    _Rule(_NOT, token=_CLOSING),
-    _Rule(_QUOTES, token=_CLOSING),
+    _Rule("'", tail=r"[A-Za-z][^ \t\n\r\u00A0]", token=_quotes),
+    _Rule(_CLITIC, token=_quotes),
+    _Rule(_QUOTES, token=_quotes),
     _Rule("<<|>>"),
     _Rule(_SYMBOL),
     _Rule("&nbsp;", token=_constant(None)),
@@ -338,15 +327,11 @@ def _digit(character: str) -> bool:
     return character.isdecimal() and _known(character)
 
 
-def _upper(character: str) -> bool:
-    return character.isupper() and _known(character)
-
-
 def _known(character: str) -> bool:
     return character <= "\uffff" and character not in _YOUNGER
 
 
-_CLASSES: dict[str, Test] = {"letter": _letter, "digit": _digit, "upper": _upper}
+_CLASSES: dict[str, Test] = {"letter": _letter, "digit": _digit}
 
 
 @cache
@@ -390,7 +375,7 @@ def _lines(text: str) -> list[list[str]]:
         token = rule.token(text[position:end])
         if token is not None:
             lines[-1].append(token.lower())
-        position = end - rule.again
+        position = end
     return lines
 
 
