@@ -14,12 +14,21 @@ from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
 _FIELDS = ["split", "cocoid", "filename", "sentences"]
 
 
-def read(path: Path, splits: Sequence[str] = ("test",)) -> list[Question]:
-    """`dataset_coco.json`, of which `splits` count, or `captions_*.json`, of which everything does.
+def read(path: Path) -> list[Question]:
+    """The test split of `dataset_coco.json`, or all of `captions_val*.json` or a file of its form.
 
-    Item ids are COCO's image ids. In Karpathy's file the training split is `train` and `restval`.
+    Item ids are COCO's image ids.
     """
-    file = find_one(path, "coco_caption", "dataset_coco.json", "captions_*.json")
+    return _read(path, ("test",), "captions_val*.json", "captions_*.json")
+
+
+def read_training(path: Path) -> list[Question]:
+    """The splits `train` and `restval` of `dataset_coco.json`, or `captions_train*.json`."""
+    return _read(path, ("train", "restval"), "captions_train*.json")
+
+
+def _read(path: Path, splits: Sequence[str], *patterns: str) -> list[Question]:
+    file = find_one(path, "coco_caption", "dataset_coco.json", *patterns)
     content = read_json(file)
     if isinstance(content, dict) and "annotations" in content:
         return captioning.coco_questions(content, file, "coco_caption")
@@ -47,5 +56,10 @@ def _question(image: dict[str, Any], file: Path) -> Question:
 
 
 TASK = OfficialTask(
-    "coco_caption", read, captioning.predictions, captioning.answer, captioning.score
+    name="coco_caption",
+    read=read,
+    predictions=captioning.predictions,
+    answer=captioning.answer,
+    score=captioning.score,
+    read_training=read_training,
 )

@@ -11,7 +11,16 @@ from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
 
 def read(path: Path) -> list[Question]:
     """`TextCaps_0.1_val.json`: a row per caption, each with all captions of its image."""
-    file = find_one(path, "textcaps", "TextCaps*val.json", "TextCaps*.json")
+    return _read(path, "TextCaps*val.json", "TextCaps*.json")
+
+
+def read_training(path: Path) -> list[Question]:
+    """`TextCaps_0.1_train.json`."""
+    return _read(path, "TextCaps*train.json")
+
+
+def _read(path: Path, *patterns: str) -> list[Question]:
+    file = find_one(path, "textcaps", *patterns)
     questions: dict[str, Question] = {}
     for row in part(read_json(file), "data", file, "textcaps"):
         check_fields(row, ["image_id", "reference_strs"], file, "textcaps")
@@ -23,4 +32,11 @@ def read(path: Path) -> list[Question]:
     return list(questions.values())
 
 
-TASK = OfficialTask("textcaps", read, captioning.predictions, captioning.answer, captioning.score)
+TASK = OfficialTask(
+    name="textcaps",
+    read=read,
+    predictions=captioning.predictions,
+    answer=captioning.answer,
+    score=captioning.score,
+    read_training=read_training,
+)

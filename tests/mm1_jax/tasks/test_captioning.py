@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,7 @@ def coco_file(path: Path, **facts: list[str]) -> Path:
     return written(path, {"images": images, "annotations": annotations})
 
 
-def karpathy_file(path: Path) -> Path:
-    splits = ["test", "restval", "test"]
+def karpathy_file(path: Path, splits: Sequence[str] = ("test", "restval", "test")) -> Path:
     images = [
         {
             "filepath": "val2014",
@@ -73,10 +73,14 @@ def test_of_karpathys_file_the_test_split_counts(tmp_path):
     assert [item.item_id for item in items] == ["391895", "184613"]
     assert items[0].images == ("val2014/COCO_val2014_000000391895.jpg",)
     assert items[1].references == tuple(CAPTIONS[184613])
-    training = coco_caption.read(tmp_path, splits=("train", "restval"))
+    training = coco_caption.read_training(tmp_path)
     assert [item.item_id for item in training] == ["522418"]
-    with pytest.raises(UserError, match=r"no images of split val; found restval, test"):
-        coco_caption.read(tmp_path, splits=("val",))
+
+
+def test_a_split_that_karpathys_file_lacks_is_said(tmp_path):
+    file = karpathy_file(tmp_path / "dataset_coco.json", splits=["test", "val", "test"])
+    with pytest.raises(UserError, match="no images of split train or restval; found test, val"):
+        coco_caption.read_training(file)
 
 
 def test_scores_are_the_metrics_times_a_hundred(tmp_path):
@@ -121,6 +125,18 @@ def test_textcaps_has_one_item_per_image_of_several_rows(tmp_path):
         ("b4d0", ("b4d0.jpg",), ("A sign reads STOP.", "A red sign.")),
         ("0a1c", ("0a1c.jpg",), ("x",)),
     ]
+
+
+def test_of_a_folder_with_both_splits_each_reader_takes_its_own(tmp_path):
+    rows = [{"image_id": "a", "reference_strs": ["x"]}, {"image_id": "b", "reference_strs": ["y"]}]
+    written(tmp_path / "TextCaps_0.1_val.json", {"data": rows[:1]})
+    written(tmp_path / "TextCaps_0.1_train.json", {"data": rows[1:]})
+    assert [item.item_id for item in textcaps.read(tmp_path)] == ["a"]
+    assert [item.item_id for item in textcaps.read_training(tmp_path)] == ["b"]
+    coco_file(tmp_path / "captions_val2014.json")
+    coco_file(tmp_path / "captions_train2014.json", split=["train"] * 3)
+    assert coco_caption.read(tmp_path)[0].facts.get("split") is None
+    assert coco_caption.read_training(tmp_path)[0].facts["split"] == "train"
 
 
 def test_the_answer_is_the_first_line():
