@@ -17,6 +17,7 @@ import click
 from mm1 import api
 from mm1.aot_command import aot
 from mm1.generate_command import generate
+from mm1.score_command import score
 from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
 
@@ -419,6 +420,7 @@ cli.add_command(weights)
 cli.add_command(encode)
 cli.add_command(generate)
 cli.add_command(aot)
+cli.add_command(score)
 
 _PLACE_ERRORS = (
     FileExistsError,
