@@ -49,6 +49,7 @@ def test_a_photograph_taken_sideways_is_measured_upright():
         (b"", "unreadable"),
         (b"<html>404</html>", "unreadable"),
         (EPS, "unreadable"),
+        (picture(kind="PPM"), "unreadable"),
         (JPEG[:20], "unreadable"),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
