@@ -102,7 +102,7 @@ def _matches(name: str, suffixes: tuple[str, ...], what: str) -> list[str]:
 
 
 def _url_of(path: str, like: str) -> str:
-    """A path that a file system listed, as it is written in `like`: with its protocol or without."""
+    """A path that a file system listed, with the protocol of `like` if it has one."""
     protocol, separator, _ = like.partition("://")
     if not separator or path.startswith(protocol + separator):
         return path
