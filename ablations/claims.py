@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ablations.verdicts import Verdict
 
 OPTIONS = ("task", "metric", "shots", "images")
-CONDITIONS = ("intact", "shuffled")
+CONDITIONS = ("intact", "shuffled", "wrong_demonstrations")
 
 
 class ScoreKey(NamedTuple):

@@ -41,6 +41,9 @@ EVALUATIONS = {
 TEST_ITEMS = {
     "easy_vqa": 9_673,
     "emoji_caption": 214,
+    "emoji_languages": 2_928,  # in four languages
+    "emoji_categories": 121,
+    "fast_binding": 500,
     "held_out_text": 311,
     "pretrained_text": 311,
     "emoji_retrieval": 214,

@@ -337,7 +337,11 @@ def train(
 @click.argument("run")
 @click.option("--task", "tasks", multiple=True, help="A task; again for more. [all]")
 @click.option("--shots", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--condition", type=click.Choice(["intact", "shuffled"]), default="intact")
+@click.option(
+    "--condition",
+    type=click.Choice(["intact", "shuffled", "wrong_demonstrations"]),
+    default="intact",
+)
 @click.option(
     "--items", type=click.IntRange(1), default=None, help="A fixed subset, with --task. [all]"
 )

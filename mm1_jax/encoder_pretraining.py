@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mm1_jax.autoregressive_images import AutoregressiveModel
 from mm1_jax.checkpoints import save_part
@@ -43,11 +44,12 @@ def batches(
 
     UserError if the data is not prepared.
     """
-    images: dict[str, int] = {
+    images: dict[str, Any] = {
         "seed": config.seeds.for_data_order(seed),
         "start": start,
         "batch_size": config.training.batch_size,
         "image_size": config.encoder.image_size,
+        "styles": config.styles,
         "shift": config.shift,
     }
     if isinstance(config.objective, AimObjective):

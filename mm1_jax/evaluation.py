@@ -20,11 +20,25 @@ from mm1_jax.evaluation_stage import EvaluationStage, Example, rows_of, write_ex
 from mm1_jax.generation import generate
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.stage import Context, ResultRow
-from mm1_jax.tasks import easy_vqa, emoji_caption, held_out_text, prompts
+from mm1_jax.tasks import (
+    easy_vqa,
+    emoji_caption,
+    fast_binding,
+    held_out_text,
+    prompts,
+    task_recognition,
+)
 from mm1_jax.tasks.generation_task import GenerationTask
 
 GENERATION_TASKS: dict[str, GenerationTask] = {
-    task.name: task for task in (easy_vqa.TASK, emoji_caption.TASK)
+    task.name: task
+    for task in (
+        easy_vqa.TASK,
+        emoji_caption.TASK,
+        task_recognition.NAMES,
+        task_recognition.CATEGORIES,
+        fast_binding.TASK,
+    )
 }
 
 
@@ -85,6 +99,7 @@ def _evaluate_generation(
     task = GENERATION_TASKS[stage.task]
     all_items = task.items(prepared)
     pool = task.demonstrations(prepared)
+    kinds = prompts.by_kind(pool)
     items = prompts.subset(all_items, stage.items, stage.seed, task.name)
     shown = [item.image_id for item in items]
     if stage.condition == "shuffled":
@@ -94,7 +109,14 @@ def _evaluate_generation(
         prompts.build(
             item,
             image_id,
-            prompts.draw_demonstrations(pool, stage.shots, stage.seed, task.name, item.item_id),
+            prompts.draw_demonstrations(
+                kinds,
+                stage.shots,
+                stage.seed,
+                task.name,
+                item,
+                wrong=stage.condition == "wrong_demonstrations",
+            ),
         )
         for item, image_id in zip(items, shown, strict=True)
     ]

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Condition = Literal["intact", "shuffled"]  # shuffled: every question gets another item's image
+# shuffled: every question gets another item's image; wrong_demonstrations: they show another task.
+Condition = Literal["intact", "shuffled", "wrong_demonstrations"]
 
 
 @dataclass(frozen=True)

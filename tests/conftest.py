@@ -19,3 +19,20 @@ def data_root() -> Path:
     root = Path(tempfile.gettempdir()) / f"mm1-test-data-{os.getuid()}"
     prepare(DataConfig(), root)
     return root
+
+
+@pytest.fixture(scope="session")
+def in_context_data(data_root):
+    """(Config, root) of prepared data with two styles, two languages and made-up names."""
+    from mm1_jax.config import DataConfig
+    from mm1_jax.data.prepare import prepare
+
+    config = DataConfig(
+        text_tokens=96,
+        images=9,
+        styles=("twemoji", "openmoji"),
+        languages=("de", "en"),
+        binding_ways=(2,),
+    )
+    prepare(config, data_root)
+    return config, data_root

@@ -9,6 +9,13 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config.schema import Config
 
+Language = Literal[
+    "ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh"
+]
+Style = Literal["twemoji", "openmoji"]
+# Sources that are prepared only where a setting asks for them, and a value to begin with.
+NEEDS = {"language_documents": "languages", "binding_documents": "binding_ways"}
+NEAREST = {"languages": "[de, en, es, fr]", "binding_ways": "[2]"}
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -22,6 +29,9 @@ class MixtureConfig(Config):
     emoji_captions: float = Field(0.0, ge=0)
     interleaved: float = Field(0.0, ge=0)
     text: float = Field(0.0, ge=0)
+    captions: float = Field(0.0, ge=0)
+    language_documents: float = Field(0.0, ge=0)
+    binding_documents: float = Field(0.0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -62,9 +72,28 @@ class DataConfig(Config):
     background: tuple[Channel, Channel, Channel] = Field(
         (255, 255, 255), description="RGB behind transparent pixels"
     )
+    styles: tuple[Style, ...] = Field(
+        ("twemoji",), description="in which the same concepts are drawn; twemoji is always one"
+    )
+    languages: tuple[Language, ...] = Field(
+        (), description="of the names in documents whose examples say what is asked"
+    )
+
+    binding_ways: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        (), description="how many made-up names documents bind to drawings"
+    )
+    rich_captions: float = Field(
+        0.0, ge=0, le=1, description="share of the source captions that is rewritten to sentences"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> DataConfig:
+        for source, setting in NEEDS.items():
+            if getattr(self.mixture, source) and not getattr(self, setting):
+                raise ValueError(
+                    f"mixture.{source} is above 0 and data.{setting} is empty; nearest possible: "
+                    f"{setting}: {NEAREST[setting]}"
+                )
         if (self.packing == "total") != (self.total_tokens is not None):
             raise ValueError("total_tokens goes with packing: total, and only with it")
         return self

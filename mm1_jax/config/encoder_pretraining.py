@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.data import DataConfig, MixtureConfig, Style
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import DenseConfig
 from mm1_jax.config.schema import Config, check_heads
@@ -67,6 +67,9 @@ class EncoderPretrainingConfig(Config):
     objective: Objective = ClipObjective()
     vocabulary: int = Field(1024, ge=300, description="of the captions' tokenizer")
     text_tokens: int = Field(36, ge=2, description="longest caption with its end, in tokens")
+    styles: tuple[Style, ...] = Field(
+        ("twemoji",), min_length=1, description="of the drawings; as many in each, of the same"
+    )
     shift: NonNegativeInt = Field(
         0, description="pixels by which each image is moved at random, at most; edges repeat"
     )
@@ -119,6 +122,7 @@ class EncoderStageConfig(EncoderPretrainingConfig):
             mixture=MixtureConfig(emoji_captions=1.0),
             text_tokens=self.text_tokens,
             vocabulary=self.vocabulary,
+            styles=tuple(dict.fromkeys(("twemoji", *self.styles))),
         )
 
     @model_validator(mode="after")

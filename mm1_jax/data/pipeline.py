@@ -17,7 +17,7 @@ import numpy as np
 
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.documents import DocumentTable
+from mm1_jax.data.documents import DocumentTable, replaced
 from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import (
     Batch,
@@ -37,11 +37,11 @@ from mm1_jax.data.prepared import PreparedData, open_prepared
 class PackedSource:
     """Endless packed sequences of one source, by number: a Grain random-access source."""
 
-    def __init__(self, folder: Path, source: str, budget: Budget, seed: int):
+    def __init__(self, folder: Path, source: str, budget: Budget, seed: int, rich: float = 0.0):
         self._source = source
         self._budget = budget
         self._seed = seed
-        self._table, self._pieces = _cut_documents(folder, source, budget)
+        self._table, self._pieces = _cut_documents(folder, source, budget, rich)
         self._sequences: list[np.ndarray] = []  # piece numbers of each, of all epochs so far
         self._epochs = 0
         self._lock = threading.Lock()
@@ -71,8 +71,13 @@ def shuffled_pieces(pieces: Pieces, seed: int, source: str, epoch: int) -> np.nd
 
 
 @lru_cache(maxsize=16)
-def _cut_documents(folder: Path, source: str, budget: Budget) -> tuple[DocumentTable, Pieces]:
-    table = PreparedData(folder).documents(source, "train")
+def _cut_documents(
+    folder: Path, source: str, budget: Budget, rich: float
+) -> tuple[DocumentTable, Pieces]:
+    prepared = PreparedData(folder)
+    table = prepared.documents(source, "train")
+    if rich:
+        table = replaced(table, prepared.documents(f"rich_{source}", "train"), rich)
     return table, cut(table, budget)
 
 
@@ -95,8 +100,10 @@ def mixed_sequences(
     """
     folder = open_prepared(data, data_root).folder
     weights = data.mixture.weights
+    rich = dict.fromkeys(weights, 0.0) | {"captions": data.rich_captions}
     sources = [
-        grain.MapDataset.source(PackedSource(folder, name, budget, order)) for name in weights
+        grain.MapDataset.source(PackedSource(folder, name, budget, order, rich[name]))
+        for name in weights
     ]
     return grain.MapDataset.mix(sources, list(weights.values()))
 

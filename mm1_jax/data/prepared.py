@@ -39,6 +39,10 @@ class PreparedData:
         """Tokenised documents of a source of the mixture."""
         return documents.read(self.folder / "documents" / f"{source}-{split}.parquet")
 
+    def has_records(self, name: str, split: str) -> bool:
+        """Whether the config asked preparation for these."""
+        return (self.folder / "records" / f"{name}-{split}.parquet").is_file()
+
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
         """Facts for evaluation, one dict per record."""
         return pq.read_table(self.folder / "records" / f"{name}-{split}.parquet").to_pylist()

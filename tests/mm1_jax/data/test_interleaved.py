@@ -8,6 +8,7 @@ from mm1_jax.data.text import Lead
 def drawing(title: str, image: int, *aliases: str, split: str = "train") -> Emoji:
     return Emoji(
         name=f"twemoji/{image}",
+        sequence="1",
         image=image,
         concept=title,
         title=title,

