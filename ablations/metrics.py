@@ -13,7 +13,7 @@ WORST: dict[str, dict[str, float | None]] = {
     "easy_vqa": {"accuracy": 0.0, "blind_accuracy": None, "oracle_accuracy": None},
     "emoji_caption": {"cider": 0.0},
     "emoji_languages": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
-    "emoji_categories": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
+    "emoji_attributes": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
     "fast_binding": {"accuracy": 0.0, "kind_accuracy": 0.0, "chance_accuracy": None},
     "held_out_text": {"perplexity": None, "bits_per_byte": None},
     "pretrained_text": {

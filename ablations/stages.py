@@ -42,7 +42,7 @@ TEST_ITEMS = {
     "easy_vqa": 9_673,
     "emoji_caption": 214,
     "emoji_languages": 2_928,  # in four languages
-    "emoji_categories": 121,
+    "emoji_attributes": 242,
     "fast_binding": 500,
     "held_out_text": 311,
     "pretrained_text": 311,

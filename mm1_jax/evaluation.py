@@ -35,8 +35,8 @@ GENERATION_TASKS: dict[str, GenerationTask] = {
     for task in (
         easy_vqa.TASK,
         emoji_caption.TASK,
-        task_recognition.NAMES,
-        task_recognition.CATEGORIES,
+        task_recognition.OF_NAMES,
+        task_recognition.OF_ATTRIBUTES,
         fast_binding.TASK,
     )
 }

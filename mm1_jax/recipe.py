@@ -57,7 +57,7 @@ class EvaluationConfig(Config):
     easy_vqa: TaskConfig | None = None
     emoji_caption: TaskConfig | None = None
     emoji_languages: TaskConfig | None = None
-    emoji_categories: TaskConfig | None = None
+    emoji_attributes: TaskConfig | None = None
     fast_binding: TaskConfig | None = None
     held_out_text: TaskConfig | None = None
     pretrained_text: TaskConfig | None = None

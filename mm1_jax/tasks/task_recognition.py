@@ -1,8 +1,8 @@
-"""Tasks that only the demonstrations tell: in which language a name is asked, or a category.
+"""Tasks that only the demonstrations tell: in which language a name is asked, or an attribute.
 
 The question is the same for every kind of answer, so that without demonstrations a model can only
 guess what is meant. `emoji_languages` asks for names of concepts seen in training, drawn in the
-second style; `emoji_categories` asks for the category of drawings whose concepts were held out.
+second style; `emoji_attributes` for the category or the colour of drawings of held-out concepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mm1_jax.data import templates
-from mm1_jax.data.in_context import CATEGORY, Answer
+from mm1_jax.data.in_context import ATTRIBUTES, Answer
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import (
@@ -51,13 +51,13 @@ def _items(answers: Sequence[Answer]) -> list[Item]:
 def names(prepared: PreparedData) -> list[Item]:
     """Every name, in every language, of the training concepts in OpenMoji's style."""
     answers = _answers(prepared, "train", "openmoji")
-    return _items([answer for answer in answers if answer.kind != CATEGORY])
+    return _items([answer for answer in answers if answer.kind not in ATTRIBUTES])
 
 
-def categories(prepared: PreparedData) -> list[Item]:
-    """The categories of the held-out drawings."""
+def attributes(prepared: PreparedData) -> list[Item]:
+    """The category and the colour of every held-out drawing."""
     answers = _answers(prepared, "test", "twemoji")
-    return _items([answer for answer in answers if answer.kind == CATEGORY])
+    return _items([answer for answer in answers if answer.kind in ATTRIBUTES])
 
 
 def demonstrations(prepared: PreparedData) -> list[Demonstration]:
@@ -111,5 +111,5 @@ def answer_of(prediction: str) -> str:
     return prediction.partition("\n")[0].strip()
 
 
-NAMES = GenerationTask("emoji_languages", names, demonstrations, score)
-CATEGORIES = GenerationTask("emoji_categories", categories, demonstrations, score)
+OF_NAMES = GenerationTask("emoji_languages", names, demonstrations, score)
+OF_ATTRIBUTES = GenerationTask("emoji_attributes", attributes, demonstrations, score)

@@ -174,3 +174,30 @@ def test_mistakes_are_told_in_one_line(run):
         run(task="easy_vqqa")
     with pytest.raises(UserError, match="no images to shuffle"):
         run(task="held_out_text", condition="shuffled")
+
+
+@pytest.fixture(scope="module")
+def in_context_folder(in_context_data, tmp_path_factory) -> Path:
+    config = CONFIG.model_copy(update={"data": in_context_data[0]})
+    folder = tmp_path_factory.mktemp("in_context")
+    save_part(folder, config, initialise(MultimodalModel(config), seed=0))
+    return folder
+
+
+@pytest.mark.parametrize("task", ["emoji_languages", "emoji_attributes", "fast_binding"])
+def test_in_context_tasks_run_with_right_and_with_wrong_demonstrations(
+    task, in_context_folder, in_context_data, tmp_path
+):
+    asked = {}
+    for condition in ("intact", "wrong_demonstrations"):
+        context = FakeContext(tmp_path, tmp_path, in_context_data[1])
+        stage = {"task": task, "shots": 2, "items": 6, "condition": condition, "batch_size": 6}
+        rows = runner.evaluate(stage, 0, {"model": in_context_folder}, context)
+        assert {row.metric for row in rows} >= {"accuracy", "kind_accuracy"}
+        assert {row.condition for row in rows} == {condition}
+        asked[condition] = pq.read_table(tmp_path / "examples.parquet").to_pylist()
+    for right, wrong in zip(asked["intact"], asked["wrong_demonstrations"], strict=True):
+        assert right["prompt"].count("<image>") == 3
+        assert (right["item_id"], right["image_id"]) == (wrong["item_id"], wrong["image_id"])
+        assert right["prompt"] != wrong["prompt"]
+        assert right["prompt"].rpartition("<image>")[2] == wrong["prompt"].rpartition("<image>")[2]

@@ -132,3 +132,19 @@ def test_both_kinds_of_batches_show_the_same_images(data_root):
     np.testing.assert_array_equal(captioned["images"], alone["images"])
     still = next(prefix_batches(CONFIG, data_root, patches=4, **{**more, "shift": 0}))
     assert (still["images"] != alone["images"]).any()
+
+
+def test_a_style_of_its_own_gives_as_many_other_pictures_of_the_same(in_context_data):
+    config, root = in_context_data
+    prepared = open_prepared(config, root)
+    ours, theirs = (CaptionedDrawings(prepared, (style,)) for style in ("twemoji", "openmoji"))
+    assert ours.captions == theirs.captions
+    assert len(ours) == len(theirs)
+    assert not set(ours.image_ids.tolist()) & set(theirs.image_ids.tolist())
+    more = {"seed": 0, "start": 0, "batch_size": 8, "image_size": 16}
+    one, other = (
+        next(caption_batches(config, root, styles=(style,), **more))
+        for style in ("twemoji", "openmoji")
+    )
+    np.testing.assert_array_equal(one["tokens"], other["tokens"])
+    assert (one["images"] != other["images"]).any(axis=(1, 2, 3)).all()

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from mm1_jax.data import emoji, in_context, templates
-from mm1_jax.data.in_context import CATEGORY, PAIRS, ROUNDS, SHOWN
+from mm1_jax.data.in_context import CATEGORY, COLOUR, PAIRS, ROUNDS, SHOWN
 from mm1_jax.tasks import prompts
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
@@ -20,19 +20,20 @@ def drawn() -> list[emoji.Emoji]:
 
 @pytest.fixture(scope="module")
 def answers(drawn) -> list[in_context.Answer]:
-    return in_context.answers(drawn, LANGUAGES)
+    return in_context.answers(drawn, LANGUAGES, {item.name: ("blue",) for item in drawn})
 
 
-def test_a_drawing_has_a_name_in_every_language_and_a_category(answers):
+def test_a_drawing_has_a_name_in_every_language_a_category_and_a_colour(answers):
     said = {answer.kind: answer.text for answer in answers if answer.name == "twemoji/1f98b"}
     assert said == {
         "de": "schmetterling",
         "en": "butterfly",
         "ja": "チョウ",
         CATEGORY: "animals and nature",
+        COLOUR: "blue",
     }
     counts = Counter(answer.kind for answer in answers)
-    assert set(counts) == {*LANGUAGES, CATEGORY}
+    assert set(counts) == {*LANGUAGES, CATEGORY, COLOUR}
     assert len(set(counts.values())) == 1
 
 
@@ -49,6 +50,14 @@ def test_a_language_document_answers_in_one_kind_only(answers):
             shown[kind, image] += 1
     assert set(shown.values()) == {ROUNDS}
     assert len(shown) == len(answers)
+
+
+def test_single_answers_say_the_same_one_picture_at_a_time(answers):
+    documents = in_context.single_answers(answers)
+    assert len(documents) == len(answers)
+    for document, answer in zip(documents, answers, strict=True):
+        assert document.parts == (answer.image, "caption:", f" {answer.text}")
+        assert document.given == 2
 
 
 def test_a_drawing_stands_among_others_each_round(answers):

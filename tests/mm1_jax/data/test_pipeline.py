@@ -140,3 +140,28 @@ def test_only_answers_and_ends_bear_loss_in_questions(data_root):
 def test_data_that_is_not_prepared_is_said_so(tmp_path):
     with pytest.raises(UserError, match="no prepared data"):
         batches(config(), tmp_path, seed=0)
+
+
+def test_a_share_of_the_captions_is_rich_and_nothing_else_changes(data_root):
+    def texts(rich: float) -> dict[str, set[str]]:
+        mixture = MixtureConfig(captions=1, emoji_captions=1)
+        data = DataConfig(mixture=mixture, text_tokens=64, images=6, rich_captions=rich)
+        tokenizer = open_prepared(data, data_root).tokenizer
+        found: dict[str, set[str]] = {"captions": set(), "emoji_captions": set()}
+        for packed in sequences(config(data=data), data_root, seed=0)[:60]:
+            for segment in range(1, int(packed.segments.max()) + 1):
+                text = tokenizer.decode(packed.tokens[packed.segments == segment])
+                found[packed.source].add(text)
+        return found
+
+    plain, some, all_rich = texts(0.0), texts(0.3), texts(1.0)
+    assert plain["emoji_captions"] == some["emoji_captions"]
+
+    def share(found: dict[str, set[str]]) -> float:
+        return np.mean(
+            [", drawn mostly" in t or " drawing of " in t or "this " in t for t in found]
+        )
+
+    assert share(plain["captions"]) < 0.01
+    assert 0.2 < share(some["captions"]) < 0.6  # rich captions are longer: fewer a sequence
+    assert share(all_rich["captions"]) > 0.95

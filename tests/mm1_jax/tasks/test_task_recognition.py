@@ -10,7 +10,7 @@ from mm1_jax.errors import UserError
 from mm1_jax.tasks import prompts, task_recognition
 from mm1_jax.tasks.generation_task import Item
 
-TASKS = (task_recognition.NAMES, task_recognition.CATEGORIES)
+TASKS = (task_recognition.OF_NAMES, task_recognition.OF_ATTRIBUTES)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,9 @@ def test_names_are_asked_of_seen_concepts_in_the_second_style(prepared, pool):
     assert all(names[item.image_id].startswith("openmoji/") for item in items)
 
 
-def test_categories_are_asked_of_held_out_concepts(prepared, pool):
-    items = task_recognition.categories(prepared)
-    assert len(items) == 121
-    assert {item.kind for item in items} == {"category"}
+def test_attributes_are_asked_of_held_out_concepts(prepared, pool):
+    items = task_recognition.attributes(prepared)
+    assert Counter(item.kind for item in items) == {"category": 121, "colour": 121}
     assert not {item.concept for item in items} & {example.concept for example in pool}
 
 
@@ -58,7 +57,7 @@ def test_wrong_demonstrations_are_all_of_one_other_kind(prepared, pool):
         (kind,) = {example.kind for example in shown}
         assert kind != item.kind
         seen.add(kind)
-    assert len(seen) == 2
+    assert len(seen) == 3
 
 
 def test_a_drawing_never_demonstrates_its_own_concept(pool):
@@ -88,7 +87,7 @@ def test_the_right_kind_is_told_from_the_right_answer(prepared, pool):
 
 
 def test_the_blind_answer_is_the_most_frequent_category(prepared, pool):
-    items = task_recognition.categories(prepared)
+    items = [i for i in task_recognition.attributes(prepared) if i.kind == "category"]
     share = 100 * sum(item.references == ("objects",) for item in items) / len(items)
     score = task_recognition.score(items, ["objects"] * len(items), items, pool)
     assert score.metrics["accuracy"] == score.metrics["blind_accuracy"] == pytest.approx(share)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from mm1_jax.config import DataConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+
+
+@pytest.mark.parametrize(
+    ("source", "setting"),
+    [
+        ("language_documents", "languages"),
+        ("single_answers", "languages"),
+        ("binding_documents", "binding_ways"),
+    ],
+)
+def test_a_source_that_nothing_prepares_is_refused(source, setting):
+    mixture = {"easy_vqa": 0.5, source: 0.5}
+    with pytest.raises(ValidationError, match=f"data.{setting} is empty; nearest possible"):
+        DataConfig.model_validate({"mixture": mixture})
+    given = {"languages": ["de"], "binding_ways": [2]}[setting]
+    DataConfig.model_validate({"mixture": mixture, setting: given})
+
+
+def test_an_encoder_stage_prepares_the_second_style_only_if_it_reads_it():
+    assert EncoderStageConfig().data.styles == ("twemoji",)
+    assert EncoderStageConfig(styles=("openmoji",)).data.styles == ("twemoji", "openmoji")
