@@ -36,7 +36,10 @@ class TaskConfig(Config):
         (0,), min_length=1, description="demonstrations in the prompt"
     )
     conditions: tuple[Condition, ...] = Field(
-        ("intact",), min_length=1, description="shuffled: every question gets another item's image"
+        ("intact",),
+        min_length=1,
+        description="shuffled: every question gets another item's image; "
+        "wrong_demonstrations: they show another task",
     )
     items: PositiveInt | None = Field(
         None, description="a fixed random subset of this size; null takes the whole test split"

@@ -184,7 +184,14 @@ def in_context_folder(in_context_data, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("task", ["emoji_languages", "emoji_attributes", "fast_binding"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param("emoji_languages", marks=pytest.mark.slow),
+        "emoji_attributes",
+        "fast_binding",
+    ],
+)
 def test_in_context_tasks_run_with_right_and_with_wrong_demonstrations(
     task, in_context_folder, in_context_data, tmp_path
 ):
