@@ -27,7 +27,11 @@ ROUNDS = 4  # how often each drawing is named in each language, among other draw
 BINDING_DOCUMENTS = 16_000
 TEST_EPISODES = 500
 SHOWN = 9  # pictures in a binding document
-MADE_UP = tuple(first + vowel + "x" for first in "bdfgklmnprtvz" for vowel in "aiou")
+MADE_UP = (
+    *("bax", "dax", "gax", "kax", "nax", "rax", "bix", "dix", "gix", "kix", "rix", "vix", "zix"),
+    *("bux", "gux", "kux", "nux", "pux", "rux", "vux", "zux"),
+    *("dox", "gox", "kox", "mox", "nox", "rox", "zox"),
+)
 
 # Categories of things, whose names are short and whose drawings differ.
 _THINGS = {"Activities", "Animals & Nature", "Food & Drink", "Objects", "Travel & Places"}
@@ -129,7 +133,7 @@ class Episode(BaseModel):
 def episodes(emoji: Sequence[Emoji], count: int, ways: Sequence[int], salt: str) -> list[Episode]:
     """`count` episodes of drawings of different concepts, drawn by (salt, number).
 
-    The last picture's class was shown before whenever at least as many are shown as classes.
+    Each class is shown once, then any of them each time, so that only a picture tells its name.
     """
     result = []
     for number in range(count):
@@ -137,14 +141,13 @@ def episodes(emoji: Sequence[Emoji], count: int, ways: Sequence[int], salt: str)
         classes = ways[number % len(ways)]
         chosen = _of_different_concepts(emoji, classes, draws)
         names = [MADE_UP[place] for place in draws.permutation(len(MADE_UP))[:classes]]
-        rounds = [draws.permutation(classes) for _ in range(-(-SHOWN // classes))]
-        order = [*np.concatenate(rounds)[: SHOWN - 1].tolist(), int(draws.integers(classes))]
+        order = [*draws.permutation(classes), *draws.integers(classes, size=SHOWN - classes)]
         result.append(
             Episode(
                 name=f"binding_documents/{salt}/{number}",
                 names=tuple(names),
                 images=tuple(item.image for item in chosen),
-                order=tuple(order),
+                order=tuple(map(int, order)),
             )
         )
     return result

@@ -64,8 +64,8 @@ def naming(name: str) -> Turn:
 
 
 def introduction(names: Sequence[str]) -> str:
-    """`dax or blicket`, then an empty line: what the pictures that follow may be called."""
-    return " or ".join(names) + "\n\n"
+    """`a dax or a blicket`, then an empty line: what the pictures that follow may be called."""
+    return " or ".join(f"a {name}" for name in names) + "\n\n"
 
 
 def lower_category(name: str) -> str:

@@ -91,10 +91,11 @@ def test_an_episode_binds_new_names_and_asks_for_one_that_was_shown(drawn):
         assert len(set(episode.names)) == len({concepts[i] for i in episode.images}) == ways
         assert len(episode.order) == SHOWN
         *shown, asked = episode.order
-        # As many of each class as can be, whatever the number of demonstrations.
-        for shots in range(ways, SHOWN):
-            assert asked in shown[:shots]
-        assert max(Counter(shown).values()) - min(Counter(shown).values()) <= 1
+        assert asked in shown[:ways]
+        assert set(shown[:ways]) == set(range(ways))
+    # What was shown last says nothing about what comes next.
+    repeats = [a == b for e in episodes for a, b in itertools.pairwise(e.order[len(e.names) :])]
+    assert 0.3 < sum(repeats) / len(repeats) < 0.6
     # No class is asked for more often, first or last.
     assert 0.2 < sum(e.order[-1] == e.order[0] for e in episodes) / len(episodes) < 0.7
 
@@ -109,7 +110,7 @@ def test_a_binding_document_announces_its_names_and_bears_no_loss_there(drawn):
     (episode,) = in_context.episodes(drawn, 1, (2,), "train")
     (document,) = in_context.binding_documents([episode])
     assert document.given == 1
-    assert document.parts[0] == f"{episode.names[0]} or {episode.names[1]}\n\n"
+    assert document.parts[0] == f"a {episode.names[0]} or a {episode.names[1]}\n\n"
     bound = dict(zip(episode.images, episode.names, strict=True))
     for image, text in zip(document.parts[1::2], document.parts[2::2], strict=True):
         assert text == f" {bound[image]}\n\n"

@@ -25,7 +25,7 @@ def build(item, shots, wrong=False):
 def test_without_demonstrations_the_names_are_announced_and_nothing_is_bound(items):
     for item in items[:20]:
         first, second = item.choices
-        assert prompts.as_text(build(item, 0)) == f"{first} or {second}\n\n<image>"
+        assert prompts.as_text(build(item, 0)) == f"a {first} or a {second}\n\n<image>"
         assert set(item.references) < set(item.choices)
 
 
