@@ -108,7 +108,7 @@ class ControlLine(Line):
     task: str
     metric: str
     shots: int
-    control: str  # "shuffled images" | "blind" | "oracle"
+    control: str  # "shuffled images" | "wrong demonstrations" | "blind" | "oracle"
     mean: float
     sd: float
     n: int
@@ -283,7 +283,7 @@ def _score_line(key: tuple[str, str, int, str], summary: Summary) -> ScoreLine:
 
 
 def _controls(results: StudyResults) -> list[ControlLine]:
-    """Base first; for other arms only shuffled images, since the answerers are the same for all."""
+    """Base first; for other arms only its own scores, since the answerers are the same for all."""
     lines = []
     measured = set(results.metrics)
     for arm in results.plan.arms:
@@ -291,7 +291,10 @@ def _controls(results: StudyResults) -> list[ControlLine]:
         for task, metric, shots, condition in results.metrics:
             if condition != "intact" or is_answerer(metric):
                 continue
-            controls = {"shuffled images": (task, metric, shots, "shuffled")}
+            controls = {
+                "shuffled images": (task, metric, shots, "shuffled"),
+                "wrong demonstrations": (task, metric, shots, "wrong_demonstrations"),
+            }
             if is_base:
                 controls["blind"] = (task, f"blind_{metric}", shots, "intact")
                 controls["oracle"] = (task, f"oracle_{metric}", shots, "intact")
