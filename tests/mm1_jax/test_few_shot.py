@@ -19,13 +19,12 @@ from mm1_jax.config import (
 @pytest.mark.slow
 def test_examples_say_what_is_asked_after_a_minute_of_training(in_context_data, recording_context):
     data, root = in_context_data
+    documents = MixtureConfig(language_documents=1)
     config = TrainConfig(
         encoder=VisionTransformerConfig(image_size=16, patch_size=8, width=32, layers=1, heads=2),
         connector=AveragePoolingConfig(tokens=1),
         language_model=DenseConfig(width=64, layers=2, heads=4, kv_heads=2, mlp_width=192),
-        data=data.model_copy(
-            update={"mixture": MixtureConfig(language_documents=1), "text_tokens": 144, "images": 18}
-        ),
+        data=data.model_copy(update={"mixture": documents, "text_tokens": 144, "images": 18}),
         training=TrainingConfig(steps=400, batch_size=4, log_every=100),
         optimizer=OptimizerConfig(peak_lr=0.003, warmup_steps=50),
     )
