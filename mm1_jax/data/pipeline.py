@@ -19,6 +19,7 @@ from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.draws import generator
+from mm1_jax.data.images import image_views
 from mm1_jax.data.packing import (
     Batch,
     Budget,
@@ -32,6 +33,7 @@ from mm1_jax.data.packing import (
     pack,
 )
 from mm1_jax.data.prepared import PreparedData, open_prepared
+from mm1_jax.sub_images import views_of
 
 
 class PackedSource:
@@ -107,14 +109,15 @@ def batches(
     """Endless batches as `lay_out` describes, with `images` uint8 [B, I, H, W, 3], from a step on.
 
     The order of documents comes from `seeds.data_order`, or else from `seed`; encoder, connector
-    and language model do not change it. Images are resized to the encoder's size.
+    and language model do not change it. Images are brought to the encoder's size; I counts their
+    views.
     """
-    images = open_prepared(config.data, data_root).images
+    images, seen = open_prepared(config.data, data_root).images, views_of(config)
 
     def assemble(packed: Sequence[Packed]) -> Batch:
-        ids = np.stack([sequence.image_ids for sequence in packed])
-        batch = lay_out(packed, config.image_tokens, config.data.total_tokens)
-        return {"images": images.at_size(ids, config.encoder.image_size), **batch}
+        rows = [images.in_views(one, seen, config.image_slots) for one in packed]
+        batch = lay_out(rows, config.view_tokens, config.sequence_length)
+        return {"images": images.views(*image_views(rows), seen), **batch}
 
     stream = sequences(config, data_root, seed)
     return _batched(stream, config.training.batch_size, assemble, start_step)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from mm1_jax.config import TrainConfig
-from mm1_jax.data.images import png
+from mm1_jax.data.images import image_views, png
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.pipeline import sequences as packed_sequences
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.data.tokenizer import END
+from mm1_jax.sub_images import views_of
 
 # One colour per document of a sequence, light enough for black text.
 _PALETTE = np.array(
@@ -41,7 +41,7 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
         "data seed": config.seeds.for_data_order(seed),
         "packing": config.data.packing,
         "text tokens T": config.data.text_tokens,
-        "image slots I": config.data.images,
+        "image slots I": config.image_slots,
         "tokens per image k": config.image_tokens,
         "sequence length S": config.sequence_length,
         "image size": f"{config.encoder.image_size} px",
@@ -53,8 +53,10 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
 
 
 def _sequence(packed: Packed, number: int, config: TrainConfig, prepared: PreparedData) -> str:
-    batch = lay_out([packed], config.image_tokens, config.data.total_tokens)
-    images = prepared.images.at_size(packed.image_ids, config.encoder.image_size)
+    seen = views_of(config)
+    packed = prepared.images.in_views(packed, seen, config.image_slots)
+    batch = lay_out([packed], config.view_tokens, config.sequence_length)
+    images = prepared.images.views(*image_views([packed]), seen)[0]
     segments = batch["segments"][0]
     used_text, used_images = int((packed.segments > 0).sum()), int((packed.image_ids >= 0).sum())
     trained = int(batch["loss_weights"].sum())
@@ -107,7 +109,7 @@ def _token(
     prepared: PreparedData,
 ) -> str:
     token = int(packed.tokens[t])
-    text = "■" if token == END else prepared.tokenizer.decode([token])
+    text = "■" if token == prepared.tokenizer.end else prepared.tokenizer.decode([token])
     shown = html.escape(text).replace(" ", "␣").replace("\n", "⏎<br>")
     weight = float(batch["loss_weights"][0, t])
     title = (
