@@ -210,7 +210,8 @@ def evaluate(
     from mm1_jax.recipe import EvaluationConfig
 
     trained, seed = _trained_folder(run, store)
-    known = [name for name in EvaluationConfig.model_fields if name not in ("seed", "batch_size")]
+    settings = ("seed", "sharp_images", "batch_size")
+    known = [name for name in EvaluationConfig.model_fields if name not in settings]
     if items is not None and not tasks:
         raise UserError("--items goes with --task: the test splits of the tasks differ in size")
     for task in tasks:
