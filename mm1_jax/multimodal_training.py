@@ -41,12 +41,7 @@ def train(
 def fit_model(
     model: MultimodalModel, config: TrainConfig, seed: int, data_root: Path, context: Context
 ) -> list[ResultRow]:
-    """Train a model from the weights it has; as `train`. Its tokenizer goes with it."""
-
-    def save(folder: Path, model: MultimodalModel) -> None:
-        save_part(folder, config, model)
-        keep_tokenizer(config, data_root, folder)
-
+    """Train a model from the weights it has; as `train`."""
     return fit(
         model,
         training=config.training,
@@ -55,7 +50,7 @@ def fit_model(
         seed=seed,
         batches=lambda done: batches(config, data_root, seed, done),
         context=context,
-        save=save,
+        save=lambda folder, model: save_part(folder, config, model),
         sources=SOURCES,
         tokens_per_step=config.training.batch_size * config.sequence_length,
         flops_per_step=sum(flops_per_step(config).values()),

@@ -87,7 +87,6 @@ def synthetic_batches(monkeypatch, synthetic_batch):
             step += 1
 
     monkeypatch.setattr(multimodal_training, "batches", batches)
-    monkeypatch.setattr(multimodal_training, "keep_tokenizer", lambda *_: None)  # there is none
 
 
 @dataclass
