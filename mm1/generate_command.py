@@ -166,6 +166,7 @@ def _multimodal(
     from mm1_jax import generation
     from mm1_jax.data.packing import Packed, lay_out, with_views
     from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.templates import answer_ends
     from mm1_jax.data.tokenizer import END
     from mm1_jax.model import load_model
     from mm1_jax.preprocessing import read_image
@@ -173,9 +174,11 @@ def _multimodal(
 
     config, model = load_model(folder)
     encode = decode = None
+    ends: tuple[int, ...] = (END,)
     if ids is None or _is_prepared(folder, data):
         tokenizer = open_prepared(config.data, data).tokenizer
         encode, decode = tokenizer.encode, tokenizer.decode
+        ends = answer_ends(config.data.template, tokenizer)
     if ids is None and encode is not None:
         ids = encode(str(prompt))
     assert ids is not None
@@ -197,9 +200,9 @@ def _multimodal(
     batch["images"] = pixels[None]
     lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
     new, logprobs = generation.generate_with_scores(
-        model, batch, lengths, max_tokens, sampling, seed
+        model, batch, lengths, max_tokens, sampling, seed, ends
     )
-    return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, (END,), stops)
+    return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, ends, stops)
 
 
 def _answer(new: Any, logprobs: Any, decode: Any, ends: Any, stops: tuple[str, ...]) -> Answer:
