@@ -81,3 +81,12 @@ class BadRecord:
     reason: Reason
     detail: str
     part: int | None = None
+
+
+class RecordError(Exception):
+    """A record or an image cannot be used; whoever reads goes on with the next."""
+
+    def __init__(self, reason: Reason, detail: str):
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.detail = " ".join(detail.split())

@@ -1,0 +1,209 @@
+"""The first pass over raw data: every image decoded once, and what cleaning asks about it.
+
+Filters and duplicates are decided from the resulting table, for all shards at once; the second
+pass then drops what was decided. Shards are surveyed apart, by as many workers as there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageOps
+
+from mm1_jax.data import urls
+from mm1_jax.data.quarantine import Quarantine
+from mm1_jax.data.raw import BadRecord, RawDocument, RawImage, RecordError
+from mm1_jax.errors import UserError
+
+PerceptualHash = Literal["dhash", "phash"]
+
+# No other decoder of Pillow's gets to see bytes from the web: some call other programs.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+LIMIT_BYTES = 256 << 20  # larger images are not read
+_IMAGE_TRIES = 3
+_THREADS = 16
+_DOCUMENTS_AHEAD = 64
+
+# One row an image. `part` is its place in the document's parts, `bad` why it is none.
+SCHEMA = pa.schema(
+    [
+        ("file", pa.dictionary(pa.int32(), pa.string())),
+        ("index", pa.int64()),
+        ("part", pa.int32()),
+        ("url", pa.string()),
+        ("bytes", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.binary(32)),
+        ("perceptual", pa.uint64()),
+        ("bad", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What cleaning asks about an image. Width and height are upright, in pixels."""
+
+    bytes: int
+    width: int
+    height: int
+    sha256: bytes
+    perceptual: int
+
+
+def examine(content: bytes, perceptual: PerceptualHash = "dhash") -> ImageFacts:
+    """Decode an image to its last pixel.
+
+    Raises:
+        RecordError: it is truncated, no image, or of more pixels than Pillow's limit (89 million),
+            which is asked before they are decoded.
+    """
+    if len(content) > LIMIT_BYTES:
+        raise RecordError("bomb", f"the image has more than {LIMIT_BYTES} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                width, height = upright.size
+                looks = perceptual_hash(upright, perceptual)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise RecordError("bomb", str(error)) from None
+    except Exception as error:  # decoders raise whatever the bytes lead them to
+        told = f"{type(error).__name__}: {error}".replace(repr(io.BytesIO), "")
+        if "truncated" in told.lower() or "broken" in told.lower():
+            raise RecordError("truncated", told) from None
+        what = f"{len(content)} bytes that begin with {content[:8]!r}"
+        raise RecordError("unreadable", f"no image ({type(error).__name__}): {what}") from None
+    return ImageFacts(len(content), width, height, hashlib.sha256(content).digest(), looks)
+
+
+def perceptual_hash(image: Image.Image, kind: PerceptualHash = "dhash") -> int:
+    """64 bits that change little where the picture does; transparency is seen on white.
+
+    `dhash` compares neighbours of a 9 × 8 reduction, `phash` the low frequencies of a cosine
+    transform with their median (imagehash).
+    """
+    import imagehash
+
+    if image.has_transparency_data:
+        drawing = image.convert("RGBA")
+        canvas = Image.new("RGBA", drawing.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(canvas, drawing)
+    found = {"dhash": imagehash.dhash, "phash": imagehash.phash}[kind](image.convert("L"))
+    return int.from_bytes(np.packbits(found.hash.reshape(-1)).tobytes())
+
+
+def fetched(
+    documents: Iterable[RawDocument], tries: int = _IMAGE_TRIES
+) -> Iterator[tuple[RawDocument, dict[int, RecordError]]]:
+    """The documents in their order with the bytes of all images, and which could not be had.
+
+    Images that are paths or URLs are read by threads, some documents ahead. Keys are places in the
+    document's parts; an image that could not be had is left as it was.
+    """
+    with ThreadPoolExecutor(_THREADS) as threads:
+        waiting: deque[tuple[RawDocument, dict[int, Future[bytes]]]] = deque()
+        for document in documents:
+            asked = {
+                place: threads.submit(urls.read_bytes, part.url, LIMIT_BYTES, tries)
+                for place, part in enumerate(document.parts)
+                if isinstance(part, RawImage) and part.content is None
+            }
+            waiting.append((document, asked))
+            while waiting and (len(waiting) > _DOCUMENTS_AHEAD or not waiting[0][1]):
+                yield _arrived(*waiting.popleft())
+        while waiting:
+            yield _arrived(*waiting.popleft())
+
+
+def _arrived(
+    document: RawDocument, asked: dict[int, Future[bytes]]
+) -> tuple[RawDocument, dict[int, RecordError]]:
+    parts, missing = list(document.parts), {}
+    for place, future in asked.items():
+        try:
+            image = parts[place]
+            assert isinstance(image, RawImage)
+            parts[place] = with_fields(image, content=future.result())
+        except UserError as error:
+            missing[place] = RecordError("unavailable", str(error))
+    return (with_fields(document, parts=tuple(parts)) if asked else document), missing
+
+
+def survey(
+    documents: Iterable[RawDocument],
+    quarantine: Quarantine,
+    perceptual: PerceptualHash = "dhash",
+) -> pa.Table:
+    """One row for every image of the documents (`SCHEMA`), bad ones too; these are put away.
+
+    Raises:
+        UserError: the quarantine's quota is passed.
+    """
+    rows: list[dict[str, Any]] = []
+    for document, missing in fetched(documents):
+        for place, part in enumerate(document.parts):
+            if isinstance(part, str):
+                continue
+            origin = document.origin
+            row: dict[str, Any] = {
+                "file": origin.file,
+                "index": origin.index,
+                "part": place,
+                "url": part.url,
+            }
+            try:
+                if place in missing:
+                    raise missing[place]
+                row.update(examine(part.content or b"", perceptual).__dict__)
+            except RecordError as error:
+                quarantine.add(BadRecord(origin, error.reason, error.detail, place))
+                row["bad"] = error.reason
+            rows.append(row)
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def survey_images(
+    urls_of_images: str | Sequence[str], perceptual: PerceptualHash = "dhash"
+) -> pa.Table:
+    """The same table of the images of an evaluation: folders, files, or .txt lists of paths.
+
+    A relative path in a list is below the list's folder.
+
+    Raises:
+        UserError: nothing is there, or an image cannot be read; names it.
+    """
+    named = [urls_of_images] if isinstance(urls_of_images, str) else [*urls_of_images]
+    lists = [name for name in named if name.endswith(".txt")]
+    images = [name for name in named if not name.endswith(".txt")]
+    for path in lists:
+        with urls.opened(path) as file:
+            below = PurePosixPath(path).parent
+            for line in file.read().decode().split("\n"):
+                if line.strip():
+                    name = line.strip()
+                    images.append(name if "://" in name else str(below / name))
+    rows = []
+    for url in urls.expand(images, SUFFIXES, "images"):
+        try:
+            facts = examine(urls.read_bytes(url, LIMIT_BYTES), perceptual)
+        except RecordError as error:
+            raise UserError(f"{url}: {error.detail}") from None
+        rows.append({"file": url, "index": 0, "part": 0, "url": url, **facts.__dict__})
+    return pa.Table.from_pylist(rows, SCHEMA)

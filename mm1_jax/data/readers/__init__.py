@@ -1,0 +1,113 @@
+"""Raw web-scale formats as documents in reading order; one module a format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, get_args
+
+from mm1_jax.data import urls as files_behind
+from mm1_jax.data.raw import BadRecord, RawDocument
+from mm1_jax.data.readers import (
+    array_record,
+    conversations,
+    json_lines,
+    mmc4,
+    obelics,
+    parquet,
+    webdataset,
+)
+from mm1_jax.errors import UserError, nearest
+
+Format = Literal[
+    "webdataset", "parquet", "obelics", "mmc4", "conversations", "jsonl", "array_record"
+]
+
+# What a folder of each format holds.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "webdataset": (".tar",),
+    "parquet": (".parquet",),
+    "obelics": (".parquet",),
+    "mmc4": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zip"),
+    "conversations": (".json", ".jsonl"),
+    "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2"),
+    "array_record": (".array_record", ".arrayrecord"),
+}
+# The columns that a format lets one rename, with their usual names.
+COLUMNS: dict[str, dict[str, str]] = {
+    "webdataset": webdataset.COLUMNS,
+    "parquet": parquet.COLUMNS,
+    "obelics": obelics.COLUMNS,
+    "jsonl": json_lines.COLUMNS,
+}
+
+
+def files(format: Format, urls: str | Sequence[str]) -> list[str]:
+    """The shards that `urls` mean, sorted: what several workers divide among themselves.
+
+    Raises:
+        UserError: the format is unknown, nothing is there, or a folder holds no such file.
+    """
+    if format not in SUFFIXES:
+        raise UserError(f"format {format!r} is not known{nearest(format, get_args(Format))}")
+    return files_behind.expand(urls, SUFFIXES[format], f"{format} files")
+
+
+def read(
+    format: Format,
+    urls: str | Sequence[str],
+    columns: Mapping[str, str] | None = None,
+    image_folder: str | None = None,
+    min_similarity: float = mmc4.MIN_SIMILARITY,
+) -> Iterator[RawDocument | BadRecord]:
+    """All records of all shards, in the order of (file, index), one shard at a time.
+
+    columns         what a record's fields are called in the files, where they are not called as
+                    usual (`COLUMNS`); given, it replaces the usual names as a whole
+    image_folder    a folder or URL that relative image paths are below; None = the file's folder
+    min_similarity  mmc4 only: images below are left out
+
+    Raises:
+        UserError: a shard cannot be read or is not of the format.
+    """
+    for file in files(format, urls):
+        yield from read_file(format, file, columns, image_folder, min_similarity)
+
+
+def read_file(
+    format: Format,
+    file: str,
+    columns: Mapping[str, str] | None = None,
+    image_folder: str | None = None,
+    min_similarity: float = mmc4.MIN_SIMILARITY,
+) -> Iterator[RawDocument | BadRecord]:
+    """`read` of one shard."""
+    named = _columns(format, columns)
+    folder = file.rpartition("/")[0] if image_folder is None else image_folder
+    match format:
+        case "webdataset":
+            return webdataset.read(file, named)
+        case "parquet":
+            return parquet.read(file, named, folder)
+        case "obelics":
+            return obelics.read(file, named, folder)
+        case "mmc4":
+            return mmc4.read(file, folder, min_similarity)
+        case "conversations":
+            return conversations.read(file, folder)
+        case "jsonl":
+            return json_lines.read(file, named, folder)
+        case "array_record":
+            return array_record.read(file)
+    raise UserError(f"format {format!r} is not known{nearest(format, get_args(Format))}")
+
+
+def _columns(format: str, columns: Mapping[str, str] | None) -> Mapping[str, str]:
+    usual = COLUMNS.get(format, {})
+    if columns is None:
+        return usual
+    if not usual:
+        raise UserError(f"format {format} has no columns to name; found {', '.join(columns)}")
+    for name in columns:
+        if name not in usual:
+            raise UserError(f"format {format} has no column {name!r}{nearest(name, usual)}")
+    return columns

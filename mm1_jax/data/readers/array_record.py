@@ -1,0 +1,106 @@
+"""ArrayRecord: documents as MessagePack, for random access.
+
+A record is a map: `name`, `parts` (a text, or a map with `image` bytes and `url`), and where they
+are known `answers` and `facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
+from mm1_jax.data.readers import fields
+from mm1_jax.data.urls import local_copy
+from mm1_jax.errors import UserError
+
+_RECORDS_AT_A_TIME = 64
+
+
+def read(file: str) -> Iterator[RawDocument | BadRecord]:
+    """One document a record.
+
+    Raises:
+        UserError: the file cannot be read or is no ArrayRecord file.
+    """
+    # A native library: only who reads this format pays for loading it.
+    from array_record.python.array_record_module import ArrayRecordReader  # ty: ignore[import-not-found]
+
+    with local_copy(file) as path:
+        try:
+            reader = ArrayRecordReader(str(path))
+            count = reader.num_records()
+        except Exception as error:  # the library raises what its C++ gives
+            told = str(error).splitlines()[0]
+            raise UserError(f"{file}: expected an ArrayRecord file, found none: {told}") from None
+        try:
+            for start in range(0, count, _RECORDS_AT_A_TIME):
+                numbers = range(start, min(start + _RECORDS_AT_A_TIME, count))
+                for index, record in zip(numbers, reader.read([*numbers]), strict=True):
+                    origin = Origin(file, index)
+                    try:
+                        yield _document(record, origin)
+                    except RecordError as error:
+                        yield BadRecord(origin, error.reason, error.detail)
+        finally:
+            reader.close()
+
+
+def _document(record: bytes, origin: Origin) -> RawDocument:
+    try:
+        value = msgpack.unpackb(record, unicode_errors="surrogateescape")
+    except Exception as error:  # MessagePack's errors have no common class
+        told = str(error) or type(error).__name__
+        raise RecordError("malformed", f"the record is not MessagePack: {told}") from None
+    if not isinstance(value, dict):
+        raise RecordError("malformed", "the record is no map")
+    listed, name = fields.entry(value, "parts"), fields.entry(value, "name")
+    if not isinstance(listed, list) or not listed:
+        raise RecordError("malformed", "parts is no list, or empty")
+    parts = tuple(_part(part, f"parts[{number}]") for number, part in enumerate(listed))
+    answers = value.get("answers")
+    texts = sum(isinstance(part, str) for part in parts)
+    if answers is not None and len(answers) != texts:
+        raise RecordError("malformed", f"{len(answers)} answers, {texts} texts")
+    return RawDocument(
+        fields.text(name, "name"),
+        parts,
+        origin,
+        answers=None if answers is None else tuple(map(bool, answers)),
+        facts=value.get("facts", {}),
+    )
+
+
+def _part(part: Any, what: str) -> str | RawImage:
+    if not isinstance(part, dict):
+        return fields.text(part, what)
+    content, url = part.get("image"), part.get("url") or ""
+    if not isinstance(url, str) or not (content is None or isinstance(content, bytes)):
+        raise RecordError("malformed", f"{what} is no image: its bytes and url are expected")
+    if content is None and not url:
+        raise RecordError("missing_field", f"{what} has neither image nor url")
+    return RawImage(content, url)
+
+
+def write(documents: Iterable[RawDocument], path: Path) -> None:
+    """Write what `read` reads, one record a document, each compressed alone for random access."""
+    from array_record.python.array_record_module import ArrayRecordWriter  # ty: ignore[import-not-found]
+
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    try:
+        for document in documents:
+            parts = [
+                part if isinstance(part, str) else {"image": part.content, "url": part.url}
+                for part in document.parts
+            ]
+            value: dict[str, Any] = {"name": document.name, "parts": parts}
+            if document.answers is not None:
+                value["answers"] = list(document.answers)
+            if document.facts:
+                value["facts"] = dict(document.facts)
+            writer.write(msgpack.packb(value))
+    finally:
+        writer.close()  # the index is at the end of the file
