@@ -135,7 +135,7 @@ def retried(url: str, attempt: Callable[[], _Result], tries: int | None = None) 
             raise
         except Exception as error:  # every protocol has its own
             told = str(error) or type(error).__name__
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError) or _status(error) == 404:
                 raise UserError(f"{url}: there is no such file") from None
             if not _may_pass(error):
                 raise UserError(f"{url} cannot be read: {told}") from None
@@ -145,13 +145,38 @@ def retried(url: str, attempt: Callable[[], _Result], tries: int | None = None) 
     raise AssertionError("unreachable")
 
 
-def _may_pass(error: Exception) -> bool:
+def _status(error: Exception) -> int | None:
     status = getattr(error, "status", None)
-    if isinstance(status, int):
+    return status if isinstance(status, int) else None
+
+
+def _may_pass(error: Exception) -> bool:
+    status = _status(error)
+    if status is not None:
         return status >= 500 or status in _PASSING_STATUS
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | ValueError):
         return False
     return isinstance(error, OSError | aiohttp.ClientError | EOFError)
+
+
+def _opened_at(url: str, position: int) -> Any:
+    files, path = _file_system(url)
+    if not url.startswith(("http://", "https://")):
+        file = files.open(path, "rb")
+        file.seek(position)
+        return file
+    # One request for the whole, where fsspec would ask for the size and then block by block.
+    headers = {"Accept-Encoding": "identity"}
+    if position:
+        headers["Range"] = f"bytes={position}-"
+    file = files.open(path, "rb", block_size=0, size=1, headers=headers)
+    left = position if position and cast(Any, file).r.status == 200 else 0
+    while left:  # a server that knows no ranges begins anew
+        skipped = file.read(min(left, _CHUNK_BYTES))
+        if not skipped:
+            raise EOFError(f"ends before byte {position}, which was reached before")
+        left -= len(skipped)
+    return file
 
 
 class _Stream(io.RawIOBase):
@@ -178,26 +203,11 @@ class _Stream(io.RawIOBase):
     def _read(self, count: int) -> bytes:
         try:
             if self._file is None:
-                files, path = _file_system(self._url)
-                self._file = files.open(path, "rb")
-                self._skip()
+                self._file = _opened_at(self._url, self._position)
             return self._file.read(count)
         except Exception:
             self._close_file()
             raise
-
-    def _skip(self) -> None:
-        if not self._position:
-            return
-        if self._file.seekable():
-            self._file.seek(self._position)
-            return
-        left = self._position
-        while left:
-            skipped = self._file.read(min(left, _CHUNK_BYTES))
-            if not skipped:
-                raise EOFError(f"ends before byte {self._position}, which was reached before")
-            left -= len(skipped)
 
     def _close_file(self) -> None:
         if self._file is not None:

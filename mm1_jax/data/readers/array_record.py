@@ -6,7 +6,8 @@ are known `answers` and `facts`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,56 @@ def read(file: str) -> Iterator[RawDocument | BadRecord]:
     Raises:
         UserError: the file cannot be read or is no ArrayRecord file.
     """
-    # A native library: only who reads this format pays for loading it.
-    from array_record.python.array_record_module import ArrayRecordReader  # ty: ignore[import-not-found]
-
     with local_copy(file) as path:
-        try:
-            reader = ArrayRecordReader(str(path))
+        with _opened(path, file) as reader:
             count = reader.num_records()
-        except Exception as error:  # the library raises what its C++ gives
-            told = str(error).splitlines()[0]
-            raise UserError(f"{file}: expected an ArrayRecord file, found none: {told}") from None
+        for start in range(0, count, _RECORDS_AT_A_TIME):
+            numbers = range(start, min(start + _RECORDS_AT_A_TIME, count))
+            for index, record in zip(numbers, _records(path, file, numbers), strict=True):
+                origin = Origin(file, index)
+                try:
+                    yield _document(record, origin)
+                except RecordError as error:
+                    yield BadRecord(origin, error.reason, error.detail)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, file: str) -> Generator[Any]:
+    # A native library: only who reads this format pays for loading it.
+    from array_record.python.array_record_module import (  # ty: ignore[import-not-found]
+        ArrayRecordReader,
+    )
+
+    reader = ArrayRecordReader(str(path))
+    if not reader.ok():
         try:
-            for start in range(0, count, _RECORDS_AT_A_TIME):
-                numbers = range(start, min(start + _RECORDS_AT_A_TIME, count))
-                for index, record in zip(numbers, reader.read([*numbers]), strict=True):
-                    origin = Origin(file, index)
-                    try:
-                        yield _document(record, origin)
-                    except RecordError as error:
-                        yield BadRecord(origin, error.reason, error.detail)
-        finally:
+            reader.close()  # says what is wrong
+        except RuntimeError as error:
+            told = str(error).partition("; reading")[0]
+            raise UserError(f"{file}: expected an ArrayRecord file, found none: {told}") from None
+    try:
+        yield reader
+    finally:
+        with contextlib.suppress(RuntimeError):  # what reading said before
             reader.close()
 
 
-def _document(record: bytes, origin: Origin) -> RawDocument:
+def _records(path: Path, file: str, numbers: range) -> list[bytes | RecordError]:
+    """Some records; where they cannot be read together, one by one, to say which are damaged."""
+    with _opened(path, file) as reader:
+        try:
+            return reader.read([*numbers])
+        except RuntimeError as error:
+            if len(numbers) == 1:
+                return [RecordError("unreadable", str(error).partition("; reading")[0])]
+    return [
+        record for number in numbers for record in _records(path, file, range(number, number + 1))
+    ]
+
+
+def _document(record: bytes | RecordError, origin: Origin) -> RawDocument:
+    if isinstance(record, RecordError):
+        raise record
     try:
         value = msgpack.unpackb(record, unicode_errors="surrogateescape")
     except Exception as error:  # MessagePack's errors have no common class

@@ -129,6 +129,10 @@ def _text(members: Mapping[str, bytes], said: Mapping[str, Any], columns: Mappin
     named = columns.get("text", "")
     if not named:
         named = "txt" if "txt" in members else "json.caption"
+        if named == "json.caption" and "caption" not in said:
+            raise RecordError(
+                "missing_field", f"neither .txt nor json.caption among {_listed(members)}"
+            )
     member, _, key = named.partition(".")
     if member == "json" and key:
         return fields.text(fields.entry(said, key), named)
