@@ -81,6 +81,7 @@ def decide(
     The first reason counts: bad, in an evaluation, a filter, an exact copy, a near copy. A copy is
     one of an image that is kept, not of one that is dropped itself.
     """
+    images = images.unify_dictionaries().combine_chunks()
     reasons = np.array(images["bad"].fill_null("").to_pylist(), dtype=object)
     copy_of = np.full(images.num_rows, -1, np.int64)
 

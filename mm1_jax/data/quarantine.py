@@ -27,6 +27,7 @@ class Quarantine:
 
     seen, bad           whole records: how many were read, and the bad ones by reason
     seen_images, bad_images    the same for single images (and texts) of records that are kept
+    left_out    images that a reader did not use, by reason: MMC4's that match no sentence
     """
 
     def __init__(self, path: Path, quota: Quota | None = None):
@@ -35,6 +36,7 @@ class Quarantine:
         self.seen = self.seen_images = 0
         self.bad: Counter[str] = Counter()
         self.bad_images: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
 
@@ -65,6 +67,7 @@ class Quarantine:
             else:
                 self.seen += 1
                 self.seen_images += len(record.images)
+                self.left_out.update(record.facts.get("left_out", {}))
                 yield record
 
     def add(self, record: BadRecord) -> None:

@@ -17,7 +17,7 @@ from mm1_jax.errors import UserError
 # `image` without a name is the first member of a known image type. `text` is a member, or a key
 # of the JSON member (`json.caption`); without a name it is `txt`, else `json.caption`.
 COLUMNS = {"image": "", "text": ""}
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16  # tarfile copies the rest of a block at every read
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
 # What is kept of the JSON beside the picture.
 _FACTS = ("key", "width", "height", "original_width", "original_height", "sha256", "url")
