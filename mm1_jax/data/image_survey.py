@@ -116,7 +116,8 @@ def fetched(
     Images that are paths or URLs are read by threads, some documents ahead. Keys are places in the
     document's parts; an image that could not be had is left as it was.
     """
-    with ThreadPoolExecutor(_THREADS) as threads:
+    threads = ThreadPoolExecutor(_THREADS)
+    try:
         waiting: deque[tuple[RawDocument, dict[int, Future[bytes]]]] = deque()
         for document in documents:
             asked = {
@@ -129,6 +130,8 @@ def fetched(
                 yield _arrived(*waiting.popleft())
         while waiting:
             yield _arrived(*waiting.popleft())
+    finally:  # whoever stops, at a quota say, does not wait for what nobody will look at
+        threads.shutdown(cancel_futures=True)
 
 
 def _arrived(

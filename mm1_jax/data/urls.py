@@ -12,11 +12,12 @@ import re
 import tempfile
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import aiohttp
 import fsspec
@@ -32,6 +33,9 @@ _CHUNK_BYTES = 1 << 20
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 # Answers of a server that may differ later: time-out, too many requests. So may all from 500 on.
 _PASSING_STATUS = {408, 425, 429}
+
+# What a decompressor says of bytes that are damaged or end early.
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -226,14 +230,11 @@ def opened(url: str, tries: int | None = None) -> Generator[BinaryIO]:
 
     Raises:
         UserError: it cannot be read, also later, while it is being read; names the URL.
+        DAMAGED: later, if what is decompressed is damaged.
     """
     if url.endswith(".zip"):
-        with local_copy(url, tries) as path, zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            if len(names) != 1:
-                raise UserError(f"{url}: expected one file in the archive, found {len(names)}")
-            with archive.open(names[0]) as member:
-                yield cast(BinaryIO, member)
+        with local_copy(url, tries) as path, _unzipped(path, url) as member:
+            yield cast(BinaryIO, member)
         return
     with io.BufferedReader(_Stream(url, tries), _CHUNK_BYTES) as stream:
         compression = _COMPRESSIONS.get(Path(url).suffix)
@@ -243,6 +244,17 @@ def opened(url: str, tries: int | None = None) -> Generator[BinaryIO]:
         with pa.CompressedInputStream(pa.PythonFile(stream, "r"), compression) as decompressed:
             # Lines are asked for one by one; pyarrow's stream has no buffer of its own.
             yield io.BufferedReader(cast(io.RawIOBase, decompressed), _CHUNK_BYTES)
+
+
+def _unzipped(path: Path, url: str) -> IO[bytes]:
+    try:
+        archive = zipfile.ZipFile(path)
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) == 1:
+            return archive.open(names[0])
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{url}: expected a zip archive, found none: {error}") from None
+    raise UserError(f"{url}: expected one file in the archive, found {len(names)}")
 
 
 @contextlib.contextmanager

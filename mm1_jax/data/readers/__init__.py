@@ -28,7 +28,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "parquet": (".parquet",),
     "obelics": (".parquet",),
     "mmc4": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zip"),
-    "conversations": (".json", ".jsonl"),
+    "conversations": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
     "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2"),
     "array_record": (".array_record", ".arrayrecord"),
 }

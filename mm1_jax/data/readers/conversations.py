@@ -6,12 +6,12 @@ import codecs
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.readers.lines import objects
-from mm1_jax.data.urls import opened
+from mm1_jax.data.urls import DAMAGED, opened
 from mm1_jax.errors import UserError
 
 PLACEHOLDER = "<image>"
@@ -61,13 +61,13 @@ def _entries(file: str) -> Iterator[tuple[Origin, dict[str, Any]] | BadRecord]:
 
 
 def _first_character(file: str) -> str:
+    beginning = b""
     with opened(file) as stream:
-        while chunk := stream.read(4096):
-            beginning = chunk.removeprefix(codecs.BOM_UTF8).lstrip()
-            if beginning:
-                break
-        else:
-            beginning = b""
+        try:
+            while not beginning and (chunk := stream.read(4096)):
+                beginning = chunk.removeprefix(codecs.BOM_UTF8).lstrip()
+        except DAMAGED as error:
+            raise UserError(f"{file} cannot be decompressed: {error}") from None
     if beginning[:1] not in (b"[", b"{"):
         raise UserError(f"{file}: expected a JSON list of conversations, found {beginning[:20]!r}")
     return beginning[:1].decode()
@@ -75,40 +75,47 @@ def _first_character(file: str) -> str:
 
 def _items(file: str) -> Iterator[Any]:
     """The values of a JSON list, one at a time: published files have more than a gigabyte."""
-    decoder = json.JSONDecoder()
     with opened(file) as stream:
-        # A byte that is not UTF-8 becomes half a surrogate pair, which `fields.text` refuses.
-        text = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
-        buffer, place, ended = "", 0, False
+        try:
+            yield from _values(stream)
+        except DAMAGED as error:
+            yield RecordError("truncated", f"cannot be read on, what follows is lost: {error}")
 
-        def more(count: int) -> None:
-            nonlocal buffer, place, ended
-            chunk = stream.read(count)
-            ended = not chunk
-            buffer, place = buffer[place:] + text.decode(chunk, final=ended), 0
 
-        while not buffer.lstrip() and not ended:
+def _values(stream: BinaryIO) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    # A byte that is not UTF-8 becomes half a surrogate pair, which `fields.text` refuses.
+    text = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+    buffer, place, ended = "", 0, False
+
+    def more(count: int) -> None:
+        nonlocal buffer, place, ended
+        chunk = stream.read(count)
+        ended = not chunk
+        buffer, place = buffer[place:] + text.decode(chunk, final=ended), 0
+
+    while not buffer.lstrip() and not ended:
+        more(_CHUNK_BYTES)
+    place = buffer.index("[") + 1
+    while True:
+        while place < len(buffer) and buffer[place] in " \t\r\n,":
+            place += 1
+        if place == len(buffer) and not ended:
             more(_CHUNK_BYTES)
-        place = buffer.index("[") + 1
-        while True:
-            while place < len(buffer) and buffer[place] in " \t\r\n,":
-                place += 1
-            if place == len(buffer) and not ended:
-                more(_CHUNK_BYTES)
-                continue
-            if buffer[place : place + 1] == "]":
+            continue
+        if buffer[place : place + 1] == "]":
+            return
+        try:
+            value, end = decoder.raw_decode(buffer, place)
+        except (ValueError, RecursionError) as error:
+            if ended or len(buffer) - place > _LIMIT_CHARACTERS:
+                told = f"the list cannot be read on, what follows is lost: {error}"
+                yield RecordError("truncated" if ended else "malformed", told)
                 return
-            try:
-                value, end = decoder.raw_decode(buffer, place)
-            except (ValueError, RecursionError) as error:
-                if ended or len(buffer) - place > _LIMIT_CHARACTERS:
-                    told = f"the list cannot be read on, what follows is lost: {error}"
-                    yield RecordError("truncated" if ended else "malformed", told)
-                    return
-                more(max(_CHUNK_BYTES, len(buffer) - place))
-                continue
-            place = end
-            yield value
+            more(max(_CHUNK_BYTES, len(buffer) - place))
+            continue
+        place = end
+        yield value
 
 
 def _document(

@@ -7,7 +7,7 @@ from typing import Any
 
 from mm1_jax.data.raw import BadRecord, Origin, RecordError
 from mm1_jax.data.readers import fields
-from mm1_jax.data.urls import opened
+from mm1_jax.data.urls import DAMAGED, opened
 from mm1_jax.errors import UserError
 
 _LIMIT_BYTES = 256 << 20  # a line that is longer is none
@@ -25,6 +25,9 @@ def objects(
     first = True
     with opened(file) as stream:
         for index, line in enumerate(_lines(stream)):
+            if isinstance(line, RecordError):
+                yield BadRecord(Origin(file, index), line.reason, line.detail)
+                return
             line = line.removeprefix(_BYTE_ORDER_MARK) if index == 0 else line
             if not line.strip():
                 continue
@@ -47,9 +50,15 @@ def objects(
             yield origin, value
 
 
-def _lines(stream: Any) -> Iterator[bytes]:
-    while line := stream.readline(_LIMIT_BYTES + 1):
-        rest = line
-        while len(rest) > _LIMIT_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(_LIMIT_BYTES + 1)
+def _lines(stream: Any) -> Iterator[bytes | RecordError]:
+    while True:
+        try:
+            line = rest = stream.readline(_LIMIT_BYTES + 1)
+            while len(rest) > _LIMIT_BYTES and not rest.endswith(b"\n"):
+                rest = stream.readline(_LIMIT_BYTES + 1)
+        except DAMAGED as error:
+            yield RecordError("truncated", f"cannot be read on, what follows is lost: {error}")
+            return
+        if not line:
+            return
         yield line

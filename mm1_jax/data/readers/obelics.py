@@ -37,11 +37,13 @@ def read(
     required = [columns.get(name, COLUMNS[name]) for name in ("images", "texts")]
     optional = [columns[name] for name in ("metadata", "general_metadata") if name in columns]
     stem = PurePosixPath(file).stem
-    for index, (row, schema) in enumerate(rows(file, required, optional)):
+    for index, row, schema in rows(file, required, optional):
         origin = Origin(file, index)
-        images, texts = row[required[0]], row[required[1]]
         kind = schema.field(required[0]).type
         try:
+            if isinstance(row, RecordError):
+                raise row
+            images, texts = row[required[0]], row[required[1]]
             _check_places(images, texts)
             metadata = _metadata(row, columns, "metadata") or [None] * len(images)
             general = _metadata(row, columns, "general_metadata")

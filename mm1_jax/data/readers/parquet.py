@@ -30,9 +30,11 @@ def read(
     required = [columns[name] for name in ("image", "text") if name in columns]
     optional = [columns["url"]] if "url" in columns else []
     stem = PurePosixPath(file).stem
-    for index, (row, schema) in enumerate(rows(file, required, optional)):
+    for index, row, schema in rows(file, required, optional):
         origin = Origin(file, index)
         try:
+            if isinstance(row, RecordError):
+                raise row
             parts: list[str | RawImage] = []
             if "image" in columns:
                 kind = schema.field(columns["image"]).type

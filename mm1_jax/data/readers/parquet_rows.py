@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mm1_jax.data.raw import RecordError
 from mm1_jax.data.urls import local_copy
 from mm1_jax.errors import UserError, nearest
 
@@ -20,8 +21,10 @@ _ROWS_AT_A_TIME = 64
 
 def rows(
     file: str, required: Sequence[str], optional: Sequence[str] = ()
-) -> Iterator[tuple[dict[str, Any], pa.Schema]]:
-    """Each row as column → value, texts as bytes, with the schema that says which are texts.
+) -> Iterator[tuple[int, dict[str, Any] | RecordError, pa.Schema]]:
+    """Each row's number and its columns, texts as bytes, with the schema that says which are texts.
+
+    A damaged row group gives one RecordError at its first row that cannot be read.
 
     Raises:
         UserError: the file cannot be read, is no Parquet file, or has no column of that name.
@@ -29,7 +32,7 @@ def rows(
     with local_copy(file) as path:
         try:
             table = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             told = str(error).splitlines()[0]
             raise UserError(f"{file}: expected a Parquet file, found none: {told}") from None
         with table:
@@ -41,13 +44,27 @@ def rows(
                         f"{nearest(name, schema.names)}"
                     )
             wanted = [*required, *(name for name in optional if name in schema.names)]
-            for batch in table.iter_batches(_ROWS_AT_A_TIME, columns=wanted):
-                columns = [
-                    batch.column(name).cast(_undecoded(batch.schema.field(name).type))
-                    for name in wanted
-                ]
-                for values in zip(*(column.to_pylist() for column in columns), strict=True):
-                    yield dict(zip(wanted, values, strict=True)), schema
+            first = 0  # row of the group
+            for group in range(table.num_row_groups):
+                count = table.metadata.row_group(group).num_rows
+                index = first
+                try:
+                    for row in _rows_of(table, group, wanted):
+                        yield index, row, schema
+                        index += 1
+                except (pa.ArrowException, OSError) as error:
+                    told = f"{first + count - index} rows cannot be read: {error}"
+                    yield index, RecordError("unreadable", told), schema
+                first += count
+
+
+def _rows_of(table: pq.ParquetFile, group: int, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for batch in table.iter_batches(_ROWS_AT_A_TIME, row_groups=[group], columns=[*wanted]):
+        columns = [
+            batch.column(name).cast(_undecoded(batch.schema.field(name).type)) for name in wanted
+        ]
+        for values in zip(*(column.to_pylist() for column in columns), strict=True):
+            yield dict(zip(wanted, values, strict=True))
 
 
 def _undecoded(kind: pa.DataType) -> pa.DataType:

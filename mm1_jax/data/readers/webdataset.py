@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
-from mm1_jax.data.urls import opened
+from mm1_jax.data.urls import DAMAGED, opened
 from mm1_jax.errors import UserError
 
 # `image` without a name is the first member of a known image type. `text` is a member, or a key
@@ -40,7 +40,7 @@ def read(file: str, columns: Mapping[str, str]) -> Iterator[RawDocument | BadRec
                     yield _document(key, members, columns, origin)
                 except RecordError as error:
                     yield BadRecord(origin, error.reason, f"{key}: {error.detail}")
-        except tarfile.ReadError as error:
+        except (tarfile.TarError, *DAMAGED) as error:
             if not index:
                 raise UserError(f"{file}: expected a tar archive, found none: {error}") from None
             told = f"the tar cannot be read on, what follows is lost: {error}"
@@ -61,11 +61,15 @@ class _Watched:
         self._position += len(block)
         return block
 
-    def at(self, position: int, count: int) -> bytes:
-        """Bytes that were read not long ago."""
+    def is_zero_from(self, position: int) -> bool:
+        """Whether a block and all that follows it is zeros, as at the end of a tar."""
         kept = b"".join(self._blocks)
-        start = position - (self._position - len(kept))
-        return kept[start : start + count]
+        rest = kept[position - (self._position - len(kept)) :]
+        if len(rest) < tarfile.BLOCKSIZE:
+            return False
+        while rest and not rest.strip(b"\0"):
+            rest = self.read(_BLOCK_BYTES)
+        return not rest
 
 
 def _samples(stream: Any) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -84,10 +88,9 @@ def _samples(stream: Any) -> Iterator[tuple[str, dict[str, bytes]]]:
             content = archive.extractfile(member)
             assert content is not None  # it is a file
             members[extension.lower()] = content.read()
-        # tarfile takes a cut or damaged header for the end; a tar ends with zeros.
-        if watched.at(archive.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            # The last sample may lack members.
-            raise tarfile.ReadError(f"no header and no end at byte {archive.offset}")
+        # tarfile takes whatever is no header for the end.
+        if not watched.is_zero_from(archive.offset):
+            raise tarfile.ReadError(f"neither a header nor the end at byte {archive.offset}")
     if key is not None:
         yield key, members
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import json
+import random
 
 import pytest
 from raw_files import write_lines
@@ -133,6 +135,19 @@ def test_a_list_that_ends_early_is_no_silent_end(tmp_path, cut):
     assert bad.reason == "truncated"
     assert "what follows is lost" in bad.detail
     assert bad.origin.index == len(good)
+
+
+def test_a_damaged_compressed_file_is_no_silent_end(tmp_path):
+    path = tmp_path / "a.json.gz"
+    turns = [("human", f"<image>{random.Random(n).random()}") for n in range(30_000)]
+    entries = [conversation(turn, ("gpt", "Yes.")) for turn in turns]
+    path.write_bytes(gzip.compress(json.dumps(entries).encode(), 1)[:-200_000])
+    *good, bad = read("conversations", str(path))
+    assert bad.reason == "truncated"
+    assert bad.origin.index == len(good)
+    path.write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="cannot be decompressed"):
+        [*read("conversations", str(tmp_path))]
 
 
 def test_files_of_another_format_are_told(tmp_path):

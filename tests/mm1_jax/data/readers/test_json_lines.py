@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 
 import pytest
 from raw_files import write_lines
@@ -67,3 +68,16 @@ def test_compressed_shards_of_a_folder(tmp_path):
     write_lines(tmp_path / "b.jsonl", [{"text": "two"}])
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'\xef\xbb\xbf{"text": "one"}\n'))
     assert [document.texts[0] for document in read("jsonl", str(tmp_path))] == ["one", "two"]
+
+
+def test_a_damaged_compressed_shard_is_no_silent_end(tmp_path):
+    draws = random.Random(0)
+    lines = b"".join(b'{"text": "%f"}\n' % draws.random() for _ in range(200_000))
+    content = gzip.compress(lines, 1)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(content[: len(content) * 3 // 4])
+    *good, bad = read("jsonl", str(path))
+    assert 100_000 < len(good) < 200_000
+    assert bad.reason == "truncated"
+    assert "what follows is lost" in bad.detail
+    assert bad.origin.index == len(good)

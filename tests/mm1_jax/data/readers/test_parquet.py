@@ -92,3 +92,19 @@ def test_rows_behind_a_web_address_are_the_same(tmp_path):
         there = [document.parts for document in read("parquet", f"{server.url}/a.parquet")]
     assert len(here) == 100
     assert there == here
+
+
+def test_damaged_rows_are_told_and_those_of_the_next_group_are_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    captions = [f"number {n} {picture(n)!r}" for n in range(30)]
+    pq.write_table(pa.table({"caption": captions}), path, row_group_size=10)
+    content = bytearray(path.read_bytes())
+    middle = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    content[middle : middle + 30] = bytes(30)
+    path.write_bytes(content)
+    records = [*read("parquet", str(path), {"text": "caption"})]
+    (bad,) = [record for record in records if isinstance(record, BadRecord)]
+    assert (bad.origin.index, bad.reason) == (10, "unreadable")
+    assert "10 rows cannot be read" in bad.detail
+    read_rows = [record.origin.index for record in records if record is not bad]
+    assert read_rows == [*range(10), *range(20, 30)]

@@ -69,7 +69,9 @@ def test_a_bad_sample_says_why_and_the_next_is_read(tmp_path, members, reason, t
     assert good.texts + next_good.texts == ("a cat", "a cow")
 
 
-@pytest.mark.parametrize("damage", ["in a file", "in a header", "before a header", "overwritten"])
+@pytest.mark.parametrize(
+    "damage", ["in a file", "in a header", "before a header", "overwritten", "zeroed"]
+)
 def test_a_tar_that_ends_early_is_no_silent_end(tmp_path, damage):
     path = write_tar(tmp_path / "a.tar", [captioned(n, f"number {n}") for n in range(3)])
     content = bytearray(path.read_bytes())
@@ -83,6 +85,8 @@ def test_a_tar_that_ends_early_is_no_silent_end(tmp_path, damage):
             del content[last:]
         case "overwritten":
             content[last : last + 512] = b"\xff" * 512
+        case "zeroed":
+            content[last : last + 512] = bytes(512)
     path.write_bytes(content)
     *good, bad = read("webdataset", str(path))
     assert isinstance(bad, BadRecord)
