@@ -159,5 +159,5 @@ def documents(emoji: list[Emoji]) -> list[Document]:
         for number, text in enumerate(item.captions):
             turn = templates.caption(text)
             name = f"emoji_captions/{item.name.removeprefix('twemoji/')}/{number}"
-            result.append(Document(name, (item.image, *turn), given=2))
+            result.append(Document(name, (item.image, *turn), answers=(False, True)))
     return result

@@ -206,7 +206,7 @@ def pack(
         slots = slice(image, image + int(last - first))
         document = pieces.document[piece]
         cut_before = int(start - table.token_starts[document])
-        given[text : text + min(more, max(0, int(table.given[document]) - cut_before))] = True
+        given[text : text + more] = table.given[start:end]
         image_ids[slots] = table.images[first:last]
         image_at[slots] = table.image_at[first:last] - cut_before + text
         image_segments[slots] = segment
