@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError, model_validator
 
 from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
-from mm1_jax.config import Config
+from mm1_jax.config import Config, DataConfig
 from mm1_jax.config.schema import FOLLOWS, PresetConfig
 from mm1_jax.errors import nearest
 from mm1_jax.recipe import Recipe
@@ -241,6 +241,9 @@ def _named_arms(
     return (Factor("arm", tuple(levels)),), tuple(cells)
 
 
+# Groups of weights in which a level is the share of the whole.
+_SHARES = ("data.mixture", "data.kinds")
+
 # -- setting paths of a recipe -------------------------------------------------------------------
 
 
@@ -261,18 +264,18 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
     for path in sorted(values):
         if path.endswith(".preset"):
             _take_preset(tree, path, values[path], fail)
-    shares: dict[str, float] = {}
+    shares: dict[str, dict[str, float]] = {}
     for path, value in values.items():
         if path.endswith(".preset"):
             continue
         _check_path(tree, path, fail)
         parent, _, source = path.rpartition(".")
-        if parent == "data.mixture":
-            shares[source] = _share(path, value, fail)
+        if parent in _SHARES:
+            shares.setdefault(parent, {})[source] = _share(path, value, fail)
         elif not path.endswith(".kind"):
             _set(tree, path, value)
-    if shares:
-        tree["data"]["mixture"] = _mixture(tree["data"]["mixture"], shares, fail)
+    for parent, some in shares.items():
+        _set(tree, parent, _mixture(parent, _get(tree, parent) or {}, some, fail))
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
     except ValidationError as error:
@@ -317,17 +320,17 @@ def _share(path: str, value: Any, fail: Fail) -> float:
 
 
 def _mixture(
-    weights: Mapping[str, float], shares: Mapping[str, float], fail: Fail
+    group: str, weights: Mapping[str, float], shares: Mapping[str, float], fail: Fail
 ) -> dict[str, float]:
     """Weights in which the named sources have these shares and the others keep their ratio."""
-    if all(math.isclose(weights[s], share, abs_tol=1e-11) for s, share in shares.items()):
+    if all(math.isclose(weights.get(s, 0.0), share, abs_tol=1e-11) for s, share in shares.items()):
         return dict(weights)  # bit for bit: this is the base's own level
-    path = f"data.mixture.{next(iter(shares))}"
+    path = f"{group}.{next(iter(shares))}"
     rest = 1.0 - math.fsum(shares.values())
     others = {s: w for s, w in weights.items() if s not in shares}
     total = math.fsum(others.values())
     if rest < -1e-9:
-        fail(path, f"data.mixture: the shares {dict(shares)} add up to more than 1")
+        fail(path, f"{group}: the shares {dict(shares)} add up to more than 1")
     if total == 0 and rest > 1e-9:
         fail(path, f"{path}: no other source has a weight, so the shares must add up to 1")
     scale = max(rest, 0.0) / total if total else 0.0
@@ -346,6 +349,8 @@ def paths(tree: Mapping[str, Any], model: type[BaseModel] = Recipe, prefix: str 
             if kind is None or member.model_fields["kind"].default == kind:
                 inner = value if isinstance(value, dict) else {}
                 found += paths(inner, member, f"{prefix}{name}.")
+        if model is DataConfig and name == "mixture":
+            found += [f"{prefix}mixture.{own}" for own in tree.get("sources") or {}]
     return found
 
 

@@ -25,7 +25,7 @@ from mm1_jax import costs, weights_folder
 from mm1_jax.config import Config, DataConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.fingerprint import data_fingerprint
+from mm1_jax.data.manifest import data_identity
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
@@ -232,13 +232,14 @@ def data_of(stage: Stage) -> DataConfig | None:
 def _multimodal(recipe: Recipe, parts: Sequence[str]) -> Work:
     # The rate that the law gives is part of what was trained, so it is written down.
     rate = recipe.optimizer.model_copy(update={"peak_lr": costs.peak_lr(recipe)})
-    config = recipe.train_config().model_copy(update={"optimizer": rate})
+    data = recipe.data.as_read()
+    config = recipe.train_config().model_copy(update={"optimizer": rate, "data": data})
     steps = config.training.steps
     return Work(
         kind=MULTIMODAL,
         config=config.model_dump(mode="json"),
         affecting=identity.affecting(config),
-        data=data_fingerprint(config.data),
+        data=data_identity(config.data),
         compile_class=costs.compile_class(config),
         flops=sum(costs.flops_per_step(config).values()) * steps,
         seconds=costs.seconds_per_step(config) * steps,
@@ -266,7 +267,7 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         kind=part,
         config=config.model_dump(mode="json"),
         affecting=identity.affecting(config),
-        data=data_fingerprint(config.data),
+        data=data_identity(config.data),
         compile_class=costs.pretraining_compile_class(config),
         flops=flops * steps,
         seconds=costs.pretraining_seconds_per_step(config) * steps,
@@ -289,7 +290,7 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
         kind=WEIGHTS,
         config={**affecting, "folder": str(folder)},
         affecting=affecting,
-        data=data_fingerprint(DataConfig(vocabulary=vocabulary)),  # of what scores it
+        data=data_identity(DataConfig(vocabulary=vocabulary)),  # of what scores it
         compile_class=f"weights-{content[:12]}",
         flops=0.0,
         seconds=1.0,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class ImageTable:
@@ -43,10 +43,23 @@ class ImageTable:
         pixels, ready = self._resized[size]
         if not ready[image_ids].all():
             for image_id in np.unique(image_ids[~ready[image_ids]]):
-                image = Image.fromarray(self.native(image_id))
-                pixels[image_id] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+                pixels[image_id] = resized(Image.fromarray(self.native(image_id)), size)
                 ready[image_id] = True
         return pixels[image_ids]
+
+
+def resized(
+    image: Image.Image, size: int, background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """An image, upright and on a background, as uint8 [size, size, 3].
+
+    Bicubic with antialiasing (Pillow).
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
 
 
 @lru_cache(maxsize=4)
