@@ -112,12 +112,22 @@ def our_step(
 
 
 def torch_step(
-    config: Config, batch: dict[str, np.ndarray], first: dict[str, np.ndarray]
+    config: Config,
+    batch: dict[str, np.ndarray],
+    first: dict[str, np.ndarray],
+    *,
+    device: str = "cpu",
+    compiled: bool = False,
 ) -> Callable[[], float]:
-    """The same training step in PyTorch eager, from the same weights."""
+    """The same training step in PyTorch, from the same weights, eager or by `torch.compile`.
+
+    Weights in float32, products in the config's compute dtype; on CPU with one thread.
+    """
     torch: Any = importlib.import_module("torch")  # optional: absent from the environment
     F = torch.nn.functional
-    torch.set_num_threads(1)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    dtype = getattr(torch, config.training.compute_dtype)
     weights: dict[str, Any] = {}
     for name, value in first.items():
         # torch keeps a linear layer's weight as [out, in], each expert's too.
@@ -125,7 +135,7 @@ def torch_step(
             value = value.reshape(*value.shape[:2], -1)
         is_linear = name.endswith(("/kernel", "/experts/gate_up", "/experts/down"))
         array = value.swapaxes(-1, -2) if is_linear else value
-        weights[name] = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(array)))
+        weights[name] = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(array), device=device))
     decayed = [w for name, w in weights.items() if not name.endswith(("/bias", "/scale"))]
     others = [w for name, w in weights.items() if name.endswith(("/bias", "/scale"))]
     o = config.optimizer
@@ -135,8 +145,9 @@ def torch_step(
         betas=(o.b1, o.b2),
         eps=o.eps,
         weight_decay=o.weight_decay,
+        fused=device != "cpu",
     )
-    arrays = {name: torch.from_numpy(value) for name, value in batch.items()}
+    arrays = {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
     lm = config.language_model
     rows = len(batch["tokens"])
     head = lm.width // lm.heads
@@ -235,20 +246,22 @@ def torch_step(
         return y.reshape(x.shape), lm.balance_loss * balance + lm.router_z_loss * z
 
     def decode(x: Any) -> tuple[Any, Any]:
-        auxiliary = torch.zeros(())
+        auxiliary = torch.zeros((), device=device)
         count = x.shape[1]
-        powers = -torch.arange(0, head, 2, dtype=torch.float32) / head
+        powers = -torch.arange(0, head, 2, dtype=torch.float32, device=device) / head
         angles = arrays["positions"][..., None].float() * lm.rope_theta**powers
         cos, sin = angles.cos()[:, None], angles.sin()[:, None]
         segments = arrays["segments"]
         mask = segments[:, :, None] == segments[:, None, :]
-        mask = (mask & torch.ones(count, count, dtype=torch.bool).tril())[:, None]
+        mask = (mask & torch.ones(count, count, dtype=torch.bool, device=device).tril())[:, None]
         for layer in range(lm.layers):
             at = f"language_model/{layer}"
             qkv = dense(rms_norm(x, f"{at}/attention_norm"), f"{at}/qkv")
             qkv = qkv.reshape(rows, count, -1, head).transpose(1, 2)
             q, k, v = qkv.split([lm.heads, lm.kv_heads, lm.kv_heads], dim=1)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            # The rotation leaves float32 behind it, which autocast does not bring back.
+            q, k = q.to(v.dtype), k.to(v.dtype)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
             x = x + dense(mixed.transpose(1, 2).reshape(x.shape), f"{at}/attention_out")
             normed = rms_norm(x, f"{at}/mlp_norm")
@@ -281,8 +294,11 @@ def torch_step(
         per_token = arrays["loss_weights"].flatten()
         return (losses * per_token).sum() / per_token.sum() + auxiliary
 
+    forward = torch.compile(loss_of) if compiled else loss_of
+
     def step() -> float:
-        loss = loss_of()
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            loss = forward()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(weights.values()), o.clip_norm)

@@ -19,6 +19,7 @@ from mm1.aot_command import aot
 from mm1.data_commands import data
 from mm1.generate_command import generate
 from mm1.options import data_option, json_option, store_option, workers_option
+from mm1.score_command import score
 from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
 
@@ -356,6 +357,7 @@ cli.add_command(weights)
 cli.add_command(encode)
 cli.add_command(generate)
 cli.add_command(aot)
+cli.add_command(score)
 
 _PLACE_ERRORS = (
     FileExistsError,

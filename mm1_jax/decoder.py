@@ -231,7 +231,9 @@ class DecoderBlock(nnx.Module):
             rows = jnp.arange(batch)
             keys = old_keys.at[rows, at].set(keys[:, 0])
             values = old_values.at[rows, at].set(values[:, 0])
-        attended = self.attention_out(attend(queries, keys, values, mask, attention))
+        attended = self.attention_out(
+            attend(queries, keys, values, mask, attention, causal=past is None)
+        )
         x = x + self._dropped(attended, key, 0)
         y, losses = self.feed_forward(self.mlp_norm(x), valid, training)
         return x + self._dropped(y, key, 1), (keys, values), losses

@@ -17,6 +17,7 @@ from mm1_jax.initialisation import Constant, Normal, parameter
 
 Attention = Literal["plain", "chunked", "fused"]
 
+CAUSAL_BLOCK = 64  # queries of the plain form, which then do without the keys behind them
 CHUNK_QUERIES = 512  # whose scores with all keys are held at once
 
 
@@ -92,14 +93,18 @@ def attend(
     values: jax.Array,
     mask: jax.Array | None = None,
     attention: Attention = "plain",
+    *,
+    causal: bool = False,
 ) -> jax.Array:
     """Scaled dot-product attention, with fewer key heads than query heads if the shapes say so.
 
     queries [batch, Q, heads, d], keys and values [batch, K, kv_heads, d] → [batch, Q, heads * d].
     mask bool [batch, Q, K], True where the query may look. Query head h reads key head
-    h * kv_heads // heads. Softmax in float32.
+    h * kv_heads // heads. Softmax in float32. `causal` says that the mask lets no query look
+    behind its own place.
 
-    plain: all scores at once. chunked: those of some queries at a time, recomputed in the backward
+    plain: all scores at once; of a causal mask, those of a block of queries with the keys up to
+    its end. chunked: those of some queries at a time, recomputed in the backward
     pass, so that memory grows with the keys and not with their square. fused: cuDNN's kernel
     (GPUs, bfloat16).
     """
@@ -112,6 +117,14 @@ def attend(
         return mixed.reshape(*queries.shape[:2], -1)
     if attention == "chunked" and queries.shape[1] > 1:
         return _attend_in_chunks(queries, keys, values, mask)
+    if causal and mask is not None and queries.shape[1] > CAUSAL_BLOCK:
+        starts = range(0, queries.shape[1], CAUSAL_BLOCK)
+        ends = [min(start + CAUSAL_BLOCK, queries.shape[1]) for start in starts]
+        blocks = [
+            attend(queries[:, a:b], keys[:, :b], values[:, :b], mask[:, a:b, :b])
+            for a, b in zip(starts, ends, strict=True)
+        ]
+        return jnp.concatenate(blocks, axis=1)
     batch, count, heads, d = queries.shape
     kv_heads = keys.shape[2]
     shared = heads // kv_heads

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from mm1_jax.data.prepared import PreparedData
+if TYPE_CHECKING:  # scoring files must start quickly, and that reads Parquet
+    from mm1_jax.data.prepared import PreparedData
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,15 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Score:
-    """A score per item, and metric → value over all of them."""
+    """A score per item, and metric → value over all of them.
+
+    `items` are of the first metric, if that is a mean over items; `also` has those of others that
+    are.
+    """
 
     items: list[float]
     metrics: dict[str, float]
+    also: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

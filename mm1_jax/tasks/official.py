@@ -33,11 +33,15 @@ class Question:
 class OfficialTask:
     """A task's functions; one module a task.
 
-    read         annotations, as published (a file, or a folder of them) → items
-    predictions  a result file in the task's official form → item_id → text
-    answer       generated text → the answer that is scored (stop strings, first word, letter …)
-    score        of (items, their answers in the same order); metrics in per cent where the
-                 field quotes per cent
+    read           annotations, as published (a file, or a folder of them) → items
+    predictions    a result file in the task's official form → item_id → text
+    answer         generated text → the answer that is scored (stop strings, first word, letter …)
+    score          of (items, their answers in the same order); metrics in per cent where the field
+                   quotes per cent; the first metric is the task's own
+    by_likelihood  nothing is generated: answers are log-likelihoods, see `likelihood.answers`
+    read_training  as `read`, of files that hold the training split beside the one that is asked
+    left_out       annotations → ids that they hold but the task does not, such as questions about
+                   videos: a result file may answer them
     """
 
     name: str
@@ -45,3 +49,6 @@ class OfficialTask:
     predictions: Callable[[Path], dict[str, str]]
     answer: Callable[[str], str]
     score: Callable[[Sequence[Question], Sequence[str]], Score]
+    by_likelihood: bool = False
+    read_training: Callable[[Path], list[Question]] | None = None
+    left_out: Callable[[Path], set[str]] = lambda path: set()

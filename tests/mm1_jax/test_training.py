@@ -96,12 +96,14 @@ def test_training_killed_between_checkpoints_gives_the_bits_of_uninterrupted_tra
 
 
 def test_the_checkpoint_with_the_lowest_loss_is_saved_beside_the_last(tiny, recording_context):
-    config = tiny(training={"keep_best": True, "log_every": 1})
+    # At such a rate the loss rises, so that the newest checkpoint is not the best.
+    config = tiny(training={"keep_best": True, "log_every": 1}, optimizer={"peak_lr": 1.0})
     context = recording_context()
     rows = train(config, 0, context.data, {}, context)
     loss = {row.step: row.value for row in rows if row.metric == "loss"}
     means = {2: loss[1] + loss[2], 4: loss[3] + loss[4]}  # since the checkpoint before
     best = min(means, key=means.get)
+    assert best == 2
     shorter = recording_context("until the best", stop_at_question=best)
     with pytest.raises(StageStopped):
         train(config, 0, shorter.data, {}, shorter)

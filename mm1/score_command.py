@@ -1,0 +1,131 @@
+"""`mm1 score`: the official score of anybody's result file, without a model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mm1_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from mm1_jax.tasks.generation_task import Score
+    from mm1_jax.tasks.official import Question
+
+_path = click.Path(path_type=Path)
+_SHOWN = 5  # ids in an error message
+
+
+@click.command()
+@click.option("--task", "name", required=True, help="coco_caption, vqav2, … (docs/scoring.md)")
+@click.option("--annotations", type=_path, required=True, help="The published file, or its folder.")
+@click.option("--predictions", type=_path, required=True, help="The result file.")
+@click.option("--subset", is_flag=True, help="Score only what is predicted, as a split of its own.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json: bool) -> None:
+    """Score a result file in a task's official form against the official annotations.
+
+    Every item needs one prediction and every prediction an item. Scores are × 100 where papers
+    quote them so, CIDEr too.
+
+    \b
+    Example: mm1 score --task coco_caption --annotations dataset_coco.json \\
+                 --predictions captions.json --json
+    """
+    from mm1_jax.tasks.official_tasks import official_task
+
+    task = official_task(name)
+    items = task.read(annotations)
+    aside = task.left_out(annotations)
+    predicted = task.predictions(predictions).items()
+    given = {item_id: text for item_id, text in predicted if item_id not in aside}
+    if subset:
+        items = [item for item in items if item.item_id in given]
+    _check_match(items, given, annotations, predictions, subset)
+    scored = task.score(items, [given[item.item_id] for item in items])
+    figures: dict[str, Any] = {
+        "task": name,
+        "items": len(items),
+        **_nested(scored.metrics),
+        "standard_errors": _standard_errors(items, scored),
+        "variant": inspect.cleandoc(task.score.__doc__ or "").partition("\n")[0],
+    }
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        _show(figures, scored)
+
+
+def _check_match(
+    items: Sequence[Question],
+    given: dict[str, str],
+    annotations: Path,
+    predictions: Path,
+    subset: bool,
+) -> None:
+    """UserError if items and predictions are not of the same ids."""
+    known = {item.item_id for item in items}
+    missing = [item.item_id for item in items if item.item_id not in given]
+    extra = [item_id for item_id in given if item_id not in known]
+    told = []
+    if missing:
+        told.append(f"{len(missing)} of {len(items)} items are not predicted ({_first(missing)})")
+    if extra:
+        told.append(f"{len(extra)} predictions are of no item ({_first(extra)})")
+    if not told and not items:
+        told.append("nothing to score")
+    if told:
+        hint = "" if subset or extra else "; --subset scores the others"
+        raise UserError(f"{'; '.join(told)} in {annotations}{hint}", file=str(predictions))
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
+
+
+def _nested(metrics: dict[str, float]) -> dict[str, Any]:
+    """`accuracy/answer_type:number` → `by_answer_type` → `number` → `accuracy`."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        metric, _, members = name.partition("/")
+        group, _, member = members.partition(":")
+        if group:
+            found.setdefault(f"by_{group}", {}).setdefault(member, {})[metric] = value
+        else:
+            found[metric] = value
+    return found
+
+
+def _standard_errors(items: Sequence[Question], scored: Score) -> dict[str, float]:
+    """Of the metrics that are means over items, the images being what might have been others."""
+    from mm1_jax.metrics.standard_error import standard_error
+
+    own = next(  # a metric of the corpus is no mean of the items' scores
+        (
+            name
+            for name, value in scored.metrics.items()
+            if math.isclose(value, sum(scored.items) / len(items), rel_tol=1e-9, abs_tol=1e-9)
+        ),
+        None,
+    )
+    values = ({own: scored.items} if own else {}) | scored.also
+    clusters = [item.images or item.item_id for item in items]
+    errors = {name: standard_error(column, clusters) for name, column in values.items()}
+    return {name: error for name, error in errors.items() if error is not None}
+
+
+def _show(figures: dict[str, Any], scored: Score) -> None:
+    errors = figures["standard_errors"]
+    width = max(map(len, scored.metrics))
+    click.echo(f"{figures['task']}, {figures['items']:,} items")
+    for name, value in scored.metrics.items():
+        error = f" ± {errors[name]:.3f}" if name in errors else ""
+        click.echo(f"{name:<{width}} {value:10.3f}{error}")
+    if errors:
+        click.echo("±: standard error over images, for these predictions only")
+    click.echo(figures["variant"])

@@ -1,0 +1,99 @@
+"""AI2D (Kembhavi et al., 2016): diagrams of school science, four choices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm1_jax.errors import UserError
+from mm1_jax.metrics.exact_match import exact_match_without_punctuation
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.lettered import LETTER, letter_score, right_letter, with_options
+from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official_files import (
+    check_fields,
+    embedded,
+    find,
+    part,
+    read_answers,
+    read_json,
+    read_text,
+    rows_with,
+)
+
+_LETTER = re.compile(r"\s*([A-Z])\.")
+_TEST_IDS = "ai2d_test_ids.csv"
+
+
+def read(path: Path) -> list[Question]:
+    """The published folder (`questions/<image>.json`, `images`), or Parquet as of lmms-eval.
+
+    With `ai2d_test_ids.csv` in the folder only the images that it lists. Parquet has `question`,
+    `options`, `answer` (an index) and `image`.
+    """
+    return _read(path, training=False)
+
+
+def read_training(path: Path) -> list[Question]:
+    """The images that `ai2d_test_ids.csv` does not list; of Parquet the training split."""
+    return _read(path, training=True)
+
+
+def _read(path: Path, training: bool) -> list[Question]:
+    table = "**/train-*.parquet" if training else "**/test-*.parquet"
+    files = find(path, "ai2d", "questions/*.json", table)
+    if files[0].parent.name == "questions":
+        return _read_published(path, files, training)
+    questions: list[Question] = []
+    for file in files:
+        for number, row in enumerate(rows_with(file, ["question", "options", "answer"], "ai2d")):
+            name = embedded(path, file, number, "image")
+            options, right = row["options"], int(row["answer"])
+            questions.append(_question(str(len(questions)), name, row["question"], options, right))
+    return questions
+
+
+def _read_published(path: Path, files: Sequence[Path], training: bool) -> list[Question]:
+    listed = path / _TEST_IDS
+    if training and not listed.is_file():
+        raise UserError(f"ai2d: expected {_TEST_IDS} in {path}: what it does not list is training")
+    test = set(read_text(listed).split()) if listed.is_file() else None
+    questions = []
+    for file in files:
+        image = file.stem  # 0.png.json
+        if test is not None and (image.split(".")[0] in test) == training:
+            continue
+        for text, row in part(read_json(file), "questions", file, "ai2d").items():
+            check_fields(row, ["questionId", "answerTexts", "correctAnswer"], file, "ai2d")
+            name = f"images/{image}"
+            options, right = row["answerTexts"], row["correctAnswer"]
+            questions.append(_question(row["questionId"], name, text, options, right))
+    if not questions:
+        raise UserError(f"ai2d: {_TEST_IDS} of {path} lists {'all' if training else 'no'} images")
+    return questions
+
+
+def _question(item_id: str, image: str, text: str, options: Sequence[str], right: int) -> Question:
+    return Question(
+        item_id=item_id,
+        images=(image,),
+        prompt=with_options(text, options) + LETTER,
+        references=(right_letter(right),),
+        choices=tuple(options),
+        facts={"question": text},
+    )
+
+
+def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
+    """Accuracy: the letter before a period at the start, else all of the answer (lmms-eval)."""
+    read = []
+    for question, text in zip(questions, given, strict=True):
+        letter = _LETTER.match(text)
+        said = letter.group(1) if letter else text.strip()
+        known = [right_letter(index) for index in range(len(question.choices))]
+        read.append(next((x for x in known if exact_match_without_punctuation(said, x)), None))
+    return letter_score(questions, read)
+
+
+TASK = OfficialTask("ai2d", read, read_answers, str.strip, score, read_training=read_training)

@@ -1,0 +1,86 @@
+"""What the official caption tasks have in common: prompt, result file, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mm1_jax.data import templates
+from mm1_jax.errors import UserError
+from mm1_jax.metrics.captions import bleu, cider_d, rouge_l
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official_files import check_fields, part, read_answers
+
+PROMPT = templates.caption("").prompt
+
+
+def coco_questions(content: Any, path: Path, task: str) -> list[Question]:
+    """One item per image of a file in COCO's form; its captions are the references.
+
+    `content` has `images` (id, file_name) and `annotations` (image_id, caption). Facts of an item
+    are its image's other fields. UserError if it has other fields or an image without captions.
+    """
+    images: list[Mapping[str, Any]] = part(content, "images", path, task)
+    captions: dict[Any, list[str]] = {}
+    for row in images:
+        check_fields(row, ["id", "file_name"], path, task)
+        if row["id"] in captions:
+            raise UserError(f"{task}: image {row['id']} is there twice", file=str(path))
+        captions[row["id"]] = []
+    for row in part(content, "annotations", path, task):
+        check_fields(row, ["image_id", "caption"], path, task)
+        if row["image_id"] not in captions:
+            raise UserError(
+                f"{task}: a caption of image {row['image_id']}, which is not among the images",
+                file=str(path),
+            )
+        captions[row["image_id"]].append(row["caption"])
+    return [
+        question(row["id"], row["file_name"], captions[row["id"]], path, task, row)
+        for row in images
+    ]
+
+
+def question(
+    image_id: object,
+    file: str,
+    captions: Sequence[str],
+    path: Path,
+    task: str,
+    facts: Mapping[str, Any],
+) -> Question:
+    """An image to describe; UserError if nobody has."""
+    if not captions:
+        raise UserError(
+            f"{task}: image {image_id} has no captions; a split without references?",
+            file=str(path),
+        )
+    return Question(str(image_id), (file,), PROMPT, tuple(captions), facts=facts)
+
+
+def predictions(path: Path) -> dict[str, str]:
+    """COCO's result file: a list of `image_id` and `caption`, one an image."""
+    return read_answers(path, ids=("image_id",), texts=("caption",))
+
+
+def answer(text: str) -> str:
+    """The first line of what was generated."""
+    return text.strip().split("\n", 1)[0].strip()
+
+
+def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
+    """`cider` (CIDEr-D), `bleu_4` and `rouge_l`, all × 100, as pycocoevalcap has them.
+
+    Document frequencies and the number of images are those of `items`.
+    """
+    references = [item.references for item in items]
+    cider = 100 * cider_d(captions, references)
+    rouge = 100 * rouge_l(captions, references)
+    metrics = {
+        "cider": float(cider.mean()),
+        "bleu_4": float(100 * bleu(captions, references)[3]),
+        "rouge_l": float(rouge.mean()),
+    }
+    return Score(cider.tolist(), metrics, {"rouge_l": rouge.tolist()})

@@ -1,0 +1,35 @@
+"""HellaSwag (Zellers et al., 2019): which of four endings continues a description?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mm1_jax.tasks.likelihood import likelihood_task, multiple_choice
+from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official_files import find_one, index_of, rows_with
+
+_FIELDS = ["activity_label", "ctx_a", "ctx_b", "endings", "label"]
+_BRACKETS = re.compile(r"\[.*?\]")
+
+
+def without_markup(text: str) -> str:
+    """Without WikiHow's brackets: a title ends a sentence, others vanish. As in the harness."""
+    text = text.strip().replace(" [title]", ". ")
+    return _BRACKETS.sub("", text).replace("  ", " ")
+
+
+def read(path: Path) -> list[Question]:
+    """A file with the published columns, or the validation split (10,042) in a folder."""
+    patterns = ("**/validation-*.parquet", "hellaswag_val.jsonl", "**/train-*.parquet")
+    file = find_one(path, "hellaswag", *patterns)
+    questions = []
+    for number, row in enumerate(rows_with(file, _FIELDS, "hellaswag")):
+        endings = [without_markup(ending) for ending in row["endings"]]
+        right = index_of(row["label"], [str(i) for i in range(len(endings))], "label", file, number)
+        text = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+        questions.append(multiple_choice(number, without_markup(text), endings, right))
+    return questions
+
+
+TASK = likelihood_task("hellaswag", read)

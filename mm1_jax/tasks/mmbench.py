@@ -1,0 +1,80 @@
+"""MMBench (Liu et al., 2024): twenty abilities, each question asked with its options rotated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm1_jax.metrics.groups import group_means
+from mm1_jax.metrics.multiple_choice import letters, mmbench_reading
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.lettered import LETTER, with_options
+from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official_files import embedded, find_one, index_of, read_answers, rows_with
+
+_FIELDS = ["index", "question", "A", "B", "answer", "category"]
+_ROTATED = 1_000_000  # rotations of question i are i + 1,000,000, i + 2,000,000 …
+
+
+def read(path: Path) -> list[Question]:
+    """`mmbench_dev_en_20231003.tsv` or another file of its form, or a folder with one."""
+    file = find_one(path, "mmbench", "*mmbench*dev*en*.tsv", "*.tsv", "*.parquet")
+    rows = rows_with(file, _FIELDS, "mmbench")
+    places = {int(row["index"]): number for number, row in enumerate(rows)}
+    questions = []
+    for number, row in enumerate(rows):
+        # A rotated question has the first one's image, often by its index only.
+        shown = places.get(int(row["index"]) % _ROTATED, number)
+        options = [row[name] for name in "ABCD" if row.get(name)]
+        index_of(row["answer"], tuple("ABCD"[: len(options)]), "answer", file, number)
+        hint = f"{row['hint']}\n" if row.get("hint") else ""
+        questions.append(
+            Question(
+                item_id=str(row["index"]),
+                images=(embedded(path, file, shown, "image"),),
+                prompt=hint + with_options(row["question"], options) + LETTER,
+                references=(row["answer"],),
+                choices=tuple(options),
+                facts={
+                    "question": row["question"],
+                    "category": row["category"],
+                    "l2_category": row.get("l2-category") or row.get("L2-category") or "",
+                },
+            )
+        )
+    return questions
+
+
+def predictions(path: Path) -> dict[str, str]:
+    """A table (TSV, CSV) of `index` and `prediction`, or rows of `question_id` and `text`."""
+    return read_answers(path, ("index", "question_id"), ("prediction", "answer", "text"))
+
+
+def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
+    """Circular accuracy without an LLM: an answer that names no option, or several, is wrong.
+
+    All rotations of a question that the file has must be right. `accuracy_single` is over all rows
+    as they are, and so are the items.
+    """
+    read = [
+        mmbench_reading(text, letters(q.choices)) for q, text in zip(questions, given, strict=True)
+    ]
+    items = [100.0 * (a == q.references[0]) for q, a in zip(questions, read, strict=True)]
+    rotations: dict[int, list[float]] = defaultdict(list)
+    first: dict[int, Question] = {}
+    for question, value in zip(questions, items, strict=True):
+        index = int(question.item_id) % _ROTATED
+        rotations[index].append(value)
+        first.setdefault(index, question)
+    groups = {
+        name: [question.facts[name] for question in first.values()]
+        for name in ("category", "l2_category")
+    }
+    metrics = group_means("accuracy", [min(values) for values in rotations.values()], groups)
+    metrics |= group_means("accuracy_single", items, {})
+    metrics["unparsed"] = 100 * read.count(None) / len(read)
+    return Score(items, metrics, {"accuracy_single": items})
+
+
+TASK = OfficialTask("mmbench", read, predictions, str.strip, score)

@@ -1,0 +1,145 @@
+"""MME (Fu et al., 2023): fourteen subtasks, two yes-or-no questions an image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm1_jax.errors import UserError
+from mm1_jax.metrics.groups import group_means
+from mm1_jax.metrics.yes_no import mme_reading
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official_files import embedded, find, index_of, read_rows, read_text, rows_with
+
+PERCEPTION = (
+    *("existence", "count", "position", "color", "posters"),
+    *("celebrity", "scene", "landmark", "artwork", "OCR"),
+)
+COGNITION = (
+    *("commonsense_reasoning", "numerical_calculation"),
+    *("text_translation", "code_reasoning"),
+)
+_FIELDS = ["question_id", "question", "answer", "category"]
+_PICTURES = (".jpg", ".png", ".jpeg")
+
+
+def _id(category: str, image: str, question: str) -> str:
+    return f"{category}/{image}: {question.strip()}"
+
+
+def read(path: Path) -> list[Question]:
+    """The folder of the release (a folder a subtask), or Parquet with `question_id`, `category`.
+
+    A subtask's folder holds, together or in `questions_answers_YN` and `images`, text files of
+    `question<tab>answer` and the images of the same names. Not every subtask must be there.
+    """
+    subtasks = [name for name in (*PERCEPTION, *COGNITION) if (path / name).is_dir()]
+    if subtasks:
+        return [question for name in subtasks for question in _read_subtask(path, name)]
+    expected = ("**/test-*.parquet", "existence/*.txt")
+    questions = []
+    names: dict[str, str] = {}  # both questions about an image name the first one's cell
+    for file in find(path, "mme", *expected):
+        for number, row in enumerate(rows_with(file, _FIELDS, "mme")):
+            index_of(row["category"], (*PERCEPTION, *COGNITION), "category", file, number)
+            image = row["question_id"].rsplit("/", 1)[-1]
+            own = embedded(path, file, number, "image")
+            name = names.setdefault(row["question_id"], own)
+            question = _question(row["category"], image, name, row["question"], row["answer"])
+            index_of(question.references[0], ("yes", "no"), "answer", file, number)
+            questions.append(question)
+    return questions
+
+
+def _read_subtask(path: Path, subtask: str) -> list[Question]:
+    folder = path / subtask
+    apart = folder / "questions_answers_YN"
+    files = find(apart if apart.is_dir() else folder, "mme", "*.txt")
+    images = folder / "images" if apart.is_dir() else folder
+    questions = []
+    for file in files:
+        named = (images / (file.stem + suffix) for suffix in _PICTURES)
+        image = next((picture for picture in named if picture.is_file()), None)
+        if image is None:
+            raise UserError(f"mme: no image {file.stem} in {images}", file=str(file))
+        for number, line in enumerate(read_text(file).splitlines()):
+            if not line.strip():
+                continue
+            text, tab, label = line.strip().rpartition("\t")
+            if not tab:
+                message = "expected question<tab>answer"
+                raise UserError(message, file=str(file), line=number + 1)
+            name = str(image.relative_to(path))
+            question = _question(subtask, image.name, name, text, label)
+            index_of(question.references[0], ("yes", "no"), "answer", file, number)
+            questions.append(question)
+    return questions
+
+
+def _question(category: str, image: str, name: str, text: str, label: str) -> Question:
+    return Question(
+        item_id=_id(category, image, text),
+        images=(name,),
+        prompt=text.strip(),
+        references=(label.lower().strip().replace(".", ""),),
+        facts={"question": text, "category": category, "image": f"{category}/{image}"},
+    )
+
+
+def predictions(path: Path) -> dict[str, str]:
+    """The folder of the official evaluation tool, or rows of `question_id`, `question`, `answer`.
+
+    In the folder each `<subtask>.txt` has lines of `image<tab>question<tab>answer<tab>prediction`.
+    In rows `question_id` is `<subtask>/<image>`; the question may be called `prompt`, the answer
+    `text`, as LLaVA writes.
+    """
+    found: dict[str, str] = {}
+    if path.is_file():
+        for number, row in enumerate(read_rows(path), start=1):
+            text, said = row.get("question", row.get("prompt")), row.get("answer", row.get("text"))
+            if "question_id" not in row or text is None or said is None:
+                message = f"row {number}: expected question_id, question, answer"
+                raise UserError(message, file=str(path))
+            category, _, image = row["question_id"].rpartition("/")
+            found[_id(category, image, text.split("\n")[0])] = str(said)
+        return found
+    for file in find(path, "mme", "*.txt"):
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            cells = line.split("\t")
+            if len(cells) != 4:
+                message = "expected image<tab>question<tab>answer<tab>prediction"
+                raise UserError(message, file=str(file), line=number)
+            found[_id(file.stem, cells[0], cells[1])] = cells[3]
+    return found
+
+
+def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
+    """The official sums `perception` (at most 2000) and `cognition` (800), read as lmms-eval does.
+
+    A subtask has 100 × accuracy + 100 × share of images both of whose answers are right; `score/…`
+    has each. The first metric, `accuracy`, is over all questions: the one with a standard error.
+    UserError if an image has not two questions.
+    """
+    read = [mme_reading(text) for text in given]
+    items = [100.0 * (a == q.references[0]) for q, a in zip(questions, read, strict=True)]
+    images: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for question, value in zip(questions, items, strict=True):
+        images[question.facts["category"]][question.facts["image"]].append(value)
+    by_subtask = {}
+    for category, of_images in images.items():
+        for image, values in of_images.items():
+            if len(values) != 2:
+                raise UserError(f"mme: {image} has {len(values)} questions, expected 2")
+        both = [100.0 * (min(values) == 100) for values in of_images.values()]
+        halves = [sum(values) / 2 for values in of_images.values()]
+        by_subtask[category] = (sum(both) + sum(halves)) / len(of_images)
+    metrics = group_means("accuracy", items, {})
+    for name, subtasks in (("perception", PERCEPTION), ("cognition", COGNITION)):
+        metrics[name] = sum(by_subtask.get(subtask, 0.0) for subtask in subtasks)
+    metrics |= {f"score/category:{name}": value for name, value in by_subtask.items()}
+    return Score(items, metrics | {"unparsed": 100 * read.count(None) / len(read)})
+
+
+TASK = OfficialTask("mme", read, predictions, str.strip, score)

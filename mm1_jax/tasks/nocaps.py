@@ -1,0 +1,37 @@
+"""nocaps (Agrawal et al., 2019): captions of objects that COCO's captions do not name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm1_jax.tasks import captioning
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official_files import find_one, read_json
+
+
+def read(path: Path) -> list[Question]:
+    """`nocaps_val_4500_captions.json`, in COCO's form; some editions name each image's `domain`."""
+    file = find_one(path, "nocaps", "nocaps_val*.json", "nocaps*.json")
+    return captioning.coco_questions(read_json(file), file, "nocaps")
+
+
+def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
+    """The caption scores, and those of each domain where the file has it.
+
+    A domain is scored as a split of its own, with its own document frequencies: CIDEr of all is
+    not the mean of the domains'.
+    """
+    whole = captioning.score(items, captions)
+    domains = [item.facts.get("domain") for item in items]
+    for domain in sorted({str(name) for name in domains if name is not None}):
+        own = [index for index, name in enumerate(domains) if str(name) == domain]
+        part = captioning.score([items[i] for i in own], [captions[i] for i in own])
+        whole.metrics.update(
+            {f"{metric}/domain:{domain}": value for metric, value in part.metrics.items()}
+        )
+    return whole
+
+
+TASK = OfficialTask("nocaps", read, captioning.predictions, captioning.answer, score)

@@ -1,0 +1,27 @@
+"""PIQA (Bisk et al., 2020): which of two ways reaches a physical goal?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mm1_jax.tasks.likelihood import likelihood_task, multiple_choice
+from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official_files import find_one, index_of, rows_with
+
+
+def read(path: Path) -> list[Question]:
+    """A file with `goal`, `sol1`, `sol2`, `label`, or the validation split in a folder."""
+    file = find_one(path, "piqa", "**/validation-*.parquet", "**/train-*.parquet")
+    return [
+        multiple_choice(
+            number,
+            f"Question: {row['goal']}\nAnswer:",
+            (row["sol1"], row["sol2"]),
+            index_of(row["label"], ("0", "1"), "label", file, number),
+            question=row["goal"],
+        )
+        for number, row in enumerate(rows_with(file, ["goal", "sol1", "sol2", "label"], "piqa"))
+    ]
+
+
+TASK = likelihood_task("piqa", read)

@@ -1,0 +1,42 @@
+"""TextCaps (Sidorov et al., 2020): captions of photographs with text in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mm1_jax.tasks import captioning
+from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
+
+
+def read(path: Path) -> list[Question]:
+    """`TextCaps_0.1_val.json`: a row per caption, each with all captions of its image."""
+    return _read(path, "TextCaps*val.json", "TextCaps*.json")
+
+
+def read_training(path: Path) -> list[Question]:
+    """`TextCaps_0.1_train.json`."""
+    return _read(path, "TextCaps*train.json")
+
+
+def _read(path: Path, *patterns: str) -> list[Question]:
+    file = find_one(path, "textcaps", *patterns)
+    questions: dict[str, Question] = {}
+    for row in part(read_json(file), "data", file, "textcaps"):
+        check_fields(row, ["image_id", "reference_strs"], file, "textcaps")
+        image_id = str(row["image_id"])
+        if image_id not in questions:
+            questions[image_id] = captioning.question(
+                image_id, f"{image_id}.jpg", row["reference_strs"], file, "textcaps", {}
+            )
+    return list(questions.values())
+
+
+TASK = OfficialTask(
+    name="textcaps",
+    read=read,
+    predictions=captioning.predictions,
+    answer=captioning.answer,
+    score=captioning.score,
+    read_training=read_training,
+)

@@ -1,0 +1,38 @@
+"""WebQuestions (Berant et al., 2013): is any accepted answer what greedy decoding gives?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm1_jax.tasks.likelihood import greedy_score, likelihood_task
+from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official_files import find_one, rows_with
+
+
+def shortest_answers(answers: Sequence[str]) -> list[str]:
+    """In alphabetic order, without those that begin with another one: that one suffices."""
+    kept: list[str] = []
+    for answer in sorted(answers):
+        if not kept or not answer.startswith(kept[-1]):
+            kept.append(answer)
+    return kept
+
+
+def read(path: Path) -> list[Question]:
+    """A file with `question` and `answers`, or the test split (2,032) in a folder."""
+    file = find_one(path, "webqs", "**/test-*.parquet", "**/train-*.parquet")
+    return [
+        Question(
+            item_id=str(number),
+            images=(),
+            prompt=f"Question: {row['question']}\nAnswer:",
+            references=tuple(row["answers"]),
+            choices=tuple(shortest_answers(row["answers"])),
+            facts={"question": row["question"]},
+        )
+        for number, row in enumerate(rows_with(file, ["question", "answers"], "webqs"))
+    ]
+
+
+TASK = likelihood_task("webqs", read, greedy_score)
