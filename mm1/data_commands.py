@@ -30,11 +30,10 @@ def prepare(
 ) -> None:
     """Prepare the data that a recipe needs, or with --out one's own files as CONFIG says.
 
-    Done once, then a no-op; interrupted, the same command goes on.
+    Done once, then a no-op; interrupted, the same command goes on (docs/data.md).
 
     \b
-    Example: mm1 data prepare ablations/recipes/mini.yaml
-             mm1 data prepare my-captions.yaml --out /data/my-captions
+    Example: mm1 data prepare my-captions.yaml --out /data/my-captions
     """
     from ablations.study import load_recipe
     from mm1.local import prepare_data
@@ -150,7 +149,6 @@ def show(config: str, seed: int, sequences: int, out: Path, store: str, data: Pa
 
     \b
     Example: mm1 data show ablations/recipes/mini.yaml --out data.html
-             mm1 data show /data/my-captions
     """
     from mm1.local import prepare_data
     from mm1_jax.data.show import show as write_page

@@ -5,6 +5,7 @@ fsspec is imported where a URL is opened: planning reads one small local file an
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import threading
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mm1_jax.errors import UserError
 
-_OPEN_FILES = 64
+_OPEN_FILES = 1024
 
 
 class Range(NamedTuple):
@@ -32,7 +33,7 @@ class Folder:
     def __init__(self, url: str):
         self.url = url.rstrip("/") or "/"
         self._files: Any = None  # of a URL
-        self._open: OrderedDict[str, int] = OrderedDict()  # descriptors of local files
+        self._open: OrderedDict[str, mmap.mmap | bytes] = OrderedDict()  # local files
         self._lock = threading.Lock()
         if "://" in url:
             import fsspec
@@ -86,7 +87,7 @@ class Folder:
         UserError where a file cannot be read or is shorter.
         """
         if self._files is None:
-            found = [os.pread(self._descriptor(r.name), r.end - r.start, r.start) for r in ranges]
+            found = [self._mapped(r.name)[r.start : r.end] for r in ranges]
         elif not ranges:
             return []
         else:
@@ -138,16 +139,20 @@ class Folder:
         else:
             self._tried(below, lambda: self._files.rm(f"{self._root}/{below}", recursive=True))
 
-    def _descriptor(self, name: str) -> int:
+    def _mapped(self, name: str) -> mmap.mmap | bytes:
+        """A local file as memory, of which what is asked for is read."""
         with self._lock:
             if name not in self._open:
                 try:
-                    self._open[name] = os.open(self.place(name), os.O_RDONLY)
+                    with open(self.place(name), "rb") as file:
+                        empty = not os.fstat(file.fileno()).st_size
+                        found = b"" if empty else mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
                 except FileNotFoundError:
                     raise UserError(f"{self.place(name)}: there is no such file") from None
+                self._open[name] = found
             self._open.move_to_end(name)
             while len(self._open) > _OPEN_FILES:
-                os.close(self._open.popitem(last=False)[1])
+                self._open.popitem(last=False)
             return self._open[name]
 
     def _tried(self, name: str, attempt: Any) -> Any:

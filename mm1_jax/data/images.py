@@ -55,10 +55,11 @@ def resized(
 
     Bicubic with antialiasing (Pillow).
     """
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+        drawing = image.convert("RGBA")
+        image = Image.new("RGB", image.size, background)
+        image.paste(drawing, mask=drawing)
     return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
 
 

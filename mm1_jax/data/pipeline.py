@@ -40,7 +40,7 @@ class SequenceStream:
         self, data: DataConfig, budget: Budget, data_root: Path, order: int, batch_size: int
     ):
         self._arguments = (data, budget, data_root, order, batch_size)
-        self._budget, self._batch_size = budget, batch_size
+        self.budget, self._batch_size = budget, batch_size
         prepared = open_prepared(data, data_root)
         self.sources = {
             name: PackedSource(_opened(name, data, prepared.folder), budget, order)
@@ -90,9 +90,9 @@ class SequenceStream:
         use = sum(
             (source.use(before[name], until[name]) for name, source in self.sources.items()), Use()
         )
-        numbers = {"text_occupancy": use.text / max(1, use.sequences * self._budget.text)}
-        if self._budget.images:
-            slots = use.sequences * self._budget.images
+        numbers = {"text_occupancy": use.text / max(1, use.sequences * self.budget.text)}
+        if self.budget.images:
+            slots = use.sequences * self.budget.images
             numbers["image_occupancy"] = use.images / max(1, slots)
         for name, source in self.sources.items():
             numbers[f"epochs.{name}"] = source.epochs(until[name])
@@ -168,7 +168,10 @@ class Images:
         """Images of sequences, empty slots black: uint8 [sequences, I, size, size, 3]."""
         ids = np.stack([sequence.image_ids for sequence in packed])
         own = np.array([sequence.source in self._own for sequence in packed])
-        pixels = self._table.at_size(np.where(own[:, None], -1, ids), size)
+        if not own.any():
+            return self._table.at_size(ids, size)
+        pixels = np.zeros((*ids.shape, size, size, 3), np.uint8)
+        pixels[~own] = self._table.at_size(ids[~own], size)
         for row in np.flatnonzero(own).tolist():
             sequence = packed[row]
             source = self._own[sequence.source]
@@ -242,6 +245,6 @@ def _batched(
         processes = grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=_AHEAD)
         return iter(batched[start_step:].to_iter_dataset(one).mp_prefetch(processes))
     # Packing of what is in memory takes one thread; files are read and decoded by several.
-    threads = min(_READ_THREADS, os.cpu_count() or 1) if data.own else 1
+    threads = min(_READ_THREADS, len(os.sched_getaffinity(0))) if data.own else 1
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_AHEAD, threads))
     return iter(batched[start_step:].to_iter_dataset(ahead))
