@@ -209,8 +209,8 @@ def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: K
     if base_level is None:
         has_value = isinstance(written, list) and not name.endswith(".preset")
         value = _get(base.model_dump(mode="json"), name) if has_value else BASE
-    if value is None and name.rpartition(".")[0] in _SHARES:
-        value = 0.0  # an own source that the base does not read
+        if value is None and name.rpartition(".")[0] in _SHARES:
+            value = 0.0  # an own source that the base does not read
         base_level = Level(level_name(value), {}, ())
     return Factor(name, (base_level, *others))
 
