@@ -35,6 +35,7 @@ LIMIT_BYTES = 256 << 20  # larger images are not read
 _IMAGE_TRIES = 3
 _THREADS = 16
 _DOCUMENTS_AHEAD = 64
+_ROWS_AT_A_TIME = 10_000
 
 # One row an image. `part` is its place in the document's parts, `bad` why it is none.
 SCHEMA = pa.schema(
@@ -159,7 +160,11 @@ def survey(
         UserError: the quarantine's quota is passed.
     """
     rows: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
     for document, missing in fetched(documents):
+        if len(rows) >= _ROWS_AT_A_TIME:  # a tenth of the memory as a table
+            tables.append(pa.Table.from_pylist(rows, SCHEMA))
+            rows = []
         for place, part in enumerate(document.parts):
             if isinstance(part, str):
                 continue
@@ -178,7 +183,8 @@ def survey(
                 quarantine.add(BadRecord(origin, error.reason, error.detail, place))
                 row["bad"] = error.reason
             rows.append(row)
-    return pa.Table.from_pylist(rows, SCHEMA)
+    tables.append(pa.Table.from_pylist(rows, SCHEMA))
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def survey_images(

@@ -86,7 +86,7 @@ def _matches(name: str, suffixes: tuple[str, ...], what: str) -> list[str]:
             matched = retried(name, lambda: files.glob(path))
             if not matched:
                 raise UserError(f"{name}: no file matches; expected {what}")
-            return [_url_of(files, found, name) for found in matched]
+            return [_url_of(found, name) for found in matched]
     elif name.endswith("/") or ("://" not in name and Path(path).is_dir()):
         below = retried(name, lambda: files.find(path))
         chosen = [found for found in below if found.endswith(suffixes)]
@@ -97,12 +97,16 @@ def _matches(name: str, suffixes: tuple[str, ...], what: str) -> list[str]:
                 f"{name}: expected {what} ({', '.join('*' + suffix for suffix in suffixes)}), "
                 f"found {held or 'nothing'}"
             )
-        return [_url_of(files, found, name) for found in chosen]
+        return [_url_of(found, name) for found in chosen]
     return [name if "://" in name else path]
 
 
-def _url_of(files: AbstractFileSystem, path: str, like: str) -> str:
-    return files.unstrip_protocol(path) if "://" in like else path
+def _url_of(path: str, like: str) -> str:
+    """A path that a file system listed, with the protocol of `like` if it has one."""
+    protocol, separator, _ = like.partition("://")
+    if not separator or path.startswith(protocol + separator):
+        return path
+    return protocol + separator + (path if protocol == "file" else path.lstrip("/"))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 
@@ -37,6 +38,7 @@ def one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
+@functools.lru_cache(maxsize=2**16)  # people give the same answers again and again
 def normalised(text: str) -> str:
     """An answer as the official evaluation compares it where people disagree.
 

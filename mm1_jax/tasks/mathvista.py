@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mm1_jax.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.multiple_choice import letters, mathvista_option, mmmu_reading
 from mm1_jax.tasks.generation_task import Score
@@ -47,6 +48,9 @@ def read(path: Path) -> list[Question]:
 
 def _question(row: dict[str, Any], file: Path) -> Question:
     check_fields(row, _FIELDS, file, "mathvista")
+    if row["answer"] in (None, ""):
+        message = f"problem {row['pid']} has no answer; a split without answers?"
+        raise UserError(message, file=str(file))
     choices = tuple(row["choices"] or ())
     unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
     text = row["question"] + unit
@@ -74,7 +78,8 @@ def _form(row: dict[str, Any]) -> str:
         return "\nAnswer the question using a single integer number."
     if row["answer_type"] == "list":
         return "\nAnswer the question using a Python list."
-    decimals = _DECIMALS[int(row["precision"])]
+    precision = int(row["precision"] or 0)
+    decimals = _DECIMALS.get(precision, f"{precision} decimal places")
     return f"\nAnswer the question using a single floating-point number with {decimals}."
 
 

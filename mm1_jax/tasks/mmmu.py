@@ -15,7 +15,7 @@ from mm1_jax.metrics.open_answer import open_match
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.lettered import LETTER, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import embedded, find, read_answers, rows_with
+from mm1_jax.tasks.official_files import embedded, find, index_of, read_answers, rows_with
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER
 
 _FIELDS = ["id", "question", "options", "answer", "question_type"]
@@ -56,6 +56,8 @@ def read(path: Path) -> list[Question]:
 def _question(path: Path, file: Path, number: int, row: dict[str, Any]) -> Question:
     options = _options(row["options"], file)
     multiple = row["question_type"] == "multiple-choice"
+    if multiple:
+        index_of(row["answer"], tuple(letters(options)), "answer", file, number)
     text = with_options(row["question"], options) if multiple else row["question"]
     shown = sorted(set(_IMAGE.findall(text)))
     return Question(

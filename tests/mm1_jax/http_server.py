@@ -25,6 +25,7 @@ class Server:
     failures: Counter[str] = field(default_factory=Counter)
     cut_after: dict[str, int] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    first_bytes: list[int] = field(default_factory=list)  # where each answer began
 
 
 @contextlib.contextmanager
@@ -59,6 +60,7 @@ def serving(folder: Path) -> Generator[Server]:
                 start, _, end = asked.removeprefix("bytes=").partition("-")
                 first, last = int(start), min(int(end or last), last)
                 status = 206
+            state.first_bytes.append(first)
             self.send_response(status)
             if status == 206:
                 self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
@@ -79,7 +81,11 @@ def serving(folder: Path) -> Generator[Server]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass  # a reader that has had enough hangs up
+
+    server = Quiet(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -29,7 +29,7 @@ def shards(tmp_path):
             sample(0, good[0]),
             sample(1, good[0]),  # a copy of the one before
             sample(2, good[1]),  # a copy of one in a.tar
-            sample(3, picture(20, 300, 100)),
+            sample(3, picture(20, 300, 100), url="https://example.org/icon.jpg"),
             sample(4, picture(21, 120, 90)),
             sample(5, good[2], url="https://example.org/logo.jpg"),
         ],

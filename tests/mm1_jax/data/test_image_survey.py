@@ -10,7 +10,7 @@ from http_server import serving
 from PIL import Image
 from raw_files import bomb, captioned, picture, write_lines, write_tar
 
-from mm1_jax.data import urls
+from mm1_jax.data import image_survey, urls
 from mm1_jax.data.image_survey import examine, fetched, perceptual_hash, survey, survey_images
 from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import Origin, RawDocument, RawImage, RecordError
@@ -49,6 +49,7 @@ def test_a_photograph_taken_sideways_is_measured_upright():
         (b"", "unreadable"),
         (b"<html>404</html>", "unreadable"),
         (EPS, "unreadable"),
+        (picture(kind="PPM"), "unreadable"),
         (JPEG[:20], "unreadable"),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
@@ -106,7 +107,8 @@ def test_images_by_path_and_address_are_fetched_and_missing_ones_told(tmp_path, 
     assert same == documents[2]
 
 
-def test_the_survey_has_a_row_for_every_image_and_bad_ones_are_put_away(tmp_path):
+def test_the_survey_has_a_row_for_every_image_and_bad_ones_are_put_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_survey, "_ROWS_AT_A_TIME", 2)
     samples = [captioned(n, f"number {n}") for n in range(5)]
     samples[1][1]["jpg"] = picture(1)[:-200]
     samples[3][1]["jpg"] = bomb()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 
+import fsspec
 import pytest
 from http_server import serving
 
@@ -39,6 +40,8 @@ def test_ranges_lists_and_globs_name_files_in_order_and_once(tmp_path):
     assert names("shard-00{0..1}.tar") == ["shard-000.tar", "shard-001.tar"]
     assert names("{other,shard-{000..001}}.tar") == ["other.tar", "shard-000.tar", "shard-001.tar"]
     assert names("shard-00*.tar", "shard-001.tar") == [f"shard-00{n}.tar" for n in range(3)]
+    local = [f"file://{tmp_path}/shard-00{n}.tar" for n in range(3)]
+    assert urls.expand(f"file://{tmp_path}/shard-00?.tar", (".tar",), "tars") == local
     assert names("") == ["other.tar", *(f"shard-{n:03d}.tar" for n in (0, 1, 2, 10))]
 
 
@@ -67,6 +70,9 @@ def test_a_broken_connection_is_taken_up_at_the_byte_that_was_reached(server, ra
     server.cut_after["data.bin"] = 3_000_000
     assert read(f"{server.url}/data.bin") == CONTENT
     assert server.requests["data.bin"] == 4
+    first, again = server.first_bytes
+    assert first == 0
+    assert (again > 1_000_000) == ranges
 
 
 def test_a_server_that_stays_down_is_told_by_its_url_after_all_tries(server):
@@ -118,3 +124,22 @@ def test_a_local_copy_of_a_url_is_whole_and_gone_afterwards(server, tmp_path):
 def test_of_a_file_without_end_no_more_than_the_limit_is_read(server):
     (server.folder / "data.bin").write_bytes(CONTENT)
     assert len(urls.read_bytes(f"{server.url}/data.bin", limit_bytes=1000)) == 1001
+
+
+def test_folders_and_globs_of_a_store_are_named_by_their_urls():
+    store = fsspec.filesystem("memory")
+    for name in ("b.tar", "a.tar", "deep/c.tar", "notes.txt"):
+        store.pipe(f"/shards/{name}", name.encode())
+    try:
+        found = urls.expand("memory://shards/", (".tar",), "tars")
+        assert found == [f"memory://shards/{name}" for name in ("a.tar", "b.tar", "deep/c.tar")]
+        assert urls.expand("memory://shards/?.tar", (".tar",), "tars") == found[:2]
+        assert [read(url) for url in found] == [b"a.tar", b"b.tar", b"deep/c.tar"]
+        with urls.local_copy(found[2]) as path:
+            assert path.read_bytes() == b"deep/c.tar"
+        with pytest.raises(
+            UserError, match=r"expected parquet \(\*\.parquet\), found 3 \.tar, 1 \.t"
+        ):
+            urls.expand("memory://shards/", (".parquet",), "parquet")
+    finally:
+        store.rm("/shards", recursive=True)

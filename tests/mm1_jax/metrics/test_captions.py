@@ -77,6 +77,10 @@ def test_bleu_compares_lengths_with_the_shorter_of_two_equally_close_references(
     assert bleu(["a b c d"], [longer])[3] == pytest.approx(np.exp(1 - 5 / 4))
 
 
+def test_bleu_counts_a_word_as_often_as_one_reference_has_it():
+    assert bleu(["the the"], [["the", "the"]])[0] == pytest.approx(0.5)
+
+
 def test_rouge_l_takes_precision_and_recall_from_different_references():
     # precision 4/4 by the first, recall 1/1 by the second
     assert rouge_l(["a b c d"], [["a b c d e f g h", "a"]]).tolist() == [1.0]

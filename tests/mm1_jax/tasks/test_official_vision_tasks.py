@@ -6,6 +6,8 @@ import pytest
 from official_folders import FOLDERS, picture, write_json, write_lines, write_parquet
 
 from mm1_jax.errors import UserError
+from mm1_jax.tasks.mathvista import extracted
+from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import image_bytes
 from mm1_jax.tasks.official_tasks import official_task
 
@@ -188,12 +190,30 @@ def test_another_file_is_refused_with_the_fields_it_lacks(name, tmp_path):
     assert "colour" in str(told.value) or "found a str" in str(told.value)
 
 
-def test_a_split_without_answers_is_refused(tmp_path):
-    FOLDERS["mmbench"](tmp_path)
-    file = tmp_path / "mmbench_dev_en.tsv"
-    file.write_text(file.read_text().replace("\tA\tcounting", "\t\tcounting"))
-    with pytest.raises(UserError, match="a split without answers"):
-        official_task("mmbench").read(file)
+@pytest.mark.parametrize(
+    ("name", "file", "answer", "hidden"),
+    [
+        ("mmbench", "mmbench_dev_en.tsv", "\tA\tcounting", "\t\tcounting"),
+        ("mathvista", "testmini.json", '"answer": "4"', '"answer": ""'),
+        ("seed_bench", "SEED-Bench.json", '"answer": "D"', '"answer": "?"'),
+        ("pope", "coco_pope_random.json", '"label": "no"', '"label": ""'),
+        ("docvqa", "val_v1.0.json", '"answers": ["Apple"]', '"answers": []'),
+    ],
+)
+def test_a_split_without_answers_is_refused(name, file, answer, hidden, tmp_path):
+    FOLDERS[name](tmp_path)
+    text = (tmp_path / file).read_text()
+    assert answer in text
+    (tmp_path / file).write_text(text.replace(answer, hidden))
+    with pytest.raises(UserError, match=r"a split without (answers|them)\?"):
+        official_task(name).read(tmp_path)
+
+
+def test_the_hidden_answers_of_mmmu_are_refused(tmp_path):
+    row = {"id": "test_Art_1", "question": "?", "options": "['a', 'b']", "answer": "?"}
+    file = write_lines(tmp_path / "t.jsonl", [{**row, "question_type": "multiple-choice"}])
+    with pytest.raises(UserError, match="row 1: answer is '\\?', not one of A, B; a split without"):
+        official_task("mmmu").read(file)
 
 
 def test_a_vqa_folder_without_its_questions_is_refused_but_the_file_can_be_scored(tmp_path):
@@ -330,3 +350,26 @@ def test_results_may_be_one_object_or_rows_in_any_form(tmp_path):
     (tmp_path / "f.tsv").write_text("question_id\tanswer\n1\tNA\n")
     assert predictions(tmp_path / "f.tsv") == {"1": "NA"}
     assert json.loads((tmp_path / "c.json").read_text()) == row
+
+
+@pytest.mark.parametrize(
+    ("text", "answer_type", "found"),
+    [
+        ('So 3. The answer is "17".', "integer", "17"),
+        ("2 + 2 = 4", "integer", "4"),
+        ("about 1,234.5 m", "float", "1234.5"),
+        ("it falls by -0.5", "float", "-0.5"),
+        ("none", "float", "none"),
+        ("first [1, 2], then [2, 1]", "list", "[2, 1]"),
+    ],
+)
+def test_mathvista_answers_are_extracted_by_rules(text, answer_type, found):
+    asked = Question("1", (), "", ("",), facts={"answer_type": answer_type})
+    assert extracted(text, asked) == found
+
+
+def test_mathvista_takes_a_letter_or_an_option_as_it_is():
+    asked = Question("1", (), "", ("",), choices=("A 12", "15"), facts={"answer_type": "text"})
+    assert extracted("The answer is B", asked) == "(B)"
+    assert extracted("A 12", asked) == "A 12"
+    assert extracted("fifteen", asked) == "fifteen"

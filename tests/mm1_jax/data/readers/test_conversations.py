@@ -7,6 +7,7 @@ import random
 import pytest
 from raw_files import write_lines
 
+from mm1_jax.data import urls
 from mm1_jax.data.raw import BadRecord, Origin, RawImage
 from mm1_jax.data.readers import conversations, read
 from mm1_jax.errors import UserError
@@ -137,11 +138,13 @@ def test_a_list_that_ends_early_is_no_silent_end(tmp_path, cut):
     assert bad.origin.index == len(good)
 
 
-def test_a_damaged_compressed_file_is_no_silent_end(tmp_path):
+def test_a_damaged_compressed_file_is_no_silent_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(urls, "_CHUNK_BYTES", 4096)
+    monkeypatch.setattr(conversations, "_CHUNK_BYTES", 4096)
     path = tmp_path / "a.json.gz"
-    turns = [("human", f"<image>{random.Random(n).random()}") for n in range(30_000)]
+    turns = [("human", f"<image>{random.Random(n).random()}") for n in range(2000)]
     entries = [conversation(turn, ("gpt", "Yes.")) for turn in turns]
-    path.write_bytes(gzip.compress(json.dumps(entries).encode(), 1)[:-200_000])
+    path.write_bytes(gzip.compress(json.dumps(entries).encode(), 1)[:-10_000])
     *good, bad = read("conversations", str(path))
     assert bad.reason == "truncated"
     assert bad.origin.index == len(good)
