@@ -1,6 +1,6 @@
 """Reading prepared shards: images and tokens a second, and what else takes time before a step.
 
-    .venv/bin/python benchmarks/data_pipeline.py [--side 72] [--format PNG] [--workers 0]
+    .venv/bin/python benchmarks/data_pipeline.py [--side 256] [--format JPEG] [--stored 72]
 
 The drawings and captions of the demo are written as tars in the layout of img2dataset, prepared,
 and read by
@@ -139,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--side", type=int, default=72, help="pixels of the stored images")
     parser.add_argument("--format", choices=("PNG", "JPEG"), default="PNG")
+    parser.add_argument("--stored", type=int, default=None, help="`stored_side_pixels` of the spec")
     parser.add_argument("--copies", type=int, default=4, help="times the demo's 3,714 pairs")
     parser.add_argument("--workers", type=int, default=0, help="processes that read")
     parser.add_argument("--batches", type=int, default=50, help="in each of the rounds")
@@ -163,6 +164,7 @@ def main() -> None:
                 "urls": [str(raw)],
                 "vocabulary": mini.data.vocabulary,
                 "shard_megabytes": 4,
+                "stored_side_pixels": arguments.stored,
                 "cleaning": {
                     "filters": {"min_side_pixels": None, "max_occurrences": None},
                     "exact_copies": False,

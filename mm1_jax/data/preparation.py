@@ -77,6 +77,9 @@ class PreparationSpec(Config):
     tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
     vocabulary: int = Field(1024, ge=300, description="of the embedded tokenizer")
     shard_megabytes: PositiveInt = 256
+    stored_side_pixels: PositiveInt | None = Field(
+        None, description="larger images are stored with this longest side; null: as they came"
+    )
 
     def settings(self) -> dict[str, Any]:
         """What of it decides the result, as plain values."""
@@ -373,7 +376,7 @@ def rendered(raw: RawDocument, spec: PreparationSpec) -> Rendered:
     elif spec.kind in ("interleaved", "text"):
         parts = _spaced(parts)
     document = Document(raw.name, tuple(parts), answers)
-    return Rendered(document, images_of(raw), raw)
+    return Rendered(document, images_of(raw, spec.stored_side_pixels), raw)
 
 
 def _spaced(parts: Sequence[int | str]) -> list[int | str]:

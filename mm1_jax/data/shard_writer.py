@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from mm1_jax.data.documents import Document, DocumentTable, tokenize
 from mm1_jax.data.folder import Folder
@@ -163,6 +163,28 @@ def _facts(content: bytes) -> FileFacts:
     return FileFacts(bytes=len(content), sha256=sha256(content))
 
 
-def images_of(raw: RawDocument) -> tuple[bytes, ...]:
-    """The bytes of a document's images, which have been fetched, in reading order."""
-    return tuple(part.content or b"" for part in raw.parts if isinstance(part, RawImage))
+def images_of(raw: RawDocument, longest_side: int | None = None) -> tuple[bytes, ...]:
+    """The bytes of a document's images, which have been fetched, in reading order.
+
+    Those with a longer side (in pixels) are made smaller.
+    """
+    contents = (part.content or b"" for part in raw.parts if isinstance(part, RawImage))
+    if longest_side is None:
+        return tuple(contents)
+    return tuple(_at_most(content, longest_side) for content in contents)
+
+
+def _at_most(content: bytes, longest_side: int) -> bytes:
+    """An image made smaller if need be: bicubic; a JPEG of quality 95, with transparency a PNG."""
+    with Image.open(io.BytesIO(content)) as image:
+        if max(image.size) <= longest_side:
+            return content
+        ImageOps.exif_transpose(image, in_place=True)
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        smaller, file = image.convert(mode), io.BytesIO()
+    smaller.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
+    if mode == "RGBA":
+        smaller.save(file, "PNG")
+    else:
+        smaller.save(file, "JPEG", quality=95)
+    return file.getvalue()

@@ -12,6 +12,7 @@ import own_data
 import pyarrow.parquet as pq
 import pytest
 from own_data import CLEANING, spec
+from PIL import Image
 
 from mm1_jax.data import preparation
 from mm1_jax.data.manifest import read_manifest
@@ -158,6 +159,17 @@ def test_what_is_dropped_and_what_is_bad_is_counted_and_told(tmp_path, data_root
     strict = {**cleaning, "quota": {"share": 0.01, "minimum": 0}}
     with pytest.raises(UserError, match=r"1 of 15 images cannot be used .1 truncated"):
         prepare_own(spec("captions", raw, cleaning=strict), str(tmp_path / "strict"), data_root)
+
+
+def test_images_may_be_stored_smaller(raw_captions, tmp_path, data_root):
+    asked = spec("captions", raw_captions, stored_side_pixels=12)
+    manifest = prepare_own(asked, str(tmp_path / "out"), data_root)
+    assert manifest.images == 80
+    for index in (tmp_path / "out" / "index").iterdir():
+        for row in pq.read_table(index).to_pylist():
+            assert (row["image_width"], row["image_height"]) == ([12], [12])
+    content = members(next((tmp_path / "out" / "shards").iterdir()))
+    assert Image.open(io.BytesIO(content["000000.0.jpg"])).size == (12, 12)
 
 
 def test_only_answers_bear_loss_in_conversations(tmp_path, data_root):
