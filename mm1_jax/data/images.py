@@ -60,7 +60,8 @@ def resized(
         drawing = image.convert("RGBA")
         image = Image.new("RGB", image.size, background)
         image.paste(drawing, mask=drawing)
-    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    image = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(size, size, 3)
 
 
 @lru_cache(maxsize=4)

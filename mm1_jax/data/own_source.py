@@ -8,6 +8,7 @@ read when a sequence is packed or laid out.
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -215,5 +216,8 @@ class _Pixels:
 
 def _given(toggles: np.ndarray, before: int, length: int) -> np.ndarray:
     """bool [length] of a piece that starts `before` tokens into its document."""
-    places = np.arange(before, before + length)
-    return (np.searchsorted(toggles, places, side="right") % 2).astype(bool)
+    given = np.zeros(length, bool)
+    places = [min(max(place - before, 0), length) for place in toggles.tolist()]
+    for start, end in itertools.zip_longest(places[::2], places[1::2], fillvalue=length):
+        given[start:end] = True
+    return given
