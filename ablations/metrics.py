@@ -12,6 +12,7 @@ from mm1_jax.errors import UserError, nearest
 WORST: dict[str, dict[str, float | None]] = {
     "easy_vqa": {"accuracy": 0.0, "blind_accuracy": None, "oracle_accuracy": None},
     "emoji_caption": {"cider": 0.0},
+    "emoji_questions": {"accuracy": 0.0, "blind_accuracy": None},
     "held_out_text": {"perplexity": None, "bits_per_byte": None},
     "pretrained_text": {
         "perplexity": None,

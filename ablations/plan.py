@@ -59,8 +59,9 @@ class Arm(Config):
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of one image in the language model's sequence."""
-        return Recipe.model_validate(self.config).image_tokens
+        """Tokens of one image in the language model's sequence, in the last training."""
+        recipe = Recipe.model_validate(self.config)
+        return (recipe.instruction_tuning_stage() or recipe).image_tokens
 
 
 class Plan(Config):
@@ -248,6 +249,7 @@ def _arm(
 ) -> Arm:
     recipe = cell.recipe
     pieces = [labels.get(piece, piece) for piece in cell.name.split(",")]
+    trained = filter(None, (recipe.train_config(), recipe.instruction_tuning_stage()))
     return Arm(
         name=cell.name,
         levels=dict(cell.levels),
@@ -257,7 +259,7 @@ def _arm(
         parameters=costs.parameters(recipe),
         peak_lr=costs.peak_lr(recipe),
         flops_per_trial=made.flops,
-        memory_bytes=costs.memory_bytes(recipe),
+        memory_bytes=max(costs.memory_bytes(model) for model in trained),
         warnings=tuple(_unfairness(cell, base, made.flops / base_made.flops)),
     )
 

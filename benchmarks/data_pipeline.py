@@ -18,6 +18,7 @@ the middle of an epoch. Without torch and webdataset the reference is left out.
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import itertools
 import os
@@ -34,7 +35,7 @@ from PIL import Image
 
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.data import emoji, packages
-from mm1_jax.data.images import resized
+from mm1_jax.data.images import upright
 from mm1_jax.data.packed_source import PackedSource
 from mm1_jax.data.pipeline import batches, stream_of
 from mm1_jax.data.preparation import PreparationSpec, prepare_own
@@ -82,13 +83,15 @@ def ours(config: TrainConfig, data_root: Path, seed: int) -> Iterator[tuple[int,
 
 def reference(shards: Path, size: int, workers: int, images: int) -> Iterator[tuple[int, int]]:
     """Images of each batch of as many as ours has."""
-    import torch
-    import webdataset
+    torch: Any = importlib.import_module("torch")
+    webdataset: Any = importlib.import_module("webdataset")
 
-    def decoded(sample: dict[str, Any]) -> torch.Tensor:
+    def decoded(sample: dict[str, Any]) -> Any:
         content = next(v for k, v in sample.items() if k.endswith((".jpg", ".png", "jpg", "png")))
         with Image.open(io.BytesIO(content)) as image:
-            return torch.from_numpy(resized(image, size).copy())
+            whole = upright(image, (255, 255, 255))
+            small = whole.resize((size, size), Image.Resampling.BICUBIC)
+            return torch.from_numpy(np.array(small))
 
     files = sorted(map(str, shards.glob("*.tar")))
     dataset = webdataset.WebDataset(files, shardshuffle=len(files), seed=0).shuffle(1000)

@@ -116,11 +116,12 @@ def validate_folder(
     if recipe is not None:
         from ablations.study import load_recipe
         from mm1_jax.data.prepared import open_prepared
+        from mm1_jax.data.tokenizer import tokenizer_file
 
         root = api.data_folder(store, data)
         config = load_recipe(recipe).data
         prepare_data([config], root)
-        tokenizer = (open_prepared(config, root).folder / "tokenizer.json").read_bytes()
+        tokenizer = tokenizer_file(open_prepared(config, root).folder).read_bytes()
     with progress_bars() as progress:
         found = validate(folder, tokenizer, lambda done, of: progress("shards", done, of))
     if as_json:

@@ -124,7 +124,7 @@ def is_first_process() -> bool:
 
 ROWS = "results.jsonl"
 RECIPE = "recipe.json"
-PRETRAINED = "pretrained"  # folder of a run in which its parts lie that were trained before
+PRETRAINED = "pretrained"  # folder of a run in which lies what was trained before its last stage
 
 
 def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> int:
@@ -132,7 +132,7 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
 
     Raises `UserError` where the folder holds another recipe or seed.
     """
-    from ablations.stages import MULTIMODAL, ArmStages, data_of, stage_code
+    from ablations.stages import ArmStages, data_of, stage_code
     from ablations.study import load_recipe
     from mm1_jax.runner import RUNNERS
 
@@ -156,13 +156,14 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
     if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(mine, indent=2))
-    folders = {part: folder / PRETRAINED / part for part in stages} | {MULTIMODAL: folder}
+    folders = {part: folder / PRETRAINED / part for part in stages} | {list(stages)[-1]: folder}
     for part, stage in stages.items():
         if (folders[part] / ROWS).is_file():
             continue
         prepare_data(filter(None, [data_of(stage)]), data)
         try:
-            _run(stage, {name: folders[name] for name in stage.inputs}, folders[part], data)
+            inputs = {name: folders[read] for name, read in arm.trainings[part].inputs.items()}
+            _run(stage, inputs, folders[part], data)
         except StageStopped:
             print(f"stopped; the same command goes on from {folder}", file=sys.stderr)
             return 130
@@ -217,7 +218,8 @@ def evaluate(
     from mm1_jax.recipe import EvaluationConfig
 
     trained, seed = _trained_folder(run, store)
-    known = [name for name in EvaluationConfig.model_fields if name not in ("seed", "batch_size")]
+    settings = ("seed", "sharp_images", "batch_size")
+    known = [name for name in EvaluationConfig.model_fields if name not in settings]
     if items is not None and not tasks:
         raise UserError("--items goes with --task: the test splits of the tasks differ in size")
     for task in tasks:

@@ -12,19 +12,22 @@ import numpy as np
 from flax import nnx
 
 from mm1_jax.config import TrainConfig
+from mm1_jax.data.images import image_views, view_slots
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.data.tokenizer import END
+from mm1_jax.data.templates import answer_ends
+from mm1_jax.data.tokenizer import check_same
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
-from mm1_jax.generation import generate
+from mm1_jax.generation import cut, generate
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.stage import Context, ResultRow
-from mm1_jax.tasks import easy_vqa, emoji_caption, held_out_text, prompts
+from mm1_jax.sub_images import views_of
+from mm1_jax.tasks import easy_vqa, emoji_caption, emoji_questions, held_out_text, prompts
 from mm1_jax.tasks.generation_task import GenerationTask
 
 GENERATION_TASKS: dict[str, GenerationTask] = {
-    task.name: task for task in (easy_vqa.TASK, emoji_caption.TASK)
+    task.name: task for task in (easy_vqa.TASK, emoji_caption.TASK, emoji_questions.TASK)
 }
 
 
@@ -39,6 +42,7 @@ def evaluate(
     stage = EvaluationStage.model_validate(dict(config))
     train_config, model = load_model(model_folder)
     prepared = open_prepared(train_config.data, context.data)
+    check_same(prepared.tokenizer, model_folder)
     if stage.task == held_out_text.NAME:
         examples, metrics = _evaluate_text(stage, train_config, model, prepared)
     elif stage.task in GENERATION_TASKS:
@@ -59,7 +63,7 @@ def _evaluate_text(
     size = config.encoder.image_size
 
     def losses(sequences: Sequence[Packed]) -> np.ndarray:
-        batch = lay_out(sequences, config.image_tokens)
+        batch = lay_out(sequences, config.view_tokens)
         batch["images"] = np.zeros((len(sequences), 1, size, size, 3), np.uint8)
         return np.asarray(_token_losses(graphdef, state, batch))
 
@@ -95,6 +99,7 @@ def _evaluate_generation(
             item,
             image_id,
             prompts.draw_demonstrations(pool, stage.shots, stage.seed, task.name, item.item_id),
+            config.data.template,
         )
         for item, image_id in zip(items, shown, strict=True)
     ]
@@ -102,7 +107,7 @@ def _evaluate_generation(
     responses = prepared.tokenizer.encode_batch(list({example.response for example in pool}))
     longest = max(len(response) for response in responses) + 1
     predictions: list[str] = []
-    for answers in _answers(asked, longest, stage.batch_size, config, model, prepared):
+    for answers in _answers(asked, longest, stage, config, model, prepared):
         predictions += answers
         context.report(len(predictions), {"items": len(predictions), "of": len(items)})
     score = task.score(items, predictions, all_items, pool)
@@ -125,25 +130,27 @@ def _evaluate_generation(
 def _answers(
     asked: Sequence[prompts.Prompt],
     longest: int,
-    batch_size: int,
+    stage: EvaluationStage,
     config: TrainConfig,
     model: MultimodalModel,
     prepared: PreparedData,
 ) -> Iterator[list[str]]:
     """Greedy answers, one list per batch; the last batch is filled up so that shapes are static."""
-    sequences = prompts.tokenized(asked, prepared.tokenizer)
+    seen, batch_size, sharp = views_of(config), stage.batch_size, stage.sharp_images
+    ends = answer_ends(config.data.template, prepared.tokenizer)
+    sequences = [
+        prepared.images.in_views(one, seen, view_slots(len(one.image_ids), seen.most, sharp), sharp)
+        for one in prompts.tokenized(asked, prepared.tokenizer)
+    ]
     for first in range(0, len(sequences), batch_size):
         rows = sequences[first : first + batch_size]
         real = len(rows)
         rows += [rows[0]] * (batch_size - real)
-        batch = lay_out(rows, config.image_tokens)
-        image_ids = np.stack([row.image_ids for row in rows])
-        batch["images"] = prepared.images.at_size(image_ids, config.encoder.image_size)
+        batch = lay_out(rows, config.view_tokens)
+        batch["images"] = prepared.images.views(*image_views(rows), seen)
         lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
-        generated = np.asarray(generate(model, batch, lengths, longest))[:real]
-        yield [_text_before_end(tokens, prepared) for tokens in generated.tolist()]
-
-
-def _text_before_end(tokens: list[int], prepared: PreparedData) -> str:
-    end = tokens.index(END) if END in tokens else len(tokens)
-    return prepared.tokenizer.decode(tokens[:end]).strip()
+        generated = np.asarray(generate(model, batch, lengths, longest, ends=ends))[:real]
+        yield [
+            cut(tokens, prepared.tokenizer.decode, ends=ends, stops=())[1].strip()
+            for tokens in generated.tolist()
+        ]

@@ -29,6 +29,7 @@ class EvaluationStage(Config):
     condition: Condition = "intact"
     items: PositiveInt | None = None
     seed: int = Field(0, description="of subsets, shuffles and demonstrations")
+    sharp_images: NonNegativeInt | None = None
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
 
 

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
+from mm1_jax.config import NOT_IDENTITY, Config, OptimizerConfig, TrainConfig
+from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
+from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
@@ -56,11 +65,17 @@ class EvaluationConfig(Config):
 
     easy_vqa: TaskConfig | None = None
     emoji_caption: TaskConfig | None = None
+    emoji_questions: TaskConfig | None = None
     held_out_text: TaskConfig | None = None
     pretrained_text: TaskConfig | None = None
     emoji_retrieval: TaskConfig | None = None
     emoji_probe: TaskConfig | None = None
     seed: int = Field(0, description="of subsets, shuffles and demonstrations; equal in all arms")
+    sharp_images: NonNegativeInt | None = Field(
+        None,
+        description="how many of a prompt's last images are shown with their sub-images, those "
+        "before as an overview; null: all",
+    )
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
 
     @property
@@ -83,13 +98,15 @@ class InitialWeights(Config):
 class Recipe(TrainConfig):
     """A complete model + data + training + evaluation config.
 
-    A part starts from its own pre-training, from a folder of weights, or from random weights.
+    A part starts from its own pre-training, from a folder of weights, or from random weights. With
+    `sft` the whole model is then tuned on instructions, and what is scored is the tuned model.
     """
 
     encoder_pretraining: EncoderPretrainingConfig | None = None
     language_model_pretraining: LanguageModelPretrainingConfig | None = None
     # Paths mean nothing to another machine: what the folders hold enters the identity.
     initial_weights: InitialWeights = Field(InitialWeights(), json_schema_extra=NOT_IDENTITY)
+    sft: InstructionTuningConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig(easy_vqa=TaskConfig())
 
     def train_config(self) -> TrainConfig:
@@ -116,6 +133,34 @@ class Recipe(TrainConfig):
             vocabulary=self.data.vocabulary,
             seeds=self.seeds,
         )
+
+    def instruction_tuning_stage(self) -> TrainConfig | None:
+        """The instruction tuning of the whole model; null if it has none."""
+        if self.sft is None:
+            return None
+        read = ("mixture", "template", "text_tokens", "images", "sub_images")
+        # Sequences are filled by budgets: the paper's total length is that of pre-training.
+        data = {"packing": "budgets", "total_tokens": None}
+        data |= {name: getattr(self.sft, name) for name in read}
+        return TrainConfig(
+            encoder=at_image_size(self.encoder, self.sft.image_size),
+            connector=self.connector,
+            language_model=self.language_model,
+            data=self.data.model_copy(update=data),
+            training=self.sft.training,
+            optimizer=OptimizerConfig(**dict(self.sft.optimizer)),
+            seeds=self.seeds,
+        )
+
+    @model_validator(mode="after")
+    def _tunable(self) -> Recipe:
+        try:
+            self.instruction_tuning_stage()
+        except ValidationError as error:
+            raise ValueError(
+                f"sft: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+            ) from None
+        return self
 
     @model_validator(mode="after")
     def _trainable_encoder(self) -> Recipe:

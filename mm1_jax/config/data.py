@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.config.schema import NOT_IDENTITY, Config, assumed
 from mm1_jax.errors import nearest
 
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -23,6 +23,8 @@ EMBEDDED_KINDS: dict[str, Kind] = {
     "emoji_captions": "captions",
     "interleaved": "interleaved",
     "text": "text",
+    "easy_vqa_chat": "conversations",
+    "emoji_chat": "conversations",
 }
 
 
@@ -57,6 +59,8 @@ class MixtureConfig(Config):
     emoji_captions: Weight = 0.0
     interleaved: Weight = 0.0
     text: Weight = 0.0
+    easy_vqa_chat: Weight = 0.0
+    emoji_chat: Weight = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +110,50 @@ class MixtureChange(Config):
     kinds: KindsConfig | None = None
 
 
+class NoSubImagesConfig(Config):
+    """Each image is seen once, whole."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def views(self) -> int:
+        """Of one image."""
+        return 1
+
+
+class GridConfig(Config):
+    """An overview and `side` × `side` crops, each at the encoder's size (SPHINX; MM1 §7)."""
+
+    kind: Literal["grid"] = "grid"
+    side: int = Field(2, ge=2, description="crops per side; MM1: 2")
+
+    @property
+    def views(self) -> int:
+        """Of one image."""
+        return 1 + self.side**2
+
+
+class AnyResolutionConfig(Config):
+    """An overview and the crops of that grid which suits the image's aspect (LLaVA-NeXT)."""
+
+    kind: Literal["anyres"] = "anyres"
+    grids: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+        ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3)), min_length=1, description="[rows, columns]"
+    )
+
+    @property
+    def views(self) -> int:
+        """Of the image that has most."""
+        return 1 + max(rows * columns for rows, columns in self.grids)
+
+
+SubImagesConfig = Annotated[
+    NoSubImagesConfig | GridConfig | AnyResolutionConfig,
+    Field(discriminator="kind"),
+    assumed("none"),
+]
+
+
 class DataConfig(Config):
     """Which documents, and how they are packed into sequences.
 
@@ -132,9 +180,25 @@ class DataConfig(Config):
     )
     packing: Literal["budgets", "total"] = "budgets"
     text_tokens: PositiveInt = Field(128, description="text tokens per sequence")
-    images: PositiveInt = Field(8, description="image slots per sequence")
+    images: PositiveInt = Field(8, description="images per sequence")
+    fit: Literal["squash", "crop", "pad"] = Field(
+        "squash", description="how an image becomes square; pad: with the mean colour"
+    )
+    sub_images: SubImagesConfig = NoSubImagesConfig()
     total_tokens: PositiveInt | None = Field(None, description="only with packing: total")
-    vocabulary: int = Field(1024, ge=300, description="size of the byte-level BPE vocabulary")
+    vocabulary: int = Field(1024, ge=300, description="token ids")
+    tokenizer: str | None = Field(
+        None,
+        json_schema_extra=NOT_IDENTITY,
+        description="a tokenizer.json or a SentencePiece model; null: byte-level BPE, learnt on "
+        "the training texts",
+    )
+    special_tokens: tuple[str, ...] = Field(
+        (), description="further ones of the vocabulary, that a template writes"
+    )
+    template: Literal["plain", "vicuna", "chatml"] = Field(
+        "plain", description="words around the turns of a conversation"
+    )
     background: tuple[Channel, Channel, Channel] = Field(
         (255, 255, 255), description="RGB behind transparent pixels"
     )

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm1_jax.data.tokenizer import END, Tokenizer
+from mm1_jax.data.tokenizer import Marker, Tokenizer
 
 
 @dataclass(frozen=True)
 class Document:
-    """`parts` in reading order: an int is a row of the image table, a str is text.
+    """`parts` in reading order: an int is a row of the image table, all else is text.
 
     `answers` says of each text part whether it bears loss; None means that all do. A model has to
     answer questions, not to ask them, and learning to ask would take eight ninths of the gradient.
@@ -24,11 +24,11 @@ class Document:
     """
 
     name: str
-    parts: tuple[int | str, ...]
+    parts: tuple[int | str | Marker, ...]
     answers: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
-        texts = sum(isinstance(part, str) for part in self.parts)
+        texts = sum(not isinstance(part, int) for part in self.parts)
         if self.answers is not None and len(self.answers) != texts:
             raise ValueError(f"{self.name}: {len(self.answers)} answers for {texts} text parts")
 
@@ -70,14 +70,14 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
     for document in documents:
         answers = itertools.repeat(True) if document.answers is None else iter(document.answers)
         for part in document.parts:
-            if isinstance(part, str):
-                ids = next(encoded)
-                tokens += ids
-                given += [not next(answers)] * len(ids)
-            else:
+            if isinstance(part, int):
                 images.append(part)
                 image_at.append(len(tokens) - token_starts[-1])
-        tokens.append(END)
+                continue
+            ids = [tokenizer.marker(part)] if isinstance(part, Marker) else next(encoded)
+            tokens += ids
+            given += [not next(answers)] * len(ids)
+        tokens.append(tokenizer.end)
         given.append(False)
         token_starts.append(len(tokens))
         image_starts.append(len(images))

@@ -13,12 +13,15 @@ from typing import Any
 
 from mm1_jax.config import DataConfig
 from mm1_jax.data import packages
+from mm1_jax.errors import UserError
 from mm1_jax.source_code import canonical_source
 
 # The modules of this package that decide what is written; a test compares them with the imports
 # of `prepare`.
 PREPARER = (
+    "conversations",
     "documents",
+    "draws",
     "easy_vqa",
     "emoji",
     "interleaved",
@@ -32,7 +35,23 @@ PREPARER = (
 
 def preparation_settings(config: DataConfig) -> dict[str, Any]:
     """The fields that preparation reads."""
-    return {"background": list(config.background), "vocabulary": config.vocabulary}
+    return {
+        "background": list(config.background),
+        "vocabulary": config.vocabulary,
+        "special_tokens": list(config.special_tokens),
+        "template": config.template,
+        "tokenizer": None if config.tokenizer is None else _content(Path(config.tokenizer)),
+    }
+
+
+def _content(path: Path) -> str:
+    """Hash of a tokenizer's files; where they lie does not count. UserError if there are none."""
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    files = [path / name for name in names] if path.is_dir() else [path, path.with_name(names[-1])]
+    contents = [file.read_bytes() for file in files if file.is_file()]
+    if not contents:
+        raise UserError(f"data.tokenizer: no tokenizer {str(path)!r}")
+    return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def data_fingerprint(config: DataConfig) -> str:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.folder import Folder, Range
-from mm1_jax.data.images import resized
+from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import (
     index_name,
     read_manifest,
@@ -30,6 +30,7 @@ from mm1_jax.data.manifest import (
 )
 from mm1_jax.data.packing import Budget, ImageFile, Packed, Pieces, pack
 from mm1_jax.errors import UserError
+from mm1_jax.sub_images import ImageViews
 
 _CACHED_PIXELS = 256 * 2**20  # bytes of decoded images, per process and source
 _IMAGE_COLUMNS = ["image_offset", "image_bytes", "image_width", "image_height"]
@@ -162,27 +163,27 @@ class OwnSource:
         return replace(packed, image_files=tuple(files))
 
     def images(
-        self, files: Sequence[ImageFile], size: int, background: tuple[int, int, int]
+        self, files: Sequence[ImageFile], seen: ImageViews, background: tuple[int, int, int]
     ) -> list[np.ndarray]:
-        """Images decoded and resized to `size` pixels a side: uint8 [size, size, 3] each.
+        """The views of images: uint8 [views, size, size, 3] each.
 
         Fetched side by side. UserError names an image that cannot be decoded: it could when the
         shard was written, so the shard is damaged.
         """
-        kept = {file: self._pixels.get((file, size)) for file in files}
+        kept = {file: self._pixels.get((file, seen)) for file in files}
         found = {file: pixels for file, pixels in kept.items() if pixels is not None}
         missing = [file for file in kept if file not in found]
         ranges = [Range(self._tar(f), f.offset, f.offset + f.size) for f in missing]
         for file, content in zip(missing, self.folder.read_ranges(ranges), strict=True):
             try:
                 with Image.open(io.BytesIO(content)) as image:
-                    pixels = resized(image, size, background)
+                    pixels = seen.of(upright(image, background))
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(
                     f"{self.folder.place(self._tar(file))}: the image at byte {file.offset} "
                     f"cannot be decoded ({error}); `mm1 data validate` says what is damaged"
                 ) from None
-            self._pixels.put((file, size), pixels)
+            self._pixels.put((file, seen), pixels)
             found[file] = pixels
         return [found[file] for file in files]
 
@@ -194,17 +195,17 @@ class _Pixels:
     """The images that were decoded last, up to some bytes."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[ImageFile, int], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple[ImageFile, ImageViews], np.ndarray] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[ImageFile, int]) -> np.ndarray | None:
+    def get(self, key: tuple[ImageFile, ImageViews]) -> np.ndarray | None:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def put(self, key: tuple[ImageFile, int], pixels: np.ndarray) -> None:
+    def put(self, key: tuple[ImageFile, ImageViews], pixels: np.ndarray) -> None:
         with self._lock:
             if key in self._kept:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -170,6 +170,7 @@ class Packed:
     image_at        int32 [I]   the image stands before the text token with this index, 0…T
     image_segments  int32 [I]   the document that an image belongs to
     given           bool [T]    part of a question, bears no loss; None where nothing is
+    image_views     int32 [I]   which view of the image, 0 is the whole; None where all are whole
     """
 
     tokens: np.ndarray
@@ -180,6 +181,7 @@ class Packed:
     given: np.ndarray | None = None
     source: str = ""
     documents: tuple[str, ...] = ()
+    image_views: np.ndarray | None = None
     image_files: tuple[ImageFile, ...] = ()  # of a user's own source
 
 
@@ -261,6 +263,27 @@ def pack(
         text, image = text + more, slots.stop
     names = tuple(table.names[document] for document in pieces.document[chosen])
     return Packed(tokens, segments, image_ids, image_at, image_segments, given, source, names)
+
+
+def with_views(sequence: Packed, counts: Sequence[int], slots: int) -> Packed:
+    """Each image as its views, one after the other where the image stood, in so many slots.
+
+    `counts` has the views of each slot of the sequence that holds an image. Text and documents
+    stay as they are.
+    """
+    views = np.concatenate([np.arange(count, dtype=np.int32) for count in [0, *counts]])
+    empty = slots - len(views)
+
+    def spread(values: np.ndarray, filler: int) -> np.ndarray:
+        return np.pad(np.repeat(values[: len(counts)], counts), (0, empty), constant_values=filler)
+
+    return replace(
+        sequence,
+        image_ids=spread(sequence.image_ids, -1),
+        image_at=spread(sequence.image_at, 0),
+        image_segments=spread(sequence.image_segments, 0),
+        image_views=np.pad(views, (0, empty)),
+    )
 
 
 def lay_out(

@@ -19,12 +19,24 @@ from absl import flags
 
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.data.images import image_views
+from mm1_jax.data.manifest import sha256
 from mm1_jax.data.mixture import Mixture, mixture_of
 from mm1_jax.data.own_source import OwnSource
 from mm1_jax.data.packed_source import EmbeddedSource, PackedSource, Source, Use
-from mm1_jax.data.packing import Batch, Budget, Packed, budget_of, lay_out, lay_out_texts
+from mm1_jax.data.packing import (
+    Batch,
+    Budget,
+    Packed,
+    budget_of,
+    lay_out,
+    lay_out_texts,
+    with_views,
+)
 from mm1_jax.data.prepared import open_prepared
+from mm1_jax.data.tokenizer import tokenizer_file
 from mm1_jax.errors import UserError
+from mm1_jax.sub_images import views_of
 
 _READ_THREADS = 8  # at most; they wait for files and decode side by side
 _AHEAD = 4  # batches that are ready before they are asked for
@@ -114,14 +126,13 @@ def _opened(name: str, data: DataConfig, folder: Path) -> Source:
             f"data.sources.{name}.kind: {data.sources[name].kind} is not what {own.folder.url} "
             f"was prepared as; valid: {own.manifest.kind}"
         )
-    check_tokenizer(name, own, folder / "tokenizer.json")
+    check_tokenizer(name, own, folder)
     return own
 
 
-def check_tokenizer(name: str, own: OwnSource, tokenizer: Path) -> None:
+def check_tokenizer(name: str, own: OwnSource, folder: Path) -> None:
     """UserError unless own data has the token ids of the tokenizer that the run uses."""
-    from mm1_jax.data.manifest import sha256
-
+    tokenizer = tokenizer_file(folder)
     if sha256(tokenizer.read_bytes()) != own.manifest.tokenizer.sha256:
         raise UserError(
             f"data.sources.{name}: {own.folder.url} was tokenised by another tokenizer (of "
@@ -150,34 +161,45 @@ def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDatas
 
 
 class Images:
-    """Pixels of the image slots of packed sequences, whatever source they are of."""
+    """What the encoder is shown of packed sequences, whatever source they are of."""
 
-    def __init__(self, stream: SequenceStream, data: DataConfig, data_root: Path):
-        self._arguments = (stream, data, data_root)
+    def __init__(self, stream: SequenceStream, config: TrainConfig, data_root: Path):
+        self._arguments = (stream, config, data_root)
         self._own = {
             name: source.source
             for name, source in stream.sources.items()
             if isinstance(source.source, OwnSource)
         }
-        self._table, self._background = open_prepared(data, data_root).images, data.background
+        self._table = open_prepared(config.data, data_root).images
+        self._seen, self._slots = views_of(config), config.image_slots
+        self._background = config.data.background
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Images, self._arguments
 
-    def at_size(self, packed: Sequence[Packed], size: int) -> np.ndarray:
-        """Images of sequences, empty slots black: uint8 [sequences, I, size, size, 3]."""
-        ids = np.stack([sequence.image_ids for sequence in packed])
-        own = np.array([sequence.source in self._own for sequence in packed])
+    def in_views(self, sequence: Packed) -> Packed:
+        """A sequence whose images stand as all their views."""
+        if sequence.source not in self._own:
+            return self._table.in_views(sequence, self._seen, self._slots)
+        if self._seen.most == 1:
+            return sequence
+        counts = [self._seen.count(file.width, file.height) for file in sequence.image_files]
+        return with_views(sequence, counts, self._slots)
+
+    def pixels(self, sequences: Sequence[Packed]) -> np.ndarray:
+        """Of sequences in views, empty slots black: uint8 [sequences, slots, size, size, 3]."""
+        ids, views = image_views(sequences)
+        own = np.array([sequence.source in self._own for sequence in sequences])
         if not own.any():
-            return self._table.at_size(ids, size)
-        pixels = np.zeros((*ids.shape, size, size, 3), np.uint8)
-        pixels[~own] = self._table.at_size(ids[~own], size)
+            return self._table.views(ids, views, self._seen)
+        pixels = np.zeros((*ids.shape, self._seen.size, self._seen.size, 3), np.uint8)
+        pixels[~own] = self._table.views(ids[~own], views[~own], self._seen)
         for row in np.flatnonzero(own).tolist():
-            sequence = packed[row]
+            sequence = sequences[row]
             source = self._own[sequence.source]
-            shown = source.images(sequence.image_files, size, self._background)
-            for slot in np.flatnonzero(sequence.image_ids >= 0).tolist():
-                pixels[row, slot] = shown[sequence.image_ids[slot]]
+            shown = source.images(sequence.image_files, self._seen, self._background)
+            for slot in np.flatnonzero(ids[row] >= 0).tolist():
+                pixels[row, slot] = shown[ids[row, slot]][views[row, slot]]
         return pixels
 
 
@@ -191,16 +213,18 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches as `lay_out` describes, with `images` uint8 [B, I, H, W, 3], from a step on.
 
-    Endless, unless a source ends that is not to be repeated. Images are resized to the encoder's
-    size. `stream` spares opening it again; of each batch only `rows` are read, if given.
+    Endless, unless a source ends that is not to be repeated. Images are brought to the encoder's
+    size; I counts their views. `stream` spares opening it again; of each batch only `rows` are
+    read, if given.
     """
     stream = stream or stream_of(config, data_root, seed)
-    images = Images(stream, config.data, data_root)
+    images = Images(stream, config, data_root)
     sources = config.data.source_names
 
     def assemble(packed: Sequence[Packed]) -> Batch:
-        batch = lay_out(packed, config.image_tokens, config.data.total_tokens, sources)
-        return {"images": images.at_size(packed, config.encoder.image_size), **batch}
+        shown = [images.in_views(one) for one in packed]
+        batch = lay_out(shown, config.view_tokens, config.sequence_length, sources)
+        return {"images": images.pixels(shown), **batch}
 
     rows = rows or range(config.training.batch_size)
     return _batched(stream, config.data, config.training.batch_size, rows, assemble, start_step)

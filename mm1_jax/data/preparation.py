@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +46,7 @@ from mm1_jax.data.prepare import prepare
 from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import BadRecord, RawDocument, RawImage
 from mm1_jax.data.shard_writer import Rendered, images_of, write_shard
-from mm1_jax.data.tokenizer import Tokenizer
+from mm1_jax.data.tokenizer import Tokenizer, load, tokenizer_file
 from mm1_jax.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -60,7 +60,8 @@ class PreparationSpec(Config):
     """What is prepared, and how. Places and processes do not decide the result.
 
     A caption stands after `caption:` unless `caption_prompt` is false; the evaluation asks with
-    the same words. `tokenizer` is a file; null takes the one that comes with the embedded data.
+    the same words. `tokenizer` is a `tokenizer.json` or a SentencePiece model; null takes the one
+    that comes with the embedded data.
     """
 
     kind: Kind
@@ -74,6 +75,9 @@ class PreparationSpec(Config):
         (), description="folders or lists of images that must not be trained on"
     )
     caption_prompt: bool = True
+    template: Literal["plain", "vicuna", "chatml"] = Field(
+        "plain", description="words around the turns of conversations"
+    )
     tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
     vocabulary: int = Field(1024, ge=300, description="of the embedded tokenizer")
     shard_megabytes: PositiveInt = 256
@@ -141,8 +145,7 @@ def prepare_own(
         raise UserError(f"{out} is not empty and holds no prepared data; choose another --out")
     files = readers.files(spec.format, spec.urls)
     folder.write(note, json.dumps(spec.settings()).encode())
-    tokenizer = _tokenizer_file(spec, data_root)
-    folder.write("tokenizer.json", tokenizer.read_bytes())
+    tokenizer = _keep_tokenizer(spec, data_root, folder)
 
     # A single bad file among many need not be the end; a single file stops at once.
     quota = spec.cleaning.quota if len(files) == 1 else _ENDLESS
@@ -162,16 +165,11 @@ def prepare_own(
 
     shards = finished_shards(folder)
     listed = "".join(shard.model_dump_json() + "\n" for shard in shards).encode()
-    facts = TokenizerFacts(
-        file="tokenizer.json",
-        sha256=sha256(folder.read("tokenizer.json")),
-        vocabulary=Tokenizer.load(tokenizer).vocabulary,
-    )
     manifest = Manifest(
         kind=spec.kind,
         settings=spec.settings(),
-        tokenizer=facts,
-        token_type=token_type(facts.vocabulary),
+        tokenizer=tokenizer,
+        token_type=token_type(tokenizer.vocabulary),
         shards=len(shards),
         documents=sum(shard.documents for shard in shards),
         text_tokens=sum(shard.text_tokens for shard in shards),
@@ -208,13 +206,23 @@ def _same_settings(ours: dict[str, Any], theirs: dict[str, Any], out: str) -> No
             )
 
 
-def _tokenizer_file(spec: PreparationSpec, data_root: Path) -> Path:
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+
+
+def _keep_tokenizer(spec: PreparationSpec, data_root: Path, folder: Folder) -> TokenizerFacts:
+    """Write the tokenizer that is to be used into the folder, as a recipe's data has it."""
     if spec.tokenizer is None:
-        return prepare(DataConfig(vocabulary=spec.vocabulary), data_root) / "tokenizer.json"
-    path = Path(spec.tokenizer)
-    if not path.is_file():
-        raise UserError(f"tokenizer: {spec.tokenizer}: there is no such file")
-    return path
+        words = load(prepare(DataConfig(vocabulary=spec.vocabulary), data_root))
+    else:
+        words = load(Path(spec.tokenizer))
+    with tempfile.TemporaryDirectory(prefix="mm1-prepare-") as scratch:
+        words.save(Path(scratch))
+        for path in Path(scratch).iterdir():
+            folder.write(path.name, path.read_bytes())
+        file = tokenizer_file(Path(scratch))
+        return TokenizerFacts(
+            file=file.name, sha256=sha256(file.read_bytes()), vocabulary=words.vocabulary
+        )
 
 
 @contextmanager
@@ -311,7 +319,7 @@ def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
     note = f"{task.done}-written.json"
     if folder.exists(note):
         return Counter(json.loads(folder.read(note)))
-    tokenizer = _opened_tokenizer(folder)
+    tokenizer = folder_tokenizer(folder)
     counts: Counter[str] = Counter()
     done = [shard for shard in finished_shards(folder) if shard.name.startswith(task.prefix)]
     after = done[-1].read if done else 0  # documents that are in shards, or were dropped, already
@@ -363,6 +371,7 @@ def rendered(raw: RawDocument, spec: PreparationSpec) -> Rendered:
     """A document in the words that training uses."""
     parts: list[int | str] = []
     answers = raw.answers
+    contents = images_of(raw, spec.stored_side_pixels)
     images = 0
     for part in raw.parts:
         if isinstance(part, RawImage):
@@ -373,10 +382,14 @@ def rendered(raw: RawDocument, spec: PreparationSpec) -> Rendered:
     if spec.kind == "captions" and spec.caption_prompt and len(raw.texts) == 1:
         turn = templates.caption(raw.texts[0].strip())
         parts, answers = [*range(images), *turn], (False, True)
+    elif spec.kind == "conversations" and answers is not None:
+        exchanges = templates.exchanges_of(parts, answers)
+        said = templates.converse(exchanges, templates.template_of(spec.template))
+        return Rendered(Document(raw.name, *said), contents, raw)
     elif spec.kind in ("interleaved", "text"):
         parts = _spaced(parts)
     document = Document(raw.name, tuple(parts), answers)
-    return Rendered(document, images_of(raw, spec.stored_side_pixels), raw)
+    return Rendered(document, contents, raw)
 
 
 def _spaced(parts: Sequence[int | str]) -> list[int | str]:
@@ -398,8 +411,10 @@ def finished_shards(folder: Folder) -> list[Shard]:
     return [Shard.model_validate_json(folder.read(name)) for name in names]
 
 
-def _opened_tokenizer(folder: Folder) -> Tokenizer:
+def folder_tokenizer(folder: Folder) -> Tokenizer:
+    """The tokenizer of a folder of prepared data."""
     with tempfile.TemporaryDirectory(prefix="mm1-prepare-") as scratch:
-        path = Path(scratch) / "tokenizer.json"
-        path.write_bytes(folder.read("tokenizer.json"))
-        return Tokenizer.load(path)
+        for name in _TOKENIZER_FILES:
+            if folder.exists(name):
+                (Path(scratch) / name).write_bytes(folder.read(name))
+        return load(Path(scratch))

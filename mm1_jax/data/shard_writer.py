@@ -28,7 +28,7 @@ from mm1_jax.data.manifest import (
     tokens_name,
 )
 from mm1_jax.data.raw import RawDocument, RawImage
-from mm1_jax.data.tokenizer import Tokenizer
+from mm1_jax.data.tokenizer import Marker, Tokenizer
 
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg"}  # others are called as Pillow calls them
 
@@ -115,7 +115,8 @@ def _description(one: Rendered, members: Sequence[str]) -> dict[str, Any]:
             parts.append({"image": members[part]})
             continue
         loss = document.answers is None or document.answers[text]
-        parts.append({"text": part, "loss": loss})
+        kind = "marker" if isinstance(part, Marker) else "text"
+        parts.append({kind: part.name if isinstance(part, Marker) else part, "loss": loss})
         text += 1
     origin = one.raw.origin
     # The file's name alone: where it lay is no part of the data.

@@ -13,7 +13,6 @@ from mm1_jax.data.images import png
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.pipeline import Images, stream_of
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.data.tokenizer import END
 
 # One colour per document of a sequence, light enough for black text.
 _PALETTE = np.array(
@@ -34,19 +33,16 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
     """
     prepared = open_prepared(config.data, data_root)
     stream = stream_of(config, data_root, seed)
-    images = Images(stream, config.data, data_root)
+    images = Images(stream, config, data_root)
     drawn = [stream[number] for number in range(min(sequences, len(stream)))]
-    parts = [
-        _sequence(packed, i, config, prepared, images.at_size([packed], config.encoder.image_size))
-        for i, packed in enumerate(drawn)
-    ]
+    parts = [_sequence(packed, i, config, prepared, images) for i, packed in enumerate(drawn)]
     mixture = ", ".join(f"{name} {w:.0%}" for name, w in config.data.mixture.weights.items())
     facts = {
         "mixture": mixture,
         "data seed": config.seeds.for_data_order(seed),
         "packing": config.data.packing,
         "text tokens T": config.data.text_tokens,
-        "image slots I": config.data.images,
+        "image slots I": config.image_slots,
         "tokens per image k": config.image_tokens,
         "sequence length S": config.sequence_length,
         "image size": f"{config.encoder.image_size} px",
@@ -58,10 +54,15 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
 
 
 def _sequence(
-    packed: Packed, number: int, config: TrainConfig, prepared: PreparedData, pixels: np.ndarray
+    packed: Packed,
+    number: int,
+    config: TrainConfig,
+    prepared: PreparedData,
+    pictures: Images,
 ) -> str:
-    batch = lay_out([packed], config.image_tokens, config.data.total_tokens)
-    (images,) = pixels
+    packed = pictures.in_views(packed)
+    batch = lay_out([packed], config.view_tokens, config.sequence_length)
+    (images,) = pictures.pixels([packed])
     segments = batch["segments"][0]
     used_text, used_images = int((packed.segments > 0).sum()), int((packed.image_ids >= 0).sum())
     trained = int(batch["loss_weights"].sum())
@@ -122,7 +123,7 @@ def _token(
     prepared: PreparedData,
 ) -> str:
     token = int(packed.tokens[t])
-    text = "■" if token == END else prepared.tokenizer.decode([token])
+    text = "■" if token == prepared.tokenizer.end else prepared.tokenizer.decode([token])
     shown = html.escape(text).replace(" ", "␣").replace("\n", "⏎<br>")
     weight = float(batch["loss_weights"][0, t])
     title = (

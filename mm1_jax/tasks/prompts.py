@@ -9,12 +9,13 @@ import numpy as np
 
 from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import Packed
-from mm1_jax.data.tokenizer import Tokenizer
+from mm1_jax.data.templates import Exchange, converse, template_of
+from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
 T = TypeVar("T")
-Prompt = tuple[int | str, ...]  # as a document's parts: an int is an image id
+Prompt = tuple[int | str | Marker, ...]  # as a document's parts: an int is an image id
 _SEPARATOR = "\n\n"  # after each demonstration
 _ROUNDED_TO = 8  # prompt lengths, so that another vocabulary seldom means another shape
 
@@ -57,8 +58,17 @@ def draw_demonstrations(
     return [pool[i] for i in chosen]
 
 
-def build(item: Item, image_id: int, demonstrations: Sequence[Demonstration]) -> Prompt:
-    """Demonstrations with their answers, then the item's image and what is asked of it."""
+def build(
+    item: Item, image_id: int, demonstrations: Sequence[Demonstration], template: str = "plain"
+) -> Prompt:
+    """Demonstrations with their answers, then the item's image and what is asked of it.
+
+    With a chat template they are the turns of one conversation, whose last answer is due.
+    """
+    if template != "plain":
+        turns = [Exchange((one.image_id, one.prompt), one.response) for one in demonstrations]
+        turns.append(Exchange((image_id, item.prompt), None))
+        return converse(turns, template_of(template))[0]
     parts: list[int | str] = []
     for example in demonstrations:
         text = example.prompt + example.response + _SEPARATOR
@@ -67,31 +77,43 @@ def build(item: Item, image_id: int, demonstrations: Sequence[Demonstration]) ->
 
 
 def as_text(prompt: Prompt) -> str:
-    """What stands in the examples table: each image is shown as `<image>`."""
-    return "".join(part if isinstance(part, str) else "<image>" for part in prompt)
+    """What stands in the examples table: an image is shown as `<image>`, a marker by its name."""
+
+    def shown(part: int | str | Marker) -> str:
+        if isinstance(part, Marker):
+            return part.name
+        return part if isinstance(part, str) else "<image>"
+
+    return "".join(map(shown, prompt))
 
 
 def tokenized(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Packed]:
     """One sequence per prompt, of one document, all with the same static sizes."""
-    texts = dict.fromkeys(p for prompt in prompts for p in prompt if isinstance(p, str))
-    ids = dict(zip(texts, tokenizer.encode_batch(list(texts)), strict=True))
-    longest = max(sum(len(ids[p]) for p in q if isinstance(p, str)) for q in prompts)
+    parts = [part for prompt in prompts for part in prompt]
+    texts = list(dict.fromkeys(part for part in parts if isinstance(part, str)))
+    ids: dict[str | Marker, list[int]] = dict(
+        zip(texts, tokenizer.encode_batch(texts), strict=True)
+    )
+    for part in parts:
+        if isinstance(part, Marker):
+            ids[part] = [tokenizer.marker(part)]
+    longest = max(sum(len(ids[p]) for p in q if not isinstance(p, int)) for q in prompts)
     text_budget = -(-longest // _ROUNDED_TO) * _ROUNDED_TO
     image_budget = max(sum(isinstance(p, int) for p in prompt) for prompt in prompts)
     return [_packed(prompt, ids, text_budget, image_budget) for prompt in prompts]
 
 
 def _packed(
-    prompt: Prompt, ids: Mapping[str, list[int]], text_budget: int, image_budget: int
+    prompt: Prompt, ids: Mapping[str | Marker, list[int]], text_budget: int, image_budget: int
 ) -> Packed:
     tokens: list[int] = []
     image_ids, image_at = [], []
     for part in prompt:
-        if isinstance(part, str):
-            tokens += ids[part]
-        else:
+        if isinstance(part, int):
             image_ids.append(part)
             image_at.append(len(tokens))
+        else:
+            tokens += ids[part]
     no_text, no_image = text_budget - len(tokens), image_budget - len(image_ids)
     return Packed(
         tokens=np.array(tokens + [0] * no_text, np.int32),

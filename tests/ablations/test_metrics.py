@@ -10,7 +10,8 @@ from mm1_jax.recipe import EvaluationConfig
 
 
 def test_every_task_of_a_recipe_is_in_the_table():
-    assert set(WORST) == set(EvaluationConfig.model_fields) - {"seed", "batch_size"}
+    settings = {"seed", "sharp_images", "batch_size"}
+    assert set(WORST) == set(EvaluationConfig.model_fields) - settings
 
 
 def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():

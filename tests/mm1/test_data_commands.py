@@ -79,7 +79,7 @@ def test_damage_is_found_and_named(data, own_captions, tmp_path):
         ({"kind": "capptions"}, 'spec.yaml:6: kind: "capptions" is not valid; did you mean'),
         ({"format": "obelics"}, "expected obelics files .*found 2 .tar"),
         ({"urls": ["nowhere.tar"]}, "nowhere.tar: there is no such file"),
-        ({"tokenizer": "nowhere.json"}, "tokenizer: nowhere.json: there is no such file"),
+        ({"tokenizer": "nowhere.json"}, "no tokenizer 'nowhere.json'"),
         ({"shard_mb": 3}, "unknown key 'shard_mb'; did you mean 'shard_megabytes'"),
     ],
 )

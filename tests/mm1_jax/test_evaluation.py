@@ -72,7 +72,8 @@ def answering(monkeypatch, data_root):
         tokenizer = open_prepared(CONFIG.data, data_root).tokenizer
         waiting, batches = list(texts), []
 
-        def generate(model, batch, lengths, max_new_tokens):
+        def generate(model, batch, lengths, max_new_tokens, ends):
+            assert ends == (END,)
             batches.append({**batch, "lengths": lengths})
             tokens = np.zeros((len(lengths), max_new_tokens), np.int32)
             for row in range(len(lengths)):

@@ -15,12 +15,13 @@ from PIL import Image
 
 from mm1_jax.config import AttentionPoolingConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.data import packed_source
-from mm1_jax.data.images import resized
+from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.data.pipeline import batches, stream_of
 from mm1_jax.data.preparation import prepare_own
-from mm1_jax.data.tokenizer import Tokenizer, train
+from mm1_jax.data.tokenizer import load, train
 from mm1_jax.errors import UserError
+from mm1_jax.sub_images import views_of
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ ALONE = {"mixture": {"mine": 1}}
 def test_a_sequence_has_the_captions_and_their_pictures(config, own_captions, data_root):
     asked = config(data=ALONE)
     stream, (batch,) = stream_of(asked, data_root, 0), first(1, asked, data_root)
-    tokenizer = Tokenizer.load(own_captions / "tokenizer.json")
+    tokenizer = load(own_captions / "tokenizer.json")
     for row in range(4):
         packed = stream[row]
         assert packed.source == "mine"
@@ -78,14 +79,27 @@ def test_a_sequence_has_the_captions_and_their_pictures(config, own_captions, da
             assert text == f"caption: {own_data.caption(number)}"
             (slot,) = np.flatnonzero((packed.image_segments == segment) & (packed.image_ids >= 0))
             picture = Image.open(io.BytesIO(own_data.picture(number)))
-            np.testing.assert_array_equal(batch["images"][row, slot], resized(picture, 32))
+            np.testing.assert_array_equal(
+                batch["images"][row, slot],
+                np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC)),
+            )
         empty = packed.image_ids < 0
         assert not batch["images"][row][empty].any()
 
 
+def test_images_of_own_data_stand_as_their_sub_images(config, data_root):
+    asked = config(data={**ALONE, "sub_images": {"kind": "grid", "side": 2}})
+    stream, (batch,) = stream_of(asked, data_root, 0), first(1, asked, data_root)
+    assert batch["images"].shape == (4, 20, 32, 32, 3)
+    (file, *_), source = stream[0].image_files, stream.sources["mine"].source
+    (views,) = source.images([file], views_of(asked), (255, 255, 255))
+    assert views.shape == (5, 32, 32, 3)
+    np.testing.assert_array_equal(batch["images"][0, :5], views)
+
+
 def test_transparent_pixels_show_the_background():
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert (resized(clear, 4, (10, 20, 30)) == [10, 20, 30]).all()
+    assert (np.asarray(upright(clear, (10, 20, 30))) == [10, 20, 30]).all()
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -186,10 +200,9 @@ class TestUsersMistakes:
             stream_of(config(data={"sources": {"mine": mine}}), data_root, 0)
 
     def test_another_tokenizer(self, config, data_root, tmp_path):
-        words = tmp_path / "tokenizer.json"
-        train(["a dog and a cat " * 9, "the house of the dog by the river"], 262).save(words)
+        train(["a dog and a cat " * 9, "the house of the dog by the river"], 262).save(tmp_path)
         raw = own_data.write_captions(tmp_path / "raw", files=1, pairs=3)
-        asked = own_data.spec("captions", raw, tokenizer=str(words))
+        asked = own_data.spec("captions", raw, tokenizer=str(tmp_path / "tokenizer.json"))
         assert prepare_own(asked, str(tmp_path / "out"), data_root).tokenizer.vocabulary == 262
         with pytest.raises(UserError, match=r"by another tokenizer .of 262 tokens."):
             stream_of(config(tmp_path / "out"), data_root, 0)

@@ -17,7 +17,7 @@ from PIL import Image
 from mm1_jax.data import preparation
 from mm1_jax.data.manifest import read_manifest
 from mm1_jax.data.preparation import prepare_own
-from mm1_jax.data.tokenizer import END, Tokenizer
+from mm1_jax.data.tokenizer import END, load
 from mm1_jax.errors import UserError
 
 
@@ -42,7 +42,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_shard_is_a_webdataset_with_an_index_into_its_bytes(own_captions):
     (name, *_), tokenizer = (
         sorted(path.stem for path in (own_captions / "shards").iterdir()),
-        Tokenizer.load(own_captions / "tokenizer.json"),
+        load(own_captions / "tokenizer.json"),
     )
     content = members(own_captions / "shards" / f"{name}.tar")
     assert [*content][:4] == ["000000.json", "000000.0.png", "000001.json", "000001.0.png"]
@@ -178,7 +178,7 @@ def test_only_answers_bear_loss_in_conversations(tmp_path, data_root):
     prepare_own(spec("conversations", raw), str(out), data_root)
     (index,) = (out / "index").iterdir()
     (tokens,) = (out / "tokens").iterdir()
-    ids, tokenizer = np.fromfile(tokens, "<u2"), Tokenizer.load(out / "tokenizer.json")
+    ids, tokenizer = np.fromfile(tokens, "<u2"), load(out / "tokenizer.json")
     start = 0
     for number, row in enumerate(pq.read_table(index).to_pylist()):
         places = np.arange(row["text_tokens"])
@@ -189,6 +189,16 @@ def test_only_answers_bear_loss_in_conversations(tmp_path, data_root):
         assert "sure" not in learnt
         assert "what" not in learnt
         start += len(places)
+
+
+def test_conversations_have_the_words_of_a_template(tmp_path, data_root):
+    raw = own_data.write_conversations(tmp_path / "raw", count=1)
+    prepare_own(spec("conversations", raw, template="vicuna"), str(tmp_path / "out"), data_root)
+    (tar,) = (tmp_path / "out" / "shards").iterdir()
+    parts = json.loads(members(tar)["000000.json"])["parts"]
+    answers = [part["text"] for part in parts if part.get("loss") and "text" in part]
+    assert answers == [f" {own_data.caption(0)}", " yes"]
+    assert parts[-2]["text"] == "USER: sure? ASSISTANT:"
 
 
 def test_an_address_serves_as_input_and_output(raw_captions, own_captions, data_root):

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from mm1_jax.data import templates, tokenizer
+from mm1_jax.data import documents, templates, tokenizer
+from mm1_jax.data.documents import Document
+from mm1_jax.data.templates import Exchange
 from mm1_jax.errors import UserError
 from mm1_jax.tasks import prompts
 from mm1_jax.tasks.generation_task import Demonstration, Item
@@ -70,3 +72,20 @@ def test_prompts_of_different_lengths_share_static_sizes():
     assert words.decode(rows[0].tokens) == "it?"
     assert rows[1].image_at.tolist() == [0, len(words.encode(long[1]))]
     assert words.decode(rows[1].tokens) == long[1] + long[3]
+
+
+@pytest.mark.parametrize("template", ["vicuna", "chatml"])
+def test_with_a_chat_template_demonstrations_are_the_turns_before(template):
+    words = templates.template_of(template)
+    asked = prompts.build(ITEMS[0], 9, POOL[:2], template)
+    turns = [Exchange((one.image_id, one.prompt), one.response) for one in POOL[:2]]
+    trained, _ = templates.converse([*turns, Exchange((9, "what is 0?"), " a")], words)
+    assert asked == trained[: len(asked)]
+    assert [part for part in asked if isinstance(part, int)] == [100, 101, 9]
+    tokens = tokenizer.train([], 260, ["<|im_start|>", "<|im_end|>"])
+    (row,) = prompts.tokenized([asked], tokens)
+    whole = documents.tokenize([Document("d", trained)], tokens)
+    used = int((row.segments > 0).sum())
+    assert row.tokens[:used].tolist() == whole.tokens[:used].tolist()
+    assert row.image_at[:3].tolist() == whole.image_at.tolist()
+    assert "<image>" in prompts.as_text(asked)
