@@ -41,12 +41,7 @@ def train(
 def fit_model(
     model: MultimodalModel, config: TrainConfig, seed: int, data_root: Path, context: Context
 ) -> list[ResultRow]:
-    """Train a model from the weights it has; as `train`. Its tokenizer goes with it."""
-
-    def save(folder: Path, model: MultimodalModel) -> None:
-        save_part(folder, config, model)
-        keep_tokenizer(config, data_root, folder)
-
+    """Train a model from the weights it has; as `train`."""
     stream = stream_of(config, data_root, seed)
     rows = own_rows(config.training)
     return fit(
@@ -57,7 +52,7 @@ def fit_model(
         seed=seed,
         batches=lambda done: batches(config, data_root, seed, done, stream, rows),
         context=context,
-        save=save,
+        save=lambda folder, model: save_part(folder, config, model),
         sources=config.data.source_names,
         measured=stream.measured,
         data_steps=stream.steps,

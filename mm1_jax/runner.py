@@ -47,18 +47,22 @@ def train(
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
-    return multimodal_training.train(whole, seed, context.data, inputs, context)
+    rows = multimodal_training.train(whole, seed, context.data, inputs, context)
+    multimodal_training.keep_tokenizer(whole, context.data, context.output)
+    return rows
 
 
 def tune(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Tune the model in `inputs["model"]` on instructions, as a `TrainConfig` dump says."""
-    from mm1_jax import instruction_tuning
+    from mm1_jax import instruction_tuning, multimodal_training
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
-    return instruction_tuning.tune(whole, seed, context.data, inputs["model"], context)
+    rows = instruction_tuning.tune(whole, seed, context.data, inputs["model"], context)
+    multimodal_training.keep_tokenizer(whole, context.data, context.output)
+    return rows
 
 
 def pretrain_encoder(

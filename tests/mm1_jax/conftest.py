@@ -90,7 +90,6 @@ def synthetic_batches(monkeypatch, synthetic_batch):
     endless = SimpleNamespace(steps=None, measured=None)
     monkeypatch.setattr(multimodal_training, "stream_of", lambda *arguments: endless)
     monkeypatch.setattr(multimodal_training, "batches", batches)
-    monkeypatch.setattr(multimodal_training, "keep_tokenizer", lambda *_: None)  # there is none
 
 
 @dataclass

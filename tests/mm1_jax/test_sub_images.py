@@ -38,6 +38,10 @@ def test_the_grid_is_llava_nexts(height, width, grid):
     assert best_grid(width, height, GRIDS, 336) == grid
 
 
+def test_of_grids_that_keep_the_same_the_one_with_least_left_over_is_taken():
+    assert best_grid(100, 100, ((2, 2), (1, 3), (2, 1)), 336) == (2, 1)
+
+
 def test_padding_is_llavas():
     assert mean_colour(usual_preprocessing("pad", 8, "clip").mean) == (122, 116, 104)
     square = np.asarray(padded_to_square(picture(4, 9), (122, 116, 104)))
