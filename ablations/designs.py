@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError, model_validator
 
 from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
-from mm1_jax.config import Config
+from mm1_jax.config import Config, DataConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.schema import FOLLOWS, PresetConfig
 from mm1_jax.errors import nearest
@@ -37,7 +37,7 @@ from mm1_jax.recipe import Recipe
 BASE = "base"
 # Words with a meaning of their own inside a claim's parentheses.
 RESERVED = ("at", "images", "metric", "shots", "task")
-MIXTURES = ("data.mixture", "sft.mixture")
+MIXTURES = ("data.mixture", "data.kinds", "sft.mixture")  # groups of shares of a whole
 
 
 class DesignConfig(Config):
@@ -211,6 +211,8 @@ def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: K
     if base_level is None:
         has_value = isinstance(written, list) and not name.endswith(".preset")
         value = _get(base.model_dump(mode="json"), name) if has_value else BASE
+        if value is None and name.rpartition(".")[0] in MIXTURES:
+            value = 0.0  # an own source that the base does not read
         base_level = Level(level_name(value), {}, ())
     return Factor(name, (base_level, *others))
 
@@ -274,7 +276,8 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
         elif not path.endswith(".kind"):
             _set(tree, path, value)
     for mixture, wanted in shares.items():
-        weights = _get(tree, mixture) or InstructionTuningConfig().mixture.model_dump()
+        usual = InstructionTuningConfig().mixture.model_dump() if mixture == "sft.mixture" else {}
+        weights = _get(tree, mixture) or usual
         _set(tree, mixture, _mixture(mixture, weights, wanted, fail))
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
@@ -323,7 +326,7 @@ def _mixture(
     mixture: str, weights: Mapping[str, float], shares: Mapping[str, float], fail: Fail
 ) -> dict[str, float]:
     """Weights in which the named sources have these shares and the others keep their ratio."""
-    if all(math.isclose(weights[s], share, abs_tol=1e-11) for s, share in shares.items()):
+    if all(math.isclose(weights.get(s, 0.0), share, abs_tol=1e-11) for s, share in shares.items()):
         return dict(weights)  # bit for bit: this is the base's own level
     path = f"{mixture}.{next(iter(shares))}"
     rest = 1.0 - math.fsum(shares.values())
@@ -349,6 +352,8 @@ def paths(tree: Mapping[str, Any], model: type[BaseModel] = Recipe, prefix: str 
             if kind is None or member.model_fields["kind"].default == kind:
                 inner = value if isinstance(value, dict) else {}
                 found += paths(inner, member, f"{prefix}{name}.")
+        if model is DataConfig and name == "mixture":
+            found += [f"{prefix}mixture.{own}" for own in tree.get("sources") or {}]
     return found
 
 

@@ -26,7 +26,7 @@ from mm1_jax import costs, weights_folder
 from mm1_jax.config import Config, DataConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.fingerprint import data_fingerprint
+from mm1_jax.data.manifest import data_identity
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
@@ -240,13 +240,13 @@ def data_of(stage: Stage) -> DataConfig | None:
 def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str, str]) -> Work:
     # The rate that the law gives is part of what was trained, so it is written down.
     rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-    config = config.model_copy(update={"optimizer": rate})
+    config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
     steps = config.training.steps
     return Work(
         kind=kind,
         config=config.model_dump(mode="json"),
         affecting=identity.affecting(config),
-        data=data_fingerprint(config.data),
+        data=data_identity(config.data),
         compile_class=costs.compile_class(config),
         flops=sum(costs.flops_per_step(config).values()) * steps,
         seconds=costs.seconds_per_step(config) * steps,
@@ -265,7 +265,7 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         return None
     if isinstance(config, LanguageModelStageConfig):
         rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-        config = config.model_copy(update={"optimizer": rate})
+        config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
         flops = costs.language_model_stage_flops(config)
     else:
         flops = costs.encoder_stage_flops(config)
@@ -274,7 +274,7 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         kind=part,
         config=config.model_dump(mode="json"),
         affecting=identity.affecting(config),
-        data=data_fingerprint(config.data),
+        data=data_identity(config.data),
         compile_class=costs.pretraining_compile_class(config),
         flops=flops * steps,
         seconds=costs.pretraining_seconds_per_step(config) * steps,
@@ -297,7 +297,7 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
         kind=WEIGHTS,
         config={**affecting, "folder": str(folder)},
         affecting=affecting,
-        data=data_fingerprint(DataConfig(vocabulary=vocabulary)),  # of what scores it
+        data=data_identity(DataConfig(vocabulary=vocabulary)),  # of what scores it
         compile_class=f"weights-{content[:12]}",
         flops=0.0,
         seconds=1.0,

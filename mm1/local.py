@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,14 +61,23 @@ class LocalContext:
 
 def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
     """Prepare what is not there yet, with a progress bar on stderr; return the root."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from mm1_jax.data.prepare import is_prepared, prepare
 
     missing = [config for config in dict.fromkeys(configs) if not is_prepared(config, root)]
     if not missing:
         return root
+    with progress_bars() as progress:
+        for config in missing:
+            prepare(config, root, progress)
+    return root
+
+
+@contextlib.contextmanager
+def progress_bars() -> Generator[Callable[[str, int, int], None]]:
+    """A function (what, done, total) that draws a bar on stderr for each `what`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,9 +92,7 @@ def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
                 tasks[step] = bars.add_task(f"data: {step}", total=total)
             bars.update(tasks[step], completed=done, total=total)  # ty: ignore[invalid-argument-type]
 
-        for config in missing:
-            prepare(config, root, progress)
-    return root
+        yield progress
 
 
 def join_processes() -> None:

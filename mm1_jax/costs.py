@@ -202,7 +202,7 @@ def compile_class(config: TrainConfig) -> str:
             **_PROGRAM,
         },
     )
-    return _digest(decides)
+    return _digest({**decides, "sources": len(config.data.source_names)})
 
 
 # What of the optimisation enters the compiled step.

@@ -20,7 +20,13 @@ from mm1_jax.config.connector import (
     PerceiverResamplerConfig,
     PixelUnshuffleConfig,
 )
-from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.data import (
+    DataConfig,
+    KindsConfig,
+    MixtureChange,
+    MixtureConfig,
+    SourceConfig,
+)
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import (
     DecoderConfig,
@@ -52,9 +58,11 @@ __all__ = [
     "DivergencePolicy",
     "EncoderConfig",
     "FusedEncoderConfig",
+    "KindsConfig",
     "LanguageModelConfig",
     "LinearConfig",
     "MeshConfig",
+    "MixtureChange",
     "MixtureConfig",
     "MixtureOfExpertsConfig",
     "MlpConfig",
@@ -63,6 +71,7 @@ __all__ = [
     "PerceiverResamplerConfig",
     "PixelUnshuffleConfig",
     "SeedsConfig",
+    "SourceConfig",
     "TrainConfig",
     "TrainingConfig",
     "VisionTransformerConfig",

@@ -51,7 +51,7 @@ class DocumentTable:
     given: np.ndarray  # bool [tokens of all documents], no part of an answer: bears no loss
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.token_starts) - 1
 
     def tokens_of(self, document: int) -> np.ndarray:
         """Token ids of one document: int32 [its tokens]."""

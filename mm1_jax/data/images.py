@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mm1_jax.data.packing import Packed, with_views
 from mm1_jax.sub_images import ImageViews
@@ -92,6 +92,17 @@ def image_views(sequences: Sequence[Packed]) -> tuple[np.ndarray, np.ndarray]:
             ]
         ),
     )
+
+
+def upright(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """A picture as a camera meant it, in RGB, with a colour behind what is transparent."""
+    ImageOps.exif_transpose(picture, in_place=True)
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    drawing = picture.convert("RGBA")
+    whole = Image.new("RGB", picture.size, background)
+    whole.paste(drawing, mask=drawing)
+    return whole
 
 
 @lru_cache(maxsize=4)

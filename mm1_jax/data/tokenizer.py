@@ -232,14 +232,20 @@ def _known(token: int | None, marker: Marker) -> int:
     return token
 
 
+def tokenizer_file(path: Path) -> Path:
+    """The file in a folder that `load` would read, or else the path itself."""
+    if not path.is_dir():
+        return path
+    return next((path / n for n in _FILES if (path / n).is_file()), path / _FILES[0])
+
+
 def load(path: Path) -> Tokenizer:
     """The tokenizer of a folder, or of a file `tokenizer.json` or `*.model` (SentencePiece).
 
     The token that ends a text is the one that `tokenizer_config.json` beside it states, or else a
     usual one. UserError if there is no such file, it is of another kind, or no token ends a text.
     """
-    if path.is_dir():
-        path = next((path / n for n in _FILES if (path / n).is_file()), path / _FILES[0])
+    path = tokenizer_file(path)
     if not path.is_file():
         raise UserError(f"no tokenizer {str(path)!r}")
     try:

@@ -16,7 +16,7 @@ from mm1_jax.config import (
     TrainingConfig,
     VisionTransformerConfig,
 )
-from mm1_jax.data.pipeline import batches, sequences
+from mm1_jax.data.pipeline import batches, sequences, stream_of
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.errors import UserError
 
@@ -123,6 +123,13 @@ def test_documents_fill_the_budget_that_binds(data_root):
             "images": np.mean([(s.image_ids >= 0).mean() for s in stream]),
         }
         assert used[budget] > 0.9, (source, used)
+
+
+def test_nearly_all_text_positions_are_used_on_the_demo_captions(data_root):
+    data = DataConfig(mixture=MixtureConfig(emoji_captions=1), text_tokens=96, images=8)
+    stream = stream_of(config(data=data), data_root, 0)
+    epoch = stream.sources["emoji_captions"].first_epoch() // 4
+    assert stream.measured(0, epoch)["text_occupancy"] >= 0.98
 
 
 def test_only_answers_and_ends_bear_loss_in_questions(data_root):
