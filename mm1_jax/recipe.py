@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from mm1_jax.config import NOT_IDENTITY, Config, OptimizerConfig, TrainConfig
+from mm1_jax.config import NOT_IDENTITY, Config, DataConfig, OptimizerConfig, TrainConfig
 from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -139,14 +139,15 @@ class Recipe(TrainConfig):
         if self.sft is None:
             return None
         read = ("mixture", "template", "text_tokens", "images", "sub_images")
-        # Sequences are filled by budgets: the paper's total length is that of pre-training.
-        data = {"packing": "budgets", "total_tokens": None}
+        # How sources are mixed and packed is said anew: what is left out is as if not written.
+        kept = ("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background")
+        data = {name: getattr(self.data, name) for name in (*kept, "workers")}
         data |= {name: getattr(self.sft, name) for name in read}
         return TrainConfig(
             encoder=at_image_size(self.encoder, self.sft.image_size),
             connector=self.connector,
             language_model=self.language_model,
-            data=self.data.model_copy(update=data),
+            data=DataConfig.model_validate(data),
             training=self.sft.training,
             optimizer=OptimizerConfig(**dict(self.sft.optimizer)),
             seeds=self.seeds,

@@ -380,6 +380,18 @@ class TestInstructionTuning:
             assert config[part] == base[part]
         assert config["data"]["vocabulary"] == base["data"]["vocabulary"]
 
+    def test_how_pretraining_mixes_and_packs_is_not_carried_over(self, tuned):
+        tuned.recipe["data"] |= {"kinds": {"captions": 1, "text": 1}, "packing": "total"}
+        tuned.recipe["data"]["total_tokens"] = 100
+        plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
+        data = plan.stages[trial(plan).train].config["data"]
+        assert (data["kinds"], data["packing"], data["total_tokens"]) == (None, "budgets", None)
+
+    def test_a_source_that_is_not_there_is_told_in_one_line(self, tuned):
+        tuned.recipe["sft"] = {**SFT, "mixture": {"emoji_chart": 1}}
+        with pytest.raises(UserError, match=r"sft: mixture\.emoji_chart: no such source; did you"):
+            tuned()
+
     def test_shares_of_its_mixture_are_levels(self, tuned):
         levels = {"one_at_a_time": {"sft.mixture.emoji_chat": [0, 0.25]}}
         plan = tuned(design=levels)
