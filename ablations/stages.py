@@ -13,7 +13,7 @@ Where the whole model is tuned on instructions (`sft`), what is scored is the tu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.errors import UserError
+from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
 from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
+from mm1_jax.tasks.official_names import OFFICIAL, module_of
 
 MULTIMODAL, SFT, WEIGHTS = "multimodal", "sft", "weights"
 # Part that a task scores → kind of stage that scores it.
@@ -145,9 +147,10 @@ class ArmStages:
             self.trainings[SFT] = _whole_model(
                 SFT, tuned, "tune on instructions", {"model": MULTIMODAL}
             )
+        own = [(key.task, key.shots, key.condition) for key in needed if key.arm == name]
         self.evaluations = [
             _evaluation(recipe, config, affecting, self.trainings)
-            for config, affecting in _asked(name, recipe, needed)
+            for config, affecting in asked_of(recipe.evaluation, own)
         ]
 
     @property
@@ -322,29 +325,52 @@ def _check_public(recipe: Recipe, part: str, folder: Path) -> None:
 # -- evaluations ---------------------------------------------------------------------------------
 
 
-def _asked(
-    name: str, recipe: Recipe, needed: Sequence[ScoreKey]
+def asked_of(
+    evaluation: EvaluationConfig, needed: Iterable[tuple[str, int, str]] = ()
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Config of each evaluation stage, whole and as it enters the identity.
 
-    Those of the recipe, then those that only a claim asks for.
+    Those of the recipe, then those (task, shots, condition) that only a claim asks for.
     """
-    evaluation = recipe.evaluation
     wanted: dict[tuple[str, int, str], None] = {
         (task, shots, condition): None
         for task, settings in evaluation.tasks.items()
         for shots in settings.shots
         for condition in settings.conditions
     }
-    for key in needed:
-        if key.arm == name:
-            wanted[key.task, key.shots, key.condition] = None
+    wanted |= dict.fromkeys(needed)
     shared = evaluation.model_dump(mode="json", include={"seed", "sharp_images", "batch_size"})
     marked = identity.affecting(EvaluationConfig())
     for task, shots, condition in wanted:
         items = evaluation.tasks.get(task, TaskConfig()).items
         config = {"task": task, "shots": shots, "condition": condition, "items": items, **shared}
-        yield config, {k: v for k, v in config.items() if k not in shared or k in marked}
+        affecting = {k: v for k, v in config.items() if k not in shared or k in marked}
+        if task in OFFICIAL:
+            official = official_stage(task, evaluation)
+            config["official"] = official.model_dump(mode="json")
+            affecting["official"] = identity.affecting(official)
+        yield config, affecting
+
+
+def official_stage(task: str, evaluation: EvaluationConfig) -> OfficialStage:
+    """Where an official task lies and how it is asked, with what its files and its source hold.
+
+    The task's module is read by name, so that a change of one task evaluates no other anew.
+    `UserError` where the recipe names no folder, or the folder holds no annotations.
+    """
+    settings = evaluation.official.get(task)
+    if settings is None:
+        raise UserError(f"task {task} lies in a folder of yours: evaluation.official.{task}.folder")
+    said = settings.model_dump(include=set(OfficialSettings.model_fields))
+    said["folder"] = str(Path(settings.folder).absolute())
+    if settings.prompt is None:
+        said["prompt"] = OFFICIAL[task].prompt
+    return OfficialStage(
+        **said,
+        module=module_of(task),
+        content=open_official(task, settings).content,
+        code=identity.code_fingerprint(module_of(task)),
+    )
 
 
 def _evaluation(
@@ -391,7 +417,8 @@ def _evaluation_cost(
     third of its part of a training step; each demonstration is one more document. Of a part, the
     forward pass of each item.
     """
-    items = config["items"] or TEST_ITEMS.get(config["task"], 1_000)
+    known = TEST_ITEMS | {name: official.items for name, official in OFFICIAL.items()}
+    items = config["items"] or known.get(config["task"], 1_000)
     part = SCORED_PART.get(config["task"])
     if part is None:
         model = recipe.instruction_tuning_stage() or recipe

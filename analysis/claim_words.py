@@ -75,8 +75,11 @@ def _effect(effect: Effect) -> str:
     )
 
 
+_IMAGES = {"shuffled": " with shuffled images", "no_image": " without images"}
+
+
 def _options(options: Mapping[str, str]) -> str:
-    told = " with shuffled images" if options.get("images") == "shuffled" else ""
+    told = _IMAGES.get(options.get("images", ""), "")
     name = ".".join(options[key] for key in ("task", "metric") if key in options)
     told += f" on {name}" if name else ""
     return told + (f" with {options['shots']} shots" if "shots" in options else "")

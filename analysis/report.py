@@ -297,6 +297,13 @@ def _arms(made: Comparison) -> str:
     return note + _table(arms_table(made))
 
 
+_CONTROLS = {
+    "shuffled images": "its own score with shuffled images",
+    "no image": "its own score without any image",
+    "blind": "the blind answerer, who knows the training answers but never sees an image",
+}
+
+
 def _controls(made: Comparison) -> str:
     table = controls_table(made)
     if not table.rows:
@@ -304,13 +311,9 @@ def _controls(made: Comparison) -> str:
     base = made.arms[0].name
     told = []
     for one in made.controls:
-        if one.arm == base and one.control in ("shuffled images", "blind"):
+        if one.arm == base and one.control in _CONTROLS:
             sees = one.lead_low > 0
-            answerer = (
-                "its own score with shuffled images"
-                if one.control != "blind"
-                else ("the blind answerer, who knows the training answers but never sees an image")
-            )
+            answerer = _CONTROLS[one.control]
             places = words.decimals([one.lead_high - one.lead_low])
             leads = "leads" if sees else "does not clearly lead"
             told.append(

@@ -17,6 +17,7 @@ import click
 from mm1 import api
 from mm1.aot_command import aot
 from mm1.data_commands import data
+from mm1.evaluate_command import evaluate
 from mm1.generate_command import generate
 from mm1.options import data_option, json_option, store_option, workers_option
 from mm1.score_command import score
@@ -318,37 +319,7 @@ def train(
     return local.train(config, seed, folder, api.data_folder(store, data), as_json)
 
 
-@cli.command()
-@click.argument("run")
-@click.option("--task", "tasks", multiple=True, help="A task; again for more. [all]")
-@click.option("--shots", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--condition", type=click.Choice(["intact", "shuffled"]), default="intact")
-@click.option(
-    "--items", type=click.IntRange(1), default=None, help="A fixed subset, with --task. [all]"
-)
-@store_option
-@data_option
-@json_option
-def evaluate(
-    run: str,
-    tasks: tuple[str, ...],
-    shots: int,
-    condition: str,
-    items: int | None,
-    store: str,
-    data: Path | None,
-    as_json: bool,
-) -> None:
-    """Score a trained model: RUN is a folder of `mm1 train` or a stage of the store.
-
-    \b
-    Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
-    """
-    from mm1 import local
-
-    local.evaluate(
-        run, tasks, shots, condition, items, store, api.data_folder(store, data), as_json
-    )
+cli.add_command(evaluate)
 
 
 # What a path that the user gave may come to.

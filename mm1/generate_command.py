@@ -236,17 +236,10 @@ def _tokenizer_of(folder: Path) -> tuple[Any, Any, tuple[int, ...]]:
     """
     import tokenizers
 
-    from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE
+    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of
 
-    stated = {}
-    for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
-        if (folder / name).is_file():
-            found = json.loads((folder / name).read_text())
-            stated |= found["config"] if name == SOURCE_FILE else found
-    ends: Any = stated.get("eos_token_id")
-    ends = () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
-    file = folder / "tokenizer.json"
+    file = folder / TOKENIZER_FILE
     if not file.is_file():
-        return None, None, ends
+        return None, None, ends_of(folder)
     backend = tokenizers.Tokenizer.from_file(str(file))
-    return lambda text: backend.encode(text).ids, backend.decode, ends
+    return lambda text: backend.encode(text).ids, backend.decode, ends_of(folder)

@@ -25,7 +25,10 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.errors import nearest
+from mm1_jax.official_folder import OfficialSettings
 from mm1_jax.stage import Condition
+from mm1_jax.tasks.official_names import OFFICIAL
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.
 PretrainedPart = Literal["encoder", "language_model"]
@@ -45,7 +48,9 @@ class TaskConfig(Config):
         (0,), min_length=1, description="demonstrations in the prompt"
     )
     conditions: tuple[Condition, ...] = Field(
-        ("intact",), min_length=1, description="shuffled: every question gets another item's image"
+        ("intact",),
+        min_length=1,
+        description="shuffled: every question gets another item's image; no_image: words alone",
     )
     items: PositiveInt | None = Field(
         None, description="a fixed random subset of this size; null takes the whole test split"
@@ -57,10 +62,15 @@ class TaskConfig(Config):
         return tuple(dict.fromkeys(values))
 
 
+class OfficialTaskConfig(TaskConfig, OfficialSettings):
+    """An official task in a folder of the user's, and which variants of it are run."""
+
+
 class EvaluationConfig(Config):
     """Tasks on which a checkpoint is scored; a task that is absent (null) is not run.
 
-    The last three score a part as its own pre-training (or a folder of weights) left it.
+    The last three that have a field score a part as its own pre-training (or a folder of weights)
+    left it. `official` maps the names of official tasks to their folders.
     """
 
     easy_vqa: TaskConfig | None = None
@@ -70,6 +80,10 @@ class EvaluationConfig(Config):
     pretrained_text: TaskConfig | None = None
     emoji_retrieval: TaskConfig | None = None
     emoji_probe: TaskConfig | None = None
+    official: dict[str, OfficialTaskConfig] = Field({})
+    average: tuple[str, ...] = Field(
+        (), description="tasks whose first metrics `average.8_shot` is the mean of"
+    )
     seed: int = Field(0, description="of subsets, shuffles and demonstrations; equal in all arms")
     sharp_images: NonNegativeInt | None = Field(
         None,
@@ -81,8 +95,25 @@ class EvaluationConfig(Config):
     @property
     def tasks(self) -> dict[str, TaskConfig]:
         """Task name → its settings, for the tasks that are run."""
-        named = {name: getattr(self, name) for name in type(self).model_fields}
+        named = {name: getattr(self, name) for name in type(self).model_fields} | self.official
         return {name: task for name, task in named.items() if isinstance(task, TaskConfig)}
+
+    @field_validator("official")
+    @classmethod
+    def _known(cls, official: dict[str, OfficialTaskConfig]) -> dict[str, OfficialTaskConfig]:
+        for name in official:
+            if name not in OFFICIAL:
+                raise ValueError(f"no official task {name!r}{nearest(name, OFFICIAL)}")
+        return official
+
+    @model_validator(mode="after")
+    def _averaged(self) -> EvaluationConfig:
+        for name in self.average:
+            if name not in self.tasks:
+                raise ValueError(
+                    f"average: task {name!r} is not evaluated{nearest(name, self.tasks)}"
+                )
+        return self
 
 
 class InitialWeights(Config):

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Condition = Literal["intact", "shuffled"]  # shuffled: every question gets another item's image
+# shuffled: every question gets another item's image; no_image: none, nor do the demonstrations.
+Condition = Literal["intact", "shuffled", "no_image"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ResultRow:
     condition: str = "intact"
     step: int = 0  # training step the number belongs to
     n_items: int = 0  # 0 where items make no sense
+    standard_error: float | None = None  # over items, for this seed; None where it has none
 
 
 class StageStopped(Exception):  # noqa: N818 - not an error

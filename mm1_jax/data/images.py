@@ -70,9 +70,20 @@ class ImageTable:
         if seen.most == 1:
             return sequence
         shapes = [self.native(image_id).shape for image_id in sequence.image_ids if image_id >= 0]
-        blurred = 0 if sharp is None else max(0, len(shapes) - sharp)
-        counts = [seen.count(wide, high) for high, wide, _ in shapes]
-        return with_views(sequence, [1] * blurred + counts[blurred:], slots)
+        return sharp_views(sequence, [(wide, high) for high, wide, _ in shapes], seen, slots, sharp)
+
+
+def sharp_views(
+    sequence: Packed,
+    sizes: Sequence[tuple[int, int]],
+    seen: ImageViews,
+    slots: int,
+    sharp: int | None = None,
+) -> Packed:
+    """As `ImageTable.in_views`, of images of these sizes (width, height)."""
+    blurred = 0 if sharp is None else max(0, len(sizes) - sharp)
+    counts = [seen.count(*size) for size in sizes]
+    return with_views(sequence, [1] * blurred + counts[blurred:], slots)
 
 
 def view_slots(images: int, views: int, sharp: int | None = None) -> int:

@@ -1,23 +1,19 @@
-"""Prompts: which demonstrations, which image, and how they become rows of a batch."""
+"""Prompts: which items, which demonstrations, which image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from mm1_jax.data.draws import generator
-from mm1_jax.data.packing import Packed
 from mm1_jax.data.templates import Exchange, converse, template_of
-from mm1_jax.data.tokenizer import Marker, Tokenizer
+from mm1_jax.data.tokenizer import Marker
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
 T = TypeVar("T")
 Prompt = tuple[int | str | Marker, ...]  # as a document's parts: an int is an image id
 _SEPARATOR = "\n\n"  # after each demonstration
-_ROUNDED_TO = 8  # prompt lengths, so that another vocabulary seldom means another shape
 
 
 def subset(items: Sequence[T], size: int | None, seed: int, task: str) -> list[T]:
@@ -87,38 +83,18 @@ def as_text(prompt: Prompt) -> str:
     return "".join(map(shown, prompt))
 
 
-def tokenized(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Packed]:
-    """One sequence per prompt, of one document, all with the same static sizes."""
-    parts = [part for prompt in prompts for part in prompt]
-    texts = list(dict.fromkeys(part for part in parts if isinstance(part, str)))
-    ids: dict[str | Marker, list[int]] = dict(
-        zip(texts, tokenizer.encode_batch(texts), strict=True)
-    )
+def without_images(prompt: Prompt) -> Prompt:
+    """The same words alone: what a model is asked that sees no image at all."""
+    return joined(part for part in prompt if not isinstance(part, int))
+
+
+def joined(parts: Iterable[int | str | Marker]) -> Prompt:
+    """Texts that follow one another as one: a tokenizer is to see them together."""
+    result: list[int | str | Marker] = []
     for part in parts:
-        if isinstance(part, Marker):
-            ids[part] = [tokenizer.marker(part)]
-    longest = max(sum(len(ids[p]) for p in q if not isinstance(p, int)) for q in prompts)
-    text_budget = -(-longest // _ROUNDED_TO) * _ROUNDED_TO
-    image_budget = max(sum(isinstance(p, int) for p in prompt) for prompt in prompts)
-    return [_packed(prompt, ids, text_budget, image_budget) for prompt in prompts]
-
-
-def _packed(
-    prompt: Prompt, ids: Mapping[str | Marker, list[int]], text_budget: int, image_budget: int
-) -> Packed:
-    tokens: list[int] = []
-    image_ids, image_at = [], []
-    for part in prompt:
-        if isinstance(part, int):
-            image_ids.append(part)
-            image_at.append(len(tokens))
+        last = result[-1] if result else None
+        if isinstance(part, str) and isinstance(last, str):
+            result[-1] = last + part
         else:
-            tokens += ids[part]
-    no_text, no_image = text_budget - len(tokens), image_budget - len(image_ids)
-    return Packed(
-        tokens=np.array(tokens + [0] * no_text, np.int32),
-        segments=np.array([1] * len(tokens) + [0] * no_text, np.int32),
-        image_ids=np.array(image_ids + [-1] * no_image, np.int32),
-        image_at=np.array(image_at + [0] * no_image, np.int32),
-        image_segments=np.array([1] * len(image_ids) + [0] * no_image, np.int32),
-    )
+            result.append(part)
+    return tuple(result)
