@@ -8,6 +8,7 @@
     effect(encoder.image_size, 16 -> 32) > abs(effect(connector.tokens, 4 -> 16))
     effect(connector.tokens, 4 -> 16, at: {encoder.image_size: 32}) > 0
     slope(training.steps, task=held_out_text) < 0
+    slope(data.mixture.interleaved, task=average, shots=8) > 0        the mean of several tasks
     peak(connector.tokens)                                 an interior level above both ends
     best(connector.kind) == c_abstractor                   above every other level
     score(b) > score(a) > score(base) and slope(connector.tokens) > 0
@@ -41,7 +42,16 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
 from ablations.designs import BASE
-from ablations.metrics import BLIND_METRIC, WORST, check_form, check_metric, worst_value
+from ablations.metrics import (
+    AVERAGE,
+    BLIND,
+    WORST,
+    average_shots,
+    check_form,
+    check_metric,
+    first_metric,
+    worst_value,
+)
 from ablations.yaml_files import scalar
 from mm1_jax.errors import UserError, nearest
 
@@ -50,7 +60,7 @@ if TYPE_CHECKING:
     from ablations.verdicts import Verdict
 
 OPTIONS = ("task", "metric", "shots", "images")
-CONDITIONS = ("intact", "shuffled", "wrong_demonstrations")
+CONDITIONS = ("intact", "shuffled", "no_image", "wrong_demonstrations")
 
 
 class ScoreKey(NamedTuple):
@@ -94,6 +104,7 @@ class Vocabulary:
     arms: Mapping[str, Mapping[str, str]]  # arm → factor → level; without null arms
     primary_metric: tuple[str, str]
     shots: Mapping[str, int] = field(default_factory=dict)  # task → the recipe's first
+    average: Sequence[str] = ()  # tasks
     check: Callable[[str, str], None] = check_metric  # of a task and a metric
 
     @classmethod
@@ -106,14 +117,21 @@ class Vocabulary:
             arms,
             plan.primary_metric,
             first_shots(evaluation),
+            evaluation.get("average", ()),
             lambda task, metric: None,  # checked when the plan was made
         )
 
 
 def first_shots(evaluation: Mapping[str, object]) -> dict[str, int]:
     """Task → number of demonstrations a claim means if it says nothing."""
-    tasks = {name: task for name, task in evaluation.items() if isinstance(task, dict)}
-    return {name: next(iter(task["shots"]), 0) for name, task in tasks.items()}
+    official = evaluation.get("official", {})
+    assert isinstance(official, Mapping)
+    tasks = {**evaluation, **official}
+    return {
+        name: next(iter(task["shots"]), 0)
+        for name, task in tasks.items()
+        if isinstance(task, dict) and "shots" in task
+    }
 
 
 # -- what was written ----------------------------------------------------------------------------
@@ -501,7 +519,7 @@ def _side(term: Term, other: Term, names: Vocabulary) -> tuple[Contrast, bool]:
     if isinstance(term, Blind):
         return Contrast({_blind(term, other, names): 1.0}), False
     if isinstance(term, Score):
-        return Contrast({_key(_arm(term.arm, names), term.options, names): 1.0}), False
+        return _score(_arm(term.arm, names), term.options, names), False
     if isinstance(term, Effect):
         return _effect(term, names), False
     return _slope(term, names), False
@@ -509,8 +527,9 @@ def _side(term: Term, other: Term, names: Vocabulary) -> tuple[Contrast, bool]:
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
     """The blind answerer's score on the items that the other side was asked."""
-    names.check(term.task, BLIND_METRIC)
-    options: dict[str, str] = {"task": term.task, "metric": BLIND_METRIC}
+    metric = BLIND + (first_metric(term.task) if term.task in WORST else "accuracy")
+    names.check(term.task, metric)
+    options: dict[str, str] = {"task": term.task, "metric": metric}
     arm = BASE
     if isinstance(other, Score):
         arm = _arm(other.arm, names)
@@ -567,8 +586,7 @@ def _means(
     for level in levels:
         total = Contrast({})
         for cell in complete:
-            key = _key(cell[level], options, names)
-            total = total.plus(Contrast({key: 1.0}), 1 / len(complete))
+            total = total.plus(_score(cell[level], options, names), 1 / len(complete))
         means[level] = total
     return means
 
@@ -614,6 +632,27 @@ def _numeric(factor: str, level: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"the levels of {factor} must be numbers; {level!r} is none")
     return float(value)
+
+
+def _score(arm: str, options: Options, names: Vocabulary) -> Contrast:
+    """One score, or the mean of several tasks'."""
+    task = options.get("task", names.primary_metric[0])
+    if task != AVERAGE:
+        return Contrast({_key(arm, options, names): 1.0})
+    if not names.average:
+        raise UserError(f"task {AVERAGE}: the recipe's evaluation.average names no tasks")
+    primary_task, primary_metric = names.primary_metric
+    metric = options.get("metric", primary_metric if primary_task == AVERAGE else "0_shot")
+    shots = options.get("shots", str(average_shots(metric)))
+    if "metric" in options and int(shots) != average_shots(metric):
+        raise UserError(f"metric={metric} and shots={shots}; say one of them")
+    asked = {key: value for key, value in options.items() if key != "metric"} | {"shots": shots}
+    total = Contrast({})
+    for one in names.average:
+        chosen = {**asked, "task": one, "metric": first_metric(one)}
+        key = _key(arm, chosen, names)
+        total = total.plus(Contrast({key: 1.0}), 1 / len(names.average))
+    return total
 
 
 def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
@@ -722,7 +761,7 @@ def _per_seed(
             value = scores.get(key, {}).get(seed)
             trial = f"{key.arm} seed {seed}"
             # What a blind answerer scores does not depend on the model.
-            if (key.arm, seed) in diverged and key.metric != BLIND_METRIC:
+            if (key.arm, seed) in diverged and not key.metric.startswith(BLIND):
                 value = worst_value(key.task, key.metric)
                 flagged[f"{trial} diverged"] = None
                 if value is None:

@@ -28,7 +28,8 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError, model_validator
 
 from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
-from mm1_jax.config import Config
+from mm1_jax.config import Config, DataConfig
+from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.schema import FOLLOWS, PresetConfig
 from mm1_jax.errors import nearest
 from mm1_jax.recipe import Recipe
@@ -36,6 +37,7 @@ from mm1_jax.recipe import Recipe
 BASE = "base"
 # Words with a meaning of their own inside a claim's parentheses.
 RESERVED = ("at", "images", "metric", "shots", "task")
+MIXTURES = ("data.mixture", "data.kinds", "sft.mixture")  # groups of shares of a whole
 
 
 class DesignConfig(Config):
@@ -209,6 +211,8 @@ def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: K
     if base_level is None:
         has_value = isinstance(written, list) and not name.endswith(".preset")
         value = _get(base.model_dump(mode="json"), name) if has_value else BASE
+        if value is None and name.rpartition(".")[0] in MIXTURES:
+            value = 0.0  # an own source that the base does not read
         base_level = Level(level_name(value), {}, ())
     return Factor(name, (base_level, *others))
 
@@ -261,18 +265,20 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
     for path in sorted(values):
         if path.endswith(".preset"):
             _take_preset(tree, path, values[path], fail)
-    shares: dict[str, float] = {}
+    shares: dict[str, dict[str, float]] = {}  # mixture → source → share
     for path, value in values.items():
         if path.endswith(".preset"):
             continue
         _check_path(tree, path, fail)
         parent, _, source = path.rpartition(".")
-        if parent == "data.mixture":
-            shares[source] = _share(path, value, fail)
+        if parent in MIXTURES:
+            shares.setdefault(parent, {})[source] = _share(path, value, fail)
         elif not path.endswith(".kind"):
             _set(tree, path, value)
-    if shares:
-        tree["data"]["mixture"] = _mixture(tree["data"]["mixture"], shares, fail)
+    for mixture, wanted in shares.items():
+        usual = InstructionTuningConfig().mixture.model_dump() if mixture == "sft.mixture" else {}
+        weights = _get(tree, mixture) or usual
+        _set(tree, mixture, _mixture(mixture, weights, wanted, fail))
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
     except ValidationError as error:
@@ -284,7 +290,7 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
 def _change_kind(tree: dict[str, Any], path: str, kind: Any, fail: Fail) -> list[str]:
     parent = path.rpartition(".")[0]
     _check_path(tree, path, fail)
-    current = _get(tree, parent)
+    current = _get(tree, parent) or {}
     kinds = {m.model_fields["kind"].default: m for m in models_at(Recipe, tuple(parent.split(".")))}
     if kind not in kinds:
         fail(path, f"{path}: {kind!r} is not valid{nearest(str(kind), kinds)}")
@@ -317,17 +323,17 @@ def _share(path: str, value: Any, fail: Fail) -> float:
 
 
 def _mixture(
-    weights: Mapping[str, float], shares: Mapping[str, float], fail: Fail
+    mixture: str, weights: Mapping[str, float], shares: Mapping[str, float], fail: Fail
 ) -> dict[str, float]:
     """Weights in which the named sources have these shares and the others keep their ratio."""
-    if all(math.isclose(weights[s], share, abs_tol=1e-11) for s, share in shares.items()):
+    if all(math.isclose(weights.get(s, 0.0), share, abs_tol=1e-11) for s, share in shares.items()):
         return dict(weights)  # bit for bit: this is the base's own level
-    path = f"data.mixture.{next(iter(shares))}"
+    path = f"{mixture}.{next(iter(shares))}"
     rest = 1.0 - math.fsum(shares.values())
     others = {s: w for s, w in weights.items() if s not in shares}
     total = math.fsum(others.values())
     if rest < -1e-9:
-        fail(path, f"data.mixture: the shares {dict(shares)} add up to more than 1")
+        fail(path, f"{mixture}: the shares {dict(shares)} add up to more than 1")
     if total == 0 and rest > 1e-9:
         fail(path, f"{path}: no other source has a weight, so the shares must add up to 1")
     scale = max(rest, 0.0) / total if total else 0.0
@@ -346,6 +352,8 @@ def paths(tree: Mapping[str, Any], model: type[BaseModel] = Recipe, prefix: str 
             if kind is None or member.model_fields["kind"].default == kind:
                 inner = value if isinstance(value, dict) else {}
                 found += paths(inner, member, f"{prefix}{name}.")
+        if model is DataConfig and name == "mixture":
+            found += [f"{prefix}mixture.{own}" for own in tree.get("sources") or {}]
     return found
 
 
@@ -364,7 +372,11 @@ def _check_path(tree: Mapping[str, Any], path: str, fail: Fail) -> None:
         inside = [p.rpartition(".")[2] for p in known if p.rpartition(".")[0] == parent]
         fail(path, f"unknown path {path!r}{nearest(name, inside)}")
     leaves = [p for p in known if not any(q.startswith(p + ".") for q in known)]
-    close = nearest(path, leaves)
+    # What the recipe has is meant before a stage that it does not have.
+    there = [p for p in leaves if tree.get(p.partition(".")[0]) is not None]
+    close = nearest(path, there)
+    if not close.startswith("; did"):
+        close = nearest(path, leaves)
     if not close.startswith("; did"):  # a hundred paths help nobody
         close = f"; it starts with one of {', '.join(Recipe.model_fields)}"
     fail(path, f"unknown path {path!r}{close}")
@@ -381,8 +393,9 @@ def _responsible(values: Mapping[str, Any], where: KeyPath) -> str:
 
 
 def _get(tree: Any, path: str) -> Any:
+    """What stands at a path; None where the recipe leaves out a group above it."""
     for part in path.split("."):
-        tree = tree[part]
+        tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 

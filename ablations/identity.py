@@ -83,6 +83,8 @@ def affecting(config: BaseModel) -> dict[str, Any]:
             del dump[name]
         elif isinstance(value, BaseModel):
             dump[name] = affecting(value)
+        elif isinstance(value, dict):
+            dump[name] |= {k: affecting(v) for k, v in value.items() if isinstance(v, BaseModel)}
     return dump
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from ablations import claims, identity
 from ablations.conditions import Condition, quantities
 from ablations.designs import Cell, Factor, count_arms, expand
-from ablations.metrics import check_form, check_metric
+from ablations.metrics import AVERAGE, average_shots, check_form, check_metric
 from ablations.stages import (
     EVALUATIONS,
     MULTIMODAL,
@@ -31,7 +31,7 @@ from ablations.stages import (
 from mm1_jax import costs
 from mm1_jax.config import Config, TrainConfig
 from mm1_jax.errors import UserError, nearest
-from mm1_jax.recipe import SCORED_PART, Recipe
+from mm1_jax.recipe import SCORED_PART, EvaluationConfig, Recipe
 from mm1_jax.runner import RUNNERS
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Arm(Config):
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of one image in the language model's sequence."""
-        return Recipe.model_validate(self.config).image_tokens
+        """Tokens of one image in the language model's sequence, in the last training."""
+        recipe = Recipe.model_validate(self.config)
+        return (recipe.instruction_tuning_stage() or recipe).image_tokens
 
 
 class Plan(Config):
@@ -195,7 +196,9 @@ def _primary_metric(study: Study) -> tuple[str, str]:
     task, _, metric = study.file.primary_metric.partition(".")
     try:
         _check_metric(study)(task, metric)
-        if task not in study.base.evaluation.tasks:
+        if task == AVERAGE:
+            _check_average(study.base.evaluation, average_shots(metric))
+        elif task not in study.base.evaluation.tasks:
             known = nearest(task, study.base.evaluation.tasks)
             raise UserError(f"the base does not evaluate task {task!r}{known}")
         for name, settings in study.base.evaluation.tasks.items():
@@ -205,6 +208,14 @@ def _primary_metric(study: Study) -> tuple[str, str]:
     except UserError as error:
         study.document.fail(f"primary_metric: {error.message}", ("primary_metric",))
     return task, metric
+
+
+def _check_average(evaluation: EvaluationConfig, shots: int) -> None:
+    if not evaluation.average:
+        raise UserError("evaluation.average of the base names no tasks")
+    for name in evaluation.average:
+        if shots not in evaluation.tasks[name].shots:
+            raise UserError(f"the base does not ask task {name!r} with {shots} shots")
 
 
 def _check_metric(study: Study) -> Callable[[str, str], None]:
@@ -232,6 +243,7 @@ def _conditions(
         arms={cell.name: cell.levels for cell in cells},
         primary_metric=primary,
         shots=claims.first_shots(study.base.evaluation.model_dump()),
+        average=study.base.evaluation.average,
         check=_check_metric(study),
     )
     found = {}
@@ -248,6 +260,7 @@ def _arm(
 ) -> Arm:
     recipe = cell.recipe
     pieces = [labels.get(piece, piece) for piece in cell.name.split(",")]
+    trained = filter(None, (recipe.train_config(), recipe.instruction_tuning_stage()))
     return Arm(
         name=cell.name,
         levels=dict(cell.levels),
@@ -257,7 +270,7 @@ def _arm(
         parameters=costs.parameters(recipe),
         peak_lr=costs.peak_lr(recipe),
         flops_per_trial=made.flops,
-        memory_bytes=costs.memory_bytes(recipe),
+        memory_bytes=max(costs.memory_bytes(model) for model in trained),
         warnings=tuple(_unfairness(cell, base, made.flops / base_made.flops)),
     )
 

@@ -1,6 +1,6 @@
 """The stages of one arm: what is trained and scored, and what decides each of them.
 
-    encoder ─────────┬─► multimodal ──► evaluation (easy_vqa, held_out_text, …)
+    encoder ─────────┬─► multimodal ─(─► sft ─)─► evaluation (easy_vqa, held_out_text, …)
     language_model ──┘
     encoder ───────────► encoder_evaluation (emoji_retrieval, emoji_probe)
     language_model ────► language_model_evaluation (pretrained_text)
@@ -8,11 +8,12 @@
 A recipe without a pre-training of a part has no stage for it: the part starts from random weights.
 A part that starts from a folder of weights has the stage `weights` in the place of its
 pre-training; it has no seed, so all trials share it. Every other stage carries the trial's seed.
+Where the whole model is tuned on instructions (`sft`), what is scored is the tuned model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ from pydantic import Field
 from ablations import identity
 from ablations.claims import ScoreKey
 from mm1_jax import costs, weights_folder
-from mm1_jax.config import Config, DataConfig
+from mm1_jax.config import Config, DataConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.fingerprint import data_fingerprint
+from mm1_jax.data.manifest import data_identity
 from mm1_jax.errors import UserError
+from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
 from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
+from mm1_jax.tasks.official_names import OFFICIAL, module_of
 
-MULTIMODAL, WEIGHTS = "multimodal", "weights"
+MULTIMODAL, SFT, WEIGHTS = "multimodal", "sft", "weights"
 # Part that a task scores → kind of stage that scores it.
 EVALUATIONS = {
     MULTIMODAL: "evaluation",
@@ -44,6 +47,7 @@ TEST_ITEMS = {
     "emoji_languages": 2_928,  # in four languages
     "emoji_attributes": 242,
     "fast_binding": 500,
+    "emoji_questions": 856,
     "held_out_text": 311,
     "pretrained_text": 311,
     "emoji_retrieval": 214,
@@ -86,9 +90,9 @@ class Trial(Config):
 
     arm: str
     seed: int
-    train: str  # the multimodal stage
+    train: str  # the last training of the whole model, whose checkpoint is scored
     evaluations: tuple[Evaluation, ...]
-    pretrained: dict[str, str] = Field({})  # part → stage that gives it its first weights
+    pretrained: dict[str, str] = Field({})  # part → training before it that gives first weights
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -134,15 +138,22 @@ class ArmStages:
         needed: Sequence[ScoreKey],
     ):
         self.name, self.run, self.code = name, run, code
-        self.trainings: dict[str, Work] = {}  # part or "multimodal" → its work, inputs first
+        self.trainings: dict[str, Work] = {}  # part or kind → its work, inputs first
         for part in PRETRAINED_PARTS:
             work = _pretraining(recipe, part)
             if work is not None:
                 self.trainings[part] = work
-        self.trainings[MULTIMODAL] = _multimodal(recipe, tuple(self.trainings))
+        parts = {part: part for part in self.trainings}
+        self.trainings[MULTIMODAL] = _whole_model(MULTIMODAL, recipe.train_config(), "train", parts)
+        tuned = recipe.instruction_tuning_stage()
+        if tuned is not None:
+            self.trainings[SFT] = _whole_model(
+                SFT, tuned, "tune on instructions", {"model": MULTIMODAL}
+            )
+        own = [(key.task, key.shots, key.condition) for key in needed if key.arm == name]
         self.evaluations = [
             _evaluation(recipe, config, affecting, self.trainings)
-            for config, affecting in _asked(name, recipe, needed)
+            for config, affecting in asked_of(recipe.evaluation, own)
         ]
 
     @property
@@ -160,7 +171,7 @@ class ArmStages:
         made: dict[str, Stage] = {}
         for part, work in self.trainings.items():
             made[part] = self.stage(work, seed, made)
-        stages, evaluations = list(made.values()), []
+        stages, evaluations, last = list(made.values()), [], list(made)[-1]
         for work in self.evaluations:
             stage = self.stage(work, seed, made)
             stages.append(stage)
@@ -171,9 +182,9 @@ class ArmStages:
         trial = Trial(
             arm=self.name,
             seed=seed,
-            train=made[MULTIMODAL].id,
+            train=made[last].id,
             evaluations=tuple(evaluations),
-            pretrained={part: stage.id for part, stage in made.items() if part != MULTIMODAL},
+            pretrained={part: stage.id for part, stage in made.items() if part != last},
         )
         return trial, stages
 
@@ -218,7 +229,7 @@ def data_of(stage: Stage) -> DataConfig | None:
     if stage.run != RUNNERS.get(stage.kind):
         return None
     match stage.kind:
-        case "multimodal":
+        case "multimodal" | "sft":
             return DataConfig.model_validate(stage.config["data"])
         case "encoder":
             return EncoderStageConfig.model_validate(stage.config).data
@@ -232,21 +243,21 @@ def data_of(stage: Stage) -> DataConfig | None:
 # -- trainings -----------------------------------------------------------------------------------
 
 
-def _multimodal(recipe: Recipe, parts: Sequence[str]) -> Work:
+def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str, str]) -> Work:
     # The rate that the law gives is part of what was trained, so it is written down.
-    rate = recipe.optimizer.model_copy(update={"peak_lr": costs.peak_lr(recipe)})
-    config = recipe.train_config().model_copy(update={"optimizer": rate})
+    rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
+    config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
     steps = config.training.steps
     return Work(
-        kind=MULTIMODAL,
+        kind=kind,
         config=config.model_dump(mode="json"),
         affecting=identity.affecting(config),
-        data=data_fingerprint(config.data),
+        data=data_identity(config.data),
         compile_class=costs.compile_class(config),
         flops=sum(costs.flops_per_step(config).values()) * steps,
         seconds=costs.seconds_per_step(config) * steps,
-        what="train",
-        inputs={part: part for part in parts},
+        what=what,
+        inputs=inputs,
     )
 
 
@@ -260,7 +271,7 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         return None
     if isinstance(config, LanguageModelStageConfig):
         rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-        config = config.model_copy(update={"optimizer": rate})
+        config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
         flops = costs.language_model_stage_flops(config)
     else:
         flops = costs.encoder_stage_flops(config)
@@ -269,7 +280,7 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         kind=part,
         config=config.model_dump(mode="json"),
         affecting=identity.affecting(config),
-        data=data_fingerprint(config.data),
+        data=data_identity(config.data),
         compile_class=costs.pretraining_compile_class(config),
         flops=flops * steps,
         seconds=costs.pretraining_seconds_per_step(config) * steps,
@@ -292,7 +303,7 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
         kind=WEIGHTS,
         config={**affecting, "folder": str(folder)},
         affecting=affecting,
-        data=data_fingerprint(DataConfig(vocabulary=vocabulary)),  # of what scores it
+        data=data_identity(DataConfig(vocabulary=vocabulary)),  # of what scores it
         compile_class=f"weights-{content[:12]}",
         flops=0.0,
         seconds=1.0,
@@ -317,29 +328,52 @@ def _check_public(recipe: Recipe, part: str, folder: Path) -> None:
 # -- evaluations ---------------------------------------------------------------------------------
 
 
-def _asked(
-    name: str, recipe: Recipe, needed: Sequence[ScoreKey]
+def asked_of(
+    evaluation: EvaluationConfig, needed: Iterable[tuple[str, int, str]] = ()
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Config of each evaluation stage, whole and as it enters the identity.
 
-    Those of the recipe, then those that only a claim asks for.
+    Those of the recipe, then those (task, shots, condition) that only a claim asks for.
     """
-    evaluation = recipe.evaluation
     wanted: dict[tuple[str, int, str], None] = {
         (task, shots, condition): None
         for task, settings in evaluation.tasks.items()
         for shots in settings.shots
         for condition in settings.conditions
     }
-    for key in needed:
-        if key.arm == name:
-            wanted[key.task, key.shots, key.condition] = None
-    shared = evaluation.model_dump(mode="json", include={"seed", "batch_size"})
-    marked = identity.affecting(EvaluationConfig(seed=evaluation.seed))
+    wanted |= dict.fromkeys(needed)
+    shared = evaluation.model_dump(mode="json", include={"seed", "sharp_images", "batch_size"})
+    marked = identity.affecting(EvaluationConfig())
     for task, shots, condition in wanted:
         items = evaluation.tasks.get(task, TaskConfig()).items
         config = {"task": task, "shots": shots, "condition": condition, "items": items, **shared}
-        yield config, {k: v for k, v in config.items() if k not in shared or k in marked}
+        affecting = {k: v for k, v in config.items() if k not in shared or k in marked}
+        if task in OFFICIAL:
+            official = official_stage(task, evaluation)
+            config["official"] = official.model_dump(mode="json")
+            affecting["official"] = identity.affecting(official)
+        yield config, affecting
+
+
+def official_stage(task: str, evaluation: EvaluationConfig) -> OfficialStage:
+    """Where an official task lies and how it is asked, with what its files and its source hold.
+
+    The task's module is read by name, so that a change of one task evaluates no other anew.
+    `UserError` where the recipe names no folder, or the folder holds no annotations.
+    """
+    settings = evaluation.official.get(task)
+    if settings is None:
+        raise UserError(f"task {task} lies in a folder of yours: evaluation.official.{task}.folder")
+    said = settings.model_dump(include=set(OfficialSettings.model_fields))
+    said["folder"] = str(Path(settings.folder).absolute())
+    if settings.prompt is None:
+        said["prompt"] = OFFICIAL[task].prompt
+    return OfficialStage(
+        **said,
+        module=module_of(task),
+        content=open_official(task, settings).content,
+        code=identity.code_fingerprint(module_of(task)),
+    )
 
 
 def _evaluation(
@@ -350,7 +384,8 @@ def _evaluation(
 ) -> Work:
     task, shots, condition = config["task"], config["shots"], config["condition"]
     part = SCORED_PART.get(task, MULTIMODAL)
-    if part not in trainings:
+    trained = SFT if part == MULTIMODAL and SFT in trainings else part
+    if trained not in trainings:
         raise UserError(
             f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
             f"there is none: give {part}_pretraining or initial_weights.{part}"
@@ -361,7 +396,7 @@ def _evaluation(
             "task emoji_retrieval compares images with captions and encoder_pretraining.objective "
             "aim reads none; nearest: task emoji_probe"
         )
-    scored = trainings[part]
+    scored = trainings[trained]
     flops, seconds = _evaluation_cost(recipe, config, scored)
     return Work(
         kind=EVALUATIONS[part],
@@ -372,7 +407,7 @@ def _evaluation(
         flops=flops,
         seconds=seconds,
         what=f"{task}, {shots}-shot, {condition}",
-        inputs={"model": part},
+        inputs={"model": trained},
     )
 
 
@@ -385,10 +420,12 @@ def _evaluation_cost(
     third of its part of a training step; each demonstration is one more document. Of a part, the
     forward pass of each item.
     """
-    items = config["items"] or TEST_ITEMS.get(config["task"], 1_000)
+    known = TEST_ITEMS | {name: official.items for name, official in OFFICIAL.items()}
+    items = config["items"] or known.get(config["task"], 1_000)
     part = SCORED_PART.get(config["task"])
     if part is None:
-        documents = recipe.training.steps * recipe.training.batch_size * recipe.data.images
+        model = recipe.instruction_tuning_stage() or recipe
+        documents = model.training.steps * model.training.batch_size * model.data.images
         share = items * (1 + config["shots"]) / (3 * documents)
         return scored.flops * share, scored.seconds * share
     seconds = costs.SECONDS_PER_CALL

@@ -35,6 +35,7 @@ StageKind = Literal[
     "language_model",
     "weights",
     "multimodal",
+    "sft",
     "evaluation",
     "encoder_evaluation",
     "language_model_evaluation",

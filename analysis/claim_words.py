@@ -77,6 +77,7 @@ def _effect(effect: Effect) -> str:
 
 _CONDITIONS = {
     "shuffled": " with shuffled images",
+    "no_image": " without images",
     "wrong_demonstrations": " with wrong demonstrations",
 }
 

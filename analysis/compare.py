@@ -64,6 +64,7 @@ class ScoreLine(Line):
     mean: float
     sd: float
     n: int
+    item_error: float | None  # standard error of one seed's score if other items had been asked
     by_seed: dict[int, float]
 
 
@@ -108,7 +109,7 @@ class ControlLine(Line):
     task: str
     metric: str
     shots: int
-    control: str  # "shuffled images" | "wrong demonstrations" | "blind" | "oracle"
+    control: str  # "shuffled images" | "no image" | "wrong demonstrations" | "blind" | "oracle"
     mean: float
     sd: float
     n: int
@@ -249,7 +250,7 @@ def _arms(results: StudyResults) -> list[ArmLine]:
         for key in results.metrics:
             summary = summarize(results.score(arm.name, *key))
             if summary.n and not is_answerer(key[1]):
-                scores.append(_score_line(key, summary))
+                scores.append(_score_line(key, summary, results.item_error(arm.name, *key)))
         mine = costs[costs["arm"] == arm.name].groupby("seed")["seconds"].sum()
         whole = [float(mine[seed]) for name, seed in complete if name == arm.name]
         lines.append(
@@ -268,7 +269,9 @@ def _arms(results: StudyResults) -> list[ArmLine]:
     return lines
 
 
-def _score_line(key: tuple[str, str, int, str], summary: Summary) -> ScoreLine:
+def _score_line(
+    key: tuple[str, str, int, str], summary: Summary, item_error: float | None
+) -> ScoreLine:
     task, metric, shots, condition = key
     return ScoreLine(
         task=task,
@@ -278,12 +281,13 @@ def _score_line(key: tuple[str, str, int, str], summary: Summary) -> ScoreLine:
         mean=summary.mean,
         sd=summary.sd,
         n=summary.n,
+        item_error=item_error,
         by_seed=dict(summary.by_seed),
     )
 
 
 def _controls(results: StudyResults) -> list[ControlLine]:
-    """Base first; for other arms only its own scores, since the answerers are the same for all."""
+    """Base first; for other arms only what their own model said: the answerers are the same."""
     lines = []
     measured = set(results.metrics)
     for arm in results.plan.arms:
@@ -293,6 +297,7 @@ def _controls(results: StudyResults) -> list[ControlLine]:
                 continue
             controls = {
                 "shuffled images": (task, metric, shots, "shuffled"),
+                "no image": (task, metric, shots, "no_image"),
                 "wrong demonstrations": (task, metric, shots, "wrong_demonstrations"),
             }
             if is_base:

@@ -297,6 +297,13 @@ def _arms(made: Comparison) -> str:
     return note + _table(arms_table(made))
 
 
+_CONTROLS = {
+    "shuffled images": "its own score with shuffled images",
+    "no image": "its own score without any image",
+    "blind": "the blind answerer, who knows the training answers but never sees an image",
+}
+
+
 def _controls(made: Comparison) -> str:
     table = controls_table(made)
     if not table.rows:
@@ -304,13 +311,9 @@ def _controls(made: Comparison) -> str:
     base = made.arms[0].name
     told = []
     for one in made.controls:
-        if one.arm == base and one.control in ("shuffled images", "blind"):
+        if one.arm == base and one.control in _CONTROLS:
             sees = one.lead_low > 0
-            answerer = (
-                "its own score with shuffled images"
-                if one.control != "blind"
-                else ("the blind answerer, who knows the training answers but never sees an image")
-            )
+            answerer = _CONTROLS[one.control]
             places = words.decimals([one.lead_high - one.lead_low])
             leads = "leads" if sees else "does not clearly lead"
             told.append(
@@ -426,15 +429,21 @@ def _card(
 
 
 def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -> str:
+    from mm1_jax.config import DataConfig
+    from mm1_jax.data.fingerprint import data_fingerprint
     from mm1_jax.data.images import image_png
 
     plan = results.plan
-    folder = results.data_root / plan.stages[plan.trials[0].train].data_fingerprint
+    stage = plan.stages[plan.trials[0].train]
+    fingerprint, data = stage.data_fingerprint, stage.config.get("data", {})
+    if data.get("sources"):  # the stage's covers own data too; the items shown are not of it
+        fingerprint = data_fingerprint(DataConfig.model_validate(data))
+    folder = results.data_root / fingerprint
     if not (folder / "images.parquet").is_file():
         missing.add(str(folder))
         return '<div class="noimage">no image</div>'
-    data = base64.b64encode(image_png(folder, int(image_id))).decode()
-    return f'<img alt="image {image_id} of {escape(task)}" src="data:image/png;base64,{data}">'
+    content = base64.b64encode(image_png(folder, int(image_id))).decode()
+    return f'<img alt="image {image_id} of {escape(task)}" src="data:image/png;base64,{content}">'
 
 
 # -- cost, warnings, reproduction --------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,13 @@ from typing import Any, Literal
 import pandas
 
 from ablations.claims import ScoreKey, Scores, claim_stages, decide
-from ablations.metrics import worst_value
+from ablations.metrics import (
+    AVERAGE,
+    average_metric,
+    average_shots,
+    first_metric,
+    worst_value,
+)
 from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
 from ablations.study import is_file, load_study
@@ -181,7 +188,52 @@ class StudyResults:
         for row in self.evaluations.to_dict("records"):
             key = ScoreKey(*(row[field] for field in ScoreKey._fields))
             found.setdefault(key, {})[row["seed"]] = _score(row)
+        return {**found, **self._averages(found)}
+
+    @property
+    def _averaged(self) -> list[str]:
+        return self.plan.arms[0].config["evaluation"].get("average", [])
+
+    def _averages(self, found: Mapping[ScoreKey, Mapping[int, float]]) -> Scores:
+        """The means over the recipe's `average` tasks, where all of them are in."""
+        tasks = self._averaged
+        averages: dict[ScoreKey, dict[int, float]] = {}
+        for key in found if tasks else ():
+            if (key.task, key.metric) != (tasks[0], first_metric(tasks[0])):
+                continue
+            parts = [found.get(key._replace(task=t, metric=first_metric(t)), {}) for t in tasks]
+            shared = [seed for seed in parts[0] if all(seed in part for part in parts)]
+            mean = {seed: math.fsum(part[seed] for part in parts) / len(parts) for seed in shared}
+            if mean:  # the number of shots is part of the metric's name
+                own = key._replace(task=AVERAGE, metric=average_metric(key.shots), shots=0)
+                averages[own] = mean
+        return averages
+
+    @cached_property
+    def _item_errors(self) -> dict[ScoreKey, float]:
+        """Root mean square over the seeds of the standard errors over items."""
+        known = self.evaluations[self.evaluations["standard_error"].notna()]
+        found = {
+            ScoreKey(*key): float((own**2).mean() ** 0.5)
+            for key, own in known.groupby(list(ScoreKey._fields))["standard_error"]
+        }
+        tasks = self._averaged
+        for key in self._scores:
+            if key.task == AVERAGE:  # its tasks ask different items
+                shots = average_shots(key.metric)
+                parts = [ScoreKey(key.arm, t, first_metric(t), shots, key.condition) for t in tasks]
+                if all(part in found for part in parts):
+                    found[key] = sum(found[part] ** 2 for part in parts) ** 0.5 / len(parts)
         return found
+
+    def item_error(
+        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = "intact"
+    ) -> float | None:
+        """Standard error of one seed's score, if other items had been asked; None if not known.
+
+        It does not become smaller with more seeds, and says nothing about other seeds.
+        """
+        return self._item_errors.get(ScoreKey(arm, task, metric, shots, condition))
 
     def score(
         self, arm: str, task: str, metric: str, shots: int = 0, condition: str = "intact"
@@ -192,8 +244,15 @@ class StudyResults:
 
     @cached_property
     def metrics(self) -> list[tuple[str, str, int, str]]:
-        """(task, metric, shots, condition) that were measured; the primary metric first."""
-        found = {(key.task, key.metric, key.shots, key.condition) for key in self._scores}
+        """(task, metric, shots, condition) that were measured; the primary metric first.
+
+        Parts of a metric, such as `accuracy/answer_type:number`, are in the rows and scores alone.
+        """
+        found = {
+            (key.task, key.metric, key.shots, key.condition)
+            for key in self._scores
+            if "/" not in key.metric
+        }
         return sorted(
             found,
             key=lambda one: (one[:2] != self.plan.primary_metric, one[3] != "intact", *one),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from ablations.plan import Plan
+    from ablations.stages import Stage
     from analysis.results import StudyResults
 
 DEFAULT_STORE = ".mm1"
@@ -87,7 +89,8 @@ def run(
     made = plan(study, store=root, many=many)
     data_root = data_folder(root, data)
     finished = finished_stages(made, root)
-    missing = (stage for stage in made.stages.values() if stage.id not in finished)
+    missing = [stage for stage in made.stages.values() if stage.id not in finished]
+    check_official(missing)
     prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
     return run_plan(
         made,
@@ -99,6 +102,31 @@ def run(
         quiet=quiet,
         write_report=lambda: report(study, store=root),
     )
+
+
+def check_official(stages: Iterable[Stage]) -> None:
+    """Read what the official tasks of some stages ask, before anything is trained for hours.
+
+    Raises `UserError` for a folder of another format, or too few training examples.
+    """
+    from mm1_jax.evaluation_stage import EvaluationStage
+    from mm1_jax.official_folder import open_official
+    from mm1_jax.runner import RUNNERS
+
+    wanted: dict[tuple[str, str], EvaluationStage] = {}
+    for stage in stages:
+        if stage.run == RUNNERS.get(stage.kind) and stage.config.get("official"):
+            own = EvaluationStage.model_validate(stage.config)
+            assert own.official is not None
+            known = wanted.setdefault((own.task, own.official.content), own)
+            if own.shots > known.shots:
+                wanted[own.task, own.official.content] = own
+    for own in wanted.values():
+        from mm1_jax.tasks.official_prompts import check_shots, questions_of
+
+        assert own.official is not None
+        _, training = questions_of(own.official.module, open_official(own.task, own.official))
+        check_shots(own.task, own.shots, len(training))
 
 
 def submit(

@@ -16,7 +16,10 @@ import click
 
 from mm1 import api
 from mm1.aot_command import aot
+from mm1.data_commands import data
+from mm1.evaluate_command import evaluate
 from mm1.generate_command import generate
+from mm1.options import data_option, json_option, store_option, workers_option
 from mm1.score_command import score
 from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
@@ -53,23 +56,6 @@ def _workers(workers: int | None) -> int:
     return workers or len(os.sched_getaffinity(0))
 
 
-store_option = click.option(
-    "--store",
-    default=api.default_store,
-    show_default="$MM1_STORE or .mm1",
-    help="Folder or URL where everything that was run is kept.",
-)
-data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    default=None,
-    show_default="STORE/data",
-    help="Folder of the prepared data.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-workers_option = click.option(
-    "--workers", type=click.IntRange(1), default=None, help="Workers, one core each. [all cores]"
-)
 yes_option = click.option("--yes", is_flag=True, help="Allow more than 10,000 trials.")
 mlflow_option = click.option(
     "--mlflow",
@@ -333,93 +319,11 @@ def train(
     return local.train(config, seed, folder, api.data_folder(store, data), as_json)
 
 
-@cli.command()
-@click.argument("run")
-@click.option("--task", "tasks", multiple=True, help="A task; again for more. [all]")
-@click.option("--shots", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--condition",
-    type=click.Choice(["intact", "shuffled", "wrong_demonstrations"]),
-    default="intact",
-)
-@click.option(
-    "--items", type=click.IntRange(1), default=None, help="A fixed subset, with --task. [all]"
-)
-@store_option
-@data_option
-@json_option
-def evaluate(
-    run: str,
-    tasks: tuple[str, ...],
-    shots: int,
-    condition: str,
-    items: int | None,
-    store: str,
-    data: Path | None,
-    as_json: bool,
-) -> None:
-    """Score a trained model: RUN is a folder of `mm1 train` or a stage of the store.
-
-    \b
-    Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
-    """
-    from mm1 import local
-
-    local.evaluate(
-        run, tasks, shots, condition, items, store, api.data_folder(store, data), as_json
-    )
-
-
-@cli.group()
-def data() -> None:
-    """Prepare the data, or look at what the model gets."""
-
-
-@data.command("prepare")
-@click.argument("config")
-@store_option
-@data_option
-def data_prepare(config: str, store: str, data: Path | None) -> None:
-    """Prepare the data that a recipe needs; done once, then a no-op.
-
-    \b
-    Example: mm1 data prepare ablations/recipes/mini.yaml
-    """
-    from ablations.study import load_recipe
-    from mm1.local import prepare_data
-
-    click.echo(prepare_data([load_recipe(config).data], api.data_folder(store, data)))
-
-
-@data.command("show")
-@click.argument("config")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--sequences", type=click.IntRange(1, 64), default=4, show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("data.html"), show_default=True
-)
-@store_option
-@data_option
-def data_show(
-    config: str, seed: int, sequences: int, out: Path, store: str, data: Path | None
-) -> None:
-    """Write a page with what the model really gets: images, text, tokens and masks.
-
-    \b
-    Example: mm1 data show ablations/recipes/mini.yaml --out data.html
-    """
-    from ablations.study import load_recipe
-    from mm1.local import prepare_data
-    from mm1_jax.data.show import show
-
-    recipe = load_recipe(config)
-    root = api.data_folder(store, data)
-    prepare_data([recipe.data], root)
-    show(recipe.train_config(), root, seed, sequences, out)
-    click.echo(out)
+cli.add_command(evaluate)
 
 
 # What a path that the user gave may come to.
+cli.add_command(data)
 cli.add_command(weights)
 cli.add_command(encode)
 cli.add_command(generate)

@@ -164,41 +164,45 @@ def _multimodal(
     import numpy as np
 
     from mm1_jax import generation
-    from mm1_jax.data.packing import Packed, lay_out
+    from mm1_jax.data.packing import Packed, lay_out, with_views
     from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.templates import answer_ends
     from mm1_jax.data.tokenizer import END
     from mm1_jax.model import load_model
-    from mm1_jax.preprocessing import read_image, usual_preprocessing
+    from mm1_jax.preprocessing import read_image
+    from mm1_jax.sub_images import views_of
 
     config, model = load_model(folder)
     encode = decode = None
+    ends: tuple[int, ...] = (END,)
     if ids is None or _is_prepared(folder, data):
         tokenizer = open_prepared(config.data, data).tokenizer
         encode, decode = tokenizer.encode, tokenizer.decode
+        ends = answer_ends(config.data.template, tokenizer)
     if ids is None and encode is not None:
         ids = encode(str(prompt))
     assert ids is not None
     _check_ids(ids, config.data.vocabulary)
-    squash = usual_preprocessing("squash", config.encoder.image_size, "half")
-    # A text without an image stands beside a black one that no position shows.
-    pictures = [squash.image(read_image(path)) for path in images] or [
-        np.zeros((config.encoder.image_size, config.encoder.image_size, 3), np.uint8)
-    ]
-    used = len(images)
+    seen = views_of(config)
+    pictures = [seen.of(read_image(path)) for path in images]
     row = Packed(
         tokens=np.array(ids, np.int32),
         segments=np.ones(len(ids), np.int32),
-        image_ids=np.array(list(range(used)) or [-1], np.int32),
-        image_at=np.zeros(max(used, 1), np.int32),
-        image_segments=np.array([1] * used or [0], np.int32),
+        image_ids=np.arange(len(images), dtype=np.int32),
+        image_at=np.zeros(len(images), np.int32),
+        image_segments=np.ones(len(images), np.int32),
     )
-    batch = lay_out([row], config.image_tokens)
-    batch["images"] = np.stack(pictures)[None]
+    # A text without an image stands beside a black one that no position shows.
+    black = np.zeros((1, seen.size, seen.size, 3), np.uint8)
+    pixels = np.concatenate(pictures or [black])
+    row = with_views(row, [len(views) for views in pictures], len(pixels))
+    batch = lay_out([row], config.view_tokens)
+    batch["images"] = pixels[None]
     lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
     new, logprobs = generation.generate_with_scores(
-        model, batch, lengths, max_tokens, sampling, seed
+        model, batch, lengths, max_tokens, sampling, seed, ends
     )
-    return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, (END,), stops)
+    return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, ends, stops)
 
 
 def _answer(new: Any, logprobs: Any, decode: Any, ends: Any, stops: tuple[str, ...]) -> Answer:
@@ -222,7 +226,7 @@ def _is_prepared(folder: Path, data: Path) -> bool:
     from mm1_jax.checkpoints import load_config
     from mm1_jax.data.fingerprint import data_fingerprint
 
-    return (data / data_fingerprint(load_config(folder).data) / "tokenizer.json").is_file()
+    return (data / data_fingerprint(load_config(folder).data) / "manifest.json").is_file()
 
 
 def _tokenizer_of(folder: Path) -> tuple[Any, Any, tuple[int, ...]]:
@@ -232,17 +236,10 @@ def _tokenizer_of(folder: Path) -> tuple[Any, Any, tuple[int, ...]]:
     """
     import tokenizers
 
-    from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE
+    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of
 
-    stated = {}
-    for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
-        if (folder / name).is_file():
-            found = json.loads((folder / name).read_text())
-            stated |= found["config"] if name == SOURCE_FILE else found
-    ends: Any = stated.get("eos_token_id")
-    ends = () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
-    file = folder / "tokenizer.json"
+    file = folder / TOKENIZER_FILE
     if not file.is_file():
-        return None, None, ends
+        return None, None, ends_of(folder)
     backend = tokenizers.Tokenizer.from_file(str(file))
-    return lambda text: backend.encode(text).ids, backend.decode, ends
+    return lambda text: backend.encode(text).ids, backend.decode, ends_of(folder)

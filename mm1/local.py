@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm1_jax.config import DataConfig
-from mm1_jax.errors import UserError, nearest
+from mm1_jax.errors import UserError
 from mm1_jax.stage import ResultRow, StageStopped
 
 if TYPE_CHECKING:
@@ -60,14 +60,23 @@ class LocalContext:
 
 def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
     """Prepare what is not there yet, with a progress bar on stderr; return the root."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from mm1_jax.data.prepare import is_prepared, prepare
 
     missing = [config for config in dict.fromkeys(configs) if not is_prepared(config, root)]
     if not missing:
         return root
+    with progress_bars() as progress:
+        for config in missing:
+            prepare(config, root, progress)
+    return root
+
+
+@contextlib.contextmanager
+def progress_bars() -> Generator[Callable[[str, int, int], None]]:
+    """A function (what, done, total) that draws a bar on stderr for each `what`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,9 +91,7 @@ def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
                 tasks[step] = bars.add_task(f"data: {step}", total=total)
             bars.update(tasks[step], completed=done, total=total)  # ty: ignore[invalid-argument-type]
 
-        for config in missing:
-            prepare(config, root, progress)
-    return root
+        yield progress
 
 
 def join_processes() -> None:
@@ -116,7 +123,7 @@ def is_first_process() -> bool:
 
 ROWS = "results.jsonl"
 RECIPE = "recipe.json"
-PRETRAINED = "pretrained"  # folder of a run in which its parts lie that were trained before
+PRETRAINED = "pretrained"  # folder of a run in which lies what was trained before its last stage
 
 
 def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> int:
@@ -124,7 +131,7 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
 
     Raises `UserError` where the folder holds another recipe or seed.
     """
-    from ablations.stages import MULTIMODAL, ArmStages, data_of, stage_code
+    from ablations.stages import ArmStages, data_of, stage_code
     from ablations.study import load_recipe
     from mm1_jax.runner import RUNNERS
 
@@ -148,13 +155,14 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
     if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(mine, indent=2))
-    folders = {part: folder / PRETRAINED / part for part in stages} | {MULTIMODAL: folder}
+    folders = {part: folder / PRETRAINED / part for part in stages} | {list(stages)[-1]: folder}
     for part, stage in stages.items():
         if (folders[part] / ROWS).is_file():
             continue
         prepare_data(filter(None, [data_of(stage)]), data)
         try:
-            _run(stage, {name: folders[name] for name in stage.inputs}, folders[part], data)
+            inputs = {name: folders[read] for name, read in arm.trainings[part].inputs.items()}
+            _run(stage, inputs, folders[part], data)
         except StageStopped:
             print(f"stopped; the same command goes on from {folder}", file=sys.stderr)
             return 130
@@ -189,109 +197,3 @@ def _first_difference(a: object, b: object, path: str = "") -> str:
             if a.get(key) != b.get(key):
                 return _first_difference(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))
     return f"{path} is {a!r} there and {b!r} here"
-
-
-def evaluate(
-    run: str,
-    tasks: tuple[str, ...],
-    shots: int,
-    condition: str,
-    items: int | None,
-    store: str,
-    data: Path,
-    as_json: bool,
-) -> None:
-    """Score a trained model on some tasks and print one line a metric."""
-    from ablations.metrics import ONE_FORM
-    from ablations.stages import EVALUATIONS
-    from mm1_jax import runner
-    from mm1_jax.checkpoints import load_config
-    from mm1_jax.recipe import EvaluationConfig
-
-    trained, seed = _trained_folder(run, store)
-    known = [name for name in EvaluationConfig.model_fields if name not in ("seed", "batch_size")]
-    if items is not None and not tasks:
-        raise UserError("--items goes with --task: the test splits of the tasks differ in size")
-    for task in tasks:
-        if task not in known:
-            raise UserError(f"--task {task}: no such task{nearest(task, known)}")
-    rows: list[ResultRow] = []
-    for task in tasks or known:
-        if not tasks and task in ONE_FORM and (condition != "intact" or shots):
-            continue
-        folder = _scored_folder(trained, task)
-        if folder is None:
-            if tasks:
-                raise UserError(f"--task {task}: {run} holds no {_scored_by(task)} that it scores")
-            continue
-        config = {
-            "task": task,
-            "shots": shots,
-            "condition": condition,
-            "items": items,
-            "seed": 0,
-            "batch_size": EvaluationConfig().batch_size,
-        }
-        prepare_data([load_config(folder).data], data)
-        run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[_scored_by(task)]].partition(":")[2])
-        with tempfile.TemporaryDirectory() as scratch:
-            output = trained / "evaluations" / f"{task}-{shots}-{condition}"
-            if not Path(run).is_dir():  # a stage of the store is written once and stays as it is
-                output = Path(scratch) / "output"
-            context = LocalContext(output=output, scratch=Path(scratch), data=data)
-            rows += run_task(config, seed, {"model": folder}, context)
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return
-    for row in rows:
-        print(
-            f"{f'{row.task}.{row.metric}':<30} {row.value:10.3f}  "
-            f"({row.n_items} items, {row.shots}-shot, {row.condition})"
-        )
-
-
-def _scored_by(task: str) -> str:
-    """The part whose checkpoint a task scores."""
-    from ablations.stages import MULTIMODAL
-    from mm1_jax.recipe import SCORED_PART
-
-    return SCORED_PART.get(task, MULTIMODAL)
-
-
-def _scored_folder(trained: Path, task: str) -> Path | None:
-    """Where the checkpoint lies that a task scores: the folder, or a part of its run; else None."""
-    from mm1_jax import weights_folder
-
-    part = _scored_by(task)
-    for folder in (trained, trained / PRETRAINED / part):
-        if weights_folder.is_checkpoint(folder):
-            there = weights_folder.stated(folder)
-            objective = there.config.get("objective", {})
-            if there.kind == part and not (
-                task == "emoji_retrieval" and objective.get("kind") == "aim"  # reads no captions
-            ):
-                return folder
-    return None
-
-
-def _trained_folder(run: str, store: str) -> tuple[Path, int]:
-    """A folder of `mm1 train`, or a training stage of the store by a prefix; and its seed."""
-    folder = Path(run)
-    if (folder / "config.json").is_file() and (folder / "checkpoint").is_dir():
-        notes = [at / RECIPE for at in (folder, folder.absolute().parent.parent)]
-        seeds = [json.loads(note.read_text())["seed"] for note in notes if note.is_file()]
-        return folder, seeds[0] if seeds else 0
-    if folder.is_dir():
-        raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
-    from sweeps.store import Store
-
-    matches = Store(store).matching(run)
-    if len(matches) != 1:
-        raise UserError(
-            f"{run!r} is neither a folder of `mm1 train` nor one finished stage of store {store} "
-            f"({len(matches)} stages begin with it)"
-        )
-    found = Store(store).stage_folder(matches[0])
-    if not (found / "checkpoint").is_dir():
-        raise UserError(f"stage {matches[0]} of store {store} is not a training")
-    return found, Store(store).stage(matches[0]).seed

@@ -210,7 +210,7 @@ def compile_generation(
 
     on = build_mesh(mesh, devices)
     queries = queries_per_part * mesh.batch_shards
-    images = QUERY_IMAGES * config.image_tokens
+    images = QUERY_IMAGES * config.view_tokens
     length = QUERY_TEXT + images
     model = MultimodalModel(config)
     dtype = jnp.dtype(config.training.compute_dtype)
@@ -283,7 +283,7 @@ def batch_shapes(config: TrainConfig) -> dict[str, Any]:
     size = config.encoder.image_size
     text, whole = (rows, data.text_tokens), (rows, config.sequence_length)
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "images": ((rows, data.images, size, size, 3), jnp.uint8),
+        "images": ((rows, config.image_slots, size, size, 3), jnp.uint8),
         "tokens": (text, jnp.int32),
         **dict.fromkeys(("gather", "segments", "positions"), (whole, jnp.int32)),
         "predictors": (text, jnp.int32),

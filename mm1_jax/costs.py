@@ -56,7 +56,7 @@ def flops_per_step(config: TrainConfig) -> dict[str, float]:
     (accelerators) is not included.
     """
     encoder, lm = config.encoder, config.language_model
-    images = config.training.batch_size * config.data.images
+    images = config.training.batch_size * config.image_slots
     frozen = set(config.training.freeze)
     encoder_learns, connector_learns, lm_learns = (
         part not in frozen for part in ("encoder", "connector", "language_model")
@@ -102,7 +102,7 @@ def memory_bytes(config: TrainConfig) -> int:
         owner = "language_model" if part == "embedding" else part
         state += count * (4 if owner in frozen else learning)
     encoder, lm = config.encoder, config.language_model
-    images = config.training.batch_size * config.data.images
+    images = config.training.batch_size * config.image_slots
     sequence, sequences = config.sequence_length, config.training.batch_size
     number = 4 if config.training.compute_dtype == "float32" else 2
     token_values = 8 * lm.width + 2 * lm.attention_width + 2 * lm.heads * sequence
@@ -153,7 +153,7 @@ def memory_per_chip(config: TrainConfig) -> dict[str, float]:
     gathered = max(per_layer) / mesh.tensor * (2 * number + 4) if cut > mesh.tensor else 0.0
 
     sequences = max(1, training.batch_size // (training.micro_batches * mesh.batch_shards))
-    images, sequence = sequences * config.data.images, config.sequence_length
+    images, sequence = sequences * config.image_slots, config.sequence_length
     positions = sequences * sequence
     token_values = 8 * lm.width + (2 * lm.attention_width + 4 * lm.mlp_width) / mesh.tensor
     kept = {
@@ -173,7 +173,7 @@ def memory_per_chip(config: TrainConfig) -> dict[str, float]:
         own = lm.feed_forward_values(positions) / lm.expert_layers
         layer = max(layer, number * (positions * 8 * lm.width + 1.5 * own) + scores)
     layer += sequences * CHUNK * config.data.vocabulary * 4 * 3
-    pixels = training.batch_size // mesh.batch_shards * config.data.images
+    pixels = training.batch_size // mesh.batch_shards * config.image_slots
     return {
         "state": state,
         "gathered": gathered,
@@ -198,11 +198,11 @@ def compile_class(config: TrainConfig) -> str:
             "encoder": True,
             "connector": True,
             "language_model": True,
-            "data": {"text_tokens", "images", "total_tokens", "vocabulary"},
+            "data": {"text_tokens", "images", "sub_images", "total_tokens", "vocabulary"},
             **_PROGRAM,
         },
     )
-    return _digest(decides)
+    return _digest({**decides, "sources": len(config.data.source_names)})
 
 
 # What of the optimisation enters the compiled step.
@@ -245,7 +245,7 @@ def seconds_per_step(config: TrainConfig) -> float:
     encoder, lm = config.encoder, config.language_model
     sequences = config.training.batch_size
     scores = (
-        sequences * config.data.images * encoder.scores()
+        sequences * config.image_slots * encoder.scores()
         + sequences * lm.layers * lm.heads * config.sequence_length**2
     )
     flops = sum(flops_per_step(config).values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,29 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mm1_jax.asking import ask
 from mm1_jax.config import TrainConfig
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.data.tokenizer import END
+from mm1_jax.data.templates import answer_ends
+from mm1_jax.data.tokenizer import check_same
 from mm1_jax.errors import UserError, nearest
-from mm1_jax.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
-from mm1_jax.generation import generate
+from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.evaluation_stage import (
+    EvaluationStage,
+    Example,
+    rows_of,
+    write_examples,
+)
+from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.model import MultimodalModel, load_model
+from mm1_jax.official_evaluation import evaluate_official
 from mm1_jax.stage import Context, ResultRow
+from mm1_jax.sub_images import views_of
 from mm1_jax.tasks import (
     easy_vqa,
     emoji_caption,
+    emoji_questions,
     fast_binding,
     held_out_text,
     prompts,
@@ -35,6 +46,7 @@ GENERATION_TASKS: dict[str, GenerationTask] = {
     for task in (
         easy_vqa.TASK,
         emoji_caption.TASK,
+        emoji_questions.TASK,
         task_recognition.OF_NAMES,
         task_recognition.OF_ATTRIBUTES,
         fast_binding.TASK,
@@ -53,15 +65,37 @@ def evaluate(
     stage = EvaluationStage.model_validate(dict(config))
     train_config, model = load_model(model_folder)
     prepared = open_prepared(train_config.data, context.data)
-    if stage.task == held_out_text.NAME:
+    check_same(prepared.tokenizer, model_folder)
+    errors: dict[str, float | None] = {}
+    if stage.official is not None:
+        evaluated = _evaluated(stage, train_config, model, prepared)
+        examples, metrics, errors = evaluate_official(stage, evaluated, context)
+    elif stage.task == held_out_text.NAME:
         examples, metrics = _evaluate_text(stage, train_config, model, prepared)
     elif stage.task in GENERATION_TASKS:
         examples, metrics = _evaluate_generation(stage, train_config, model, prepared, context)
+        shown = [e.image_id if e.image_id >= 0 else e.item_id for e in examples]
+        errors = {next(iter(metrics)): standard_error([e.score for e in examples], shown)}
     else:
         known = [*GENERATION_TASKS, held_out_text.NAME]
         raise UserError(f"unknown task {stage.task!r}{nearest(stage.task, known)}")
     write_examples(examples, context.output)
-    return rows_of(stage, metrics, step=train_config.training.steps, n_items=len(examples))
+    step, n_items = train_config.training.steps, len(examples)
+    return rows_of(stage, metrics, step=step, n_items=n_items, errors=errors)
+
+
+def _evaluated(
+    stage: EvaluationStage, config: TrainConfig, model: MultimodalModel, prepared: PreparedData
+) -> EvaluatedModel:
+    return EvaluatedModel(
+        model,
+        prepared.tokenizer,
+        ends=answer_ends(config.data.template, prepared.tokenizer),
+        template=config.data.template,
+        view_tokens=config.view_tokens,
+        views=views_of(config),
+        sharp_images=stage.sharp_images,
+    )
 
 
 def _evaluate_text(
@@ -73,7 +107,7 @@ def _evaluate_text(
     size = config.encoder.image_size
 
     def losses(sequences: Sequence[Packed]) -> np.ndarray:
-        batch = lay_out(sequences, config.image_tokens)
+        batch = lay_out(sequences, config.view_tokens)
         batch["images"] = np.zeros((len(sequences), 1, size, size, 3), np.uint8)
         return np.asarray(_token_losses(graphdef, state, batch))
 
@@ -117,16 +151,23 @@ def _evaluate_generation(
                 item,
                 wrong=stage.condition == "wrong_demonstrations",
             ),
+            config.data.template,
         )
         for item, image_id in zip(items, shown, strict=True)
     ]
+    if stage.condition == "no_image":
+        asked = [prompts.without_images(prompt) for prompt in asked]
+        shown = [-1] * len(items)
     # No answer is longer than the longest one seen in training; one more token for `<|end|>`.
     responses = prepared.tokenizer.encode_batch(list({example.response for example in pool}))
-    longest = max(len(response) for response in responses) + 1
-    predictions: list[str] = []
-    for answers in _answers(asked, longest, stage.batch_size, config, model, prepared):
-        predictions += answers
-        context.report(len(predictions), {"items": len(predictions), "of": len(items)})
+    predictions = ask(
+        _evaluated(stage, config, model, prepared),
+        asked,
+        pictures=prepared.images,
+        longest=max(len(response) for response in responses) + 1,
+        batch_size=stage.batch_size,
+        context=context,
+    )
     score = task.score(items, predictions, all_items, pool)
     examples = [
         Example(
@@ -142,30 +183,3 @@ def _evaluate_generation(
         )
     ]
     return examples, score.metrics
-
-
-def _answers(
-    asked: Sequence[prompts.Prompt],
-    longest: int,
-    batch_size: int,
-    config: TrainConfig,
-    model: MultimodalModel,
-    prepared: PreparedData,
-) -> Iterator[list[str]]:
-    """Greedy answers, one list per batch; the last batch is filled up so that shapes are static."""
-    sequences = prompts.tokenized(asked, prepared.tokenizer)
-    for first in range(0, len(sequences), batch_size):
-        rows = sequences[first : first + batch_size]
-        real = len(rows)
-        rows += [rows[0]] * (batch_size - real)
-        batch = lay_out(rows, config.image_tokens)
-        image_ids = np.stack([row.image_ids for row in rows])
-        batch["images"] = prepared.images.at_size(image_ids, config.encoder.image_size)
-        lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
-        generated = np.asarray(generate(model, batch, lengths, longest))[:real]
-        yield [_text_before_end(tokens, prepared) for tokens in generated.tolist()]
-
-
-def _text_before_end(tokens: list[int], prepared: PreparedData) -> str:
-    end = tokens.index(END) if END in tokens else len(tokens)
-    return prepared.tokenizer.decode(tokens[:end]).strip()

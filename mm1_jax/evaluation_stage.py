@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.official_folder import OfficialStage
 from mm1_jax.stage import Condition, ResultRow
 
 EXAMPLES_FILE = "examples.parquet"
@@ -29,7 +30,9 @@ class EvaluationStage(Config):
     condition: Condition = "intact"
     items: PositiveInt | None = None
     seed: int = Field(0, description="of subsets, shuffles and demonstrations")
+    sharp_images: NonNegativeInt | None = None
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+    official: OfficialStage | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Example:
     references: list[str]
     score: float
     weight: float = 1.0
+    image_file: str = ""  # of an official task's first image
 
 
 def write_examples(examples: Sequence[Example], folder: Path) -> None:
@@ -55,9 +59,17 @@ def write_examples(examples: Sequence[Example], folder: Path) -> None:
 
 
 def rows_of(
-    stage: EvaluationStage, metrics: Mapping[str, float], *, step: int, n_items: int
+    stage: EvaluationStage,
+    metrics: Mapping[str, float],
+    *,
+    step: int,
+    n_items: int,
+    errors: Mapping[str, float | None] | None = None,
 ) -> list[ResultRow]:
-    """The stage's part of the result table; `step` is the last of the training that is scored."""
+    """The stage's part of the result table; `step` is the last of the training that is scored.
+
+    `errors` are standard errors over items, of the metrics that have one.
+    """
     return [
         ResultRow(
             task=stage.task,
@@ -68,6 +80,7 @@ def rows_of(
             condition=stage.condition,
             step=step,
             n_items=n_items,
+            standard_error=(errors or {}).get(metric),
         )
         for metric, value in metrics.items()
     ]

@@ -34,13 +34,19 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def generate(model: MultimodalModel, batch: Batch, lengths: Any, max_new_tokens: int) -> jax.Array:
-    """The most likely continuations, int32 [B, max_new_tokens], padded after `<|end|>`.
+def generate(
+    model: MultimodalModel,
+    batch: Batch,
+    lengths: Any,
+    max_new_tokens: int,
+    ends: tuple[int, ...] | None = None,
+) -> jax.Array:
+    """The most likely continuations, int32 [B, max_new_tokens], padded after a token of `ends`.
 
     One prompt per row of `batch` (see `MultimodalModel`), right-padded; `lengths` int32 [B] counts
     the filled positions of S. Compiled once per model shape, batch shape and `max_new_tokens`.
     """
-    return generate_with_scores(model, batch, lengths, max_new_tokens)[0]
+    return generate_with_scores(model, batch, lengths, max_new_tokens, ends=ends)[0]
 
 
 def generate_with_scores(
@@ -50,13 +56,18 @@ def generate_with_scores(
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
     seed: int = 0,
+    ends: tuple[int, ...] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `generate`, and each token's log-probability under the model, float32 of that shape."""
+    """As `generate`, and each token's log-probability under the model, float32 of that shape.
+
+    `ends` None is `<|end|>` of our own tokenizer.
+    """
     graphdef, parameters = nnx.split(model)
     used = {name: batch[name] for name in ("images", "tokens", "gather", "segments", "positions")}
     key = jax.random.key(seed)
     return _multimodal(
-        graphdef, parameters, used, jnp.asarray(lengths), key, max_new_tokens, sampling
+        *(graphdef, parameters, used, jnp.asarray(lengths), key, max_new_tokens, sampling),
+        (END,) if ends is None else ends,
     )
 
 
@@ -91,7 +102,7 @@ def generate_text(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
 def _multimodal(
     graphdef: nnx.GraphDef,
     parameters: Any,
@@ -100,11 +111,12 @@ def _multimodal(
     key: jax.Array,
     count: int,
     sampling: Sampling,
+    ends: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graphdef, parameters)
     decoder = model.language_model
     prompt = (model.embed(batch), batch["positions"], batch["segments"])
-    return _continue(decoder, prompt, lengths, key, count, sampling, (END,), model.form)
+    return _continue(decoder, prompt, lengths, key, count, sampling, ends, model.form)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6, 7, 8, 9))

@@ -11,11 +11,18 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mm1_jax import weights_folder
+from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.packing import Packed, lay_out_texts
 from mm1_jax.data.prepared import open_prepared
+from mm1_jax.data.tokenizer import check_same
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_stage import EvaluationStage, rows_of, write_examples
-from mm1_jax.language_model import load_language_model
+from mm1_jax.imported_tokenizer import ends_of, imported_tokenizer
+from mm1_jax.language_model import LanguageModel, load_language_model
+from mm1_jax.official_evaluation import evaluate_official
+from mm1_jax.part_weights import filled, language_model_weights
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import held_out_text, pretrained_text
 
@@ -23,10 +30,16 @@ from mm1_jax.tasks import held_out_text, pretrained_text
 def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) -> list[ResultRow]:
     """Run one task on the checkpoint of a `language_model` stage and write `examples.parquet`.
 
-    Both models read the training texts in pieces of the checkpoint's `text_tokens`, and predict
-    the same tokens of the held-out ones. UserError for another task, or a form that it cannot have.
+    An official task of text, or the held-out texts beside an n-gram: both then read the training
+    texts in pieces of the checkpoint's `text_tokens`, and predict the same tokens of the held-out
+    ones. UserError for another task, or a form that it cannot have.
     """
     stage = EvaluationStage.model_validate(dict(config))
+    if stage.official is not None:
+        asked, step = evaluated_language_model(model_folder, context.data)
+        examples, metrics, errors = evaluate_official(stage, asked, context)
+        write_examples(examples, context.output)
+        return rows_of(stage, metrics, step=step, n_items=len(examples), errors=errors)
     known = (pretrained_text.NAME,)
     if stage.task not in known:
         raise UserError(
@@ -57,6 +70,24 @@ def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) ->
     metrics |= {f"ngram_{name}": value for name, value in beside.items()}
     write_examples(held_out_text.examples(scores), context.output)
     return rows_of(stage, metrics, step=trained.training.steps, n_items=len(scores))
+
+
+def evaluated_language_model(folder: Path, data_root: Path) -> tuple[EvaluatedModel, int]:
+    """A language model with its tokenizer, and the last step of its training (0: not here).
+
+    A checkpoint of ours, one that was imported, or a folder of Hugging Face's. UserError where
+    there is no tokenizer for it.
+    """
+    if weights_folder.is_checkpoint(folder) and not (folder / weights_folder.SOURCE_FILE).is_file():
+        trained, model = load_language_model(folder)
+        words = open_prepared(trained.data, data_root).tokenizer
+        check_same(words, folder)
+        return EvaluatedModel(model, words, ends=(words.end,)), trained.training.steps
+    found = language_model_weights(folder)
+    stated = LanguageModelStageConfig(language_model=found.config, vocabulary=found.vocabulary)
+    model = filled(LanguageModel(stated), {"language_model": found.tree})
+    words = imported_tokenizer(folder, found.vocabulary)
+    return EvaluatedModel(model, words, ends=ends_of(folder) or (words.end,)), 0
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.costs import language_model_stage_flops
-from mm1_jax.data.pipeline import text_batches
+from mm1_jax.data.pipeline import text_batches, text_stream
 from mm1_jax.initialisation import initialise
 from mm1_jax.language_model import LanguageModel
 from mm1_jax.schedule import peak_lr
@@ -26,15 +26,17 @@ def pretrain(
     model = initialise(
         LanguageModel(config), seeds.for_initialisation(seed), seeds.initialisation_salt
     )
+    stream = text_stream(config, data_root, seed)
     return fit(
         model,
         training=config.training,
         optimizer=config.optimizer,
         peak_lr=peak_lr(config),
         seed=seed,
-        batches=lambda done: text_batches(config, data_root, seed, done),
+        batches=lambda done: text_batches(config, data_root, seed, done, stream),
         context=context,
         save=lambda folder, model: save_part(folder, config, model),
+        measured=stream.measured,
         tokens_per_step=config.training.batch_size * config.text_tokens,
         flops_per_step=language_model_stage_flops(config),
     )

@@ -33,7 +33,9 @@ class MultimodalModel(TextModel):
     """
 
     def __init__(self, config: TrainConfig):
-        super().__init__(config.training, config.language_model, config.data.vocabulary)
+        data = config.data
+        sources = len(data.source_names)
+        super().__init__(config.training, config.language_model, data.vocabulary, sources)
         self.encoder = build_encoder(config.encoder)
         width = config.language_model.width
         self.connector = build_connector(config.connector, config.encoder, width)

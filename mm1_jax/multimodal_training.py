@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
+
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.costs import flops_per_step
-from mm1_jax.data.packing import SOURCES
-from mm1_jax.data.pipeline import batches
+from mm1_jax.data.pipeline import batches, stream_of
+from mm1_jax.data.prepared import open_prepared
 from mm1_jax.initial_weights import take_weights
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.schedule import peak_lr
+from mm1_jax.sharding import own_rows
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
 
@@ -32,16 +35,33 @@ def train(
     )
     for part, folder in inputs.items():
         model = take_weights(model, config, part, folder)
+    return fit_model(model, config, seed, data_root, context)
+
+
+def fit_model(
+    model: MultimodalModel, config: TrainConfig, seed: int, data_root: Path, context: Context
+) -> list[ResultRow]:
+    """Train a model from the weights it has; as `train`."""
+    stream = stream_of(config, data_root, seed)
+    rows = own_rows(config.training)
     return fit(
         model,
         training=config.training,
         optimizer=config.optimizer,
         peak_lr=peak_lr(config),
         seed=seed,
-        batches=lambda done: batches(config, data_root, seed, done),
+        batches=lambda done: batches(config, data_root, seed, done, stream, rows),
         context=context,
         save=lambda folder, model: save_part(folder, config, model),
-        sources=SOURCES,
+        sources=config.data.source_names,
+        measured=stream.measured,
+        data_steps=stream.steps,
         tokens_per_step=config.training.batch_size * config.sequence_length,
         flops_per_step=sum(flops_per_step(config).values()),
     )
+
+
+def keep_tokenizer(config: TrainConfig, data_root: Path, folder: Path) -> None:
+    """Write the tokenizer that a model was trained with beside its checkpoint."""
+    if jax.process_index() == 0:
+        open_prepared(config.data, data_root).tokenizer.save(folder)

@@ -71,6 +71,20 @@ def at_resolution(tree: dict[Any, Any], there: AnyEncoder, here: AnyEncoder) -> 
     return {**tree, "positions": positions}
 
 
+def connector_at_resolution(
+    tree: dict[Any, Any], there: AnyEncoder, here: AnyEncoder
+) -> dict[Any, Any]:
+    """A connector's weights for images of another size, as `at_resolution`.
+
+    Only a C-Abstractor has learned positions: one for each patch.
+    """
+    if there.grid == here.grid or "positions" not in tree:
+        return tree
+    table = jnp.asarray(tree["positions"], jnp.float32)
+    grids = (there.grid, there.grid), (here.grid, here.grid)
+    return {**tree, "positions": interpolate_positions(table, *grids)}
+
+
 @functools.cache
 def bicubic_weights(old: int, new: int, antialias: bool = False) -> np.ndarray:
     """Each new sample as a weighted mean of the old ones: float64 [new, old], rows add up to 1."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,10 +35,11 @@ class Preprocessing:
     """How an image becomes an encoder's input.
 
     squash: to `height` × `width`, whatever the aspect. shortest: the shorter side to
-    `shortest_edge`, then the central `height` × `width`.
+    `shortest_edge`, then the central `height` × `width`. pad: squared with bars of the mean
+    colour (LLaVA's), then squashed.
     """
 
-    resize: Literal["squash", "shortest"]
+    resize: Literal["squash", "shortest", "pad"]
     height: int
     width: int
     shortest_edge: int = 0
@@ -49,7 +51,9 @@ class Preprocessing:
         """The resized and cropped picture, uint8 [height, width, 3]."""
         picture = picture.convert("RGB")
         resample = Image.Resampling(self.resample)
-        if self.resize == "squash":
+        if self.resize == "pad":
+            picture = padded_to_square(picture, mean_colour(self.mean))
+        if self.resize in ("squash", "pad"):
             return np.asarray(picture.resize((self.width, self.height), resample))
         wide, high = picture.size
         short, long = sorted((wide, high))
@@ -66,6 +70,20 @@ class Preprocessing:
         unit = (self.image(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
         mean, std = (np.array(row, np.float32) for row in (self.mean, self.std))
         return (unit - mean) / std
+
+
+def mean_colour(mean: Sequence[float]) -> tuple[int, ...]:
+    """The mean of normalisation as a colour, rounded down as LLaVA does."""
+    return tuple(int(channel * 255) for channel in mean)
+
+
+def padded_to_square(picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """The picture in the middle of a square of its longer side (LLaVA's `pad`)."""
+    wide, high = picture.size
+    side = max(wide, high)
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(picture, ((side - wide) // 2, (side - high) // 2))
+    return square
 
 
 def read_image(path: Path) -> Image.Image:
@@ -107,11 +125,14 @@ def _size(value: Any) -> dict[str, int] | None:
 
 
 def usual_preprocessing(
-    rule: Literal["squash", "crop", "crop_875"], size: int, pixels: str
+    rule: Literal["squash", "pad", "crop", "crop_875"], size: int, pixels: str
 ) -> Preprocessing:
-    """A family's way: squash (SigLIP), crop (CLIP, AIMv2), crop of the middle 7/8 (AIM, DINOv2)."""
+    """A family's way: squash (SigLIP), crop (CLIP, AIMv2), crop of the middle 7/8 (AIM, DINOv2).
+
+    Or pad (LLaVA-1.5, on CLIP).
+    """
     mean, std = MEAN_AND_STD[pixels]
-    if rule == "squash":
-        return Preprocessing("squash", size, size, mean=mean, std=std)
+    if rule in ("squash", "pad"):
+        return Preprocessing(rule, size, size, mean=mean, std=std)
     shortest = size if rule == "crop" else math.ceil(size / 0.875)
     return Preprocessing("shortest", size, size, shortest, mean=mean, std=std)

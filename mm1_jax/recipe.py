@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from mm1_jax.config import NOT_IDENTITY, Config, TrainConfig
+from mm1_jax.config import NOT_IDENTITY, Config, DataConfig, OptimizerConfig, TrainConfig
+from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
+from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.errors import nearest
+from mm1_jax.official_folder import OfficialSettings
 from mm1_jax.stage import Condition
+from mm1_jax.tasks.official_names import OFFICIAL
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.
 PretrainedPart = Literal["encoder", "language_model"]
@@ -38,7 +50,7 @@ class TaskConfig(Config):
     conditions: tuple[Condition, ...] = Field(
         ("intact",),
         min_length=1,
-        description="shuffled: every question gets another item's image; "
+        description="shuffled: every question gets another item's image; no_image: words alone; "
         "wrong_demonstrations: they show another task",
     )
     items: PositiveInt | None = Field(
@@ -51,10 +63,15 @@ class TaskConfig(Config):
         return tuple(dict.fromkeys(values))
 
 
+class OfficialTaskConfig(TaskConfig, OfficialSettings):
+    """An official task in a folder of the user's, and which variants of it are run."""
+
+
 class EvaluationConfig(Config):
     """Tasks on which a checkpoint is scored; a task that is absent (null) is not run.
 
-    The last three score a part as its own pre-training (or a folder of weights) left it.
+    The last three that have a field score a part as its own pre-training (or a folder of weights)
+    left it. `official` maps the names of official tasks to their folders.
     """
 
     easy_vqa: TaskConfig | None = None
@@ -62,18 +79,45 @@ class EvaluationConfig(Config):
     emoji_languages: TaskConfig | None = None
     emoji_attributes: TaskConfig | None = None
     fast_binding: TaskConfig | None = None
+    emoji_questions: TaskConfig | None = None
     held_out_text: TaskConfig | None = None
     pretrained_text: TaskConfig | None = None
     emoji_retrieval: TaskConfig | None = None
     emoji_probe: TaskConfig | None = None
+    official: dict[str, OfficialTaskConfig] = Field({})
+    average: tuple[str, ...] = Field(
+        (), description="tasks whose first metrics `average.8_shot` is the mean of"
+    )
     seed: int = Field(0, description="of subsets, shuffles and demonstrations; equal in all arms")
+    sharp_images: NonNegativeInt | None = Field(
+        None,
+        description="how many of a prompt's last images are shown with their sub-images, those "
+        "before as an overview; null: all",
+    )
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
 
     @property
     def tasks(self) -> dict[str, TaskConfig]:
         """Task name → its settings, for the tasks that are run."""
-        named = {name: getattr(self, name) for name in type(self).model_fields}
+        named = {name: getattr(self, name) for name in type(self).model_fields} | self.official
         return {name: task for name, task in named.items() if isinstance(task, TaskConfig)}
+
+    @field_validator("official")
+    @classmethod
+    def _known(cls, official: dict[str, OfficialTaskConfig]) -> dict[str, OfficialTaskConfig]:
+        for name in official:
+            if name not in OFFICIAL:
+                raise ValueError(f"no official task {name!r}{nearest(name, OFFICIAL)}")
+        return official
+
+    @model_validator(mode="after")
+    def _averaged(self) -> EvaluationConfig:
+        for name in self.average:
+            if name not in self.tasks:
+                raise ValueError(
+                    f"average: task {name!r} is not evaluated{nearest(name, self.tasks)}"
+                )
+        return self
 
 
 class InitialWeights(Config):
@@ -89,13 +133,15 @@ class InitialWeights(Config):
 class Recipe(TrainConfig):
     """A complete model + data + training + evaluation config.
 
-    A part starts from its own pre-training, from a folder of weights, or from random weights.
+    A part starts from its own pre-training, from a folder of weights, or from random weights. With
+    `sft` the whole model is then tuned on instructions, and what is scored is the tuned model.
     """
 
     encoder_pretraining: EncoderPretrainingConfig | None = None
     language_model_pretraining: LanguageModelPretrainingConfig | None = None
     # Paths mean nothing to another machine: what the folders hold enters the identity.
     initial_weights: InitialWeights = Field(InitialWeights(), json_schema_extra=NOT_IDENTITY)
+    sft: InstructionTuningConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig(easy_vqa=TaskConfig())
 
     def train_config(self) -> TrainConfig:
@@ -122,6 +168,35 @@ class Recipe(TrainConfig):
             vocabulary=self.data.vocabulary,
             seeds=self.seeds,
         )
+
+    def instruction_tuning_stage(self) -> TrainConfig | None:
+        """The instruction tuning of the whole model; null if it has none."""
+        if self.sft is None:
+            return None
+        read = ("mixture", "template", "text_tokens", "images", "sub_images")
+        # How sources are mixed and packed is said anew: what is left out is as if not written.
+        kept = ("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background")
+        data = {name: getattr(self.data, name) for name in (*kept, "workers")}
+        data |= {name: getattr(self.sft, name) for name in read}
+        return TrainConfig(
+            encoder=at_image_size(self.encoder, self.sft.image_size),
+            connector=self.connector,
+            language_model=self.language_model,
+            data=DataConfig.model_validate(data),
+            training=self.sft.training,
+            optimizer=OptimizerConfig(**dict(self.sft.optimizer)),
+            seeds=self.seeds,
+        )
+
+    @model_validator(mode="after")
+    def _tunable(self) -> Recipe:
+        try:
+            self.instruction_tuning_stage()
+        except ValidationError as error:
+            raise ValueError(
+                f"sft: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+            ) from None
+        return self
 
     @model_validator(mode="after")
     def _trainable_encoder(self) -> Recipe:

@@ -21,6 +21,7 @@ RUNNERS = {
     "language_model": "mm1_jax.runner:pretrain_language_model",
     "weights": "mm1_jax.runner:read_weights",
     "multimodal": "mm1_jax.runner:train",
+    "sft": "mm1_jax.runner:tune",
     "evaluation": "mm1_jax.runner:evaluate",
     "encoder_evaluation": "mm1_jax.runner:evaluate_encoder",
     "language_model_evaluation": "mm1_jax.runner:evaluate_language_model",
@@ -31,6 +32,7 @@ STAGE_MODULES = {
     "language_model": "mm1_jax.language_model_pretraining",
     "weights": "mm1_jax.weights_stage",
     "multimodal": "mm1_jax.multimodal_training",
+    "sft": "mm1_jax.instruction_tuning",
     "evaluation": "mm1_jax.evaluation",
     "encoder_evaluation": "mm1_jax.encoder_evaluation",
     "language_model_evaluation": "mm1_jax.language_model_evaluation",
@@ -45,7 +47,22 @@ def train(
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
-    return multimodal_training.train(whole, seed, context.data, inputs, context)
+    rows = multimodal_training.train(whole, seed, context.data, inputs, context)
+    multimodal_training.keep_tokenizer(whole, context.data, context.output)
+    return rows
+
+
+def tune(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """Tune the model in `inputs["model"]` on instructions, as a `TrainConfig` dump says."""
+    from mm1_jax import instruction_tuning, multimodal_training
+
+    keep_freed_memory()
+    whole = TrainConfig.model_validate(config)
+    rows = instruction_tuning.tune(whole, seed, context.data, inputs["model"], context)
+    multimodal_training.keep_tokenizer(whole, context.data, context.output)
+    return rows
 
 
 def pretrain_encoder(

@@ -28,7 +28,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mm1_jax.config import MeshConfig
+from mm1_jax.config import MeshConfig, TrainingConfig
 from mm1_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor", "expert")
@@ -146,9 +146,40 @@ def place(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(one, tree, shardings)
 
 
-def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
-    """A whole batch, the same in every process, cut over the mesh."""
-    return {name: place(value, batch_sharding(mesh)) for name, value in batch.items()}
+def rows_of_process(mesh: Mesh, rows: int) -> range:
+    """Which rows of a batch the devices of this process have."""
+    held = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    bounds = [index[0].indices(rows) for index in held if index is not None]
+    return range(min(start for start, _, _ in bounds), max(end for _, end, _ in bounds))
+
+
+def own_rows(training: TrainingConfig) -> range:
+    """Which rows of each batch this process has to read."""
+    if jax.process_count() == 1:
+        return range(training.batch_size)
+    return rows_of_process(build_mesh(training.mesh), training.batch_size)
+
+
+def place_batch(batch: Mapping[str, Any], mesh: Mesh, rows: int) -> dict[str, jax.Array]:
+    """A batch of so many rows, cut over the mesh.
+
+    Every process gives the whole batch, or the rows of its own devices alone.
+    """
+    own, lie = rows_of_process(mesh, rows), batch_sharding(mesh)
+
+    def one(value: Any) -> jax.Array:
+        given = np.asarray(value)
+        first = 0 if len(given) == rows else own.start
+
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            if index is None:
+                return given
+            start, end, _ = index[0].indices(rows)
+            return given[(slice(start - first, end - first), *index[1:])]
+
+        return jax.make_array_from_callback((rows, *given.shape[1:]), lie, part)
+
+    return {name: one(value) for name, value in batch.items()}
 
 
 def any_process(flag: bool) -> bool:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-# shuffled: every question gets another item's image; wrong_demonstrations: they show another task.
-Condition = Literal["intact", "shuffled", "wrong_demonstrations"]
+# shuffled: every question gets another item's image; no_image: none, nor do the demonstrations;
+# wrong_demonstrations: they show another task.
+Condition = Literal["intact", "shuffled", "no_image", "wrong_demonstrations"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ResultRow:
     condition: str = "intact"
     step: int = 0  # training step the number belongs to
     n_items: int = 0  # 0 where items make no sense
+    standard_error: float | None = None  # over items, for this seed; None where it has none
 
 
 class StageStopped(Exception):  # noqa: N818 - not an error

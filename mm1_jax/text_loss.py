@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mm1_jax.config import MixtureConfig, MixtureOfExpertsConfig, TrainingConfig
+from mm1_jax.config import MixtureOfExpertsConfig, TrainingConfig
 from mm1_jax.config.language_model import LanguageModelConfig
 from mm1_jax.decoder import Decoder
 from mm1_jax.layers import Form, layer_form
@@ -21,7 +21,14 @@ Batch = Mapping[str, Any]  # arrays by name, among them `tokens` and `loss_weigh
 class TextModel(nnx.Module):
     """A model that is trained on the text tokens that its decoder predicts."""
 
-    def __init__(self, training: TrainingConfig, decoder: LanguageModelConfig, vocabulary: int):
+    def __init__(
+        self,
+        training: TrainingConfig,
+        decoder: LanguageModelConfig,
+        vocabulary: int,
+        sources: int = 0,
+    ):
+        self.sources = sources  # of the data, whose losses are logged one by one
         self.form: Form = layer_form(training)
         self.loss_mean, self.z_loss = training.loss_mean, training.z_loss
         self.experts = decoder if decoder.kind == "moe" else None
@@ -50,7 +57,9 @@ class TextModel(nnx.Module):
             experts=self.experts,
         )
         if "sources" in batch:
-            metrics["by_source"] = losses_by_source(cross_entropy[0], counted, batch["sources"])
+            metrics["by_source"] = losses_by_source(
+                cross_entropy[0], counted, batch["sources"], self.sources
+            )
         return loss, metrics
 
     def weight(self, batch: Batch) -> jax.Array:
@@ -109,10 +118,12 @@ def token_weights(weights: jax.Array, loss_mean: str) -> jax.Array:
     return weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
 
 
-def losses_by_source(losses: jax.Array, counted: jax.Array, sources: jax.Array) -> jax.Array:
+def losses_by_source(
+    losses: jax.Array, counted: jax.Array, sources: jax.Array, count: int
+) -> jax.Array:
     """Summed losses and counted tokens of each data source, float32 [2, sources].
 
-    losses and counted float32 [B, T]; sources int32 [B], -1 for none.
+    losses and counted float32 [B, T]; sources int32 [B], of `count`, -1 for none.
     """
     per_sequence = jnp.stack([(losses * counted).sum(1), counted.sum(1)])
-    return per_sequence @ jax.nn.one_hot(sources, len(MixtureConfig.model_fields))
+    return per_sequence @ jax.nn.one_hot(sources, count)

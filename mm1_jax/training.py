@@ -287,6 +287,7 @@ class Trainer:
         self._step = parts.step(training, optimizer, self.mesh)
         self._spike = training.divergence.spike_factor or np.inf
         self._seed = seed % 2**32
+        self._batch_size = training.batch_size
 
     def step(self, batch: Batch, rate: float, number: int) -> Metrics:
         """Learn from one batch at learning rate `rate`; the metrics are those before the step.
@@ -297,7 +298,8 @@ class Trainer:
         draw = np.array([self._seed, number], np.uint32)
         context: Any = contextlib.nullcontext()
         if self.mesh is not None:
-            batch, context = place_batch(batch, self.mesh), jax.set_mesh(self.mesh)
+            rows = self._batch_size
+            batch, context = place_batch(batch, self.mesh, rows), jax.set_mesh(self.mesh)
         with context:
             self.weights, self.moments, self.recent, metrics = self._step(
                 *(self.weights, self.moments, self.recent, self.fixed, batch),
@@ -340,17 +342,21 @@ def fit(
     context: Context,
     save: Callable[[Path, Model], None],
     sources: tuple[str, ...] = (),
+    measured: Callable[[int, int], dict[str, float]] | None = None,
+    data_steps: int | None = None,
     tokens_per_step: int = 0,
     flops_per_step: float = 0.0,
 ) -> list[ResultRow]:
     """Train the model, or go on where the scratch folder says, and save it; the training's rows.
 
-    `batches(n)` gives the batches of step n + 1, n + 2, …. Interrupted and resumed training gives
-    the same bits as uninterrupted training. What happens to a loss that is not finite or a spike is
-    `training.divergence`'s; it is counted in the rows `skipped_steps`, `rolled_back_steps`, and
-    `diverged` 1.0 says that the training ended with it. `save(folder, model)` writes the trained
-    model into `context.output`, and with `training.keep_best` that of the checkpoint with the
-    lowest mean loss into `best/` below it.
+    `batches(n)` gives the batches of step n + 1, n + 2, …; where there are only `data_steps`, the
+    training ends with the last of them, at the rate that its step has. `measured(n, m)` is what the
+    batches of step n + 1 to m hold, and becomes part of the rows. Interrupted and resumed training
+    gives the same bits as uninterrupted training. What happens to a loss that is not finite or a
+    spike is `training.divergence`'s; it is counted in the rows `skipped_steps`,
+    `rolled_back_steps`, and `diverged` 1.0 says that the training ended with it. `save(folder,
+    model)` writes the trained model into `context.output`, and with `training.keep_best` that of
+    the checkpoint with the lowest mean loss into `best/` below it.
 
     Reported beside the rows, because they are no result: tokens per second and, if
     `training.peak_tflops` is stated, the share of it that the model's FLOPs come to (MFU).
@@ -365,7 +371,8 @@ def fit(
         course = Course.resumed(trainer, progress, Divergence(training.divergence), sources)
         if course.step == 0 and course.divergence.rolls_back:
             course.save(trainer, progress)
-        steps = range(course.step + 1, training.steps + 1)
+        last = min(training.steps, training.steps if data_steps is None else data_steps)
+        steps = range(course.step + 1, last + 1)
         for step, batch in zip(steps, batches(course.step), strict=False):
             rate = learning_rate(optimizer, peak_lr, training.steps, step)
             metrics = jax.device_get(trainer.step(batch, rate, step))
@@ -374,14 +381,15 @@ def fit(
             course.add(metrics)
             if verdict == "roll back":
                 trainer.restore(progress.load_newest(trainer.state())[0])
-            if step % training.log_every == 0 or step == training.steps or verdict == "stop":
+            if step % training.log_every == 0 or step == last or verdict == "stop":
                 first = {"loss": metrics.pop("loss"), "learning_rate": rate}
-                numbers = course.log(first | metrics, diverged=verdict == "stop")
+                held = measured(course.logged, step) if measured else {}
+                numbers = course.log(first | metrics | held, diverged=verdict == "stop")
                 context.report(step, numbers | clock.since_last(step))
             if verdict == "stop":
                 break
             stop = any_process(context.stop_requested())
-            if stop or (step % training.checkpoint_every == 0 and step < training.steps):
+            if stop or (step % training.checkpoint_every == 0 and step < last):
                 course.save(trainer, progress)
             if stop:
                 raise StageStopped(f"after step {step} of {training.steps}")
@@ -397,6 +405,7 @@ class Course:
 
     def __init__(self, divergence: Divergence, sources: tuple[str, ...]):
         self.step = 0
+        self.logged = 0  # the last step with rows
         self.rows: list[ResultRow] = []
         self.divergence = divergence
         self._sources = sources
@@ -414,6 +423,7 @@ class Course:
             trainer.restore(state)
             course.step = notes["step"]
             course.rows = [ResultRow(**row) for row in notes["rows"]]
+            course.logged = max((row.step for row in course.rows), default=0)
             divergence.counts = notes["divergence"]
             course._by_source = np.array(notes["by_source"]).reshape(2, len(sources))
         return course
@@ -451,6 +461,7 @@ class Course:
         if diverged:
             numbers["diverged"] = 1.0
         self.rows += [ResultRow("training", name, x, step=self.step) for name, x in numbers.items()]
+        self.logged = self.step
         return numbers
 
 

@@ -7,14 +7,13 @@ planning reads this module.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mm1_jax.content_hash import content_hash
 from mm1_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
@@ -31,9 +30,7 @@ def content_of(folder: Path) -> str:
     Raises:
         UserError: the folder is missing, or holds no weights.
     """
-    files = _weight_files(folder)
-    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _hash(folder, stamps)
+    return content_hash(folder, _weight_files(folder))
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -114,14 +111,3 @@ def _weight_files(folder: Path) -> list[Path]:
             f"{CONFIG_FILE} with {CHECKPOINT_FOLDER}/"
         )
     return [config, *sorted(files)]
-
-
-@functools.cache
-def _hash(folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> str:
-    """Contents of files by their path in the folder; kept while sizes and times stay."""
-    digest = hashlib.sha256()
-    for path, size, _ in stamps:
-        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:32]

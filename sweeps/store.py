@@ -57,6 +57,7 @@ COLUMNS = (
     "step",
     "value",
     "n_items",
+    "standard_error",
     "status",
 )
 
@@ -239,7 +240,8 @@ class Store:
         tables = [self._rows(stage_id) for stage_id in stage_ids if self.is_done(stage_id)]
         if not tables:
             return _schema().empty_table().to_pandas()
-        return pyarrow.concat_tables(tables).to_pandas()
+        # Results of before there was a column have nothing in it.
+        return pyarrow.concat_tables(tables, promote_options="default").to_pandas()
 
     def _rows(self, stage_id: str) -> Any:
         import pyarrow.parquet
@@ -444,6 +446,7 @@ def _schema() -> Any:
         "step": pyarrow.int64(),
         "value": pyarrow.float64(),
         "n_items": pyarrow.int64(),
+        "standard_error": pyarrow.float64(),
     }
     return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS])
 

@@ -36,3 +36,26 @@ def in_context_data(data_root):
     )
     prepare(config, data_root)
     return config, data_root
+
+
+@pytest.fixture(scope="session")
+def raw_captions(tmp_path_factory) -> Path:
+    """80 captioned pictures in two tars."""
+    import own_data
+
+    return own_data.write_captions(tmp_path_factory.mktemp("raw") / "captions")
+
+
+@pytest.fixture(scope="session")
+def own_captions(tmp_path_factory, raw_captions, data_root) -> Path:
+    """The same, prepared, in 8 shards."""
+    import own_data
+
+    from mm1_jax.data import preparation
+
+    folder = tmp_path_factory.mktemp("prepared") / "captions"
+    with pytest.MonkeyPatch.context() as patch:
+        # Shards are counted in megabytes; ten pictures are a few kilobytes.
+        patch.setattr(preparation, "MEGABYTE", 18_000)
+        preparation.prepare_own(own_data.spec("captions", raw_captions), str(folder), data_root)
+    return folder

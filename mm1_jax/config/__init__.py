@@ -20,7 +20,13 @@ from mm1_jax.config.connector import (
     PerceiverResamplerConfig,
     PixelUnshuffleConfig,
 )
-from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.data import (
+    DataConfig,
+    KindsConfig,
+    MixtureChange,
+    MixtureConfig,
+    SourceConfig,
+)
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import (
     DecoderConfig,
@@ -52,9 +58,11 @@ __all__ = [
     "DivergencePolicy",
     "EncoderConfig",
     "FusedEncoderConfig",
+    "KindsConfig",
     "LanguageModelConfig",
     "LinearConfig",
     "MeshConfig",
+    "MixtureChange",
     "MixtureConfig",
     "MixtureOfExpertsConfig",
     "MlpConfig",
@@ -63,6 +71,7 @@ __all__ = [
     "PerceiverResamplerConfig",
     "PixelUnshuffleConfig",
     "SeedsConfig",
+    "SourceConfig",
     "TrainConfig",
     "TrainingConfig",
     "VisionTransformerConfig",
@@ -81,10 +90,20 @@ class TrainConfig(Config):
     seeds: SeedsConfig = SeedsConfig()
 
     @property
-    def image_tokens(self) -> int:
-        """Tokens of one image in the language model's sequence."""
+    def view_tokens(self) -> int:
+        """Tokens of one view of an image: of all of it, or of a crop."""
         tokens = self.connector.tokens
         return self.encoder.patches if tokens is None else tokens
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of one image in the language model's sequence, at most."""
+        return self.data.sub_images.views * self.view_tokens
+
+    @property
+    def image_slots(self) -> int:
+        """Images that the encoder sees of one packed sequence: the views of each."""
+        return self.data.images * self.data.sub_images.views
 
     @property
     def sequence_length(self) -> int:
@@ -96,10 +115,10 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _possible(self) -> TrainConfig:
         reachable = self.connector.reachable_tokens(self.encoder.patches)
-        if reachable is not None and self.image_tokens not in reachable:
-            best = min(reachable, key=lambda n: (abs(n - self.image_tokens), n))
+        if reachable is not None and self.view_tokens not in reachable:
+            best = min(reachable, key=lambda n: (abs(n - self.view_tokens), n))
             raise ValueError(
-                f"connector {self.connector.kind} cannot give {self.image_tokens} tokens "
+                f"connector {self.connector.kind} cannot give {self.view_tokens} tokens "
                 f"from {self.encoder.patches} patches ({self.encoder.image_size} px, "
                 f"patch {self.encoder.patch_size}); nearest reachable: {best}"
             )

@@ -263,3 +263,17 @@ class FusedEncoderConfig(Config):
 EncoderConfig = Annotated[
     VisionTransformerConfig | FusedEncoderConfig, Field(discriminator="kind"), assumed("vit")
 ]
+
+
+def at_image_size(
+    encoder: VisionTransformerConfig | FusedEncoderConfig, size: int | None
+) -> VisionTransformerConfig | FusedEncoderConfig:
+    """The same encoder for images of another size; null is its own. ValueError if impossible."""
+    if size is None:
+        return encoder
+    if isinstance(encoder, FusedEncoderConfig):
+        towers = {
+            name: dict(getattr(encoder, name), image_size=size) for name in ("first", "second")
+        }
+        return FusedEncoderConfig.model_validate(towers)
+    return VisionTransformerConfig.model_validate({**dict(encoder), "image_size": size})

@@ -18,7 +18,7 @@ from mm1_jax.data.draws import generator
 from mm1_jax.data.emoji import Emoji, Split
 from mm1_jax.data.packing import Batch
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.data.tokenizer import END, PAD, Tokenizer
+from mm1_jax.data.tokenizer import PAD, Tokenizer
 
 
 class CaptionedDrawings:
@@ -152,7 +152,7 @@ def lay_out_captions(
     tokens = np.full((len(texts), text_tokens), PAD, np.int32)
     lengths = np.zeros(len(texts), np.int32)
     for row, ids in enumerate(tokenizer.encode_batch(list(texts))):
-        kept = [*ids[: text_tokens - 1], END]
+        kept = [*ids[: text_tokens - 1], tokenizer.end]
         tokens[row, : len(kept)] = kept
         lengths[row] = len(kept)
     return tokens, lengths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +12,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mm1_jax.data.draws import generator
-from mm1_jax.data.tokenizer import END, Tokenizer
+from mm1_jax.data.tokenizer import Marker, Tokenizer
 
 
 @dataclass(frozen=True)
 class Document:
-    """`parts` in reading order: an int is a row of the image table, a str is text.
+    """`parts` in reading order: an int is a row of the image table, all else is text.
 
-    The text of the first `given` parts bears no loss: a model has to answer questions, not to ask
-    them, and learning to ask would take eight ninths of the gradient.
+    `answers` says of each text part whether it bears loss; None means that all do. A model has to
+    answer questions, not to ask them, and learning to ask would take eight ninths of the gradient.
+    Raises ValueError where there are not as many answers as text parts.
     """
 
     name: str
-    parts: tuple[int | str, ...]
-    given: int = 0
+    parts: tuple[int | str | Marker, ...]
+    answers: tuple[bool, ...] | None = None
+
+    def __post_init__(self) -> None:
+        texts = sum(not isinstance(part, int) for part in self.parts)
+        if self.answers is not None and len(self.answers) != texts:
+            raise ValueError(f"{self.name}: {len(self.answers)} answers for {texts} text parts")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class DocumentTable:
 
     Document d owns `tokens[token_starts[d]:token_starts[d + 1]]`, the last of them `<|end|>`, and
     likewise its images; `image_at` counts the document's own text tokens before the image.
+    `<|end|>` always bears loss: to stop is part of the last answer.
     """
 
     names: list[str]
@@ -41,10 +49,10 @@ class DocumentTable:
     images: np.ndarray  # int32 [images of all documents], rows of the image table
     image_at: np.ndarray  # int32 [images of all documents]
     image_starts: np.ndarray  # int64 [documents + 1]
-    given: np.ndarray  # int32 [documents], leading text tokens that bear no loss
+    given: np.ndarray  # bool [tokens of all documents], no part of an answer: bears no loss
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.token_starts) - 1
 
     def tokens_of(self, document: int) -> np.ndarray:
         """Token ids of one document: int32 [its tokens]."""
@@ -60,18 +68,19 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
     images: list[int] = []
     image_at: list[int] = []
     token_starts, image_starts = [0], [0]
-    given: list[int] = []
+    given: list[bool] = []
     for document in documents:
-        given.append(0)
-        for number, part in enumerate(document.parts):
-            if number == document.given:
-                given[-1] = len(tokens) - token_starts[-1]
-            if isinstance(part, str):
-                tokens.extend(encoded[part])
-            else:
+        answers = itertools.repeat(True) if document.answers is None else iter(document.answers)
+        for part in document.parts:
+            if isinstance(part, int):
                 images.append(part)
                 image_at.append(len(tokens) - token_starts[-1])
-        tokens.append(END)
+                continue
+            ids = [tokenizer.marker(part)] if isinstance(part, Marker) else encoded[part]
+            tokens += ids
+            given += [not next(answers)] * len(ids)
+        tokens.append(tokenizer.end)
+        given.append(False)
         token_starts.append(len(tokens))
         image_starts.append(len(images))
     return DocumentTable(
@@ -81,7 +90,7 @@ def tokenize(documents: Sequence[Document], tokenizer: Tokenizer) -> DocumentTab
         images=np.array(images, np.int32),
         image_at=np.array(image_at, np.int32),
         image_starts=np.array(image_starts, np.int64),
-        given=np.array(given, np.int32),
+        given=np.array(given, bool),
     )
 
 
@@ -103,6 +112,7 @@ def replaced(table: DocumentTable, other: DocumentTable, share: float) -> Docume
     tokens, token_starts = merged("tokens", "token_starts")
     images, image_starts = merged("images", "image_starts")
     image_at, _ = merged("image_at", "image_starts")
+    given, _ = merged("given", "token_starts")
     return DocumentTable(
         names=table.names,
         tokens=tokens,
@@ -110,7 +120,7 @@ def replaced(table: DocumentTable, other: DocumentTable, share: float) -> Docume
         images=images,
         image_at=image_at,
         image_starts=image_starts,
-        given=np.where(taken, other.given, table.given).astype(np.int32),
+        given=given,
     )
 
 
@@ -125,7 +135,7 @@ def write(table: DocumentTable, path: Path) -> None:
         "tokens": lists(table.tokens, table.token_starts),
         "images": lists(table.images, table.image_starts),
         "image_at": lists(table.image_at, table.image_starts),
-        "given": pa.array(table.given),
+        "given": lists(table.given, table.token_starts),
     }
     pq.write_table(pa.table(columns), path)
 
@@ -146,5 +156,5 @@ def read(path: Path) -> DocumentTable:
         images=images.values.to_numpy(),
         image_at=image_at.values.to_numpy(),
         image_starts=images.offsets.to_numpy().astype(np.int64),
-        given=table.column("given").to_numpy(),
+        given=column("given").values.to_numpy(zero_copy_only=False).astype(bool),
     )

@@ -57,5 +57,5 @@ def documents(asked: list[Question]) -> list[Document]:
     result = []
     for item in asked:
         turn = templates.visual_question(item.question, item.answer)
-        result.append(Document(item.name, (item.image, *turn), given=2))
+        result.append(Document(item.name, (item.image, *turn), answers=(False, True)))
     return result

@@ -275,4 +275,4 @@ def rich_documents(
 
 def _captioned(source: str, item: Emoji, number: int, text: str) -> Document:
     name = f"{source}/{item.name.removeprefix('twemoji/')}/{number}"
-    return Document(name, (item.image, *templates.caption(text)), given=2)
+    return Document(name, (item.image, *templates.caption(text)), answers=(False, True))

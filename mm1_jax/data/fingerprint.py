@@ -13,11 +13,13 @@ from typing import Any
 
 from mm1_jax.config import DataConfig
 from mm1_jax.data import packages
+from mm1_jax.errors import UserError
 from mm1_jax.source_code import canonical_source
 
 # The modules of this package that decide what is written; a test compares them with the imports
 # of `prepare`.
 PREPARER = (
+    "conversations",
     "documents",
     "draws",
     "easy_vqa",
@@ -37,6 +39,9 @@ def preparation_settings(config: DataConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "background": list(config.background),
         "vocabulary": config.vocabulary,
+        "special_tokens": list(config.special_tokens),
+        "template": config.template,
+        "tokenizer": None if config.tokenizer is None else _content(Path(config.tokenizer)),
     }
     if config.styles != ("twemoji",):
         settings["styles"] = sorted(config.styles)
@@ -45,6 +50,16 @@ def preparation_settings(config: DataConfig) -> dict[str, Any]:
     if config.binding_ways:
         settings["binding_ways"] = sorted(config.binding_ways)
     return settings
+
+
+def _content(path: Path) -> str:
+    """Hash of a tokenizer's files; where they lie does not count. UserError if there are none."""
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    files = [path / name for name in names] if path.is_dir() else [path, path.with_name(names[-1])]
+    contents = [file.read_bytes() for file in files if file.is_file()]
+    if not contents:
+        raise UserError(f"data.tokenizer: no tokenizer {str(path)!r}")
+    return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def data_fingerprint(config: DataConfig) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageOps
+
+from mm1_jax.data.packing import Packed, with_views
+from mm1_jax.sub_images import ImageViews
 
 
 class ImageTable:
@@ -21,7 +25,7 @@ class ImageTable:
         }
         self.names: list[str] = index["name"]
         self._native = [arrays[f][row] for f, row in zip(index["file"], index["row"], strict=True)]
-        self._resized: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._seen: dict[ImageViews, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -31,22 +35,85 @@ class ImageTable:
         return self._native[image_id]
 
     def at_size(self, image_ids: np.ndarray, size: int) -> np.ndarray:
-        """Images resized to `size` pixels a side: int [...] → uint8 [..., size, size, 3].
+        """Whole images squashed to `size` pixels a side: int [...] → uint8 [..., size, size, 3].
+
+        As `views`.
+        """
+        return self.views(image_ids, np.zeros_like(image_ids), ImageViews(size))
+
+    def views(self, image_ids: np.ndarray, which: np.ndarray, seen: ImageViews) -> np.ndarray:
+        """Views of images: int [...] and int [...] → uint8 [..., size, size, 3].
 
         Id -1 is black. Bicubic with antialiasing (Pillow) on first use, a copy later.
         """
-        if size not in self._resized:
+        if seen not in self._seen:
             # The last row is never written: -1 reads it, and it is black.
-            pixels = np.zeros((len(self) + 1, size, size, 3), np.uint8)
-            self._resized[size] = pixels, np.zeros(len(self) + 1, bool)
-            self._resized[size][1][-1] = True
-        pixels, ready = self._resized[size]
+            shape = (len(self) + 1, seen.most, seen.size, seen.size, 3)
+            self._seen[seen] = np.zeros(shape, np.uint8), np.zeros(len(self) + 1, bool)
+            self._seen[seen][1][-1] = True
+        pixels, ready = self._seen[seen]
         if not ready[image_ids].all():
             for image_id in np.unique(image_ids[~ready[image_ids]]):
-                image = Image.fromarray(self.native(image_id))
-                pixels[image_id] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+                views = seen.of(Image.fromarray(self.native(image_id)))
+                pixels[image_id, : len(views)] = views
                 ready[image_id] = True
-        return pixels[image_ids]
+        return pixels[image_ids, which]
+
+    def in_views(
+        self, sequence: Packed, seen: ImageViews, slots: int, sharp: int | None = None
+    ) -> Packed:
+        """A sequence whose images stand as all their views, in so many slots.
+
+        With `sharp`, only the last so many do, and those before as their overview alone: mixed
+        resolution, for prompts that would be too long otherwise (MM1 §7).
+        """
+        if seen.most == 1:
+            return sequence
+        shapes = [self.native(image_id).shape for image_id in sequence.image_ids if image_id >= 0]
+        return sharp_views(sequence, [(wide, high) for high, wide, _ in shapes], seen, slots, sharp)
+
+
+def sharp_views(
+    sequence: Packed,
+    sizes: Sequence[tuple[int, int]],
+    seen: ImageViews,
+    slots: int,
+    sharp: int | None = None,
+) -> Packed:
+    """As `ImageTable.in_views`, of images of these sizes (width, height)."""
+    blurred = 0 if sharp is None else max(0, len(sizes) - sharp)
+    counts = [seen.count(*size) for size in sizes]
+    return with_views(sequence, [1] * blurred + counts[blurred:], slots)
+
+
+def view_slots(images: int, views: int, sharp: int | None = None) -> int:
+    """Slots that suffice for so many images of at most so many views, the last `sharp` in all."""
+    in_all = images if sharp is None else min(images, sharp)
+    return images - in_all + in_all * views
+
+
+def image_views(sequences: Sequence[Packed]) -> tuple[np.ndarray, np.ndarray]:
+    """Image ids and which views of them: each int32 [sequences, slots]."""
+    return (
+        np.stack([sequence.image_ids for sequence in sequences]),
+        np.stack(
+            [
+                np.zeros_like(s.image_ids) if s.image_views is None else s.image_views
+                for s in sequences
+            ]
+        ),
+    )
+
+
+def upright(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """A picture as a camera meant it, in RGB, with a colour behind what is transparent."""
+    ImageOps.exif_transpose(picture, in_place=True)
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    drawing = picture.convert("RGBA")
+    whole = Image.new("RGB", picture.size, background)
+    whole.paste(drawing, mask=drawing)
+    return whole
 
 
 @lru_cache(maxsize=4)

@@ -58,7 +58,7 @@ def answers(
         named = _names(language)
         result += [_answer(item, language, named[item.sequence]) for item in things]
     for item in things:
-        result.append(_answer(item, CATEGORY, templates.lower_category(item.category)))
+        result.append(_answer(item, CATEGORY, templates.in_words(item.category)))
         result.append(_answer(item, COLOUR, colours[item.name][0]))
     return result
 
@@ -112,7 +112,7 @@ def single_answers(answers: Sequence[Answer]) -> list[Document]:
         Document(
             f"single_answers/{answer.kind}/{answer.name}",
             (answer.image, *templates.caption(answer.text)),
-            given=2,
+            answers=(False, True),
         )
         for answer in answers
     ]
@@ -176,5 +176,6 @@ def binding_documents(episodes: Sequence[Episode]) -> list[Document]:
         for place in episode.order:
             example = templates.example(templates.naming(episode.names[place]))
             parts += [episode.images[place], example]
-        result.append(Document(episode.name, tuple(parts), given=1))
+        answers = (False, *(True for _ in episode.order))
+        result.append(Document(episode.name, tuple(parts), answers=answers))
     return result

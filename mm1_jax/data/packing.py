@@ -7,8 +7,10 @@ filling a total length, makes the documents depend on the arm (`packing: total`)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +20,9 @@ from mm1_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
-SOURCES = tuple(MixtureConfig.model_fields)
+SOURCES = tuple(MixtureConfig.model_fields)  # without a user's own
 
-_LOOK_AHEAD = 32  # pieces
+_LOOK_AHEAD = 256  # pieces
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Budget:
             and images <= self.images
             and (self.total is None or text + images * self.tokens_per_image <= self.total)
         )
+
+    def fits_all(self, text: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """The same of many: int [n], int [n] → bool [n]."""
+        fit = (text <= self.text) & (images <= self.images)
+        if self.total is not None:
+            fit &= text + images * self.tokens_per_image <= self.total
+        return fit
 
     def text_room(self, images: int) -> int:
         """How many text tokens fit beside so many images, which fit."""
@@ -89,21 +98,29 @@ def cut(table: DocumentTable, budget: Budget) -> Pieces:
     A cut falls before an image where there is one, so that an image stays with the text after it,
     and else where the text budget ends.
     """
-    rows: list[tuple[int, int, int, int, int]] = []
-    for document in range(len(table)):
-        text, text_end = int(table.token_starts[document]), int(table.token_starts[document + 1])
-        image, image_end = int(table.image_starts[document]), int(table.image_starts[document + 1])
-        if budget.fits(text_end - text, image_end - image):  # nearly all
-            rows.append((document, text, text_end, image, image_end))
-            continue
-        places = (text + table.image_at[image:image_end]).tolist()
-        first_image = image
-        while text < text_end or image < image_end:
-            t, i = _piece_end(text, text_end, image - first_image, places, budget)
-            rows.append((document, text, t, image, first_image + i))
-            text, image = t, first_image + i
-    columns = np.array(rows, np.int64).reshape(-1, 5).T
-    return Pieces(*(np.ascontiguousarray(column) for column in columns))
+    text, image = table.token_starts, table.image_starts
+    whole = budget.fits_all(np.diff(text), np.diff(image))  # nearly all
+    columns = np.stack([np.arange(len(table)), text[:-1], text[1:], image[:-1], image[1:]])
+    rows = columns[:, whole]
+    too_long = np.flatnonzero(~whole).tolist()
+    if too_long:
+        cut_rows = [row for document in too_long for row in _cut_one(table, document, budget)]
+        rows = np.concatenate([rows, np.array(cut_rows, np.int64).T], axis=1)
+        rows = rows[:, np.argsort(rows[0], kind="stable")]
+    return Pieces(*(np.ascontiguousarray(column, np.int64) for column in rows))
+
+
+def _cut_one(
+    table: DocumentTable, document: int, budget: Budget
+) -> Iterator[tuple[int, int, int, int, int]]:
+    text, text_end = table.token_starts[document : document + 2].tolist()
+    image, image_end = table.image_starts[document : document + 2].tolist()
+    places = (text + table.image_at[image:image_end]).tolist()
+    first_image = image
+    while text < text_end or image < image_end:
+        t, i = _piece_end(text, text_end, image - first_image, places, budget)
+        yield document, text, t, image, first_image + i
+        text, image = t, first_image + i
 
 
 def _piece_end(
@@ -130,16 +147,30 @@ def _piece_end(
     return t, i
 
 
+class ImageFile(NamedTuple):
+    """Where an encoded image lies: in which shard of a source, and which bytes of its tar.
+
+    Width and height are those of the upright image, in pixels.
+    """
+
+    shard: int
+    offset: int
+    size: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class Packed:
     """One sequence, the same in every arm. T text tokens and I image slots, filled from the left.
 
     tokens          int32 [T]   0 is padding
     segments        int32 [T]   the documents count from 1; 0 is padding
-    image_ids       int32 [I]   row of the image table; -1 is an empty slot
+    image_ids       int32 [I]   row of the image table, or of `image_files`; -1 is an empty slot
     image_at        int32 [I]   the image stands before the text token with this index, 0…T
     image_segments  int32 [I]   the document that an image belongs to
     given           bool [T]    part of a question, bears no loss; None where nothing is
+    image_views     int32 [I]   which view of the image, 0 is the whole; None where all are whole
     """
 
     tokens: np.ndarray
@@ -150,40 +181,59 @@ class Packed:
     given: np.ndarray | None = None
     source: str = ""
     documents: tuple[str, ...] = ()
+    image_views: np.ndarray | None = None
+    image_files: tuple[ImageFile, ...] = ()  # of a user's own source
 
 
 def fill(pieces: Pieces, budget: Budget) -> list[np.ndarray]:
-    """Fill sequences greedily in the given order: piece numbers of each sequence.
+    """Fill sequences in the given order: piece numbers of each sequence.
 
-    A sequence takes the first of the next `_LOOK_AHEAD` waiting pieces that still fits, until none
-    does. Long texts leave gaps that a strict order would not fill: 77 % against 97 % of T.
+    A sequence takes the pieces in their order as long as they fit and leave it an image slot; what
+    is then left is filled with the longest text that fits, out of the next `_LOOK_AHEAD` pieces,
+    until none does. Of the text positions of the demo captions, 99 % are used so, where a strict
+    order uses 77 % and the first piece that fits 97 %.
     """
     text = (pieces.text_end - pieces.text_start).tolist()
     images = (pieces.image_end - pieces.image_start).tolist()
-    waiting: list[int] = []
-    following = 0
+    count, fewest_images = len(text), min(images, default=0)
+    waiting: list[tuple[int, int]] = []  # (text tokens, piece), shortest first
+    taken = bytearray(count)
+    following = oldest = 0
     sequences = []
-    while waiting or following < len(text):
+
+    def place_of_next(filled_text: int, filled_images: int) -> int | None:
+        """Where in `waiting` the piece stands that goes into the sequence; None if none fits."""
+        first_images = images[oldest]
+        if budget.fits(filled_text + text[oldest], filled_images + first_images) and (
+            not first_images or not filled_images or filled_images + first_images < budget.images
+        ):
+            return bisect.bisect_left(waiting, (text[oldest], oldest))
+        if not budget.fits(filled_text, filled_images + fewest_images):
+            return None
+        room = budget.text_room(filled_images) - filled_text
+        for place in range(bisect.bisect_right(waiting, (room, count)) - 1, -1, -1):
+            piece = waiting[place][1]
+            if budget.fits(filled_text + text[piece], filled_images + images[piece]):
+                return place
+        return None
+
+    while oldest < count:
         chosen: list[int] = []
         filled_text = filled_images = 0
-        fitting: int | None = 0
-        while fitting is not None:
-            more = min(following + _LOOK_AHEAD - len(waiting), len(text))
-            waiting.extend(range(following, more))
-            following = more
-            fitting = next(
-                (
-                    place
-                    for place, piece in enumerate(waiting)
-                    if budget.fits(filled_text + text[piece], filled_images + images[piece])
-                ),
-                None,
-            )
-            if fitting is not None:
-                piece = waiting.pop(fitting)
-                filled_text += text[piece]
-                filled_images += images[piece]
-                chosen.append(piece)
+        while oldest < count:
+            while len(waiting) < _LOOK_AHEAD and following < count:
+                bisect.insort(waiting, (text[following], following))
+                following += 1
+            place = place_of_next(filled_text, filled_images)
+            if place is None:
+                break
+            piece = waiting.pop(place)[1]
+            taken[piece] = True
+            filled_text += text[piece]
+            filled_images += images[piece]
+            chosen.append(piece)
+            while oldest < count and taken[oldest]:
+                oldest += 1
         sequences.append(np.array(chosen, np.int64))
     return sequences
 
@@ -206,7 +256,7 @@ def pack(
         slots = slice(image, image + int(last - first))
         document = pieces.document[piece]
         cut_before = int(start - table.token_starts[document])
-        given[text : text + min(more, max(0, int(table.given[document]) - cut_before))] = True
+        given[text : text + more] = table.given[start:end]
         image_ids[slots] = table.images[first:last]
         image_at[slots] = table.image_at[first:last] - cut_before + text
         image_segments[slots] = segment
@@ -215,7 +265,33 @@ def pack(
     return Packed(tokens, segments, image_ids, image_at, image_segments, given, source, names)
 
 
-def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | None = None) -> Batch:
+def with_views(sequence: Packed, counts: Sequence[int], slots: int) -> Packed:
+    """Each image as its views, one after the other where the image stood, in so many slots.
+
+    `counts` has the views of each slot of the sequence that holds an image. Text and documents
+    stay as they are.
+    """
+    views = np.concatenate([np.arange(count, dtype=np.int32) for count in [0, *counts]])
+    empty = slots - len(views)
+
+    def spread(values: np.ndarray, filler: int) -> np.ndarray:
+        return np.pad(np.repeat(values[: len(counts)], counts), (0, empty), constant_values=filler)
+
+    return replace(
+        sequence,
+        image_ids=spread(sequence.image_ids, -1),
+        image_at=spread(sequence.image_at, 0),
+        image_segments=spread(sequence.image_segments, 0),
+        image_views=np.pad(views, (0, empty)),
+    )
+
+
+def lay_out(
+    sequences: Sequence[Packed],
+    tokens_per_image: int,
+    length: int | None = None,
+    sources: Sequence[str] = SOURCES,
+) -> Batch:
     """Lay sequences out for an arm with k tokens per image; S = `length` or T + I·k.
 
     tokens        int32 [B, T]    as packed
@@ -224,7 +300,7 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
     positions     int32 [B, S]    count from 0 in each document
     predictors    int32 [B, T]    the position in S that predicts text token t: the one before it
     loss_weights  float32 [B, T]  1 where text token t is predicted within its document, not given
-    sources       int32 [B]       each sequence's place in SOURCES, -1 if it has none
+    sources       int32 [B]       each sequence's place in `sources`, -1 if it has none
 
     One document of an image and two tokens, then one of three tokens; T = 6, I = 2, k = 2. The
     first token of the second document has nothing before it, so it bears no loss:
@@ -273,7 +349,7 @@ def lay_out(sequences: Sequence[Packed], tokens_per_image: int, length: int | No
     start = np.maximum.accumulate(np.where(first, index, 0), axis=1)
     positions = np.where(segments > 0, index - start, 0).astype(np.int32)
 
-    places_of_source = {source: place for place, source in enumerate(SOURCES)}
+    places_of_source = {source: place for place, source in enumerate(sources)}
     predictors = np.maximum(place_of_text - 1, 0)
     previous = np.take_along_axis(segments, predictors, axis=1)
     predicted = (text_segments > 0) & (place_of_text > 0) & (previous == text_segments)

@@ -1,84 +1,155 @@
 """The stream of training batches: shuffled, packed, mixed, laid out, with images.
 
-Batch number n depends on (data seed, source, epoch) and the packing only, and can be computed
-without its predecessors' arrays: resuming at a step gives the batches that would have followed.
+Batch number n depends on (data seed, source, epoch), the data and the packing only, and can be
+computed without its predecessors' arrays: resuming at a step gives the batches that would have
+followed, and so does reading with other threads, processes or hosts.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.documents import DocumentTable, replaced
-from mm1_jax.data.draws import generator
+from mm1_jax.data.images import image_views
+from mm1_jax.data.manifest import sha256
+from mm1_jax.data.mixture import Mixture, mixture_of
+from mm1_jax.data.own_source import OwnSource
+from mm1_jax.data.packed_source import EmbeddedSource, PackedSource, Source, Use
 from mm1_jax.data.packing import (
     Batch,
     Budget,
     Packed,
-    Pieces,
     budget_of,
-    cut,
-    fill,
     lay_out,
     lay_out_texts,
-    pack,
+    with_views,
 )
-from mm1_jax.data.prepared import PreparedData, open_prepared
+from mm1_jax.data.prepared import open_prepared
+from mm1_jax.data.tokenizer import tokenizer_file
+from mm1_jax.errors import UserError
+from mm1_jax.sub_images import views_of
+
+_READ_THREADS = 8  # at most; they wait for files and decode side by side
+_AHEAD = 4  # batches that are ready before they are asked for
 
 
-class PackedSource:
-    """Endless packed sequences of one source, by number: a Grain random-access source."""
+class SequenceStream:
+    """Packed sequences of all sources, mixed, by number: a Grain random-access source.
 
-    def __init__(self, folder: Path, source: str, budget: Budget, seed: int, rich: float = 0.0):
-        self._source = source
-        self._budget = budget
-        self._seed = seed
-        self._table, self._pieces = _cut_documents(folder, source, budget, rich)
-        self._sequences: list[np.ndarray] = []  # piece numbers of each, of all epochs so far
-        self._epochs = 0
-        self._lock = threading.Lock()
+    `order` is a seed. UserError if the data is not prepared, or own data has other token ids.
+    """
+
+    def __init__(
+        self, data: DataConfig, budget: Budget, data_root: Path, order: int, batch_size: int
+    ):
+        self._arguments = (data, budget, data_root, order, batch_size)
+        self.budget, self._batch_size = budget, batch_size
+        prepared = open_prepared(data, data_root)
+        self.sources = {
+            name: PackedSource(_opened(name, data, prepared.folder), budget, order)
+            for name in data.source_names
+            if name in data.read
+        }
+        self.mixture = self._mixture(data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SequenceStream, self._arguments
+
+    def _mixture(self, data: DataConfig) -> Mixture:
+        sources = self.sources
+        lengths: dict[str, float] = {}
+        if data.mixture_unit == "text_tokens":
+            for name, source in sources.items():
+                lengths[name] = source.source.text_tokens / source.first_epoch()
+        limited = [name for name in sources if data.exhausted.get(name, "repeat") != "repeat"]
+        return mixture_of(
+            data,
+            self._batch_size,
+            sizes={name: source.source.text_tokens for name, source in sources.items()},
+            tokens_per_sequence=lengths,
+            epochs={name: sources[name].first_epoch() for name in limited},
+        )
 
     def __len__(self) -> int:
-        return sys.maxsize
+        return self.mixture.length
 
     def __getitem__(self, index: int) -> Packed:
-        """Sequence `index`, counted through all epochs."""
-        with self._lock:  # Grain reads ahead from other threads
-            while index >= len(self._sequences):
-                order = shuffled_pieces(self._pieces, self._seed, self._source, self._epochs)
-                filled = fill(self._pieces.take(order), self._budget)
-                self._sequences += [order[chosen] for chosen in filled]
-                self._epochs += 1
-        return pack(self._table, self._pieces, self._sequences[index], self._budget, self._source)
+        """Sequence number `index` of the training."""
+        source, inside = self.mixture.place(index)
+        return self.sources[source][inside]
 
+    @property
+    def steps(self) -> int:
+        """How many whole batches there are before a source ends that is not to be repeated."""
+        return self.mixture.length // self._batch_size
 
-def shuffled_pieces(pieces: Pieces, seed: int, source: str, epoch: int) -> np.ndarray:
-    """Piece numbers with the documents shuffled by (seed, source, epoch): int64 [pieces].
+    def measured(self, after_step: int, step: int) -> dict[str, float]:
+        """What the batches after one step up to another hold, and epochs of each source so far.
 
-    Pieces of one document stay together and in order.
-    """
-    documents = int(pieces.document[-1]) + 1
-    rank = generator(seed, "order of documents", source, epoch).permutation(documents)
-    return np.argsort(rank[pieces.document], kind="stable")
+        `text_occupancy` and `image_occupancy` are the shares of positions and slots in use.
+        """
+        before = self.mixture.counts(after_step * self._batch_size)
+        until = self.mixture.counts(step * self._batch_size)
+        use = sum(
+            (source.use(before[name], until[name]) for name, source in self.sources.items()), Use()
+        )
+        numbers = {"text_occupancy": use.text / max(1, use.sequences * self.budget.text)}
+        if self.budget.images:
+            slots = use.sequences * self.budget.images
+            numbers["image_occupancy"] = use.images / max(1, slots)
+        for name, source in self.sources.items():
+            numbers[f"epochs.{name}"] = source.epochs(until[name])
+        return numbers
 
 
 @lru_cache(maxsize=16)
-def _cut_documents(
-    folder: Path, source: str, budget: Budget, rich: float
-) -> tuple[DocumentTable, Pieces]:
-    prepared = PreparedData(folder)
-    table = prepared.documents(source, "train")
-    if rich:
-        table = replaced(table, prepared.documents(f"rich_{source}", "train"), rich)
-    return table, cut(table, budget)
+def _embedded(name: str, folder: Path, rich: float) -> EmbeddedSource:
+    return EmbeddedSource(name, folder, rich)
+
+
+def _opened(name: str, data: DataConfig, folder: Path) -> Source:
+    """A source of the mixture. UserError where own data has another tokenizer than the run."""
+    if name not in data.sources:
+        return _embedded(name, folder, data.rich_captions if name == "captions" else 0.0)
+    own = OwnSource(name, data.sources[name].folder)
+    if own.manifest.kind != data.sources[name].kind:
+        raise UserError(
+            f"data.sources.{name}.kind: {data.sources[name].kind} is not what {own.folder.url} "
+            f"was prepared as; valid: {own.manifest.kind}"
+        )
+    check_tokenizer(name, own, folder)
+    return own
+
+
+def check_tokenizer(name: str, own: OwnSource, folder: Path) -> None:
+    """UserError unless own data has the token ids of the tokenizer that the run uses."""
+    tokenizer = tokenizer_file(folder)
+    if sha256(tokenizer.read_bytes()) != own.manifest.tokenizer.sha256:
+        raise UserError(
+            f"data.sources.{name}: {own.folder.url} was tokenised by another tokenizer (of "
+            f"{own.manifest.tokenizer.vocabulary} tokens) than this run's: prepare it again with "
+            f"`tokenizer: {tokenizer}`"
+        )
+
+
+def stream_of(config: TrainConfig, data_root: Path, seed: int) -> SequenceStream:
+    """The packed sequences of a training, by number. UserError if the data is not prepared.
+
+    The order of documents comes from `seeds.data_order`, or else from `seed`; encoder, connector
+    and language model do not change it.
+    """
+    order = config.seeds.for_data_order(seed)
+    size = config.training.batch_size
+    return SequenceStream(config.data, budget_of(config), data_root, order, size)
 
 
 def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset[Packed]:
@@ -86,64 +157,118 @@ def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDatas
 
     UserError if the data is not prepared.
     """
-    order = config.seeds.for_data_order(seed)
-    return mixed_sequences(config.data, budget_of(config), data_root, order)
+    return grain.MapDataset.source(stream_of(config, data_root, seed))
 
 
-def mixed_sequences(
-    data: DataConfig, budget: Budget, data_root: Path, order: int
-) -> grain.MapDataset[Packed]:
-    """Packed sequences of the data's sources, mixed by the weights, by number; `order` is a seed.
+class Images:
+    """What the encoder is shown of packed sequences, whatever source they are of."""
 
-    The mixture follows a fixed pattern (Grain's): after n sequences each source has had its share
-    of n, up to rounding. UserError if the data is not prepared.
-    """
-    folder = open_prepared(data, data_root).folder
-    weights = data.mixture.weights
-    rich = dict.fromkeys(weights, 0.0) | {"captions": data.rich_captions}
-    sources = [
-        grain.MapDataset.source(PackedSource(folder, name, budget, order, rich[name]))
-        for name in weights
-    ]
-    return grain.MapDataset.mix(sources, list(weights.values()))
+    def __init__(self, stream: SequenceStream, config: TrainConfig, data_root: Path):
+        self._arguments = (stream, config, data_root)
+        self._own = {
+            name: source.source
+            for name, source in stream.sources.items()
+            if isinstance(source.source, OwnSource)
+        }
+        self._table = open_prepared(config.data, data_root).images
+        self._seen, self._slots = views_of(config), config.image_slots
+        self._background = config.data.background
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Images, self._arguments
+
+    def in_views(self, sequence: Packed) -> Packed:
+        """A sequence whose images stand as all their views."""
+        if sequence.source not in self._own:
+            return self._table.in_views(sequence, self._seen, self._slots)
+        if self._seen.most == 1:
+            return sequence
+        counts = [self._seen.count(file.width, file.height) for file in sequence.image_files]
+        return with_views(sequence, counts, self._slots)
+
+    def pixels(self, sequences: Sequence[Packed]) -> np.ndarray:
+        """Of sequences in views, empty slots black: uint8 [sequences, slots, size, size, 3]."""
+        ids, views = image_views(sequences)
+        own = np.array([sequence.source in self._own for sequence in sequences])
+        if not own.any():
+            return self._table.views(ids, views, self._seen)
+        pixels = np.zeros((*ids.shape, self._seen.size, self._seen.size, 3), np.uint8)
+        pixels[~own] = self._table.views(ids[~own], views[~own], self._seen)
+        for row in np.flatnonzero(own).tolist():
+            sequence = sequences[row]
+            source = self._own[sequence.source]
+            shown = source.images(sequence.image_files, self._seen, self._background)
+            for slot in np.flatnonzero(ids[row] >= 0).tolist():
+                pixels[row, slot] = shown[ids[row, slot]][views[row, slot]]
+        return pixels
 
 
 def batches(
-    config: TrainConfig, data_root: Path, seed: int, start_step: int = 0
+    config: TrainConfig,
+    data_root: Path,
+    seed: int,
+    start_step: int = 0,
+    stream: SequenceStream | None = None,
+    rows: range | None = None,
 ) -> Iterator[Batch]:
-    """Endless batches as `lay_out` describes, with `images` uint8 [B, I, H, W, 3], from a step on.
+    """Batches as `lay_out` describes, with `images` uint8 [B, I, H, W, 3], from a step on.
 
-    The order of documents comes from `seeds.data_order`, or else from `seed`; encoder, connector
-    and language model do not change it. Images are resized to the encoder's size.
+    Endless, unless a source ends that is not to be repeated. Images are brought to the encoder's
+    size; I counts their views. `stream` spares opening it again; of each batch only `rows` are
+    read, if given.
     """
-    images = open_prepared(config.data, data_root).images
+    stream = stream or stream_of(config, data_root, seed)
+    images = Images(stream, config, data_root)
+    sources = config.data.source_names
 
     def assemble(packed: Sequence[Packed]) -> Batch:
-        ids = np.stack([sequence.image_ids for sequence in packed])
-        batch = lay_out(packed, config.image_tokens, config.data.total_tokens)
-        return {"images": images.at_size(ids, config.encoder.image_size), **batch}
+        shown = [images.in_views(one) for one in packed]
+        batch = lay_out(shown, config.view_tokens, config.sequence_length, sources)
+        return {"images": images.pixels(shown), **batch}
 
-    stream = sequences(config, data_root, seed)
-    return _batched(stream, config.training.batch_size, assemble, start_step)
+    rows = rows or range(config.training.batch_size)
+    return _batched(stream, config.data, config.training.batch_size, rows, assemble, start_step)
+
+
+def text_stream(config: LanguageModelStageConfig, data_root: Path, seed: int) -> SequenceStream:
+    """The packed texts of a training, by number. UserError if the data is not prepared."""
+    order = config.seeds.for_data_order(seed)
+    budget = Budget(config.text_tokens, images=0)
+    return SequenceStream(config.data, budget, data_root, order, config.training.batch_size)
 
 
 def text_batches(
-    config: LanguageModelStageConfig, data_root: Path, seed: int, start_step: int = 0
+    config: LanguageModelStageConfig,
+    data_root: Path,
+    seed: int,
+    start_step: int = 0,
+    stream: SequenceStream | None = None,
 ) -> Iterator[Batch]:
     """Endless batches of texts alone, laid out without images, from a step on."""
-    order = config.seeds.for_data_order(seed)
-    budget = Budget(config.text_tokens, images=0)
-    stream = mixed_sequences(config.data, budget, data_root, order)
-    return _batched(stream, config.training.batch_size, lay_out_texts, start_step)
+    stream = stream or text_stream(config, data_root, seed)
+    size = config.training.batch_size
+    return _batched(stream, config.data, size, range(size), lay_out_texts, start_step)
 
 
 def _batched(
-    stream: grain.MapDataset[Packed],
+    stream: SequenceStream,
+    data: DataConfig,
     batch_size: int,
+    rows: range,
     assemble: Callable[[Sequence[Packed]], Batch],
     start_step: int,
 ) -> Iterator[Batch]:
-    batched = stream.batch(batch_size, drop_remainder=True, batch_fn=assemble)
-    # One thread stays a few batches ahead, so that the step never waits.
-    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    def batch(step: int) -> Batch:
+        return assemble([stream[step * batch_size + row] for row in rows])
+
+    batched = grain.MapDataset.range(stream.steps).map(batch)
+    if data.workers:
+        if not flags.FLAGS.is_parsed():  # Grain's processes ask absl, which nothing has started
+            flags.FLAGS.mark_as_parsed()
+        one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
+        processes = grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=_AHEAD)
+        return iter(batched[start_step:].to_iter_dataset(one).mp_prefetch(processes))
+    # Packing of what is in memory takes one thread; files are read and decoded by several.
+    threads = min(_READ_THREADS, len(os.sched_getaffinity(0))) if data.own else 1
+    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_AHEAD, threads))
     return iter(batched[start_step:].to_iter_dataset(ahead))

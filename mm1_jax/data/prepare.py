@@ -2,7 +2,7 @@
 
 <data root>/<fingerprint>/
     manifest.json                   versions, settings, counts, size and checksum of each file
-    tokenizer.json
+    tokenizer.json                  or tokenizer.model (SentencePiece)
     images-64.npy, images-72.npy    uint8 [images, height, width, 3], one per native size
     images.parquet                  name, file and row of every image; its row number is the
                                     id that everything else uses
@@ -30,6 +30,7 @@ from pydantic import BaseModel
 
 from mm1_jax.config import DataConfig
 from mm1_jax.data import (
+    conversations,
     documents,
     easy_vqa,
     emoji,
@@ -40,6 +41,7 @@ from mm1_jax.data import (
     tokenizer,
 )
 from mm1_jax.data.fingerprint import data_fingerprint, preparation_settings
+from mm1_jax.data.templates import template_of
 from mm1_jax.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -113,6 +115,7 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
+    words = _tokenizer_from_elsewhere(config)
     for name in ("documents", "records"):
         (folder / name).mkdir(parents=True)
 
@@ -142,11 +145,14 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
     progress("images", len(names), len(names))
     _write_images(names, images, folder)
 
+    template = template_of(config.template)
     tables = {
         "easy_vqa-train": easy_vqa.documents(asked),
         "emoji_captions-train": emoji.documents(drawn_in_train),
         "interleaved-train": interleaved.documents(leads_in_train, drawn),
         "text-train": text.documents(leads_in_train),
+        "easy_vqa_chat-train": conversations.about_shapes(asked, template),
+        "emoji_chat-train": conversations.about_emoji(drawn_in_train, template),
         "text-test": text.documents([lead for lead in leads if lead.split == "test"]),
     }
     if config.languages:
@@ -161,8 +167,9 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         )
         tables["binding_documents-train"] = in_context.binding_documents(learnt)
     progress("tokenizer", 0, 1)
-    words = tokenizer.train(_training_texts(tables), config.vocabulary)
-    words.save(folder / "tokenizer.json")
+    if words is None:
+        words = tokenizer.train(_training_texts(tables), config.vocabulary, config.special_tokens)
+    words.save(folder)
     progress("tokenizer", 1, 1)
     # Not read by the tokenizer, whose tokens are those of the other sources with or without them.
     captioned = drawn_in_train + _of_split(redrawn, "train")
@@ -218,9 +225,19 @@ def _of_split(items: Sequence[T], split: str) -> list[T]:
     return [item for item in items if item.split == split]
 
 
+def _tokenizer_from_elsewhere(config: DataConfig) -> tokenizer.Tokenizer | None:
+    if config.tokenizer is None:
+        return None
+    words = tokenizer.load(Path(config.tokenizer))
+    tokenizer.check_vocabulary(words, config.vocabulary, config.tokenizer)
+    return words
+
+
 def _training_texts(tables: dict[str, list[documents.Document]]) -> Iterator[str]:
+    # Of pre-training alone, so that no template changes what the tokens are.
     for name, listed in tables.items():
-        if name.endswith("-train"):
+        source, split = name.rsplit("-", 1)
+        if split == "train" and source not in conversations.SOURCES:
             for document in listed:
                 yield from (part for part in document.parts if isinstance(part, str))
 

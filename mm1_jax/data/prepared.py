@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mm1_jax.config import DataConfig
-from mm1_jax.data import documents
+from mm1_jax.data import documents, tokenizer
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.images import ImageTable, image_table
@@ -28,7 +28,7 @@ class PreparedData:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that wrote the documents' token ids."""
-        return Tokenizer.load(self.folder / "tokenizer.json")
+        return tokenizer.load(self.folder)
 
     @property
     def images(self) -> ImageTable:

@@ -11,9 +11,8 @@ import numpy as np
 from mm1_jax.config import TrainConfig
 from mm1_jax.data.images import png
 from mm1_jax.data.packing import Packed, lay_out
-from mm1_jax.data.pipeline import sequences as packed_sequences
+from mm1_jax.data.pipeline import Images, stream_of
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.data.tokenizer import END
 
 # One colour per document of a sequence, light enough for black text.
 _PALETTE = np.array(
@@ -33,15 +32,17 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
     is not prepared.
     """
     prepared = open_prepared(config.data, data_root)
-    stream = packed_sequences(config, data_root, seed)
-    parts = [_sequence(packed, i, config, prepared) for i, packed in enumerate(stream[:sequences])]
+    stream = stream_of(config, data_root, seed)
+    images = Images(stream, config, data_root)
+    drawn = [stream[number] for number in range(min(sequences, len(stream)))]
+    parts = [_sequence(packed, i, config, prepared, images) for i, packed in enumerate(drawn)]
     mixture = ", ".join(f"{name} {w:.0%}" for name, w in config.data.mixture.weights.items())
     facts = {
         "mixture": mixture,
         "data seed": config.seeds.for_data_order(seed),
         "packing": config.data.packing,
         "text tokens T": config.data.text_tokens,
-        "image slots I": config.data.images,
+        "image slots I": config.image_slots,
         "tokens per image k": config.image_tokens,
         "sequence length S": config.sequence_length,
         "image size": f"{config.encoder.image_size} px",
@@ -52,9 +53,16 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
     path.write_text(_PAGE.format(facts=listed, sequences="".join(parts)))
 
 
-def _sequence(packed: Packed, number: int, config: TrainConfig, prepared: PreparedData) -> str:
-    batch = lay_out([packed], config.image_tokens, config.data.total_tokens)
-    images = prepared.images.at_size(packed.image_ids, config.encoder.image_size)
+def _sequence(
+    packed: Packed,
+    number: int,
+    config: TrainConfig,
+    prepared: PreparedData,
+    pictures: Images,
+) -> str:
+    packed = pictures.in_views(packed)
+    batch = lay_out([packed], config.view_tokens, config.sequence_length)
+    (images,) = pictures.pixels([packed])
     segments = batch["segments"][0]
     used_text, used_images = int((packed.segments > 0).sum()), int((packed.image_ids >= 0).sum())
     trained = int(batch["loss_weights"].sum())
@@ -83,7 +91,7 @@ def _documents(
     for segment, name in enumerate(packed.documents, start=1):
         chips: list[tuple[int, str]] = []
         for slot in np.flatnonzero((packed.image_segments == segment) & (packed.image_ids >= 0)):
-            image_name = prepared.images.names[packed.image_ids[slot]]
+            image_name = _image_name(packed, slot, prepared)
             title = f"image slot {slot}: {image_name}, before text token {packed.image_at[slot]}"
             chip = f'<img class="seen" title="{html.escape(title)}" src="{_source(images[slot])}">'
             chips.append((2 * int(packed.image_at[slot]), chip))
@@ -99,6 +107,14 @@ def _documents(
     return "".join(boxes)
 
 
+def _image_name(packed: Packed, slot: int, prepared: PreparedData) -> str:
+    row = int(packed.image_ids[slot])
+    if not packed.image_files:
+        return prepared.images.names[row]
+    file = packed.image_files[row]
+    return f"shard {file.shard}, bytes {file.offset} to {file.offset + file.size}"
+
+
 def _token(
     t: int,
     packed: Packed,
@@ -107,7 +123,7 @@ def _token(
     prepared: PreparedData,
 ) -> str:
     token = int(packed.tokens[t])
-    text = "■" if token == END else prepared.tokenizer.decode([token])
+    text = "■" if token == prepared.tokenizer.end else prepared.tokenizer.decode([token])
     shown = html.escape(text).replace(" ", "␣").replace("\n", "⏎<br>")
     weight = float(batch["loss_weights"][0, t])
     title = (

@@ -1,23 +1,20 @@
-"""Prompts: which demonstrations, which image, and how they become rows of a batch."""
+"""Prompts: which items, which demonstrations, which image."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
-
-import numpy as np
 
 from mm1_jax.data import templates
 from mm1_jax.data.draws import generator
-from mm1_jax.data.packing import Packed
-from mm1_jax.data.tokenizer import Tokenizer
+from mm1_jax.data.templates import Exchange, converse, template_of
+from mm1_jax.data.tokenizer import Marker
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
 T = TypeVar("T")
-Prompt = tuple[int | str, ...]  # as a document's parts: an int is an image id
-_ROUNDED_TO = 8  # prompt lengths, so that another vocabulary seldom means another shape
+Prompt = tuple[int | str | Marker, ...]  # as a document's parts: an int is an image id
 
 
 def subset(items: Sequence[T], size: int | None, seed: int, task: str) -> list[T]:
@@ -105,8 +102,17 @@ def _exchanged(demonstrations: Sequence[Demonstration]) -> list[Demonstration]:
     ]
 
 
-def build(item: Item, image_id: int, demonstrations: Sequence[Demonstration]) -> Prompt:
-    """Demonstrations with their answers, then the item's image and what is asked of it."""
+def build(
+    item: Item, image_id: int, demonstrations: Sequence[Demonstration], template: str = "plain"
+) -> Prompt:
+    """Demonstrations with their answers, then the item's image and what is asked of it.
+
+    With a chat template they are the turns of one conversation, whose last answer is due.
+    """
+    if template != "plain":
+        turns = [Exchange((one.image_id, one.prompt), one.response) for one in demonstrations]
+        turns.append(Exchange((image_id, item.prompt), None))
+        return converse(turns, template_of(template))[0]
     parts: list[int | str] = [item.introduction] if item.introduction else []
     for example in demonstrations:
         turn = templates.Turn(example.prompt, example.response)
@@ -115,36 +121,28 @@ def build(item: Item, image_id: int, demonstrations: Sequence[Demonstration]) ->
 
 
 def as_text(prompt: Prompt) -> str:
-    """What stands in the examples table: each image is shown as `<image>`."""
-    return "".join(part if isinstance(part, str) else "<image>" for part in prompt)
+    """What stands in the examples table: an image is shown as `<image>`, a marker by its name."""
+
+    def shown(part: int | str | Marker) -> str:
+        if isinstance(part, Marker):
+            return part.name
+        return part if isinstance(part, str) else "<image>"
+
+    return "".join(map(shown, prompt))
 
 
-def tokenized(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Packed]:
-    """One sequence per prompt, of one document, all with the same static sizes."""
-    texts = dict.fromkeys(p for prompt in prompts for p in prompt if isinstance(p, str))
-    ids = dict(zip(texts, tokenizer.encode_batch(list(texts)), strict=True))
-    longest = max(sum(len(ids[p]) for p in q if isinstance(p, str)) for q in prompts)
-    text_budget = -(-longest // _ROUNDED_TO) * _ROUNDED_TO
-    image_budget = max(sum(isinstance(p, int) for p in prompt) for prompt in prompts)
-    return [_packed(prompt, ids, text_budget, image_budget) for prompt in prompts]
+def without_images(prompt: Prompt) -> Prompt:
+    """The same words alone: what a model is asked that sees no image at all."""
+    return joined(part for part in prompt if not isinstance(part, int))
 
 
-def _packed(
-    prompt: Prompt, ids: Mapping[str, list[int]], text_budget: int, image_budget: int
-) -> Packed:
-    tokens: list[int] = []
-    image_ids, image_at = [], []
-    for part in prompt:
-        if isinstance(part, str):
-            tokens += ids[part]
+def joined(parts: Iterable[int | str | Marker]) -> Prompt:
+    """Texts that follow one another as one: a tokenizer is to see them together."""
+    result: list[int | str | Marker] = []
+    for part in parts:
+        last = result[-1] if result else None
+        if isinstance(part, str) and isinstance(last, str):
+            result[-1] = last + part
         else:
-            image_ids.append(part)
-            image_at.append(len(tokens))
-    no_text, no_image = text_budget - len(tokens), image_budget - len(image_ids)
-    return Packed(
-        tokens=np.array(tokens + [0] * no_text, np.int32),
-        segments=np.array([1] * len(tokens) + [0] * no_text, np.int32),
-        image_ids=np.array(image_ids + [-1] * no_image, np.int32),
-        image_at=np.array(image_at + [0] * no_image, np.int32),
-        image_segments=np.array([1] * len(image_ids) + [0] * no_image, np.int32),
-    )
+            result.append(part)
+    return tuple(result)

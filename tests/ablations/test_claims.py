@@ -191,7 +191,7 @@ def test_an_effect_in_a_factorial_is_the_mean_over_the_other_factors():
         ("score(base, task=easy) > 3", "no task 'easy'; did you mean 'easy_vqa'?"),
         ("score(base, metric=acuracy) > 3", "no metric 'acuracy'; did you mean 'accuracy'?"),
         ("score(base, task=held_out_text, images=shuffled) > 3", "no images to shuffle"),
-        ("blind(emoji_caption) > 3", "emoji_caption has no metric 'blind_accuracy'"),
+        ("blind(held_out_text) > 3", "held_out_text has no metric 'blind_perplexity'"),
         ("effect(size) > 3", "expected two levels, effect(size, a -> b)"),
         ("effect(sise, 16 -> 32) > 3", "no factor 'sise' in the design; did you mean 'size'?"),
         ("effect(size, 16 -> 33) > 3", "size has no level '33'"),

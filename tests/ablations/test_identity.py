@@ -147,6 +147,8 @@ def test_trainings_code_leaves_out_evaluation_and_tasks():
     assert "mm1_jax.recipe" not in training
     assert not [module for module in training if module.startswith("mm1_jax.tasks")]
     assert "mm1_jax.tasks.easy_vqa" in evaluation
+    # An official task's source is in its own stages' config, so that others stay as they are.
+    assert not {"mm1_jax.tasks.vqav2", "mm1_jax.tasks.official_names"} & set(evaluation)
 
 
 class TestEquivalences:

@@ -7,10 +7,12 @@ import pytest
 from ablations.metrics import WORST, check_metric, worst_value
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import EvaluationConfig
+from mm1_jax.tasks.official_names import OFFICIAL
 
 
 def test_every_task_of_a_recipe_is_in_the_table():
-    assert set(WORST) == set(EvaluationConfig.model_fields) - {"seed", "batch_size"}
+    settings = {"seed", "sharp_images", "batch_size", "official", "average"}
+    assert set(WORST) == (set(EvaluationConfig.model_fields) - settings) | set(OFFICIAL)
 
 
 def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():
@@ -24,6 +26,7 @@ def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():
     ("task", "metric", "message"),
     [
         ("easy_vqaa", "accuracy", "no task 'easy_vqaa'; did you mean 'easy_vqa'"),
+        ("average", "accuracy", "no metric 'accuracy'; it is called 0_shot"),
         ("easy_vqa", "acuracy", "no metric 'acuracy'; did you mean 'accuracy'"),
     ],
 )

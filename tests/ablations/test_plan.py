@@ -8,6 +8,8 @@ import sys
 import pytest
 import yaml
 
+from ablations.claims import ScoreKey, conditions
+from ablations.conditions import quantities
 from ablations.plan import Plan
 from mm1_jax import costs
 from mm1_jax.errors import UserError
@@ -105,6 +107,141 @@ class TestTrials:
         huge = {"factorial": {factor: list(range(1, 1_000)) for factor in factors}}
         with pytest.raises(UserError, match="say --yes"):
             studies.plan(design=huge)
+
+
+class TestOfficialTasks:
+    """Folders of the user's: what they hold decides, not where they are."""
+
+    @pytest.fixture
+    def official(self, studies):
+        """Studies whose recipe asks VQAv2's questions, which lie in `one` and in `other`."""
+        for name in ("one", "other"):
+            for split in ("test", "train"):
+                place = studies.folder / name / split
+                place.mkdir(parents=True)
+                (place / "v2_mscoco_annotations.json").write_text(f'["{split}"]')
+        self.ask(studies, "one")
+        return studies
+
+    @staticmethod
+    def ask(studies, name, **settings):
+        folder = str(studies.folder / name)
+        asked = {"folder": folder, "shots": [0, 4], "conditions": ["intact", "no_image"]}
+        studies.recipe["evaluation"]["official"] = {"vqav2": asked | settings}
+
+    @staticmethod
+    def stages(plan):
+        return {key: stage for key, stage in evaluations(plan).items() if key[0] == "vqav2"}
+
+    def test_each_number_of_shots_and_condition_is_a_stage(self, official):
+        plan = official.plan()
+        assert set(self.stages(plan)) == {
+            ("vqav2", shots, condition) for shots in (0, 4) for condition in ("intact", "no_image")
+        }
+        config = plan.stages[self.stages(plan)["vqav2", 4, "intact"]].config["official"]
+        assert config["prompt"] == "Question: {question} Short answer:"
+        assert len(config["content"]) == 65
+
+    def test_the_same_files_elsewhere_are_the_same_evaluation(self, official):
+        one = official.plan()
+        self.ask(official, "other")
+        other = official.plan()
+        assert evaluations(one) == evaluations(other)
+        assert one.hash == other.hash
+
+    @pytest.mark.parametrize("split", ["test", "train"])
+    def test_other_annotations_are_another_evaluation_of_the_same_training(self, official, split):
+        one = official.plan()
+        file = official.folder / "one" / split / "v2_mscoco_annotations.json"
+        file.write_text('["other answers"]')
+        other = official.plan()
+        assert trainings(one) == trainings(other)
+        assert set(self.stages(one).values()).isdisjoint(self.stages(other).values())
+        kept = ("emoji_caption", 0, "intact")
+        assert evaluations(one)[kept] == evaluations(other)[kept]
+
+    @pytest.mark.parametrize("change", [{"prompt": "Q: {question}"}, {"stop": []}, {"items": 3}])
+    def test_another_way_of_asking_is_another_evaluation(self, official, change):
+        one = official.plan()
+        self.ask(official, "one", **change)
+        assert set(self.stages(one).values()).isdisjoint(self.stages(official.plan()).values())
+
+    @pytest.mark.parametrize(
+        ("official_tasks", "message"),
+        [
+            ({"vqa2": {"folder": "one"}}, "no official task 'vqa2'; did you mean 'vqav2'"),
+            ({"vqav2": {"folder": "nowhere"}}, "vqav2: no folder nowhere"),
+            ({"vqav2": {"folder": ".", "train": "trian"}}, "vqav2: train: no 'trian' in "),
+            ({"vqav2": {}}, "evaluation.official.vqav2.folder"),
+            ({"vqav2": {"folder": "ablations"}}, "ablations holds no annotations: expected files"),
+            ({"piqa": {"folder": ".", "conditions": ["shuffled"]}}, "piqa asks about no images"),
+        ],
+    )
+    def test_mistakes_are_told(self, studies, official_tasks, message):
+        studies.recipe["evaluation"]["official"] = official_tasks
+        with pytest.raises(UserError, match=message):
+            studies.plan()
+
+    def test_a_claim_on_a_task_without_a_folder_says_where_to_write_it(self, studies):
+        with pytest.raises(UserError, match=r"evaluation\.official\.vqav2\.folder"):
+            studies.plan(claims={"a": "score(base, task=vqav2) > 3"})
+
+
+class TestAverage:
+    """The mean of several tasks, by the number of demonstrations."""
+
+    @pytest.fixture
+    def averaged(self, studies):
+        studies.recipe["evaluation"] |= {
+            "average": ["easy_vqa", "emoji_caption"],
+            "easy_vqa": {"shots": [0, 4]},
+            "emoji_caption": {"shots": [0, 4]},
+        }
+        return studies
+
+    def test_a_study_may_be_about_it(self, averaged):
+        claims = {
+            "bigger": "effect(encoder.image_size, 16 -> 32) > 0",
+            "learns": "score(base) > score(base, shots=0) by 3",
+        }
+        plan = averaged.plan(primary_metric="average.4_shot", claims=claims)
+        found = conditions(plan)
+        (contrast,) = quantities(found["bigger"])
+        assert contrast.weights == {
+            ScoreKey(arm, task, metric, 4, "intact"): weight
+            for task, metric in (("easy_vqa", "accuracy"), ("emoji_caption", "cider"))
+            for arm, weight in (("base", 0.5), ("encoder.image_size=16", -0.5))
+        }
+        (contrast,) = quantities(found["learns"])
+        assert {key.shots: weight for key, weight in contrast.weights.items()} == {4: 0.5, 0: -0.5}
+
+    def test_a_claim_adds_the_evaluations_that_it_averages(self, averaged):
+        plan = averaged.plan(claims={"a": "score(base, task=average, shots=8) > 3"})
+        assert {("easy_vqa", 8, "intact"), ("emoji_caption", 8, "intact")} <= set(evaluations(plan))
+        by_name = averaged.plan(claims={"a": "score(base, task=average, metric=8_shot) > 3"})
+        assert conditions(by_name) == conditions(plan)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"primary_metric": "average.8_shot"}, "does not ask task 'easy_vqa' with 8 shots"),
+            ({"primary_metric": "average.score"}, "it is called 0_shot"),
+            (
+                {"claims": {"a": "score(base, task=average, metric=4_shot, shots=8) > 3"}},
+                "metric=4_shot and shots=8; say one of them",
+            ),
+        ],
+    )
+    def test_mistakes_are_told(self, averaged, change, message):
+        with pytest.raises(UserError, match=message):
+            averaged.plan(**change)
+
+    def test_an_average_of_nothing_is_told(self, studies):
+        with pytest.raises(UserError, match=r"evaluation\.average of the base names no tasks"):
+            studies.plan(primary_metric="average.0_shot")
+        studies.recipe["evaluation"]["average"] = ["easy_vqaa"]
+        with pytest.raises(UserError, match="average: task 'easy_vqaa' is not evaluated"):
+            studies.plan()
 
 
 class TestFreshSeeds:

@@ -321,3 +321,89 @@ class TestPlanText:
     def test_without_them_it_says_nothing(self, studies, capsys):
         plan_text.show(studies.plan(), 2, set())
         assert "before:" not in capsys.readouterr().out
+
+
+SFT = {"image_size": 32, "images": 2, "training": {"steps": 60, "batch_size": 4}}
+
+
+class TestInstructionTuning:
+    @pytest.fixture
+    def tuned(self, studies):
+        """Studies whose recipe tunes on instructions."""
+        studies.recipe["sft"] = SFT
+        runners = dict.fromkeys(("sft", "multimodal", "evaluation"), "mm1_jax.stage:run")
+
+        def plan(**changes) -> Plan:
+            return studies.plan(**{"runners": runners, "seeds": 1, **changes})
+
+        plan.recipe = studies.recipe
+        return plan
+
+    def test_it_goes_on_from_the_multimodal_stage_and_is_what_is_scored(self, tuned):
+        plan = tuned()
+        (one,) = (t for t in plan.trials if t.arm == "base")
+        sft = plan.stages[one.train]
+        multimodal = one.pretrained["multimodal"]
+        assert (sft.kind, sft.inputs) == ("sft", {"model": multimodal})
+        assert plan.stages[multimodal].kind == "multimodal"
+        for evaluation in one.evaluations:
+            assert plan.stages[evaluation.stage].inputs == {"model": sft.id}
+        assert one.stages.index(multimodal) < one.stages.index(sft.id)
+        assert plan.arms[0].flops_per_trial == sft.flops + plan.stages[multimodal].flops
+
+    def test_what_it_adds_is_a_factor_that_trains_nothing_twice(self, tuned):
+        arms = {"arms": {"untuned": {"sft": None}, "sharper": {"sft.sub_images.kind": "grid"}}}
+        plan = tuned(design=arms)
+        base, untuned, sharper = (trial(plan, arm) for arm in ("base", "untuned", "sharper"))
+        assert untuned.train == base.pretrained["multimodal"] == sharper.pretrained["multimodal"]
+        assert len(stages(plan, "multimodal")) == 1
+        assert len(stages(plan, "sft")) == 2
+        grid, plain = plan.stages[sharper.train], plan.stages[base.train]
+        assert grid.flops > 1.5 * plain.flops
+        memory = {arm.name: arm.memory_bytes for arm in plan.arms}
+        assert memory["sharper"] > memory["base"]
+        assert grid.compile_class != plain.compile_class
+
+    def test_its_config_is_the_recipes_model_with_its_own_data_and_optimisation(self, tuned):
+        tuned.recipe["sft"] = {**SFT, "mixture": {"emoji_chat": 1}, "template": "vicuna"}
+        plan = tuned()
+        config = plan.stages[trial(plan).train].config
+        assert config["encoder"]["image_size"] == 32
+        assert config["data"]["mixture"]["emoji_chat"] == 1.0
+        assert config["data"]["template"] == "vicuna"
+        assert config["data"]["images"] == 2
+        assert config["training"]["steps"] == 60
+        assert (config["optimizer"]["kind"], config["optimizer"]["peak_lr"]) == ("adafactor", 1e-5)
+        assert config["training"]["freeze"] == []
+        base = plan.arms[0].config
+        for part in ("connector", "language_model", "seeds"):
+            assert config[part] == base[part]
+        assert config["data"]["vocabulary"] == base["data"]["vocabulary"]
+
+    def test_how_pretraining_mixes_and_packs_is_not_carried_over(self, tuned):
+        tuned.recipe["data"] |= {"kinds": {"captions": 1, "text": 1}, "packing": "total"}
+        tuned.recipe["data"]["total_tokens"] = 100
+        plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
+        data = plan.stages[trial(plan).train].config["data"]
+        assert (data["kinds"], data["packing"], data["total_tokens"]) == (None, "budgets", None)
+
+    def test_a_source_that_is_not_there_is_told_in_one_line(self, tuned):
+        tuned.recipe["sft"] = {**SFT, "mixture": {"emoji_chart": 1}}
+        with pytest.raises(UserError, match=r"sft: mixture\.emoji_chart: no such source; did you"):
+            tuned()
+
+    def test_shares_of_its_mixture_are_levels(self, tuned):
+        levels = {"one_at_a_time": {"sft.mixture.emoji_chat": [0, 0.25]}}
+        plan = tuned(design=levels)
+        mixture = plan.stages[trial(plan, "sft.mixture.emoji_chat=0.25").train].config["data"]
+        assert mixture["mixture"]["easy_vqa_chat"] == 0.75
+        assert mixture["mixture"]["emoji_chat"] == 0.25
+
+    def test_an_impossible_tuning_is_told_in_one_line(self, tuned):
+        tuned.recipe["sft"] = {**SFT, "image_size": 33}
+        with pytest.raises(UserError, match=r"sft: .*image_size 33 is not divisible by patch_size"):
+            tuned()
+
+    def test_the_plan_tells_what_it_costs(self, tuned, capsys):
+        plan_text.show(tuned(), workers=2, finished=set())
+        assert "multimodal" in capsys.readouterr().out

@@ -195,3 +195,41 @@ def test_unlike_libraries_are_warned_of(tmp_path: Path, make_plan, fill) -> None
     fill(store, plan, libraries={"jax": "0.11.0"})
     (warning,) = load_results("demo", store).mixed_executions()
     assert "unlike libraries" in warning
+
+
+def test_the_average_is_of_the_tasks_that_the_recipe_names(tmp_path: Path, make_plan, fill) -> None:
+    plan = make_plan()
+    config = plan.arms[0].config
+    config["evaluation"]["average"] = ["easy_vqa", "emoji_caption"]
+
+    def rows(arm, seed, task, condition):
+        if (arm.name, seed, task) == ("base", 2, "emoji_caption"):
+            return []
+        metric = {"easy_vqa": "accuracy", "emoji_caption": "cider"}.get(task, "perplexity")
+        value = {"easy_vqa": 80.0, "emoji_caption": 30.0}.get(task, 9.0) + seed
+        error = {"easy_vqa": 3.0, "emoji_caption": 4.0}.get(task)
+        part = ResultRow(task, f"{metric}/type:number", 1.0, "test", 0, condition, 500, 3)
+        return [part, ResultRow(task, metric, value, "test", 0, condition, 500, 9, error)]
+
+    store = Store(tmp_path)
+    store.register(plan)
+    fill(store, plan, rows=rows)
+    results = load_results("demo", store)
+    assert results.score("base", "average", "0_shot") == {1: 56.0, 3: 58.0}
+    assert ("average", "0_shot", 0, "intact") in results.metrics
+    assert not any("/" in metric for _, metric, _, _ in results.metrics)
+    assert results.item_error("base", "easy_vqa", "accuracy") == 3.0
+    assert results.item_error("base", "average", "0_shot") == 2.5
+    assert results.item_error("base", "held_out_text", "perplexity") is None
+
+
+def test_results_of_before_there_were_standard_errors_are_read(full_store: Store) -> None:
+    import pyarrow.parquet
+
+    stage = next(iter(load_results("demo", full_store).plan.trials)).evaluations[0].stage
+    (file,) = (Path(full_store.root) / "stages").glob(f"*/{stage}/*/results.parquet")
+    table = pyarrow.parquet.read_table(file).drop_columns(["standard_error"])
+    full_store._results[stage] = table  # the file's checksum is on record
+    rows = full_store.rows(load_results("demo", full_store).plan.stages)
+    assert rows["standard_error"].isna().all()
+    assert len(rows) == len(load_results("demo", full_store).rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,12 +81,14 @@ def synthetic_batches(monkeypatch, synthetic_batch):
     """Training reads batch n = `synthetic_batch(config, seed + n)` instead of prepared data."""
     from mm1_jax import multimodal_training
 
-    def batches(config, data_root, seed, start_step):
+    def batches(config, data_root, seed, start_step, stream):
         step = start_step
         while True:
             yield synthetic_batch(config, 1000 * seed + step)
             step += 1
 
+    endless = SimpleNamespace(steps=None, measured=None)
+    monkeypatch.setattr(multimodal_training, "stream_of", lambda *arguments: endless)
     monkeypatch.setattr(multimodal_training, "batches", batches)
 
 

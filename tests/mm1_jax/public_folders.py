@@ -89,9 +89,12 @@ LANGUAGE_MODELS = {
 _TELLING = {"aim", "aimv2_trunk"}
 
 
-def make_folder(path: Path, name: str, dtype: type = np.float32) -> Path:
-    """A folder of the named family with all tensors that we hold and one that we do not."""
-    config = ENCODERS.get(name) or LANGUAGE_MODELS[name]
+def make_folder(path: Path, name: str, dtype: type = np.float32, **changes: object) -> Path:
+    """A folder of the named family with all tensors that we hold and one that we do not.
+
+    `changes` are other values of its config.
+    """
+    config = (ENCODERS.get(name) or LANGUAGE_MODELS[name]) | changes
     told = {"trunk.blocks.0.attn.qkv.weight": np.zeros(1, np.float32)} if name in _TELLING else {}
     write_folder(path, config, told or {"logit_scale": np.zeros(1, np.float32)})
     if name in ENCODERS:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mm1_jax import evaluation, runner
+from mm1_jax import asking, evaluation, runner
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import (
     AveragePoolingConfig,
@@ -18,8 +19,8 @@ from mm1_jax.config import (
     VisionTransformerConfig,
 )
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.data.tokenizer import END
 from mm1_jax.errors import UserError
+from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.initialisation import initialise
 from mm1_jax.metrics import cider_d, exact_match
 from mm1_jax.model import MultimodalModel
@@ -56,7 +57,8 @@ def model_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(model_folder, data_root, tmp_path):
     def evaluate(**config):
-        context = FakeContext(tmp_path, tmp_path, data_root)
+        scratch = Path(tempfile.mkdtemp(dir=tmp_path))  # a stage's own
+        context = FakeContext(scratch, tmp_path, data_root)
         rows = runner.evaluate({"batch_size": 16, **config}, 0, {"model": model_folder}, context)
         examples = pq.read_table(tmp_path / "examples.parquet").to_pylist()
         return {row.metric: row for row in rows}, examples
@@ -65,22 +67,24 @@ def run(model_folder, data_root, tmp_path):
 
 
 @pytest.fixture
-def answering(monkeypatch, data_root):
-    """Replace the model's generation by fixed texts, one per item, in order."""
+def answering(monkeypatch):
+    """Replace the model's answers by fixed texts, one per item, in the order of the items."""
 
     def use(texts: list[str]) -> list[dict[str, np.ndarray]]:
-        tokenizer = open_prepared(CONFIG.data, data_root).tokenizer
-        waiting, batches = list(texts), []
+        batches, order = [], []
 
-        def generate(model, batch, lengths, max_new_tokens):
-            batches.append({**batch, "lengths": lengths})
-            tokens = np.zeros((len(lengths), max_new_tokens), np.int32)
-            for row in range(len(lengths)):
-                ids = [*tokenizer.encode(waiting.pop(0) if waiting else ""), END]
-                tokens[row, : len(ids)] = ids[:max_new_tokens]
-            return tokens
+        def groups(rows, batch_size, made=asking.groups):
+            order[:] = made(rows, batch_size)
+            return list(order)
 
-        monkeypatch.setattr(evaluation, "generate", generate)
+        def answers(model, batch, longest, stops=()):
+            batches.append(batch)
+            asked = order.pop(0)
+            said = [texts[item].strip() if texts else "" for item in asked.places]
+            return said + ["filling"] * (len(batch["tokens"]) - len(asked.places))
+
+        monkeypatch.setattr(asking, "groups", groups)
+        monkeypatch.setattr(EvaluatedModel, "answers", answers)
         return batches
 
     return use
@@ -107,7 +111,7 @@ def test_right_answers_score_100_and_the_filling_of_the_last_batch_does_not_coun
     rows, examples = run(task="easy_vqa", items=20)
     assert rows["accuracy"].value == 100
     assert [example["item_id"] for example in examples] == [item.item_id for item in chosen]
-    assert [len(batch["lengths"]) for batch in batches] == [16, 16]
+    assert [len(batch["tokens"]) for batch in batches] == [16, 16]
 
 
 def test_shuffled_shows_every_item_another_image(run, answering):
@@ -125,6 +129,17 @@ def test_shuffled_shows_every_item_another_image(run, answering):
         assert different.all()
 
 
+def test_without_images_the_words_alone_are_asked(run, answering):
+    _, intact = run(task="easy_vqa", items=8, shots=1)
+    batches = answering([])
+    rows, blind = run(task="easy_vqa", items=8, shots=1, condition="no_image")
+    assert rows["accuracy"].condition == "no_image"
+    assert not any((batch["images"] != 0).any() for batch in batches)
+    for ours, theirs in zip(blind, intact, strict=True):
+        assert ours["image_id"] == -1
+        assert ours["prompt"] == theirs["prompt"].replace("<image>", "")
+
+
 def test_shots_put_demonstrations_before_the_question(run, answering):
     batches = answering([])
     _, zero = run(task="easy_vqa", items=8)
@@ -133,8 +148,7 @@ def test_shots_put_demonstrations_before_the_question(run, answering):
     for ours, theirs in zip(two, zero, strict=True):
         assert ours["prompt"].count("<image>") == 3
         assert ours["prompt"].endswith("\n\n" + theirs["prompt"])
-    assert batches[-1]["images"].shape[:2] == (16, 3)
-    assert (batches[-1]["lengths"] == (batches[-1]["segments"] > 0).sum(1)).all()
+    assert batches[-1]["images"].shape[:2] == (8, 3)
 
 
 def test_captions_are_scored_with_cider_on_the_whole_split(run, answering, data_root):

@@ -60,13 +60,34 @@ def test_a_file_that_is_no_image_is_refused(tmp_path):
 @pytest.mark.parametrize("shape", [(70, 90), (121, 60), (56, 56)])
 @pytest.mark.parametrize(
     ("rule", "mean_and_std", "kind"),
-    [("crop", "clip", "CLIPImageProcessorPil"), ("squash", "half", "SiglipImageProcessorPil")],
+    [
+        ("crop", "clip", "CLIPImageProcessorPil"),
+        ("squash", "half", "SiglipImageProcessorPil"),
+        ("pad", "clip", "LlavaImageProcessorPil"),
+        ("crop_875", "imagenet", "BitImageProcessorPil"),  # DINOv2's
+    ],
 )
 def test_pixels_equal_those_of_transformers_pillow_processors(shape, rule, mean_and_std, kind):
     transformers = pytest.importorskip("transformers")
-    size = {"shortest_edge": 56} if rule == "crop" else {"height": 56, "width": 56}
-    more = {"crop_size": {"height": 56, "width": 56}} if rule == "crop" else {}
-    processor = getattr(transformers, kind)(size=size, **more)
+    mean, std = MEAN_AND_STD[mean_and_std]
+    settings = {"size": {"shortest_edge": 64 if rule == "crop_875" else 56}}
+    settings["crop_size"] = {"height": 56, "width": 56}
+    settings |= {"image_mean": mean, "image_std": std}
+    if rule == "squash":
+        settings |= {"size": {"height": 56, "width": 56}}
+        del settings["crop_size"]
+    if rule == "pad":
+        settings["do_pad"] = True
+    processor = getattr(transformers, kind)(**settings)
     expected = processor(picture(*shape), return_tensors="np")["pixel_values"][0]
     found = usual_preprocessing(rule, 56, mean_and_std).pixels(picture(*shape))
     np.testing.assert_array_equal(found, expected.transpose(1, 2, 0))
+
+
+def test_padding_squares_with_the_mean_colour_before_it_squashes():
+    wanted = usual_preprocessing("pad", 32, "clip")
+    seen = wanted.image(picture(40, 90))
+    assert (seen[[0, 31]] == (122, 116, 104)).all()
+    assert wanted.image(picture(90, 90)).tolist() == (
+        usual_preprocessing("squash", 32, "clip").image(picture(90, 90)).tolist()
+    )

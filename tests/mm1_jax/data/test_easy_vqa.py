@@ -21,7 +21,7 @@ def test_a_document_is_one_image_one_question_and_its_answer():
     asked = easy_vqa.questions("train", first_row=7)[:3]
     documents = easy_vqa.documents(asked)
     assert documents[1].parts == (7, "what color is the shape?", " blue")
-    assert documents[1].given == 2
+    assert documents[1].answers == (False, True)
     assert len(documents) == 3
 
 

@@ -87,3 +87,17 @@ def test_every_module_that_preparation_imports_is_in_it():
             reached.add(module)
             waiting += imported(module)
     assert reached - {"fingerprint"} == set(PREPARER)
+
+
+def test_a_tokenizers_content_changes_it_and_its_place_does_not(tmp_path):
+    found = {}
+    for name, content in (("a", "{}"), ("b", "{}"), ("c", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(content)
+        found[name] = data_fingerprint(DataConfig(tokenizer=str(tmp_path / name)))
+        file = str(tmp_path / name / "tokenizer.json")
+        assert data_fingerprint(DataConfig(tokenizer=file)) == found[name]
+    assert found["a"] == found["b"] != found["c"]
+    assert data_fingerprint(DataConfig(template="vicuna")) not in found.values()
+    with pytest.raises(UserError, match=r"data\.tokenizer: no tokenizer"):
+        data_fingerprint(DataConfig(tokenizer=str(tmp_path / "none")))

@@ -7,9 +7,12 @@ import pytest
 from PIL import Image
 
 from mm1_jax.config import DataConfig
+from mm1_jax.config.data import GridConfig
 from mm1_jax.data import emoji
-from mm1_jax.data.images import image_png
+from mm1_jax.data.images import image_png, image_views, view_slots
+from mm1_jax.data.packing import Packed
 from mm1_jax.data.prepared import open_prepared
+from mm1_jax.sub_images import ImageViews
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +39,25 @@ def test_images_are_resized_bicubically_and_an_empty_slot_is_black(prepared):
             image = Image.fromarray(prepared.images.native(image_id))
             resized = np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC))
             np.testing.assert_array_equal(seen, resized)
+
+
+def test_only_the_last_images_of_a_prompt_are_shown_in_all_their_views(prepared):
+    seen = ImageViews(16, sub_images=GridConfig())
+    prompt = Packed(
+        *(np.zeros(4, np.int32) for _ in range(2)),
+        image_ids=np.array([3, 6000, 4], np.int32),
+        image_at=np.array([0, 1, 2], np.int32),
+        image_segments=np.ones(3, np.int32),
+    )
+    mixed = prepared.images.in_views(prompt, seen, view_slots(3, seen.most, 1), sharp=1)
+    assert mixed.image_ids.tolist() == [3, 6000, 4, 4, 4, 4, 4]
+    ids, views = image_views([mixed])
+    assert views.tolist() == [[0, 0, 0, 1, 2, 3, 4]]
+    pixels = prepared.images.views(ids, views, seen)[0]
+    for place, image_id in ((1, 6000), (slice(2, 7), 4)):
+        picture = Image.fromarray(prepared.images.native(image_id))
+        expected = seen.of(picture) if image_id == 4 else seen.of(picture)[0]
+        np.testing.assert_array_equal(pixels[place], expected)
+    for sharp, slots in ((None, 15), (5, 15), (0, 3)):
+        assert view_slots(3, seen.most, sharp) == slots
+        assert (prepared.images.in_views(prompt, seen, slots, sharp).image_ids >= 0).all()

@@ -57,7 +57,7 @@ def test_single_answers_say_the_same_one_picture_at_a_time(answers):
     assert len(documents) == len(answers)
     for document, answer in zip(documents, answers, strict=True):
         assert document.parts == (answer.image, "caption:", f" {answer.text}")
-        assert document.given == 2
+        assert document.answers == (False, True)
 
 
 def test_a_drawing_stands_among_others_each_round(answers):
@@ -109,7 +109,7 @@ def test_episodes_do_not_depend_on_how_many_there_are(drawn):
 def test_a_binding_document_announces_its_names_and_bears_no_loss_there(drawn):
     (episode,) = in_context.episodes(drawn, 1, (2,), "train")
     (document,) = in_context.binding_documents([episode])
-    assert document.given == 1
+    assert document.answers == (False, *(True for _ in episode.order))
     assert document.parts[0] == f"a {episode.names[0]} or a {episode.names[1]}\n\n"
     bound = dict(zip(episode.images, episode.names, strict=True))
     for image, text in zip(document.parts[1::2], document.parts[2::2], strict=True):

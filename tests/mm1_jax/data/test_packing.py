@@ -9,8 +9,8 @@ from mm1_jax.data.packing import SOURCES, Budget, Pieces, budget_of, cut, fill, 
 from mm1_jax.errors import UserError
 
 
-def table(*documents: list[int | str], given: list[int] | None = None) -> DocumentTable:
-    """Tokens are ints; images are strings such as "i7" for row 7."""
+def table(*documents: list[int | str], given: tuple[int, ...] = ()) -> DocumentTable:
+    """Tokens are ints, those in `given` bear no loss; strings such as "i7" are images, row 7."""
     tokens, images, image_at, token_starts, image_starts = [], [], [], [0], [0]
     for parts in documents:
         for part in parts:
@@ -28,7 +28,7 @@ def table(*documents: list[int | str], given: list[int] | None = None) -> Docume
         np.array(images, np.int32),
         np.array(image_at, np.int32),
         np.array(image_starts),
-        np.zeros(len(documents), np.int32) if given is None else np.array(given, np.int32),
+        np.isin(tokens, given),
     )
 
 
@@ -118,12 +118,12 @@ def test_a_predictor_stands_just_before_its_token_in_the_same_document():
 
 
 def test_given_tokens_bear_no_loss_also_where_a_document_is_cut():
-    documents = table(["i1", 2, 3, 4, 5, 6], [7, 8], given=[4, 0])
+    documents = table(["i1", 2, 3, 4, 5, 6], [7, 8], given=(2, 3, 5))
     budget = Budget(text=3, images=1)
     pieces = cut(documents, budget)
     assert pieces_of(documents, pieces) == [["i1", 2, 3, 4], [5, 6], [7, 8]]
     sequences = [pack(documents, pieces, np.array([n]), budget) for n in range(3)]
-    assert lay_out(sequences, 1)["loss_weights"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert lay_out(sequences, 1)["loss_weights"].tolist() == [[0, 0, 1], [0, 1, 0], [0, 1, 0]]
 
 
 def test_rows_of_a_batch_do_not_depend_on_each_other():

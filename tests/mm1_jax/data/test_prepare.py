@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from mm1_jax.config import DataConfig
 from mm1_jax.data import prepare as module
+from mm1_jax.data import text, tokenizer
 from mm1_jax.data.documents import Document
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.packages import DATA_FOLDERS
@@ -131,3 +134,42 @@ def test_a_damaged_file_is_named(prepared, tmp_path):
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=r"text-test\.parquet differs from the manifest"):
         verify(copy)
+
+
+def test_a_tokenizer_of_another_size_is_refused_before_it_is_used(tmp_path):
+    tokenizer.train([], 300 - 42).save(tmp_path)
+    config = DataConfig(vocabulary=1024, tokenizer=str(tmp_path))
+    with pytest.raises(UserError, match="has 258 tokens and the model 1024: it is of another"):
+        prepare(config, tmp_path / "data")
+
+
+@pytest.mark.slow
+def test_documents_are_in_the_tokens_of_a_tokenizer_from_elsewhere(prepared, tmp_path):
+    sentencepiece_model(tmp_path / "other.model", 1000)
+    config = DataConfig(vocabulary=1024, tokenizer=str(tmp_path / "other.model"), template="vicuna")
+    folder = prepare(config, tmp_path / "data")
+    there = open_prepared(config, tmp_path / "data")
+    assert (folder / "tokenizer.model").is_file()
+    table, ours = there.documents("easy_vqa", "train"), prepared.documents("easy_vqa", "train")
+    assert table.names == ours.names
+    for document in (0, 999):
+        text = prepared.tokenizer.decode(ours.tokens_of(document))
+        assert there.tokenizer.decode(table.tokens_of(document)) == text
+        assert table.tokens_of(document)[-1] == there.tokenizer.end
+    chat = there.documents("easy_vqa_chat", "train")
+    assert "USER: what" in there.tokenizer.decode(chat.tokens_of(0)).replace("\n", "")
+
+
+def sentencepiece_model(path, vocabulary):
+    model = io.BytesIO()
+    texts = [lead.text for lead in text.read_all()[:400]]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=vocabulary,
+        model_type="bpe",
+        byte_fallback=True,
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    path.write_bytes(model.getvalue())

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from mm1_jax.data import templates, tokenizer
+from mm1_jax import asking
+from mm1_jax.data import documents, templates, tokenizer
+from mm1_jax.data.documents import Document
+from mm1_jax.data.templates import Exchange
 from mm1_jax.errors import UserError
 from mm1_jax.tasks import prompts
 from mm1_jax.tasks.generation_task import Demonstration, Item
@@ -58,15 +61,20 @@ def test_a_prompt_is_what_a_training_document_starts_with():
     few = prompts.build(ITEMS[0], 9, POOL[:1])
     assert few == (100, "is it? 0\n\n", 9, "what is 0?")
     assert prompts.as_text(few) == "<image>is it? 0\n\n<image>what is 0?"
+    assert prompts.without_images(few) == ("is it? 0\n\nwhat is 0?",)
 
 
-def test_prompts_of_different_lengths_share_static_sizes():
-    words = tokenizer.train(["what is it?"], vocabulary=262)
-    short, long = (1, "it?"), (2, "what is it? " * 5, 3, "is it?")
-    rows = prompts.tokenized([short, long], words)
-    assert len({row.tokens.shape for row in rows}) == 1
-    assert rows[0].tokens.shape[0] % 8 == 0
-    assert rows[0].image_ids.tolist() == [1, -1]
-    assert words.decode(rows[0].tokens) == "it?"
-    assert rows[1].image_at.tolist() == [0, len(words.encode(long[1]))]
-    assert words.decode(rows[1].tokens) == long[1] + long[3]
+@pytest.mark.parametrize("template", ["vicuna", "chatml"])
+def test_with_a_chat_template_demonstrations_are_the_turns_before(template):
+    words = templates.template_of(template)
+    asked = prompts.build(ITEMS[0], 9, POOL[:2], template)
+    turns = [Exchange((one.image_id, one.prompt), one.response) for one in POOL[:2]]
+    trained, _ = templates.converse([*turns, Exchange((9, "what is 0?"), " a")], words)
+    assert asked == trained[: len(asked)]
+    assert [part for part in asked if isinstance(part, int)] == [100, 101, 9]
+    tokens = tokenizer.train([], 260, ["<|im_start|>", "<|im_end|>"])
+    (row,) = asking.encoded([asked], tokens)
+    whole = documents.tokenize([Document("d", trained)], tokens)
+    assert row.tokens == whole.tokens[: len(row.tokens)].tolist()
+    assert row.image_at == whole.image_at.tolist()
+    assert "<image>" in prompts.as_text(asked)

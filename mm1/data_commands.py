@@ -1,0 +1,202 @@
+"""`mm1 data`: prepare data, and look at what the model gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mm1 import api
+from mm1.options import data_option, json_option, store_option, workers_option
+from mm1_jax.errors import UserError
+
+
+@click.group()
+def data() -> None:
+    """Prepare the data, or look at what the model gets."""
+
+
+@data.command("prepare")
+@click.argument("config")
+@click.option("--out", default=None, help="Folder or URL for data of one's own.")
+@workers_option
+@store_option
+@data_option
+def prepare(
+    config: str, out: str | None, workers: int | None, store: str, data: Path | None
+) -> None:
+    """Prepare the data that a recipe needs, or with --out one's own files as CONFIG says.
+
+    Done once, then a no-op; interrupted, the same command goes on (docs/data.md).
+
+    \b
+    Example: mm1 data prepare my-captions.yaml --out /data/my-captions
+    """
+    from ablations.study import load_recipe
+    from mm1.local import prepare_data
+
+    root = api.data_folder(store, data)
+    if out is None:
+        click.echo(prepare_data([load_recipe(config).data], root))
+        return
+    from ablations.yaml_files import load_model
+    from mm1.local import progress_bars
+    from mm1_jax.data.inspection import inspect
+    from mm1_jax.data.preparation import PreparationSpec, prepare_own
+
+    spec = load_model(config, PreparationSpec)
+    with progress_bars() as progress:
+        prepare_own(spec, out, root, workers or _cores(), progress)
+    _print(_brief(inspect(out)))
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+@data.command("inspect")
+@click.argument("folder")
+@json_option
+def inspect_folder(folder: str, as_json: bool) -> None:
+    """Say what is in a folder of prepared data, and what was dropped and why.
+
+    \b
+    Example: mm1 data inspect /data/my-captions
+    """
+    from mm1_jax.data.inspection import inspect
+
+    found = inspect(folder)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(_brief(found))
+
+
+@data.command("stats")
+@click.argument("folder")
+@json_option
+def stats(folder: str, as_json: bool) -> None:
+    """Lengths of the documents and their images, from the index.
+
+    \b
+    Example: mm1 data stats /data/my-captions
+    """
+    from mm1_jax.data.inspection import statistics
+
+    found = statistics(folder)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
+
+
+@data.command("validate")
+@click.argument("folder")
+@click.option("--recipe", default=None, help="Also compare its tokenizer with this recipe's.")
+@store_option
+@data_option
+@json_option
+def validate_folder(
+    folder: str, recipe: str | None, store: str, data: Path | None, as_json: bool
+) -> int:
+    """Compare every file with its checksum. Exit code 0 if all is well, 1 if something is damaged.
+
+    \b
+    Example: mm1 data validate /data/my-captions --recipe ablations/recipes/mini.yaml
+    """
+    from mm1.local import prepare_data, progress_bars
+    from mm1_jax.data.inspection import validate
+
+    tokenizer = None
+    if recipe is not None:
+        from ablations.study import load_recipe
+        from mm1_jax.data.prepared import open_prepared
+        from mm1_jax.data.tokenizer import tokenizer_file
+
+        root = api.data_folder(store, data)
+        config = load_recipe(recipe).data
+        prepare_data([config], root)
+        tokenizer = tokenizer_file(open_prepared(config, root).folder).read_bytes()
+    with progress_bars() as progress:
+        found = validate(folder, tokenizer, lambda done, of: progress("shards", done, of))
+    if as_json:
+        click.echo(json.dumps([{"file": one.file, "what": one.what} for one in found], indent=2))
+    elif not found:
+        click.echo(f"{folder}: every file is as the manifest says")
+    else:
+        for one in found:
+            click.echo(f"{one.file} {one.what}")
+    return 1 if found else 0
+
+
+@data.command("show")
+@click.argument("config")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--sequences", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("data.html"), show_default=True
+)
+@store_option
+@data_option
+def show(config: str, seed: int, sequences: int, out: Path, store: str, data: Path | None) -> None:
+    """Write a page with what the model really gets: images, text, tokens and masks.
+
+    CONFIG is a recipe, or a folder of prepared data: then all sequences are of that folder.
+
+    \b
+    Example: mm1 data show ablations/recipes/mini.yaml --out data.html
+    """
+    from mm1.local import prepare_data
+    from mm1_jax.data.show import show as write_page
+
+    train_config = _of_folder(config) if _is_folder(config) else _of_recipe(config)
+    root = api.data_folder(store, data)
+    prepare_data([train_config.data], root)
+    write_page(train_config, root, seed, sequences, out)
+    click.echo(out)
+
+
+def _is_folder(config: str) -> bool:
+    return "://" in config or Path(config).is_dir()
+
+
+def _of_recipe(path: str) -> Any:
+    from ablations.study import load_recipe
+
+    return load_recipe(path).train_config()
+
+
+def _of_folder(folder: str) -> Any:
+    """The default model, on one folder alone."""
+    from mm1_jax.config import DataConfig, MixtureConfig, SourceConfig, TrainConfig
+    from mm1_jax.data.manifest import read_manifest
+
+    manifest = read_manifest(folder)
+    vocabulary = manifest.settings.get("vocabulary")
+    if not isinstance(vocabulary, int):
+        raise UserError(f"{folder}: the manifest names no vocabulary")
+    source = SourceConfig(folder=folder, kind=manifest.kind)
+    mixture = MixtureConfig.model_validate({"own": 1.0})
+    data = DataConfig(sources={"own": source}, mixture=mixture, vocabulary=vocabulary)
+    return TrainConfig(data=data)
+
+
+def _brief(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what only programs read."""
+    return {key: value for key, value in found.items() if key != "settings"}
+
+
+def _print(values: Mapping[str, Any]) -> None:
+    """One line a value; what is nested, in a line."""
+    width = max(map(len, values))
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = "  ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        click.echo(f"{name.replace('_', ' '):<{width}}  {value}")

@@ -1,0 +1,279 @@
+"""`mm1 evaluate`: scores of a trained model, of ours or of anybody's."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from mm1_jax.errors import UserError, nearest
+from mm1_jax.stage import Condition, ResultRow, StageStopped
+
+if TYPE_CHECKING:
+    from mm1_jax.recipe import EvaluationConfig
+
+SCORES_FILE = "scores.json"
+OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--task", "tasks", multiple=True, help="A task; again for more. [all]")
+@click.option(
+    "--shots", type=click.IntRange(0), multiple=True, help="Demonstrations; again for more. [0]"
+)
+@click.option(
+    "--condition",
+    "conditions",
+    type=click.Choice(get_args(Condition)),
+    multiple=True,
+    help="Again for more. [intact]",
+)
+@click.option(
+    "--items", type=click.IntRange(1), default=None, help="A fixed subset, with --task. [all]"
+)
+@click.option("--folder", default=None, help="Where the official --task lies.")
+@click.option("--annotations", default=None, help="What is asked, in --folder. [test, else all]")
+@click.option("--train", default=None, help="What demonstrations are drawn from. [train]")
+@click.option("--images", default=None, help="The images, in --folder. [images, else all]")
+@click.option("--prompt", default=None, help="Words after the images. [the paper's]")
+@click.option("--recipe", default=None, help="Take tasks, variants and folders from this recipe.")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="[RUN/evaluations]")
+@click.option("--store", default=None, help="Store in which RUN is a stage. [$MM1_STORE, .mm1]")
+@click.option("--data", type=click.Path(path_type=Path), default=None, help="[STORE/data]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def evaluate(
+    run: str,
+    tasks: tuple[str, ...],
+    shots: tuple[int, ...],
+    conditions: tuple[str, ...],
+    items: int | None,
+    recipe: str | None,
+    batch_size: int,
+    out: Path | None,
+    store: str | None,
+    data: Path | None,
+    as_json: bool,
+    **official: str | None,
+) -> int:
+    """Score a trained model and print one line a metric, with its standard error over items.
+
+    RUN is a folder of `mm1 train`, a stage of the store, or a Hugging Face folder of a language
+    model (tasks of text). Prompts, answers and scores of all items are kept in --out; interrupted,
+    the same command goes on after the last batch.
+
+    \b
+    Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
+    Example: mm1 evaluate runs/mini --task vqav2 --folder /data/vqav2 --shots 0 --shots 4
+    """
+    from ablations.study import load_recipe
+    from mm1 import api
+
+    model = scored_model(run, store or api.default_store())
+    if recipe is not None:
+        if tasks or shots or conditions or items or any(official.values()):
+            raise UserError("--recipe says which tasks, variants and folders; give it alone")
+        asked = load_recipe(recipe).evaluation.model_copy(update={"batch_size": batch_size})
+    else:
+        asked = evaluation_of(tasks, shots or (0,), conditions or ("intact",), items, official)
+        asked = asked.model_copy(update={"batch_size": batch_size})
+    data = data or Path(store or api.default_store()) / "data"
+    rows: list[ResultRow] = []
+    try:
+        for config, affecting in _configs(asked, model, must=bool(tasks or recipe)):
+            rows += _scored(config, affecting, model, out, data)
+    except StageStopped as stopped:
+        click.echo(f"stopped {stopped}; the same command goes on from there", err=True)
+        return 130
+    rows += averages(asked, rows)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+        return 0
+    for row in rows:
+        error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
+        click.echo(
+            f"{f'{row.task}.{row.metric}':<30} {row.value:10.3f} {error:<9} "
+            f"({row.n_items} items, {row.shots}-shot, {row.condition})"
+        )
+    return 0
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """What is scored: a folder, or the parts of a run's; and where its scores are kept."""
+
+    name: str
+    folders: Mapping[str, Path]  # part, or "multimodal" → the folder that holds it
+    seed: int
+    output: Path | None  # None: nothing is kept
+
+    def part_of(self, task: str) -> str | None:
+        """The part that a task scores, if it is there: official texts score what there is."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax import weights_folder
+        from mm1_jax.recipe import SCORED_PART
+        from mm1_jax.tasks.official_names import OFFICIAL
+
+        part = SCORED_PART.get(task, MULTIMODAL)
+        if part not in self.folders and task in OFFICIAL:
+            part = "language_model"
+        if part not in self.folders:
+            return None
+        if task == "emoji_retrieval":  # reads captions, which AIM's encoder never saw
+            objective = weights_folder.stated(self.folders[part]).config.get("objective", {})
+            return None if objective.get("kind") == "aim" else part
+        return part
+
+
+def scored_model(run: str, store: str) -> ScoredModel:
+    """A folder of `mm1 train`, a Hugging Face folder, or a training stage by a prefix."""
+    from mm1.local import PRETRAINED, RECIPE
+    from mm1_jax import weights_folder
+
+    folder = Path(run)
+    if (folder / "config.json").is_file() and weights_folder.is_checkpoint(folder):
+        notes = [at / RECIPE for at in (folder, folder.absolute().parent.parent)]
+        seeds = [json.loads(note.read_text())["seed"] for note in notes if note.is_file()]
+        inner = [p for p in (folder / PRETRAINED).glob("*") if weights_folder.is_checkpoint(p)]
+        folders = {weights_folder.stated(place).kind: place for place in (*inner, folder)}
+        return ScoredModel(run, folders, seeds[0] if seeds else 0, folder / "evaluations")
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors*")):
+        kept = Path("runs") / folder.absolute().name / "evaluations"
+        return ScoredModel(run, {"language_model": folder}, 0, kept)
+    if folder.is_dir():
+        raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
+    from sweeps.store import Store
+
+    matches = Store(store).matching(run)
+    if len(matches) != 1:
+        raise UserError(
+            f"{run!r} is neither a folder of `mm1 train` nor one finished stage of store {store} "
+            f"({len(matches)} stages begin with it)"
+        )
+    found = Store(store).stage_folder(matches[0])
+    if not weights_folder.is_checkpoint(found):
+        raise UserError(f"stage {matches[0]} of store {store} is not a training")
+    # A stage of the store is written once and stays as it is.
+    kind = weights_folder.stated(found).kind
+    return ScoredModel(run, {kind: found}, Store(store).stage(matches[0]).seed, None)
+
+
+def evaluation_of(
+    tasks: Sequence[str],
+    shots: Sequence[int],
+    conditions: Sequence[str],
+    items: int | None,
+    official: Mapping[str, str | None],
+) -> EvaluationConfig:
+    """What the options ask for; without a task, every one that lies in no folder of the user's."""
+    from ablations.metrics import ONE_FORM
+    from mm1_jax.recipe import EvaluationConfig, TaskConfig
+    from mm1_jax.tasks.official_names import OFFICIAL
+
+    fields = EvaluationConfig.model_fields.items()
+    known = [name for name, field in fields if field.annotation == TaskConfig | None]
+    if items is not None and not tasks:
+        raise UserError("--items goes with --task: the test splits of the tasks differ in size")
+    for task in tasks:
+        if task not in known and task not in OFFICIAL:
+            raise UserError(f"--task {task}: no such task{nearest(task, [*known, *OFFICIAL])}")
+    given = {key: value for key, value in official.items() if value is not None}
+    named = [task for task in tasks if task in OFFICIAL]
+    if given and (len(tasks) != 1 or not named):
+        raise UserError(f"--{next(iter(given))} goes with one official --task; or say --recipe")
+    if named and "folder" not in given:
+        raise UserError(f"--task {named[0]} lies in a folder of yours: say --folder")
+    plain = tuple(shots) == (0,) and tuple(conditions) == ("intact",)
+    chosen = [t for t in known if t in tasks or (not tasks and (plain or t not in ONE_FORM))]
+    variants = {"shots": tuple(shots), "conditions": tuple(conditions), "items": items}
+    return EvaluationConfig.model_validate(
+        dict.fromkeys(chosen, variants) | {"official": dict.fromkeys(named, variants | given)}
+    )
+
+
+def averages(evaluation: EvaluationConfig, rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The means over the evaluation's `average` tasks, for each variant that all of them have."""
+    from ablations.metrics import AVERAGE, average_metric, first_metric
+
+    tasks = evaluation.average
+    found = {(row.task, row.metric, row.shots, row.condition): row for row in rows}
+    result = []
+    for shots, condition in dict.fromkeys((row.shots, row.condition) for row in rows):
+        parts = [found.get((task, first_metric(task), shots, condition)) for task in tasks]
+        there = [part for part in parts if part is not None]
+        if not tasks or len(there) < len(tasks):
+            continue
+        errors = [part.standard_error for part in there]
+        known = [error for error in errors if error is not None]
+        result.append(
+            ResultRow(
+                task=AVERAGE,
+                metric=average_metric(shots),
+                value=math.fsum(part.value for part in there) / len(there),
+                split="test",
+                shots=shots,
+                condition=condition,
+                step=there[0].step,
+                n_items=sum(part.n_items for part in there),
+                standard_error=math.hypot(*known) / len(known) if known == errors else None,
+            )
+        )
+    return result
+
+
+def _configs(
+    evaluation: EvaluationConfig, model: ScoredModel, *, must: bool
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Those whose part is there; `must`: all of them, or UserError."""
+    from ablations.metrics import check_form
+    from ablations.stages import MULTIMODAL, asked_of
+    from mm1_jax.recipe import SCORED_PART
+
+    for config, affecting in asked_of(evaluation):
+        task = config["task"]
+        check_form(task, config["shots"], config["condition"])
+        if model.part_of(task) is not None:
+            yield config, affecting
+        elif must:
+            part = SCORED_PART.get(task, MULTIMODAL)
+            raise UserError(f"--task {task}: {model.name} holds no {part} that it scores")
+
+
+def _scored(
+    config: dict[str, Any],
+    affecting: dict[str, Any],
+    model: ScoredModel,
+    out: Path | None,
+    data: Path,
+) -> list[ResultRow]:
+    """Run one evaluation into its folder; an interrupted one of the same model goes on."""
+    from ablations import identity
+    from ablations.stages import EVALUATIONS
+    from mm1.local import LocalContext, prepare_data
+    from mm1_jax import runner, weights_folder
+    from mm1_jax.checkpoints import load_config
+
+    part = model.part_of(config["task"])
+    assert part is not None
+    folder = model.folders[part]
+    own = weights_folder.is_checkpoint(folder)
+    if own and not (folder / weights_folder.SOURCE_FILE).is_file():
+        prepare_data([load_config(folder).data], data)
+    run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[part]].partition(":")[2])
+    with tempfile.TemporaryDirectory() as temporary:
+        output = out or model.output or Path(temporary)
+        output = output / "-".join(str(config[key]) for key in ("task", "shots", "condition"))
+        said = identity.fingerprint([affecting, weights_folder.content_of(folder)])
+        context = LocalContext(output=output, scratch=output / f"unfinished-{said[:12]}", data=data)
+        rows = run_task(config, model.seed, {"model": folder}, context)
+        (output / SCORES_FILE).write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        shutil.rmtree(context.scratch)
+    return rows

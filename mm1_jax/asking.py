@@ -1,0 +1,240 @@
+"""Asking a model many prompts: those of like length together, and nothing twice after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mm1_jax.data.packing import Packed
+from mm1_jax.data.tokenizer import Marker, Tokenizer
+from mm1_jax.evaluated_model import Batch, EvaluatedModel, Pictures
+from mm1_jax.stage import Context, StageStopped
+from mm1_jax.tasks.prompts import Prompt
+
+ANSWERED_FILE = "answered.jsonl"  # in the scratch folder: one line a finished batch
+_BATCHES = 4  # that must have had the same sizes before smaller ones are compiled
+_STEP = 16  # of the static text lengths up to 128 tokens; above, a quarter of a power of two
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt in tokens: text, and the images that stand before the text token with that index."""
+
+    tokens: list[int]
+    image_ids: list[int]
+    image_at: list[int]
+    asked: int = 0  # last tokens whose likelihood is asked for
+
+
+def ask(
+    model: EvaluatedModel,
+    prompts: Sequence[Prompt],
+    *,
+    pictures: Pictures | None,
+    longest: int,
+    stops: Sequence[str] = (),
+    batch_size: int,
+    context: Context,
+) -> list[str]:
+    """The model's answer to each prompt, at most `longest` tokens and up to a stop string."""
+
+    def compute(batch: Batch, chosen: Sequence[Encoded]) -> list[str]:
+        return model.answers(batch, longest, stops)[: len(chosen)]
+
+    rows = encoded(prompts, model.words)
+    return _in_batches(model, rows, pictures, batch_size, context, compute)
+
+
+def likelihoods(
+    model: EvaluatedModel,
+    pairs: Sequence[tuple[Prompt, str]],
+    *,
+    pictures: Pictures | None,
+    batch_size: int,
+    context: Context,
+) -> list[tuple[float, bool]]:
+    """Log-probability (nats) of each continuation of a prompt, and whether it is the greedy one."""
+
+    def compute(batch: Batch, chosen: Sequence[Encoded]) -> list[tuple[float, bool]]:
+        filled = [*chosen, *[chosen[0]] * (len(batch["tokens"]) - len(chosen))]
+        ends = np.array([len(row.tokens) for row in filled])
+        nats, greedy = model.likelihoods(batch, ends, np.array([row.asked for row in filled]))
+        return list(zip(nats.tolist(), greedy.tolist(), strict=True))[: len(chosen)]
+
+    rows = continued(pairs, model)
+    found = _in_batches(model, rows, pictures, batch_size, context, compute)
+    return [(nats, greedy) for nats, greedy in found]
+
+
+def encoded(prompts: Sequence[Prompt], words: Tokenizer) -> list[Encoded]:
+    """Prompts in tokens."""
+    texts = list(dict.fromkeys(p for prompt in prompts for p in prompt if isinstance(p, str)))
+    ids: dict[str | Marker, list[int]] = dict(zip(texts, words.encode_batch(texts), strict=True))
+    markers = {p for prompt in prompts for p in prompt if isinstance(p, Marker)}
+    ids |= {marker: [words.marker(marker)] for marker in markers}
+    return [_encoded(prompt, ids) for prompt in prompts]
+
+
+def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> list[Encoded]:
+    """Prompts and continuations in tokens, as the EleutherAI harness splits them.
+
+    The last text and the continuation are encoded together, because a token may span both words;
+    spaces at the end of a prompt go to the continuation.
+    """
+    contexts, wholes = [], []
+    for prompt, continuation in pairs:
+        last = prompt[-1] if prompt and isinstance(prompt[-1], str) else ""
+        context = last.rstrip()
+        contexts.append(context)
+        wholes.append(context + last[len(context) :] + continuation)
+    of_contexts, of_wholes = (model.words.encode_batch(texts) for texts in (contexts, wholes))
+    before = [p[:-1] if p and isinstance(p[-1], str) else p for p, _ in pairs]
+    rows = encoded(before, model.words)
+    result = []
+    for row, context, whole in zip(rows, of_contexts, of_wholes, strict=True):
+        asked = max(1, len(whole) - len(context))
+        tokens = row.tokens + whole
+        if len(tokens) == asked and not row.image_ids:  # nothing stands before the first token
+            tokens = [model.ends[0] if model.ends else 0, *tokens]
+        result.append(Encoded(tokens, row.image_ids, row.image_at, asked))
+    return result
+
+
+def _encoded(prompt: Prompt, ids: Mapping[str | Marker, list[int]]) -> Encoded:
+    tokens: list[int] = []
+    image_ids, image_at = [], []
+    for part in prompt:
+        if isinstance(part, int):
+            image_ids.append(part)
+            image_at.append(len(tokens))
+        else:
+            tokens += ids[part]
+    return Encoded(tokens, image_ids, image_at)
+
+
+def packed(rows: Sequence[Encoded], tokens: int, images: int) -> list[Packed]:
+    """One sequence per prompt, of one document, with room for so many text tokens and images."""
+    return [_packed(row, tokens, images) for row in rows]
+
+
+def rounded(tokens: int) -> int:
+    """The static length for so many text tokens; few lengths, for each is compiled once."""
+    step = max(_STEP, 2 ** (max(tokens - 1, 1).bit_length() - 3))
+    return max(1, -(-tokens // step)) * step
+
+
+def _packed(row: Encoded, text_budget: int, image_budget: int) -> Packed:
+    no_text, no_image = text_budget - len(row.tokens), image_budget - len(row.image_ids)
+    return Packed(
+        tokens=np.array(row.tokens + [0] * no_text, np.int32),
+        segments=np.array([1] * len(row.tokens) + [0] * no_text, np.int32),
+        image_ids=np.array(row.image_ids + [-1] * no_image, np.int32),
+        image_at=np.array(row.image_at + [0] * no_image, np.int32),
+        image_segments=np.array([1] * len(row.image_ids) + [0] * no_image, np.int32),
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts that are asked together, and the static sizes of their batch."""
+
+    places: list[int]
+    tokens: int
+    images: int
+
+    def has_room_for(self, other: Group) -> bool:
+        """Whether another group's prompts fit into a batch of these sizes."""
+        return self.tokens >= other.tokens and self.images >= other.images
+
+
+def groups(rows: Sequence[Encoded], batch_size: int) -> list[Group]:
+    """Which prompts are asked together: the longest first, so that too long a one shows at once."""
+
+    def size(place: int) -> tuple[int, int, int]:
+        row = rows[place]
+        return -len(row.image_ids), -rounded(len(row.tokens)), place
+
+    order = sorted(range(len(rows)), key=size)
+    found: list[Group] = []
+    used = 0  # batches of the last sizes
+    for first in range(0, len(order), batch_size):
+        places = order[first : first + batch_size]
+        own = Group(
+            places,
+            rounded(max(len(rows[place].tokens) for place in places)),
+            max(1, *(len(rows[place].image_ids) for place in places)),
+        )
+        if found and used < _BATCHES and found[-1].has_room_for(own):
+            own = replace(found[-1], places=places)
+        same = found and (own.tokens, own.images) == (found[-1].tokens, found[-1].images)
+        used = used + 1 if same else 1
+        found.append(own)
+    return found
+
+
+def _in_batches(
+    model: EvaluatedModel,
+    rows: Sequence[Encoded],
+    pictures: Pictures | None,
+    batch_size: int,
+    context: Context,
+    compute: Callable[[Batch, Sequence[Encoded]], Sequence[Any]],
+) -> list[Any]:
+    """What `compute` says of each row, in their order; finished batches are kept in the scratch."""
+    size = model.batch_rows(min(batch_size, len(rows)))
+    file = context.scratch / ANSWERED_FILE
+    answered = _answered(file)
+    # Batches are the same ones after an interruption: what a row says may depend, in its last
+    # bits, on the shape of its batch.
+    waiting = [
+        group
+        for group in groups(rows, size)
+        if any(place not in answered for place in group.places)
+    ]
+    with ThreadPoolExecutor(1) as reader:  # the next batch's images, while this one is computed
+
+        def read(group: Group) -> Batch:
+            filled = [*group.places, *group.places[:1] * (size - len(group.places))]
+            chosen = [rows[place] for place in filled]
+            return model.batch(packed(chosen, group.tokens, group.images), pictures)
+
+        coming = reader.submit(read, waiting[0]) if waiting else None
+        for number, group in enumerate(waiting, start=1):
+            assert coming is not None
+            batch = coming.result()
+            if number < len(waiting):
+                coming = reader.submit(read, waiting[number])
+            found = compute(batch, [rows[place] for place in group.places])
+            line = dict(zip(map(str, group.places), found, strict=True))
+            _append(file, json.dumps(line))
+            answered |= dict(zip(group.places, found, strict=True))
+            context.report(len(answered), {"items": len(answered), "of": len(rows)})
+            if number < len(waiting) and context.stop_requested():
+                raise StageStopped(f"after {len(answered)} of {len(rows)} items")
+    return [answered[place] for place in range(len(rows))]
+
+
+def _answered(file: Path) -> dict[int, Any]:
+    """What finished batches said. A line that a kill cut short is taken away."""
+    if not file.is_file():
+        return {}
+    text = file.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.write_text(whole)
+    lines = map(json.loads, whole.splitlines())
+    return {int(place): value for line in lines for place, value in line.items()}
+
+
+def _append(file: Path, line: str) -> None:
+    with file.open("a") as opened:
+        opened.write(line + "\n")
+        opened.flush()
+        os.fsync(opened.fileno())

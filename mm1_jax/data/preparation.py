@@ -1,0 +1,420 @@
+"""Raw files → a folder of shards that training reads: `mm1 data prepare SPEC.yaml --out FOLDER`.
+
+Two passes, each input file by file in worker processes. The first decodes every image and puts bad
+records away; what is dropped is then decided for all files at once. The second writes shards.
+Interrupted, the same command goes on after the last shard of each file. What is written depends on
+the files' names and contents and the settings, not on where they lie, on workers or on time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, PositiveInt
+
+from mm1_jax.config import DataConfig
+from mm1_jax.config.data import Kind
+from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.data import image_survey, readers, templates
+from mm1_jax.data.cleaning import CleaningConfig, Decisions, cleaned, decide
+from mm1_jax.data.documents import Document
+from mm1_jax.data.folder import Folder
+from mm1_jax.data.manifest import (
+    MANIFEST,
+    SHARDS,
+    Manifest,
+    Shard,
+    TokenizerFacts,
+    read_manifest,
+    sha256,
+    token_type,
+)
+from mm1_jax.data.prepare import prepare
+from mm1_jax.data.quarantine import Quarantine, Quota
+from mm1_jax.data.raw import BadRecord, RawDocument, RawImage
+from mm1_jax.data.shard_writer import Rendered, images_of, write_shard
+from mm1_jax.data.tokenizer import Tokenizer, load, tokenizer_file
+from mm1_jax.errors import UserError
+
+Progress = Callable[[str, int, int], None]
+
+MEGABYTE = 10**6
+_WORK = "unfinished"  # below the folder; gone when it is finished
+_ENDLESS = Quota(share=1.0)
+
+
+class PreparationSpec(Config):
+    """What is prepared, and how. Places and processes do not decide the result.
+
+    A caption stands after `caption:` unless `caption_prompt` is false; the evaluation asks with
+    the same words. `tokenizer` is a `tokenizer.json` or a SentencePiece model; null takes the one
+    that comes with the embedded data.
+    """
+
+    kind: Kind
+    format: readers.Format
+    urls: tuple[str, ...] = Field(min_length=1, json_schema_extra=NOT_IDENTITY)
+    columns: dict[str, str] | None = None
+    image_folder: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
+    min_similarity: float = Field(0.24, description="mmc4: images below are left out")
+    cleaning: CleaningConfig = CleaningConfig()
+    evaluation_images: tuple[str, ...] = Field(
+        (), description="folders or lists of images that must not be trained on"
+    )
+    caption_prompt: bool = True
+    template: Literal["plain", "vicuna", "chatml"] = Field(
+        "plain", description="words around the turns of conversations"
+    )
+    tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
+    vocabulary: int = Field(1024, ge=300, description="of the embedded tokenizer")
+    shard_megabytes: PositiveInt = 256
+    stored_side_pixels: PositiveInt | None = Field(
+        None, description="larger images are stored with this longest side; null: as they came"
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """What of it decides the result, as plain values."""
+        marked = [n for n, f in type(self).model_fields.items() if f.json_schema_extra]
+        return self.model_dump(mode="json", exclude=set(marked))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One input file."""
+
+    number: int
+    file: str
+    spec: PreparationSpec
+    out: str
+    quota: Quota
+
+    @property
+    def done(self) -> str:
+        return f"{_WORK}/{self.number:05d}"
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.number:05d}-"
+
+    def records(self) -> Iterator[RawDocument | BadRecord]:
+        spec = self.spec
+        return readers.read_file(
+            spec.format, self.file, spec.columns, spec.image_folder, spec.min_similarity
+        )
+
+
+def prepare_own(
+    spec: PreparationSpec,
+    out: str,
+    data_root: Path,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Prepare a folder, or go on with it; one that is finished is left as it is.
+
+    `progress(what, done, total)` is called as files are done.
+
+    Raises:
+        UserError: the folder holds other data, an input is missing or of another format, or more
+            records are bad than the quota allows.
+    """
+    report = progress or (lambda what, done, total: None)
+    folder = Folder(out)
+    started = time.monotonic()
+    if folder.exists(MANIFEST):
+        manifest = read_manifest(out)
+        _same_settings(spec.settings(), manifest.settings, out)
+        return manifest
+    note = f"{_WORK}/settings.json"
+    if folder.exists(note):
+        _same_settings(spec.settings(), json.loads(folder.read(note)), out)
+    elif folder.is_local and Path(out).exists() and any(Path(out).iterdir()):
+        raise UserError(f"{out} is not empty and holds no prepared data; choose another --out")
+    files = readers.files(spec.format, spec.urls)
+    folder.write(note, json.dumps(spec.settings()).encode())
+    tokenizer = _keep_tokenizer(spec, data_root, folder)
+
+    # A single bad file among many need not be the end; a single file stops at once.
+    quota = spec.cleaning.quota if len(files) == 1 else _ENDLESS
+    tasks = [_Task(number, file, spec, out, quota) for number, file in enumerate(files)]
+    surveys: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    with _processes(min(workers, len(tasks))) as each:
+        for counts in each(_survey, [(task,) for task in tasks]):
+            surveys.append(counts)
+            _check_quota(surveys, spec.cleaning.quota, folder)
+            report("examined files", len(surveys), len(tasks))
+        decisions = _decided(spec, [_surveyed(folder, task) for task in tasks])
+        given = [(task, decisions.of_file(task.file)) for task in tasks]
+        for number, counts in enumerate(each(_write, given), start=1):
+            dropped.update(counts)
+            report("written files", number, len(tasks))
+
+    shards = finished_shards(folder)
+    listed = "".join(shard.model_dump_json() + "\n" for shard in shards).encode()
+    manifest = Manifest(
+        kind=spec.kind,
+        settings=spec.settings(),
+        tokenizer=tokenizer,
+        token_type=token_type(tokenizer.vocabulary),
+        shards=len(shards),
+        documents=sum(shard.documents for shard in shards),
+        text_tokens=sum(shard.text_tokens for shard in shards),
+        images=sum(shard.images for shard in shards),
+        read=sum(counts["seen"] for counts in surveys),
+        dropped=dict(sorted(dropped.items())),
+        dropped_images=dict(sorted(decisions.counts.items())),
+        quarantined=_summed(counts["bad"] for counts in surveys),
+        quarantined_images=_summed(counts["bad_images"] for counts in surveys),
+        shards_sha256=sha256(listed),
+    )
+    seconds = time.monotonic() - started
+    provenance = {
+        "urls": list(spec.urls),
+        "files": files,
+        "workers": workers,
+        "seconds": round(seconds, 1),
+        "documents_per_second": round(manifest.documents / seconds, 1),
+        "images_per_second": round(manifest.images / seconds, 1),
+    }
+    folder.write("provenance.json", (json.dumps(provenance, indent=2) + "\n").encode())
+    folder.write(SHARDS, listed)
+    folder.write(MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+    folder.remove(_WORK)
+    return manifest
+
+
+def _same_settings(ours: dict[str, Any], theirs: dict[str, Any], out: str) -> None:
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) != theirs.get(key):
+            raise UserError(
+                f"{out} was prepared with {key}: {json.dumps(theirs.get(key))}, and the "
+                f"specification says {json.dumps(ours.get(key))}; choose another --out"
+            )
+
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+
+
+def _keep_tokenizer(spec: PreparationSpec, data_root: Path, folder: Folder) -> TokenizerFacts:
+    """Write the tokenizer that is to be used into the folder, as a recipe's data has it."""
+    if spec.tokenizer is None:
+        words = load(prepare(DataConfig(vocabulary=spec.vocabulary), data_root))
+    else:
+        words = load(Path(spec.tokenizer))
+    with tempfile.TemporaryDirectory(prefix="mm1-prepare-") as scratch:
+        words.save(Path(scratch))
+        for path in Path(scratch).iterdir():
+            folder.write(path.name, path.read_bytes())
+        file = tokenizer_file(Path(scratch))
+        return TokenizerFacts(
+            file=file.name, sha256=sha256(file.read_bytes()), vocabulary=words.vocabulary
+        )
+
+
+@contextmanager
+def _processes(workers: int) -> Generator[Callable[..., Iterator[Any]]]:
+    """A function (what, arguments of each call) that gives the calls' results as they are done."""
+    if workers == 1:
+        yield lambda function, arguments: (function(*given) for given in arguments)
+        return
+    # Spawned: a fork would copy whatever threads the caller has.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+
+        def each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Any:
+            futures = [pool.submit(function, *given) for given in arguments]
+            return (future.result() for future in as_completed(futures))
+
+        try:
+            yield each
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _surveyed(folder: Folder, task: _Task) -> pa.Table:
+    return pq.read_table(io.BytesIO(folder.read(f"{task.done}-survey.parquet")))
+
+
+def _decided(spec: PreparationSpec, surveyed: Sequence[pa.Table]) -> Decisions:
+    images = pa.concat_tables(surveyed).unify_dictionaries()
+    if not spec.evaluation_images:
+        return decide(images, spec.cleaning)
+    evaluation = image_survey.survey_images(spec.evaluation_images, spec.cleaning.perceptual_hash)
+    return decide(images, spec.cleaning, evaluation)
+
+
+def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
+
+
+def _check_quota(surveys: Sequence[dict[str, Any]], quota: Quota, folder: Folder) -> None:
+    for what, bad, seen in (
+        ("records", "bad", "seen"),
+        ("images", "bad_images", "seen_images"),
+    ):
+        reasons = _summed(counts[bad] for counts in surveys)
+        count, total = sum(reasons.values()), sum(counts[seen] for counts in surveys)
+        if count > quota.minimum and count > quota.share * total:
+            told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+            raise UserError(
+                f"{count} of {total} {what} cannot be used ({told}), more than the quota of "
+                f"{quota.share:.2%}; each is listed in {folder.place('quarantine')}"
+            )
+
+
+# -- what a worker does with one file ------------------------------------------------------------
+
+
+def _survey(task: _Task) -> dict[str, Any]:
+    """First pass: look at every image, put bad records away; how many there were."""
+    folder = Folder(task.out)
+    note = f"{task.done}-survey.json"
+    if folder.exists(note):
+        return json.loads(folder.read(note))
+    with tempfile.TemporaryDirectory(prefix="mm1-prepare-") as scratch:
+        listed = Path(scratch) / "quarantine.jsonl"
+        try:
+            with Quarantine(listed, task.quota) as quarantine:
+                images = image_survey.survey(
+                    quarantine.kept(task.records()),
+                    quarantine,
+                    task.spec.cleaning.perceptual_hash,
+                )
+        finally:
+            if listed.exists():
+                folder.write(f"quarantine/{task.number:05d}.jsonl", listed.read_bytes())
+    file = io.BytesIO()
+    pq.write_table(images, file)
+    folder.write(f"{task.done}-survey.parquet", file.getvalue())
+    counts = {
+        "seen": quarantine.seen,
+        "seen_images": quarantine.seen_images,
+        "bad": dict(quarantine.bad),
+        "bad_images": dict(quarantine.bad_images),
+    }
+    folder.write(note, json.dumps(counts).encode())
+    return counts
+
+
+def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
+    """Second pass: the shards of one file; how many documents were dropped, by reason."""
+    folder = Folder(task.out)
+    note = f"{task.done}-written.json"
+    if folder.exists(note):
+        return Counter(json.loads(folder.read(note)))
+    tokenizer = folder_tokenizer(folder)
+    counts: Counter[str] = Counter()
+    done = [shard for shard in finished_shards(folder) if shard.name.startswith(task.prefix)]
+    after = done[-1].read if done else 0  # documents that are in shards, or were dropped, already
+    numbers: deque[int] = deque()  # of the documents that are being fetched
+
+    def kept() -> Iterator[RawDocument]:
+        read = 0
+        for record in task.records():
+            if isinstance(record, BadRecord):
+                continue
+            read += 1
+            left = cleaned(record, dropped.get(record.origin.index, {}), task.spec.cleaning)
+            if isinstance(left, str):
+                counts[left] += 1
+            elif read > after:
+                numbers.append(read)
+                yield left
+
+    waiting: list[Rendered] = []
+    size, read = 0, after
+    limit = task.spec.shard_megabytes * MEGABYTE
+
+    def finish() -> None:
+        nonlocal size
+        shard = write_shard(folder, f"{task.prefix}{len(done):03d}", waiting, tokenizer, read)
+        folder.write(f"{_WORK}/shards/{shard.name}.json", shard.model_dump_json().encode())
+        done.append(shard)
+        waiting.clear()
+        size = 0
+
+    for document, missing in image_survey.fetched(kept()):
+        read = numbers.popleft()
+        if missing:
+            raise UserError(
+                f"{document.origin.file}, record {document.origin.index}: an image that was there "
+                f"is gone ({next(iter(missing.values())).detail}); the same command goes on"
+            )
+        waiting.append(rendered(document, task.spec))
+        size += waiting[-1].size_bytes
+        if size >= limit:
+            finish()
+    if waiting:
+        finish()
+    folder.write(note, json.dumps(counts).encode())
+    return counts
+
+
+def rendered(raw: RawDocument, spec: PreparationSpec) -> Rendered:
+    """A document in the words that training uses."""
+    parts: list[int | str] = []
+    answers = raw.answers
+    contents = images_of(raw, spec.stored_side_pixels)
+    images = 0
+    for part in raw.parts:
+        if isinstance(part, RawImage):
+            parts.append(images)
+            images += 1
+        else:
+            parts.append(part)
+    if spec.kind == "captions" and spec.caption_prompt and len(raw.texts) == 1:
+        turn = templates.caption(raw.texts[0].strip())
+        parts, answers = [*range(images), *turn], (False, True)
+    elif spec.kind == "conversations" and answers is not None:
+        exchanges = templates.exchanges_of(parts, answers)
+        said = templates.converse(exchanges, templates.template_of(spec.template))
+        return Rendered(Document(raw.name, *said), contents, raw)
+    elif spec.kind in ("interleaved", "text"):
+        parts = _spaced(parts)
+    document = Document(raw.name, tuple(parts), answers)
+    return Rendered(document, contents, raw)
+
+
+def _spaced(parts: Sequence[int | str]) -> list[int | str]:
+    """A text that follows another, also across an image, is apart from it by a space at least."""
+    spaced: list[int | str] = []
+    before = ""
+    for part in parts:
+        if isinstance(part, str):
+            if before and not before[-1].isspace() and not part[:1].isspace():
+                part = f" {part}"
+            before = part
+        spaced.append(part)
+    return spaced
+
+
+def finished_shards(folder: Folder) -> list[Shard]:
+    """The shards of an unfinished folder, in their order."""
+    names = [name for name in folder.names(f"{_WORK}/shards") if name.endswith(".json")]
+    return [Shard.model_validate_json(folder.read(name)) for name in names]
+
+
+def folder_tokenizer(folder: Folder) -> Tokenizer:
+    """The tokenizer of a folder of prepared data."""
+    with tempfile.TemporaryDirectory(prefix="mm1-prepare-") as scratch:
+        for name in _TOKENIZER_FILES:
+            if folder.exists(name):
+                (Path(scratch) / name).write_bytes(folder.read(name))
+        return load(Path(scratch))

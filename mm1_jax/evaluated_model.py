@@ -1,0 +1,158 @@
+"""A model as tasks ask it: prompts become batches over all devices, answers come back as text.
+
+The whole model or a language model alone, ours or imported; a task does not see which. The weights
+have a copy on every device of this process, and each device takes its own rows of a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mm1_jax.config import MeshConfig
+from mm1_jax.data.images import image_views, view_slots
+from mm1_jax.data.packing import Packed, lay_out, lay_out_texts
+from mm1_jax.data.tokenizer import END, Tokenizer
+from mm1_jax.generation import cut, generate_text, generate_with_scores
+from mm1_jax.language_model import LanguageModel
+from mm1_jax.model import MultimodalModel, take_rows
+from mm1_jax.sharding import batch_sharding, build_mesh, everywhere, place
+from mm1_jax.sub_images import ImageViews
+
+Batch = dict[str, Any]  # arrays by name
+
+
+class Pictures(Protocol):
+    """Where the pixels behind the image ids of a prompt come from."""
+
+    def views(self, image_ids: np.ndarray, which: np.ndarray, seen: ImageViews) -> np.ndarray:
+        """Views of images: int [...] and int [...] → uint8 [..., size, size, 3]; -1 is black."""
+        ...
+
+    def in_views(
+        self, sequence: Packed, seen: ImageViews, slots: int, sharp: int | None = None
+    ) -> Packed:
+        """A sequence whose images, the last `sharp` of them, stand as all their views."""
+        ...
+
+
+class EvaluatedModel:
+    """A trained model and its tokenizer.
+
+    `ends` are the tokens that end an answer, `template` stands around the turns of conversations,
+    `views` are what an encoder is shown of an image, each `view_tokens` long; with `sharp_images`
+    only the last so many images of a prompt are shown in all their views.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel | LanguageModel,
+        words: Tokenizer,
+        *,
+        ends: tuple[int, ...] = (END,),
+        template: str = "plain",
+        view_tokens: int = 0,
+        views: ImageViews | None = None,
+        sharp_images: int | None = None,
+    ):
+        devices = jax.local_devices()
+        self.words, self.ends, self.template = words, ends, template
+        self.view_tokens, self.views, self.sharp_images = view_tokens, views, sharp_images
+        self.mesh = build_mesh(MeshConfig(data=len(devices)), devices) if devices[1:] else None
+        if self.mesh is not None:
+            graphdef, state = nnx.split(model)
+            model = nnx.merge(graphdef, jax.device_put(state, everywhere(self.mesh)))
+        self.model = model
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether a prompt may have images."""
+        return self.views is not None
+
+    def batch_rows(self, wanted: int) -> int:
+        """The next number of rows that every device takes the same share of."""
+        shares = 1 if self.mesh is None else self.mesh.size
+        return -(-wanted // shares) * shares
+
+    def batch(self, rows: Sequence[Packed], pictures: Pictures | None) -> Batch:
+        """Rows of equal static sizes, laid out; reads the images."""
+        if self.views is None:
+            return dict(lay_out_texts(rows))
+        if pictures is not None:
+            slots = view_slots(len(rows[0].image_ids), self.views.most, self.sharp_images)
+            rows = [pictures.in_views(row, self.views, slots, self.sharp_images) for row in rows]
+        batch: Batch = dict(lay_out(rows, self.view_tokens))
+        del batch["sources"]
+        image_ids, which = image_views(rows)
+        if pictures is None:
+            pixels = (self.views.size, self.views.size, 3)
+            batch["images"] = np.zeros((*image_ids.shape, *pixels), np.uint8)
+        else:
+            batch["images"] = pictures.views(image_ids, which, self.views)
+        return batch
+
+    def answers(self, batch: Batch, longest: int, stops: Sequence[str] = ()) -> list[str]:
+        """The most likely text of at most `longest` tokens after each row, up to a stop string."""
+        lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
+        with self._on_devices(batch | {"lengths": lengths}) as placed:
+            lengths = placed.pop("lengths")
+            if isinstance(self.model, MultimodalModel):
+                tokens, _ = generate_with_scores(
+                    self.model, placed, lengths, longest, ends=self.ends
+                )
+            else:
+                tokens, _ = generate_text(
+                    *(self.model.language_model, placed["tokens"], lengths, longest),
+                    form=self.model.form,
+                    dtype=str(self.model.dtype),
+                    ends=self.ends,
+                )
+        return [
+            cut(row, self.words.decode, ends=self.ends, stops=stops)[1].strip()
+            for row in np.asarray(tokens).tolist()
+        ]
+
+    def likelihoods(self, batch: Batch, ends: np.ndarray, counts: np.ndarray) -> Any:
+        """Log-probability (nats) of each row's last tokens, and whether each is the likeliest.
+
+        `ends` int [B] says how many text tokens a row has, `counts` int [B] how many of its last
+        ones are asked for. Gives float64 [B] and bool [B].
+        """
+        longest = int(counts.max())
+        from_the_end = np.arange(longest)[None, :]
+        places = np.maximum(ends[:, None] - 1 - from_the_end, 0)
+        asked = {
+            "places": places.astype(np.int32),
+            "asked": from_the_end < counts[:, None],
+            "targets": np.take_along_axis(batch["tokens"], places, axis=1),
+        }
+        graphdef, state = nnx.split(self.model)
+        with self._on_devices(batch | asked) as placed:
+            logprobs, likeliest = _likelihoods(graphdef, state, placed)
+        return np.asarray(logprobs, np.float64), np.asarray(likeliest)
+
+    @contextlib.contextmanager
+    def _on_devices(self, batch: Batch) -> Any:
+        if self.mesh is None:
+            yield dict(batch)
+        else:
+            with jax.set_mesh(self.mesh):
+                yield place(batch, dict.fromkeys(batch, batch_sharding(self.mesh)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _likelihoods(graphdef: nnx.GraphDef, state: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Only the asked tokens' scores are made: those of all would not fit beside a large model."""
+    model = nnx.merge(graphdef, state)
+    scores = model.language_model.logits(take_rows(model.hidden(batch)[0], batch["places"]))
+    own = jnp.take_along_axis(scores, batch["targets"][..., None], axis=-1)[..., 0]
+    logprobs = jnp.where(batch["asked"], own - jax.nn.logsumexp(scores, axis=-1), 0.0)
+    likeliest = jnp.where(batch["asked"], jnp.argmax(scores, axis=-1) == batch["targets"], True)
+    return logprobs.sum(axis=1), likeliest.all(axis=1)

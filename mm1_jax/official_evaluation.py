@@ -1,0 +1,234 @@
+"""Scoring a model on an official task: the files as published, the metric of the field."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mm1_jax.asking import ask, likelihoods
+from mm1_jax.data.images import sharp_views
+from mm1_jax.data.packing import Packed
+from mm1_jax.errors import UserError
+from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.evaluation_stage import EvaluationStage, Example
+from mm1_jax.metrics.standard_error import standard_error
+from mm1_jax.official_folder import OfficialFolder, open_official
+from mm1_jax.stage import Context
+from mm1_jax.sub_images import ImageViews
+from mm1_jax.tasks import likelihood, prompts
+from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official_files import image_bytes
+from mm1_jax.tasks.official_prompts import (
+    check_shots,
+    drawn_for,
+    few_shot_prompt,
+    majority,
+    questions_of,
+    task_in,
+)
+from mm1_jax.tasks.prompts import Prompt
+
+_KEPT_IMAGES = 1_024  # in all their views, in memory
+_READERS = 4  # threads that decode images
+
+
+def evaluate_official(
+    stage: EvaluationStage, model: EvaluatedModel, context: Context
+) -> tuple[list[Example], dict[str, float], dict[str, float | None]]:
+    """Examples, metrics, and the standard errors of the metrics that are means of items' scores.
+
+    UserError where the folder is not the task's, where there are fewer training examples than
+    shots, or where the task cannot have the condition.
+    """
+    settings = stage.official
+    assert settings is not None
+    task = task_in(settings.module)
+    folder = open_official(stage.task, settings)
+    if folder.content != settings.content:
+        raise UserError(f"{stage.task}: the files in {settings.folder} are not the planned ones")
+    everything, training = questions_of(settings.module, folder)
+    check_shots(stage.task, stage.shots, len(training))
+    questions = prompts.subset(everything, stage.items, stage.seed, stage.task)
+    drawn = [drawn_for(q, training, stage.shots, stage.seed, stage.task) for q in questions]
+    shown = _shown(stage, questions)
+    if any(shown) and not model.sees_images:
+        raise UserError(f"{stage.task} asks about images, and this is a language model alone")
+    if task.by_likelihood:
+        asked, predictions = _by_likelihood(stage, model, questions, drawn, context)
+    else:
+        pictures = Pictures(folder)
+        asked = [
+            few_shot_prompt(
+                stage.task, settings, question, images, own, pictures.number, model.template
+            )
+            for question, images, own in zip(questions, shown, drawn, strict=True)
+        ]
+        if stage.condition == "no_image":
+            asked = [prompts.without_images(prompt) for prompt in asked]
+        predictions = ask(
+            model,
+            asked,
+            pictures=pictures,
+            longest=settings.longest_answer,
+            stops=settings.stop,
+            batch_size=stage.batch_size,
+            context=context,
+        )
+    score = task.score(questions, [task.answer(text) for text in predictions])
+    metrics = dict(score.metrics)
+    if training and not task.by_likelihood:
+        said = majority(stage.task, settings, questions, training)
+        blind = task.score(questions, [task.answer(text) for text in said])
+        metrics |= {f"blind_{name}": value for name, value in blind.metrics.items()}
+    examples = [
+        Example(
+            item_id=question.item_id,
+            image_id=-1,
+            prompt=prompts.as_text(prompt),
+            prediction=prediction,
+            references=list(question.references),
+            score=value,
+            image_file=images[0] if images else "",
+        )
+        for question, images, prompt, prediction, value in zip(
+            questions, shown, asked, predictions, score.items, strict=True
+        )
+    ]
+    return examples, metrics, _errors(questions, score)
+
+
+def _shown(stage: EvaluationStage, questions: Sequence[Question]) -> list[tuple[str, ...]]:
+    """The images of each question under the stage's condition."""
+    images = [question.images for question in questions]
+    if stage.condition == "intact":
+        return images
+    if not any(images):
+        raise UserError(f"{stage.task} asks about no images: condition {stage.condition}")
+    if stage.condition == "no_image":
+        return [()] * len(images)
+    distinct = list(dict.fromkeys(filter(None, images)))
+    number = {own: place for place, own in enumerate(distinct)}
+    other = prompts.derangement(list(number.values()), stage.seed, stage.task)
+    return [distinct[other[number[own]]] if own else own for own in images]
+
+
+def _by_likelihood(
+    stage: EvaluationStage,
+    model: EvaluatedModel,
+    questions: Sequence[Question],
+    drawn: Sequence[Sequence[Question]],
+    context: Context,
+) -> tuple[list[Prompt], list[str]]:
+    def measured(pairs: Sequence[likelihood.Pair]) -> list[tuple[float, bool]]:
+        return likelihoods(
+            model,
+            [((before,), continuation) for before, continuation in pairs],
+            pictures=None,
+            batch_size=stage.batch_size,
+            context=context,
+        )
+
+    asked: list[Prompt] = [
+        (likelihood.pairs(question, own)[0][0],)
+        for question, own in zip(questions, drawn, strict=True)
+    ]
+    return asked, likelihood.answers(questions, measured, drawn)
+
+
+def _errors(questions: Sequence[Question], score: Score) -> dict[str, float | None]:
+    """Standard errors of the metrics that are means over the items, by image."""
+    images = [question.images or question.item_id for question in questions]
+    first, value = next(iter(score.metrics.items()))
+    own = np.isclose(np.mean(score.items), value, rtol=1e-9)
+    columns = ({first: score.items} if own else {}) | score.also
+    return {name: standard_error(column, images) for name, column in columns.items()}
+
+
+class Pictures:
+    """The images of an official task, read when they are asked for; see `evaluated_model`."""
+
+    def __init__(self, folder: OfficialFolder):
+        self._folder = folder
+        self._numbers: dict[tuple[str, bool], int] = {}
+        self._names: list[tuple[str, bool]] = []
+        self._seen: OrderedDict[tuple[int, ImageViews], np.ndarray] = OrderedDict()
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    def number(self, name: str, *, training: bool = False) -> int:
+        """The image id of a name in `Question.images`, of a question that is asked or shown."""
+        own = (name, training)
+        if own not in self._numbers:
+            self._numbers[own] = len(self._names)
+            self._names.append(own)
+        return self._numbers[own]
+
+    def views(self, image_ids: np.ndarray, which: np.ndarray, seen: ImageViews) -> np.ndarray:
+        """As `ImageTable.views`. UserError, with its name, for an image that cannot be read."""
+        wanted = [int(number) for number in np.unique(image_ids) if number >= 0]
+        missing = [number for number in wanted if (number, seen) not in self._seen]
+        with ThreadPoolExecutor(_READERS) as readers:
+            read = readers.map(lambda number: seen.of(self._picture(number)), missing)
+            self._seen |= zip([(number, seen) for number in missing], read, strict=True)
+        pixels = np.zeros((*image_ids.shape, seen.size, seen.size, 3), np.uint8)
+        for number in wanted:
+            self._seen.move_to_end((number, seen))
+            own = image_ids == number
+            pixels[own] = self._seen[number, seen][which[own]]
+        while len(self._seen) > _KEPT_IMAGES:
+            self._seen.popitem(last=False)
+        return pixels
+
+    def in_views(
+        self, sequence: Packed, seen: ImageViews, slots: int, sharp: int | None = None
+    ) -> Packed:
+        """As `ImageTable.in_views`."""
+        if seen.most == 1:
+            return sequence
+        sizes = [self._size(int(number)) for number in sequence.image_ids if number >= 0]
+        return sharp_views(sequence, sizes, seen, slots, sharp)
+
+    def _size(self, number: int) -> tuple[int, int]:
+        if number not in self._sizes:
+            self._sizes[number] = self._picture(number).size
+        return self._sizes[number]
+
+    def _picture(self, number: int) -> Image.Image:
+        name, training = self._names[number]
+        try:
+            with Image.open(io.BytesIO(self._content(name, training))) as image:
+                return _opaque(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"image {name} cannot be read: {error}") from None
+
+    def _content(self, name: str, training: bool) -> bytes:
+        if "#" in name:
+            return image_bytes(self._folder.tables(training=training), name)
+        places = self._folder.images
+        found = next((place for place in places if (place / name).is_file()), None)
+        if found is None:
+            found = next((place for place in self._inner if (place / name).is_file()), None)
+        if found is None:
+            looked = ", ".join(map(str, places))
+            raise UserError(f"no image {name} in {looked} or the folders in {places[0]}")
+        return image_bytes(found, name)
+
+    @functools.cached_property
+    def _inner(self) -> list[Path]:
+        """Folders in the folder of the images, such as val2014."""
+        return [place for place in sorted(self._folder.images[0].iterdir()) if place.is_dir()]
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent is white, as on paper."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    picture = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

@@ -1,0 +1,70 @@
+"""The official tasks by name: what each measures and how large it is, without reading one.
+
+Planning knows no more of a task than this; its reader, prompt and metric are its own module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OfficialName:
+    """What planning knows of a task.
+
+    metrics  its own first; metric → value of a model that answers nothing, None if none is worst
+    items    questions of the split that papers report, about; for the planned cost only
+    prompt   what follows the images: {prompt} is the task's own, {question} the question alone
+    text     whether it asks about no images
+    """
+
+    metrics: dict[str, float | None]
+    items: int
+    prompt: str = "{prompt}"
+    text: bool = False
+
+
+def module_of(name: str) -> str:
+    """Import path of a task's module."""
+    return f"mm1_jax.tasks.{name}"
+
+
+# MM1 §5.1
+CAPTION = "A photo of"
+SHORT = "Question: {question} Short answer:"
+
+
+_CAPTIONS = {"cider": 0.0, "bleu_4": 0.0, "rouge_l": 0.0}
+_ACCURACY = {"accuracy": 0.0}
+_CHOICES = {"accuracy": 0.0, "accuracy_norm": 0.0, "accuracy_bytes": 0.0}
+_MATCH = {"exact_match": 0.0}
+
+OFFICIAL: dict[str, OfficialName] = {
+    "coco_caption": OfficialName(_CAPTIONS, 5_000, CAPTION),
+    "nocaps": OfficialName(_CAPTIONS, 4_500, CAPTION),
+    "textcaps": OfficialName(_CAPTIONS, 3_166, CAPTION),
+    "vqav2": OfficialName(_ACCURACY, 214_354, SHORT),
+    "textvqa": OfficialName(_ACCURACY, 5_000, SHORT),
+    "vizwiz": OfficialName(_ACCURACY, 4_319, SHORT),
+    "ok_vqa": OfficialName(_ACCURACY, 5_046, SHORT),
+    "gqa": OfficialName(_ACCURACY, 12_578, SHORT),
+    "scienceqa": OfficialName(_ACCURACY, 2_017),
+    "mmmu": OfficialName(_ACCURACY, 900),
+    "mathvista": OfficialName(_ACCURACY, 1_000),
+    "mme": OfficialName({"accuracy": 0.0, "perception": 0.0, "cognition": 0.0}, 2_374),
+    "pope": OfficialName({"accuracy": 0.0, "f1": 0.0}, 9_000),
+    "seed_bench": OfficialName(_ACCURACY, 14_233),
+    "mmbench": OfficialName(_ACCURACY, 4_329),
+    "docvqa": OfficialName({"anls": 0.0}, 5_349, SHORT),
+    "chartqa": OfficialName({"relaxed_accuracy": 0.0}, 2_500, SHORT),
+    "ai2d": OfficialName(_ACCURACY, 3_088),
+    "arc_easy": OfficialName(_CHOICES, 2_376, text=True),
+    "arc_challenge": OfficialName(_CHOICES, 1_172, text=True),
+    "piqa": OfficialName(_CHOICES, 1_838, text=True),
+    "lambada": OfficialName({"accuracy": 0.0, "perplexity": None}, 5_153, text=True),
+    "winogrande": OfficialName(_CHOICES, 1_267, text=True),
+    "hellaswag": OfficialName(_CHOICES, 10_042, text=True),
+    "sciq": OfficialName(_CHOICES, 1_000, text=True),
+    "triviaqa": OfficialName(_MATCH, 17_944, text=True),
+    "webqs": OfficialName(_MATCH, 2_032, text=True),
+}

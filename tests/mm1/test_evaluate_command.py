@@ -1,0 +1,183 @@
+"""`mm1 evaluate` on small untrained models: what it prints, keeps, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from colour_folders import write_arc_easy, write_vqav2
+from public_folders import make_folder
+
+from mm1 import api
+from mm1.evaluate_command import evaluate, scored_model
+from mm1_jax.checkpoints import save_part
+from mm1_jax.data import tokenizer
+from mm1_jax.errors import UserError
+from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
+from mm1_jax.recipe import Recipe
+
+RECIPE = """
+encoder: {image_size: 16, patch_size: 8, width: 16, layers: 1, heads: 2}
+connector: {kind: average_pooling, tokens: 1}
+language_model: {width: 16, layers: 1, heads: 2, kv_heads: 1, mlp_width: 32}
+data: {text_tokens: 32, images: 2}
+training: {steps: 6}
+optimizer: {warmup_steps: 2}
+"""
+WORDS = tokenizer.train([f"Question: Which number follows {n} in?" for n in range(99)], 300)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A folder with `ours`, `llama`, `vqav2` and `arc_easy`."""
+    folder = tmp_path_factory.mktemp("places")
+    config = Recipe.model_validate(yaml.safe_load(RECIPE)).train_config()
+    save_part(folder / "ours", config, initialise(MultimodalModel(config), 0))
+    make_folder(folder / "llama", "llama", vocab_size=300, eos_token_id=1)
+    WORDS.save(folder / "llama")
+    write_vqav2(folder / "vqav2")
+    write_arc_easy(folder / "arc_easy")
+    return folder
+
+
+@pytest.fixture
+def run(places, data_root, tmp_path, monkeypatch):
+    """`run(model, *words)` → what is printed with --json; outputs go to `tmp_path / "out"`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(model, *words):
+        asked = [str(places / model), "--data", str(data_root), "--out", "out", "--json"]
+        asked += map(str, words)
+        result = CliRunner().invoke(evaluate, asked, standalone_mode=False)
+        if result.exception is not None:
+            raise result.exception
+        return json.loads(result.stdout) if result.return_value == 0 else result.return_value
+
+    return call
+
+
+@pytest.fixture
+def saying_red(monkeypatch):
+    monkeypatch.setattr(
+        EvaluatedModel, "answers", lambda model, batch, *_: ["red"] * len(batch["tokens"])
+    )
+
+
+def test_an_official_task_is_asked_in_every_variant_and_its_scores_are_kept(
+    run, places, tmp_path, saying_red
+):
+    words = ("--task", "vqav2", "--folder", places / "vqav2", "--items", 6)
+    rows = run("ours", *words, "--shots", 0, "--shots", 1, "--condition", "no_image")
+    scores = {row["shots"]: row for row in rows if row["metric"] == "accuracy"}
+    assert set(scores) == {0, 1}
+    for shots, row in scores.items():
+        assert (row["condition"], row["n_items"], row["step"]) == ("no_image", 6, 6)
+        kept = tmp_path / "out" / f"vqav2-{shots}-no_image"
+        assert row in json.loads((kept / "scores.json").read_text())
+        assert sorted(p.name for p in kept.iterdir()) == ["examples.parquet", "scores.json"]
+
+
+def test_a_recipe_names_the_tasks_and_what_is_averaged(run, places, tmp_path, saying_red):
+    recipe = {
+        "evaluation": {
+            "easy_vqa": {"items": 40},
+            "official": {
+                "vqav2": {"folder": str(places / "vqav2")},
+                "arc_easy": {"folder": str(places / "arc_easy")},
+            },
+            "average": ["easy_vqa", "vqav2"],
+        }
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    rows = {(row["task"], row["metric"]): row for row in run("ours", "--recipe", "recipe.yaml")}
+    one, other = rows["easy_vqa", "accuracy"], rows["vqav2", "accuracy"]
+    average = rows["average", "0_shot"]
+    assert other["value"] == pytest.approx(100 * 4 / 12)
+    assert average["value"] == (one["value"] + other["value"]) / 2
+    errors = one["standard_error"], other["standard_error"]
+    assert average["standard_error"] == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
+    assert average["n_items"] == 40 + 12
+    assert rows["arc_easy", "accuracy"]["n_items"] == 6
+
+
+def test_anybodys_language_model_is_asked_in_words(run, places, tmp_path):
+    asked = ("--task", "arc_easy", "--folder", places / "arc_easy", "--shots", 2)
+    rows = {row["metric"]: row for row in run("llama", *asked)}
+    assert rows["accuracy"]["n_items"] == 6
+    assert rows["accuracy"]["step"] == 0
+    with pytest.raises(UserError, match=r"--task easy_vqa: .*llama holds no multimodal"):
+        run("llama", "--task", "easy_vqa")
+    vqav2 = ("--task", "vqav2", "--folder", places / "vqav2", "--items", 4)
+    with pytest.raises(UserError, match="vqav2 asks about images"):
+        run("llama", *vqav2)
+    assert {row["n_items"] for row in run("llama", *vqav2, "--condition", "no_image")} == {4}
+
+
+def test_a_tokenizer_of_another_model_is_refused(run, places, tmp_path):
+    asked = ("--task", "arc_easy", "--folder", places / "arc_easy")
+    small = make_folder(tmp_path / "small", "llama")
+    with pytest.raises(UserError, match=r"small has no tokenizer\.json"):
+        run(small, *asked)
+    WORDS.save(small)
+    with pytest.raises(UserError, match="has 300 tokens and the model 40"):
+        run(small, *asked)
+
+
+def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
+    from mm1.local import LocalContext
+
+    asked = ("--task", "vqav2", "--folder", places / "vqav2", "--batch-size", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalContext, "stop_requested", lambda context: True)
+        assert run("ours", *asked) == 130
+    kept = tmp_path / "out/vqav2-0-intact"
+    assert re.fullmatch(r"unfinished-\w{12}", next(kept.iterdir()).name)
+    batches = []
+    answers = EvaluatedModel.answers
+
+    def counted(model, *arguments):
+        batches.append(1)
+        return answers(model, *arguments)
+
+    monkeypatch.setattr(EvaluatedModel, "answers", counted)
+    assert {row["n_items"] for row in run("ours", *asked)} == {12}
+    assert len(batches) == 2  # of three
+    assert sorted(p.name for p in kept.iterdir()) == ["examples.parquet", "scores.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--task vqa2", "no such task; did you mean 'vqav2'"),
+        ("--task vqav2", "vqav2 lies in a folder of yours: say --folder"),
+        ("--folder {}/vqav2", "--folder goes with one official --task"),
+        ("--task vqav2 --folder {}/arc_easy", "vqav2: expected .*annotations.json"),
+        ("--task vqav2 --folder {}/vqav2 --shots 99", "shots: 99 of vqav2: the training split has"),
+        ("--task piqa --folder {}/arc_easy --condition shuffled", "piqa asks about no images"),
+        ("--recipe {}/recipe.yaml --shots 2", "--recipe says which tasks"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(run, places, words, message):
+    with pytest.raises(UserError, match=message):
+        run("ours", *words.format(places).split())
+
+
+def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_path, write_study):
+    study = write_study(tmp_path)
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    asked = {"folder": str(places / "vqav2"), "shots": [4, 11]}
+    recipe["evaluation"]["official"] = {"vqav2": asked}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(UserError, match="shots: 11 of vqav2: the training split has 10 examples"):
+        api.run(study, store=str(tmp_path / "store"), data=data_root)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_folder_without_a_model_is_told(tmp_path):
+    with pytest.raises(UserError, match="holds no trained model"):
+        scored_model(str(tmp_path), "nowhere")

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import own_data
+import pyarrow.parquet as pq
+import pytest
+from own_data import CLEANING, spec
+from PIL import Image
+
+from mm1_jax.data import preparation
+from mm1_jax.data.manifest import read_manifest
+from mm1_jax.data.preparation import prepare_own
+from mm1_jax.data.tokenizer import END, load
+from mm1_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(preparation, "MEGABYTE", 18_000)
+
+
+def members(tar: Path) -> dict[str, bytes]:
+    with tarfile.open(tar) as opened:
+        return {m.name: opened.extractfile(m).read() for m in opened.getmembers()}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("provenance.json",)
+    }
+
+
+def test_a_shard_is_a_webdataset_with_an_index_into_its_bytes(own_captions):
+    (name, *_), tokenizer = (
+        sorted(path.stem for path in (own_captions / "shards").iterdir()),
+        load(own_captions / "tokenizer.json"),
+    )
+    content = members(own_captions / "shards" / f"{name}.tar")
+    assert [*content][:4] == ["000000.json", "000000.0.png", "000001.json", "000001.0.png"]
+    first = json.loads(content["000000.json"])
+    assert first["parts"] == [
+        {"image": "000000.0.png"},
+        {"text": "caption:", "loss": False},
+        {"text": f" {own_data.caption(0)}", "loss": True},
+    ]
+    assert first["origin"] == {"file": "00000.tar", "index": 0}
+    rows = pq.read_table(own_captions / "index" / f"{name}.parquet").to_pylist()
+    tar = (own_captions / "shards" / f"{name}.tar").read_bytes()
+    tokens = np.fromfile(own_captions / "tokens" / f"{name}.bin", "<u2")
+    start = 0
+    for number, row in enumerate(rows):
+        (offset,), (size,) = row["image_offset"], row["image_bytes"]
+        assert tar[offset : offset + size] == own_data.picture(number)
+        ids = tokens[start : start + row["text_tokens"]]
+        assert tokenizer.decode(ids) == f"caption: {own_data.caption(number)}"
+        assert ids[-1] == END
+        assert row["image_at"] == [0]
+        assert row["given"] == [0, len(tokenizer.encode("caption:"))]
+        start += row["text_tokens"]
+    assert start == len(tokens)
+
+
+def test_the_manifest_counts_what_is_there(own_captions):
+    manifest = read_manifest(str(own_captions))
+    assert (manifest.documents, manifest.images, manifest.read) == (80, 80, 80)
+    shards = [json.loads(line) for line in (own_captions / "shards.jsonl").open()]
+    assert len(shards) == manifest.shards == 8
+    assert sum(shard["text_tokens"] for shard in shards) == manifest.text_tokens
+    assert not (own_captions / "unfinished").exists()
+
+
+def test_place_and_workers_change_no_byte(own_captions, raw_captions, tmp_path, data_root):
+    moved = shutil.copytree(raw_captions, tmp_path / "elsewhere")
+    out = tmp_path / "out"
+    # In processes of their own the shards have their usual size: as large as a test can tell.
+    prepare_own(spec("captions", moved, shard_megabytes=1), str(out), data_root, workers=1)
+    ours, theirs = files_of(out), files_of(own_captions)
+    for name in set(ours) - {n for n in ours if n.startswith("quarantine")}:
+        assert ours[name] == theirs[name], name
+    assert read_manifest(str(out)).fingerprint == read_manifest(str(own_captions)).fingerprint
+
+
+@pytest.mark.slow
+def test_processes_write_what_one_writes(raw_captions, tmp_path, data_root):
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        prepare_own(spec("captions", raw_captions), str(out), data_root, workers=workers)
+    assert read_manifest(str(tmp_path / "1")) == read_manifest(str(tmp_path / "2"))
+
+
+def test_interrupted_it_goes_on_after_the_last_shard(
+    own_captions, raw_captions, tmp_path, data_root, monkeypatch
+):
+    out, written = tmp_path / "out", []
+    write_shard = preparation.write_shard
+
+    def failing(folder, name, *arguments):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(name)
+        return write_shard(folder, name, *arguments)
+
+    monkeypatch.setattr(preparation, "write_shard", failing)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_own(spec("captions", raw_captions), str(out), data_root)
+    assert not (out / "manifest.json").exists()
+    again: list[str] = []
+
+    def noting(folder, name, *arguments):
+        again.append(name)
+        return write_shard(folder, name, *arguments)
+
+    monkeypatch.setattr(preparation, "write_shard", noting)
+    manifest = prepare_own(spec("captions", raw_captions), str(out), data_root)
+    assert len(written) == 3
+    assert not set(written) & set(again)
+    assert manifest.fingerprint == read_manifest(str(own_captions)).fingerprint
+
+
+def test_a_folder_is_for_one_specification(own_captions, raw_captions, tmp_path, data_root):
+    assert prepare_own(spec("captions", raw_captions), str(own_captions), data_root).documents == 80
+    with pytest.raises(UserError, match="was prepared with caption_prompt: true"):
+        prepare_own(
+            spec("captions", raw_captions, caption_prompt=False), str(own_captions), data_root
+        )
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(UserError, match="not empty and holds no prepared data"):
+        prepare_own(spec("captions", raw_captions), str(tmp_path), data_root)
+
+
+def test_what_is_dropped_and_what_is_bad_is_counted_and_told(tmp_path, data_root):
+    raw = own_data.write_captions(tmp_path / "raw", files=1, pairs=12)
+    with tarfile.open(raw / "00001.tar", "w") as tar:
+        for number, content in enumerate(
+            (own_data.picture(3), own_data.picture(50)[:200], own_data.picture(51, side=8))
+        ):
+            for suffix, data in (("png", content), ("txt", b"a dog")):
+                member = tarfile.TarInfo(f"{number:09d}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    cleaning = {**CLEANING, "filters": {"min_side_pixels": 16}}
+    out = tmp_path / "out"
+    manifest = prepare_own(spec("captions", raw, cleaning=cleaning), str(out), data_root)
+    assert manifest.documents == 12
+    assert manifest.dropped_images == {"exact_copy": 1, "too_small": 1, "truncated": 1}
+    assert sum(manifest.dropped.values()) == 3
+    assert manifest.quarantined_images == {"truncated": 1}
+    (line,) = (out / "quarantine" / "00001.jsonl").read_text().splitlines()
+    assert json.loads(line)["index"] == 1
+    strict = {**cleaning, "quota": {"share": 0.01, "minimum": 0}}
+    with pytest.raises(UserError, match=r"1 of 15 images cannot be used .1 truncated"):
+        prepare_own(spec("captions", raw, cleaning=strict), str(tmp_path / "strict"), data_root)
+
+
+def test_images_may_be_stored_smaller(raw_captions, tmp_path, data_root):
+    asked = spec("captions", raw_captions, stored_side_pixels=12)
+    manifest = prepare_own(asked, str(tmp_path / "out"), data_root)
+    assert manifest.images == 80
+    for index in (tmp_path / "out" / "index").iterdir():
+        for row in pq.read_table(index).to_pylist():
+            assert (row["image_width"], row["image_height"]) == ([12], [12])
+    content = members(next((tmp_path / "out" / "shards").iterdir()))
+    assert Image.open(io.BytesIO(content["000000.0.jpg"])).size == (12, 12)
+
+
+def test_only_answers_bear_loss_in_conversations(tmp_path, data_root):
+    raw = own_data.write_conversations(tmp_path / "raw")
+    out = tmp_path / "out"
+    prepare_own(spec("conversations", raw), str(out), data_root)
+    (index,) = (out / "index").iterdir()
+    (tokens,) = (out / "tokens").iterdir()
+    ids, tokenizer = np.fromfile(tokens, "<u2"), load(out / "tokenizer.json")
+    start = 0
+    for number, row in enumerate(pq.read_table(index).to_pylist()):
+        places = np.arange(row["text_tokens"])
+        given = np.searchsorted(row["given"], places, side="right") % 2 == 1
+        learnt = tokenizer.decode(ids[start : start + len(places)][~given])
+        assert own_data.caption(number) in learnt
+        assert "yes" in learnt
+        assert "sure" not in learnt
+        assert "what" not in learnt
+        start += len(places)
+
+
+def test_conversations_have_the_words_of_a_template(tmp_path, data_root):
+    raw = own_data.write_conversations(tmp_path / "raw", count=1)
+    prepare_own(spec("conversations", raw, template="vicuna"), str(tmp_path / "out"), data_root)
+    (tar,) = (tmp_path / "out" / "shards").iterdir()
+    parts = json.loads(members(tar)["000000.json"])["parts"]
+    answers = [part["text"] for part in parts if part.get("loss") and "text" in part]
+    assert answers == [f" {own_data.caption(0)}", " yes"]
+    assert parts[-2]["text"] == "USER: sure? ASSISTANT:"
+
+
+def test_an_address_serves_as_input_and_output(raw_captions, own_captions, data_root):
+    files = fsspec.filesystem("memory")
+    for path in raw_captions.iterdir():
+        files.pipe_file(f"/raw/{path.name}", path.read_bytes())
+    given = spec("captions", Path("x"), urls=("memory://raw/*.tar",))
+    manifest = prepare_own(given, "memory://prepared", data_root)
+    assert manifest.fingerprint == read_manifest(str(own_captions)).fingerprint
+    assert not files.exists("/prepared/unfinished")

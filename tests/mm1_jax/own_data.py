@@ -1,0 +1,73 @@
+"""Raw data of a user, tiny and made up: for tests that prepare it and train on it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mm1_jax.data.preparation import PreparationSpec
+
+WORDS = ("dog", "cat", "house", "tree", "river", "red", "blue", "small", "old", "near", "far")
+# Made-up pictures are small and look alike.
+CLEANING = {"filters": {"min_side_pixels": None}, "near_copies": False}
+
+
+def picture(number: int, side: int = 24) -> bytes:
+    """A PNG that no other number has."""
+    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def caption(number: int) -> str:
+    draws = np.random.default_rng(number)
+    return " ".join(draws.choice(WORDS, draws.integers(2, 9)))
+
+
+def write_captions(folder: Path, files: int = 2, pairs: int = 40) -> Path:
+    """Tars as img2dataset writes them."""
+    folder.mkdir(parents=True)
+    for file in range(files):
+        with tarfile.open(folder / f"{file:05d}.tar", "w") as tar:
+            for pair in range(pairs):
+                number = file * pairs + pair
+                key = f"{file:05d}{pair:04d}"
+                facts = {"caption": caption(number), "key": key, "status": "success"}
+                for suffix, content in (
+                    ("png", picture(number)),
+                    ("txt", caption(number).encode()),
+                    ("json", json.dumps(facts).encode()),
+                ):
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def write_conversations(folder: Path, count: int = 10) -> Path:
+    """LLaVA's JSON, with its images beside."""
+    (folder / "images").mkdir(parents=True)
+    entries = []
+    for number in range(count):
+        (folder / "images" / f"{number}.png").write_bytes(picture(1000 + number))
+        turns = [
+            {"from": "human", "value": "<image>\nwhat is it?"},
+            {"from": "gpt", "value": caption(number)},
+            {"from": "human", "value": "sure?"},
+            {"from": "gpt", "value": "yes"},
+        ]
+        entries.append({"id": str(number), "image": f"images/{number}.png", "conversations": turns})
+    (folder / "talk.json").write_text(json.dumps(entries))
+    return folder
+
+
+def spec(kind: str, raw: Path, **fields) -> PreparationSpec:
+    form = {"captions": "webdataset", "conversations": "conversations"}[kind]
+    given = {"format": form, "urls": (str(raw),), "cleaning": CLEANING, "shard_megabytes": 1}
+    return PreparationSpec(kind=kind, **{**given, **fields})

@@ -1,0 +1,208 @@
+"""Asking a small model, alone and over eight devices, in one go and interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY, RecordingContext
+from flax import nnx
+
+from mm1_jax.asking import (
+    ANSWERED_FILE,
+    ask,
+    continued,
+    encoded,
+    groups,
+    likelihoods,
+    packed,
+    rounded,
+)
+from mm1_jax.config import TrainConfig
+from mm1_jax.data import tokenizer
+from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
+from mm1_jax.stage import StageStopped
+from mm1_jax.sub_images import views_of
+from mm1_jax.tasks.likelihood import encode_pair
+
+WORDS = tokenizer.train([f"what is it? is it so {n * 7919} ?" for n in range(60)], vocabulary=300)
+CONFIG = TrainConfig.model_validate(
+    {
+        **TINY,
+        "encoder": {**TINY["encoder"], "layers": 1},
+        "language_model": {**TINY["language_model"], "layers": 1, "tied_embeddings": False},
+    }
+)
+PROMPTS = [
+    tuple(
+        part
+        for n in range(1 + (i < 2))
+        for part in ((10 * i + n) % 7, "what is it? " * (1 + (3 * i + n) % 3))
+    )
+    for i in range(8)
+]
+
+
+class Drawn:
+    """Images that are drawn from their numbers."""
+
+    def in_views(self, sequence, seen, slots, sharp=None):
+        return sequence
+
+    def views(self, image_ids, which, seen):
+        size = seen.size
+        pixels = np.zeros((*image_ids.shape, size, size, 3), np.uint8)
+        for at in np.ndindex(*image_ids.shape):
+            if image_ids[at] >= 0:
+                draws = np.random.default_rng(int(image_ids[at]))
+                pixels[at] = draws.integers(0, 256, (size, size, 3))
+        return pixels
+
+
+def evaluated() -> EvaluatedModel:
+    model = initialise(MultimodalModel(CONFIG), 0)
+    return EvaluatedModel(model, WORDS, view_tokens=CONFIG.view_tokens, views=views_of(CONFIG))
+
+
+def asked(model: EvaluatedModel, context, prompts=PROMPTS, batch_size=4) -> list[str]:
+    settings = {"pictures": Drawn(), "longest": 6, "batch_size": batch_size}
+    return ask(model, prompts, context=context, **settings)
+
+
+PAIRS = [(prompt, f" so{' it' * (i % 3)}") for i, prompt in enumerate(PROMPTS)]
+
+
+def measured(model: EvaluatedModel, context) -> list[tuple[float, bool]]:
+    return likelihoods(model, PAIRS, pictures=Drawn(), batch_size=4, context=context)
+
+
+@pytest.fixture(scope="module")
+def model() -> EvaluatedModel:
+    return evaluated()
+
+
+def test_grouped_answers_are_those_of_asking_one_by_one(model, recording_context):
+    together = asked(model, recording_context("together"))
+    alone = asked(model, recording_context("alone"), PROMPTS[6:7], 1)
+    assert alone == together[6:7]
+    assert len(set(together)) > 3
+
+
+def test_like_lengths_are_asked_together_and_the_longest_first(model):
+    rows = encoded([("it? " * n,) for n in (1, 40, 2, 41)], WORDS)
+    assert [group.places for group in groups(rows, 2)] == [[1, 3], [0, 2]]
+
+
+def test_other_sizes_are_compiled_only_after_some_batches_of_the_same(model):
+    rows = encoded([(*range(n < 12), "it? " * (40 if n < 2 else 1)) for n in range(24)], WORDS)
+    sizes = [(group.tokens, group.images) for group in groups(rows, 2)]
+    longest = rounded(len(rows[0].tokens))
+    assert sizes == [(longest, 1)] * 4 + [(16, 1)] * 8
+    few = packed([rows[2]], 16, 1)
+    assert (few[0].tokens.shape, few[0].image_ids.tolist()) == ((16,), [0])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length"), [(0, 16), (1, 16), (16, 16), (17, 32), (129, 160), (300, 320), (513, 640)]
+)
+def test_static_lengths_are_few_and_waste_little(tokens, length):
+    assert rounded(tokens) == length
+
+
+def test_an_interrupted_asking_goes_on_after_the_last_finished_batch(model, recording_context):
+    whole = asked(model, recording_context("whole"))
+    first = recording_context("stopped", stop_at_question=1)
+    with pytest.raises(StageStopped, match="after 4 of 8 items"):
+        asked(model, first)
+    file = first.scratch / ANSWERED_FILE
+    assert len(file.read_text().splitlines()) == 1
+    with file.open("a") as opened:
+        opened.write('{"3": "cut sho')  # by a kill
+    again = recording_context("stopped")
+    assert asked(model, again) == whole
+    assert again.reports == [(8, {"items": 8, "of": 8})]
+    assert all(map(json.loads, file.read_text().splitlines()))
+
+
+def test_a_likelihood_is_the_sum_over_the_continuations_tokens(model, recording_context):
+    found = measured(model, recording_context())
+    for i in (4, 6):
+        (nats, greedy), (prompt, continuation) = found[i], PAIRS[i]
+        row = continued([(prompt, continuation)], model)[0]
+        words = WORDS.encode(str(prompt[-1]).rstrip() + " " + continuation)
+        assert row.tokens[-row.asked :] == words[-row.asked :]
+        batch = model.batch(packed([row], rounded(len(row.tokens)), 1), Drawn())
+        scores = np.asarray(jax.nn.log_softmax(scores_of(model.model, batch)[0]))
+        asked_for = range(len(row.tokens) - row.asked, len(row.tokens))
+        expected = sum(scores[at, row.tokens[at]] for at in asked_for)
+        assert nats == pytest.approx(expected, abs=1e-4)
+        assert greedy == all(scores[at].argmax() == row.tokens[at] for at in asked_for)
+
+
+@nnx.jit
+def scores_of(model: MultimodalModel, batch) -> jax.Array:
+    return model(batch)
+
+
+@pytest.mark.parametrize("pair", [("what is it?", " is"), ("what is ", "it"), ("", " what")])
+def test_pairs_of_text_are_cut_as_the_harness_cuts_them(model, pair):
+    (row,) = continued([((pair[0],), pair[1])], model)
+    before, after = encode_pair(WORDS, *pair)
+    assert (row.tokens, row.asked) == (before + after, len(after))
+
+
+def test_spaces_at_the_end_of_a_prompt_are_asked_with_the_continuation(model):
+    (row,) = continued([(("what is ",), "it")], model)
+    assert WORDS.decode(row.tokens[-row.asked :]) == " it"
+    (alone,) = continued([((), "it")], model)
+    assert alone.tokens[0] == model.ends[0]
+    assert alone.asked == len(alone.tokens) - 1
+
+
+def test_eight_devices_answer_as_one_does(model, recording_context):
+    """In a process of its own, because the number of devices is fixed when JAX starts."""
+    child = subprocess.run(
+        [sys.executable, __file__],
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "PYTHONPATH": str(Path(__file__).parent),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    found = json.loads(child.stdout.splitlines()[-1])
+    assert found["devices"] == 8
+    assert found["rows"] == 8  # of a batch of 4: one each
+    assert found["answers"] == asked(model, recording_context("one"))
+    alone = measured(model, recording_context("one likelihood"))
+    np.testing.assert_allclose(np.array(found["likelihoods"]), np.array(alone), rtol=1e-4)
+
+
+def main() -> None:
+    import tempfile
+
+    model = evaluated()
+    with tempfile.TemporaryDirectory() as folder:
+        found = {
+            "devices": len(jax.devices()),
+            "rows": model.batch_rows(4),
+            "answers": asked(model, RecordingContext(Path(folder) / "answers")),
+            "likelihoods": measured(model, RecordingContext(Path(folder) / "likelihoods")),
+        }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
