@@ -81,7 +81,7 @@ def synthetic_batches(monkeypatch, synthetic_batch):
     """Training reads batch n = `synthetic_batch(config, seed + n)` instead of prepared data."""
     from mm1_jax import multimodal_training
 
-    def batches(config, data_root, seed, start_step, stream):
+    def batches(config, data_root, seed, start_step, stream, rows):
         step = start_step
         while True:
             yield synthetic_batch(config, 1000 * seed + step)

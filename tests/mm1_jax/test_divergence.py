@@ -15,12 +15,12 @@ from mm1_jax.training import Trainer
 
 
 @pytest.fixture
-def bad_batches(monkeypatch, synthetic_batch):
+def bad_batches(monkeypatch, synthetic_batch, synthetic_batches):
     """`bad_batches({3, 5})`: the loss of these steps is not a number."""
     from mm1_jax import multimodal_training
 
     def install(bad: set[int]) -> None:
-        def batches(config, data_root, seed, start_step):
+        def batches(config, data_root, seed, start_step, stream, rows):
             step = start_step
             while True:
                 step += 1

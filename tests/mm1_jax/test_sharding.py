@@ -24,7 +24,6 @@ QUICK = [
     {"model": "dense", "mesh": MIXED},
     {"model": "places", "mesh": {"fsdp": 2, "expert": 4}},
     {"model": "dropless", "mesh": {"fsdp": 2, "tensor": 2, "expert": 2}},
-    {"model": "clip", "mesh": {"data": 4, "fsdp": 2}},
     {
         "model": "scanned",
         "mesh": {"fsdp": 4, "tensor": 2},
@@ -34,7 +33,7 @@ QUICK = [
 ]
 ALL = [
     {"model": model, "mesh": mesh}
-    for model in ("dense", "convolutions", "text", "siglip", "adafactor")
+    for model in ("dense", "convolutions", "text", "clip", "siglip", "adafactor")
     for mesh in ({"data": 8}, {"fsdp": 8}, {"data": 4, "tensor": 2}, MIXED)
 ] + [
     {"model": model, "mesh": mesh}
