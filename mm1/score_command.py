@@ -15,7 +15,7 @@ from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from mm1_jax.tasks.generation_task import Score
-    from mm1_jax.tasks.official import Question
+    from mm1_jax.tasks.official import OfficialTask, Question
 
 _path = click.Path(path_type=Path)
 _SHOWN = 5  # ids in an error message
@@ -30,8 +30,8 @@ _SHOWN = 5  # ids in an error message
 def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json: bool) -> None:
     """Score a result file in a task's official form against the official annotations.
 
-    Every item needs one prediction and every prediction an item. Scores are × 100 where papers
-    quote them so, CIDEr too.
+    Every item needs one prediction and every prediction an item. Scores are on the scale of the
+    official script: captions' CIDEr-D from 0 to 10, VQA's accuracy in per cent.
 
     \b
     Example: mm1 score --task coco_caption --annotations dataset_coco.json \\
@@ -47,7 +47,7 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
     if subset:
         items = [item for item in items if item.item_id in given]
     _check_match(items, given, annotations, predictions, subset)
-    scored = task.score(items, [given[item.item_id] for item in items])
+    scored = _official(task.score(items, [given[item.item_id] for item in items]), task)
     figures: dict[str, Any] = {
         "task": name,
         "items": len(items),
@@ -59,6 +59,18 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
         click.echo(json.dumps(figures, indent=2))
     else:
         _show(figures, scored)
+
+
+def _official(scored: Score, task: OfficialTask) -> Score:
+    """The same scores on the scale of the official script."""
+    unit = task.official_unit
+    if unit == 1:
+        return scored
+    return type(scored)(
+        [unit * value for value in scored.items],
+        {name: unit * value for name, value in scored.metrics.items()},
+        {name: [unit * value for value in column] for name, column in scored.also.items()},
+    )
 
 
 def _check_match(

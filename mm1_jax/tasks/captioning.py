@@ -14,6 +14,7 @@ from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import check_fields, part, read_answers
 
 PROMPT = templates.caption("").prompt
+OFFICIAL_UNIT = 0.01  # pycocoevalcap prints BLEU and ROUGE-L up to 1 and CIDEr up to 10
 
 
 def coco_questions(content: Any, path: Path, task: str) -> list[Question]:
@@ -71,9 +72,10 @@ def answer(text: str) -> str:
 
 
 def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
-    """`cider` (CIDEr-D), `bleu_4` and `rouge_l`, all × 100, as pycocoevalcap has them.
+    """CIDEr-D, BLEU-4 and ROUGE-L as pycocoevalcap has them (papers and studies: × 100).
 
-    Document frequencies and the number of images are those of `items`.
+    `cider`, `bleu_4` and `rouge_l` are returned × 100. Document frequencies and the number of images
+    are those of `items`.
     """
     references = [item.references for item in items]
     cider = 100 * cider_d(captions, references)

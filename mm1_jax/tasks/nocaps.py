@@ -34,4 +34,11 @@ def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
     return whole
 
 
-TASK = OfficialTask("nocaps", read, captioning.predictions, captioning.answer, score)
+TASK = OfficialTask(
+    name="nocaps",
+    read=read,
+    predictions=captioning.predictions,
+    answer=captioning.answer,
+    score=score,
+    official_unit=captioning.OFFICIAL_UNIT,
+)

@@ -42,6 +42,8 @@ class OfficialTask:
     read_training  as `read`, of files that hold the training split beside the one that is asked
     left_out       annotations → ids that they hold but the task does not, such as questions about
                    videos: a result file may answer them
+    official_unit  what the official script prints, of what `score` gives: 0.01 where it prints
+                   fractions, which papers quote × 100
     """
 
     name: str
@@ -52,3 +54,4 @@ class OfficialTask:
     by_likelihood: bool = False
     read_training: Callable[[Path], list[Question]] | None = None
     left_out: Callable[[Path], set[str]] = lambda path: set()
+    official_unit: float = 1.0

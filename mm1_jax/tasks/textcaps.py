@@ -39,4 +39,5 @@ TASK = OfficialTask(
     answer=captioning.answer,
     score=captioning.score,
     read_training=read_training,
+    official_unit=captioning.OFFICIAL_UNIT,
 )

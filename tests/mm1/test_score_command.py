@@ -58,20 +58,20 @@ def test_json_has_the_official_scores_and_their_standard_errors(score):
     result = score(rows(PREDICTED), "--json")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assert found["cider"] == pytest.approx(383.4776, abs=5e-5)
-    assert found["bleu_4"] == pytest.approx(76.749941, abs=5e-7)
-    assert found["rouge_l"] == pytest.approx(83.343152, abs=5e-7)
+    assert found["cider"] == pytest.approx(3.834776, abs=5e-7)
+    assert found["bleu_4"] == pytest.approx(0.76749941, abs=5e-9)
+    assert found["rouge_l"] == pytest.approx(0.83343152, abs=5e-9)
     assert found["items"] == 3
-    # of 362.0292, 200.9035, 587.5: document frequencies stay those of all images
-    assert found["standard_errors"]["cider"] == pytest.approx(112.1149, abs=5e-4)
+    # of 3.620292, 2.009035, 5.875: document frequencies stay those of all images
+    assert found["standard_errors"]["cider"] == pytest.approx(1.121149, abs=5e-6)
     assert set(found["standard_errors"]) == {"cider", "rouge_l"}  # BLEU is of the corpus
     assert "× 100" in found["variant"]
 
 
 def test_text_has_a_line_per_metric(score):
     result = score(list(reversed(rows(PREDICTED))))
-    assert "cider      383.478 ± 112.115" in result.stdout.splitlines()
-    assert "bleu_4      76.750" in result.stdout.splitlines()
+    assert "cider        3.835 ± 1.121" in result.stdout.splitlines()
+    assert "bleu_4       0.767" in result.stdout.splitlines()
 
 
 def test_predictions_that_do_not_match_are_counted_and_named(score):
@@ -91,7 +91,7 @@ def test_predictions_that_do_not_match_are_counted_and_named(score):
 def test_a_subset_is_scored_as_a_split_of_its_own(score):
     found = json.loads(score(rows({1: PREDICTED[1], 2: PREDICTED[2]}), "--subset", "--json").stdout)
     assert found["items"] == 2
-    assert found["cider"] == pytest.approx(276.5356, abs=5e-4)
+    assert found["cider"] == pytest.approx(2.765356, abs=5e-6)
     assert "nothing to score" in refused(score([], "--subset"))
     assert "1 predictions are of no item (9)" in refused(score(rows({9: "x"}), "--subset"))
 
