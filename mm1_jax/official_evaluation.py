@@ -28,6 +28,7 @@ from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import image_bytes
 from mm1_jax.tasks.official_prompts import (
     check_shots,
+    concluded,
     drawn_for,
     few_shot_prompt,
     majority,
@@ -61,6 +62,8 @@ def evaluate_official(
     shown = _shown(stage, questions)
     if any(shown) and not model.sees_images:
         raise UserError(f"{stage.task} asks about images, and this is a language model alone")
+    if task.by_likelihood and settings.reasoning:
+        raise UserError(f"{stage.task}: reasoning: its choices are ranked, nothing is generated")
     if task.by_likelihood:
         asked, predictions = _by_likelihood(stage, model, questions, drawn, context)
     else:
@@ -82,11 +85,12 @@ def evaluate_official(
             batch_size=stage.batch_size,
             context=context,
         )
-    score = task.score(questions, [task.answer(text) for text in predictions])
+    said = [concluded(text) for text in predictions] if settings.reasoning else predictions
+    score = task.score(questions, [task.answer(text) for text in said])
     metrics = dict(score.metrics)
     if training and not task.by_likelihood:
-        said = majority(stage.task, settings, questions, training)
-        blind = task.score(questions, [task.answer(text) for text in said])
+        blind_said = majority(stage.task, settings, questions, training)
+        blind = task.score(questions, [task.answer(text) for text in blind_said])
         metrics |= {f"blind_{name}": value for name, value in blind.metrics.items()}
     examples = [
         Example(

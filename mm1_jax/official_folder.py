@@ -54,6 +54,11 @@ class OfficialSettings(Config):
     separator: str = Field("\n\n", description="after each demonstration")
     stop: tuple[str, ...] = Field(("\n",), description="an answer ends before any of these")
     longest_answer: PositiveInt = Field(20, description="tokens")
+    reasoning: bool = Field(
+        False,
+        description="demonstrations say why before their answer (chain of thought), and an answer "
+        "is what follows `The answer is`; longest_answer and stop must leave room for it",
+    )
 
 
 class OfficialStage(OfficialSettings):

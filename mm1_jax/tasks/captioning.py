@@ -74,8 +74,8 @@ def answer(text: str) -> str:
 def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
     """CIDEr-D, BLEU-4 and ROUGE-L as pycocoevalcap has them (papers and studies: × 100).
 
-    `cider`, `bleu_4` and `rouge_l` are returned × 100. Document frequencies and the number of images
-    are those of `items`.
+    `cider`, `bleu_4` and `rouge_l` are returned × 100. Document frequencies and the number of
+    images are those of `items`.
     """
     references = [item.references for item in items]
     cider = 100 * cider_d(captions, references)

@@ -68,6 +68,7 @@ def _question(path: Path, file: Path, number: int, row: dict[str, Any]) -> Quest
         choices=tuple(options) if multiple else (),
         facts={
             "question": row["question"],
+            "reasoning": row.get("explanation") or "",
             "subject": re.sub(r"^[^_]*_|_\d+$", "", row["id"]),
             "question_type": row["question_type"],
         },

@@ -21,6 +21,8 @@ from mm1_jax.tasks.generation_task import Demonstration, Item, blind_answers
 from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.prompts import Prompt, joined
 
+CONCLUSION = "The answer is"
+
 
 def task_in(module: str) -> OfficialTask:
     """The task of a module, which is imported now: others may change without changing this one."""
@@ -93,7 +95,8 @@ def few_shot_prompt(
     for example in demonstrations:
         shown = (number(name, training=True) for name in example.images)
         words = worded(task, settings, example)
-        turns.append(Exchange((*shown, words), f" {demonstrated(example)}"))
+        answer = reasoned(task, example) if settings.reasoning else demonstrated(example)
+        turns.append(Exchange((*shown, words), f" {answer}"))
     turns.append(Exchange((*map(number, images), worded(task, settings, question)), None))
     if template != "plain":
         return converse(turns, template_of(template))[0]
@@ -117,6 +120,22 @@ def worded(task: str, settings: OfficialStage, question: Question) -> str:
 def demonstrated(example: Question) -> str:
     """The answer that a demonstration gives: what most people said, of equals the first."""
     return Counter(example.references).most_common(1)[0][0]
+
+
+def reasoned(task: str, example: Question) -> str:
+    """The same after its reasons, as a chain-of-thought demonstration has it (MM1 §7).
+
+    UserError where the task's files have none.
+    """
+    reasons = " ".join(str(example.facts.get("reasoning") or "").split())
+    if not reasons:
+        raise UserError(f"{task}: reasoning: training example {example.item_id} has no reasons")
+    return f"{reasons} {CONCLUSION} {demonstrated(example)}."
+
+
+def concluded(text: str) -> str:
+    """What a reasoned answer comes to: the words after its last `The answer is`, else all of it."""
+    return text.rpartition(CONCLUSION)[2].strip().removesuffix(".")
 
 
 def majority(

@@ -88,7 +88,7 @@ def _question(item_id: str, image: str, row: dict[str, Any]) -> Question:
         prompt=context + with_options(row["question"], row["choices"]) + LETTER,
         references=(right_letter(row["answer"]),),
         choices=tuple(row["choices"]),
-        facts={"question": row["question"]}
+        facts={"question": row["question"], "reasoning": row.get("solution") or ""}
         | {name: row.get(name) or "" for name in ("subject", "grade")},
     )
 

@@ -188,7 +188,8 @@ def scienceqa(folder: Path) -> Path:
             "4": problem("Is ice solid?", 0, "image.png", "Ice is cold."),
             "5": problem("Is steam a gas?", 2, "image.png"),
             "6": problem("Is oil liquid?", 1, None),
-            "7": problem("Is air a gas?", 2, "image.png") | {"split": "train"},
+            "7": problem("Is air a gas?", 2, "image.png")
+            | {"split": "train", "solution": "It fills\nits room."},
         },
     )
     write_json(folder / "pid_splits.json", {"train": ["7"], "test": ["4", "5", "6"]})

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from colour_folders import COLOURS, write_arc_easy, write_vqav2
 from official_folders import picture, write_parquet
+from official_folders import scienceqa as scienceqa_folder
 from test_evaluation import CONFIG
 
 from mm1_jax import runner
@@ -26,8 +27,9 @@ from mm1_jax.official_evaluation import Pictures
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
 from mm1_jax.stage import StageStopped
 from mm1_jax.sub_images import ImageViews
+from mm1_jax.tasks import scienceqa
 from mm1_jax.tasks.official_names import OFFICIAL, module_of
-from mm1_jax.tasks.official_prompts import few_shot_prompt, questions_of
+from mm1_jax.tasks.official_prompts import concluded, few_shot_prompt, questions_of
 from mm1_jax.tasks.prompts import as_text
 
 
@@ -258,6 +260,27 @@ def test_a_model_of_sub_images_is_shown_all_views_of_an_official_image(vqav2):
     assert pixels.shape == (6, 16, 16, 3)
     named = [colour_of(view[None], "") for view in pixels]
     assert named == ["red", *["green"] * 5]
+
+
+def test_demonstrations_may_say_why_and_the_conclusion_is_what_counts(tmp_path, vqav2):
+    scienceqa_folder(tmp_path)
+    asked, training = scienceqa.read(tmp_path), scienceqa.read_training(tmp_path)
+    settings = OfficialStage(
+        folder="x", prompt="{question}", module="", content="", code="", reasoning=True
+    )
+    prompt = few_shot_prompt(
+        "scienceqa", settings, asked[0], (), training, number=lambda name, training=False: 0
+    )
+    assert as_text(prompt) == (
+        "<image>Is air a gas? It fills its room. The answer is C.\n\nIs ice solid?"
+    )
+    assert concluded("It is cold. The answer is B? No. The answer is A.") == "A"
+    assert concluded("A.") == "A"
+    other = questions_of(
+        module_of("vqav2"), open_official("vqav2", OfficialSettings(folder=str(vqav2)))
+    )[1]
+    with pytest.raises(UserError, match=r"vqav2: reasoning: training example .* has no reasons"):
+        few_shot_prompt("vqav2", settings, asked[0], (), other, number=lambda *a, **k: 0)
 
 
 def test_a_model_of_conversations_is_asked_in_turns(vqav2):
