@@ -334,6 +334,8 @@ def _unfairness(cell: Cell, base: Cell, flops: float) -> Iterator[str]:
             yield f"{ratio:.2g} times the base's {what}"
     if arm.data.packing == "total" and arm.image_tokens != reference.image_tokens:
         yield "packing: total: with other tokens per image it sees other documents than the base"
+    if arm.data.rich_captions and "captions" not in arm.data.mixture.weights:
+        yield "data.rich_captions does nothing: captions are not in the mixture"
 
 
 def _text_tokens(config: TrainConfig) -> float:

@@ -419,6 +419,13 @@ class TestWarnings:
         assert plan.warnings[0].startswith("packing: total")
         assert any("other documents" in warning for warning in plan.arms[1].warnings)
 
+    def test_a_factor_without_effect_is_said(self, studies):
+        design = {"one_at_a_time": {"data.rich_captions": [0.0, 0.07]}}
+        (warning,) = studies.plan(design=design).arms[1].warnings
+        assert warning == "data.rich_captions does nothing: captions are not in the mixture"
+        studies.recipe["data"]["mixture"] = {"captions": 1}
+        assert studies.plan(design=design).arms[1].warnings == ()
+
     def test_what_an_override_drops_is_said(self, studies):
         studies.recipe["connector"] = {"kind": "attention_pooling"}
         plan = studies.plan(overrides={"connector.kind": "c_abstractor"})
