@@ -85,8 +85,13 @@ def setting(job: dict[str, Any], mesh: dict[str, int]) -> tuple[Any, Any, list[d
     batches = [build_batch(config, number) for number in range(STEPS)]
     if job["model"] != "text":
         return config, initialise(MultimodalModel(config), 0), batches
-    stage = LanguageModelStageConfig(
-        language_model=config.language_model, vocabulary=300, training=config.training
+    stage = LanguageModelStageConfig.model_validate(
+        {
+            "language_model": config.language_model,
+            "vocabulary": 300,
+            "training": config.training,
+            "optimizer": {"warmup_steps": 2},
+        }
     )
     texts = []
     for batch in batches:
