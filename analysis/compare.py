@@ -374,6 +374,7 @@ class Table:
     text_columns: frozenset[int] = frozenset({0})
 
 
+WIDEST = 8  # columns of the table of scores; with more it has a row a metric
 SYMBOLS = {"supported": "✓", "refuted": "✗", "undecided": "?", "interim": "…"}
 
 
@@ -384,7 +385,7 @@ def shown_verdict(claim: ClaimLine) -> str:
 
 def tables(made: Comparison) -> list[Table]:
     """Claims, effects, scores, controls, cost: those that have a line."""
-    found = [_claims_table(made), *effects_tables(made), scores_table(made)]
+    found = [_claims_table(made), *effects_tables(made), _narrow(scores_table(made))]
     found += [controls_table(made), costs_table(made)]
     return [table for table in found if table.rows]
 
@@ -478,6 +479,15 @@ def scores_table(made: Comparison) -> Table:
     return Table("Scores, mean ± SD over seeds", header, tuple(rows))
 
 
+def _narrow(table: Table) -> Table:
+    """The same with a row for each column where it has many, so that it fits on a page."""
+    if len(table.header) <= WIDEST:
+        return table
+    corner, *columns = table.header
+    rows = tuple((name, *(row[n] for row in table.rows)) for n, name in enumerate(columns, start=1))
+    return Table(table.title, (corner, *(row[0] for row in table.rows)), rows)
+
+
 def costs_table(made: Comparison) -> Table:
     """What every arm costs."""
     rows = tuple(
@@ -511,6 +521,8 @@ def controls_table(made: Comparison) -> Table:
     scores = {(arm.name, *_column(s)): s for arm in made.arms for s in arm.scores if _intact(s)}
     rows = []
     for one in made.controls:
+        if math.isnan(one.mean):  # claims ask for a control of some arms alone
+            continue
         score = scores.get((one.arm, one.task, one.metric, one.shots))
         places = words.decimals([one.lead_high - one.lead_low])
         rows.append(

@@ -240,3 +240,11 @@ def test_a_claim_that_was_known_before_is_called_exploratory(
     store.register(plan)  # after the results
     printed = " ".join(render(load_results("demo", store), form).split())
     assert printed.count("exploratory: its results were known before") == len(plan.claims)
+
+
+def test_many_scores_have_a_row_each(made: Comparison, monkeypatch) -> None:
+    wide = next(table for table in tables(made) if table.title.startswith("Scores"))
+    monkeypatch.setattr("analysis.compare.WIDEST", 2)
+    long = next(table for table in tables(made) if table.title.startswith("Scores"))
+    assert long.header == ("arm", *(row[0] for row in wide.rows))
+    assert tuple(zip(long.header, *long.rows, strict=True)) == (wide.header, *wide.rows)
