@@ -42,6 +42,7 @@ from mm1_jax.config.training import (
     PartRates,
     SeedsConfig,
     TrainingConfig,
+    check_warmup,
 )
 
 __all__ = [
@@ -126,9 +127,5 @@ class TrainConfig(Config):
             check_heads("connector", self.encoder.width, self.connector.heads)
         self.encoder.check_mesh(self.training.mesh)
         self.language_model.check_mesh(self.training.mesh, self.data.vocabulary)
-        if self.optimizer.warmup_steps > self.training.steps:
-            raise ValueError(
-                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
-                f"training steps; nearest possible: {self.training.steps}"
-            )
+        check_warmup(self.optimizer, self.training)
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
@@ -60,13 +60,30 @@ def _normalised(values: Any, what: str) -> Any:
     return {k: round(v / total, 12) for k, v in values.items() if v != 0}
 
 
-class MixtureConfig(Config):
+class _WeightsConfig(Config):
+    """Relative weights, normalised."""
+
+    what: ClassVar[str]  # has a weight
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise(cls, values: Any) -> Any:
+        return _normalised(values, cls.what)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Name → share, without those of weight 0."""
+        return {name: w for name, w in self.model_dump().items() if w > 0}
+
+
+class MixtureConfig(_WeightsConfig):
     """Relative sampling weights of the sources; normalised, so 45/45/10 equals 9/9/2.
 
     Each packed sequence holds documents of one source, drawn with these weights (MM1 §3.3). The
     fields are the sources that every installation has; the keys beside them are `data.sources`.
     """
 
+    what: ClassVar = "source"
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Weight]  # ty: ignore[incompatible-mutable-override]
 
@@ -81,34 +98,16 @@ class MixtureConfig(Config):
     single_answers: Weight = 0.0
     binding_documents: Weight = 0.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _normalise(cls, values: Any) -> Any:
-        return _normalised(values, "source")
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Source → share, without the sources of weight 0."""
-        return {name: w for name, w in self.model_dump().items() if w > 0}
-
-
-class KindsConfig(Config):
+class KindsConfig(_WeightsConfig):
     """Relative weights of the kinds of sources, normalised: 45/45/10 in the paper (MM1 §3.3)."""
+
+    what: ClassVar = "kind"
 
     captions: Weight = 0.0
     interleaved: Weight = 0.0
     text: Weight = 0.0
     conversations: Weight = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _normalise(cls, values: Any) -> Any:
-        return _normalised(values, "kind")
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Kind → share, without the kinds of weight 0."""
-        return {name: w for name, w in self.model_dump().items() if w > 0}
 
 
 class SourceConfig(Config):

@@ -10,7 +10,7 @@ from mm1_jax.config.data import DataConfig, MixtureConfig, Style
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import DenseConfig
 from mm1_jax.config.schema import Config, check_heads
-from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
+from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 
 class ContrastiveConfig(Config):
@@ -96,11 +96,7 @@ class EncoderPretrainingConfig(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> EncoderPretrainingConfig:
-        if self.optimizer.warmup_steps > self.training.steps:
-            raise ValueError(
-                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
-                f"training steps; nearest possible: {self.training.steps}"
-            )
+        check_warmup(self.optimizer, self.training)
         if self.training.micro_batches > 1 and isinstance(self.objective, ContrastiveConfig):
             raise ValueError(
                 f"training.micro_batches {self.training.micro_batches}: objective "

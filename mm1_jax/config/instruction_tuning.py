@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config.data import MixtureConfig, NoSubImagesConfig, SubImagesConfig
 from mm1_jax.config.schema import Config
-from mm1_jax.config.training import OptimizerConfig, TrainingConfig
+from mm1_jax.config.training import OptimizerConfig, TrainingConfig, check_warmup
 
 
 class InstructionTuningOptimizerConfig(OptimizerConfig):
@@ -39,9 +39,5 @@ class InstructionTuningConfig(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> InstructionTuningConfig:
-        if self.optimizer.warmup_steps > self.training.steps:
-            raise ValueError(
-                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
-                f"training steps; nearest possible: {self.training.steps}"
-            )
+        check_warmup(self.optimizer, self.training)
         return self

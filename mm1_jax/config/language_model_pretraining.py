@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
 from mm1_jax.config.schema import Config
-from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
+from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 
 class LanguageModelOptimizerConfig(OptimizerConfig):
@@ -25,11 +25,7 @@ class LanguageModelPretrainingConfig(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> LanguageModelPretrainingConfig:
-        if self.optimizer.warmup_steps > self.training.steps:
-            raise ValueError(
-                f"warmup_steps {self.optimizer.warmup_steps} exceed the {self.training.steps} "
-                f"training steps; nearest possible: {self.training.steps}"
-            )
+        check_warmup(self.optimizer, self.training)
         return self
 
 

@@ -198,3 +198,12 @@ class SeedsConfig(Config):
     def for_data_order(self, trial: int) -> int:
         """The seed of the order of the data in a trial with this seed."""
         return trial if self.data_order is None else self.data_order
+
+
+def check_warmup(optimizer: OptimizerConfig, training: TrainingConfig) -> None:
+    """ValueError where a training ends before its warm-up does."""
+    if optimizer.warmup_steps > training.steps:
+        raise ValueError(
+            f"warmup_steps {optimizer.warmup_steps} exceed the {training.steps} "
+            f"training steps; nearest possible: {training.steps}"
+        )
