@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
     Example: mm1 score --task coco_caption --annotations dataset_coco.json \\
                  --predictions captions.json --json
     """
+    from mm1_jax.tasks.official import standard_errors
     from mm1_jax.tasks.official_tasks import official_task
 
     task = official_task(name)
@@ -52,7 +52,7 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
         "task": name,
         "items": len(items),
         **_nested(scored.metrics),
-        "standard_errors": _standard_errors(items, scored),
+        "standard_errors": standard_errors(items, scored),
         "variant": inspect.cleandoc(task.score.__doc__ or "").partition("\n")[0],
     }
     if as_json:
@@ -111,24 +111,6 @@ def _nested(metrics: dict[str, float]) -> dict[str, Any]:
         else:
             found[metric] = value
     return found
-
-
-def _standard_errors(items: Sequence[Question], scored: Score) -> dict[str, float]:
-    """Of the metrics that are means over items, the images being what might have been others."""
-    from mm1_jax.metrics.standard_error import standard_error
-
-    own = next(  # a metric of the corpus is no mean of the items' scores
-        (
-            name
-            for name, value in scored.metrics.items()
-            if math.isclose(value, sum(scored.items) / len(items), rel_tol=1e-9, abs_tol=1e-9)
-        ),
-        None,
-    )
-    values = ({own: scored.items} if own else {}) | scored.also
-    clusters = [item.images or item.item_id for item in items]
-    errors = {name: standard_error(column, clusters) for name, column in values.items()}
-    return {name: error for name, error in errors.items() if error is not None}
 
 
 def _show(figures: dict[str, Any], scored: Score) -> None:

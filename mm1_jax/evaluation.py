@@ -66,7 +66,7 @@ def evaluate(
     train_config, model = load_model(model_folder)
     prepared = open_prepared(train_config.data, context.data)
     check_same(prepared.tokenizer, model_folder)
-    errors: dict[str, float | None] = {}
+    errors: Mapping[str, float | None] = {}
     if stage.official is not None:
         evaluated = _evaluated(stage, train_config, model, prepared)
         examples, metrics, errors = evaluate_official(stage, evaluated, context)

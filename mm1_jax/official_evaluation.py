@@ -18,13 +18,11 @@ from mm1_jax.data.packing import Packed
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_stage import EvaluationStage, Example
-from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.official_folder import OfficialFolder, open_official
 from mm1_jax.stage import Context
 from mm1_jax.sub_images import ImageViews
 from mm1_jax.tasks import likelihood, prompts
-from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official import Question, standard_errors
 from mm1_jax.tasks.official_files import image_bytes
 from mm1_jax.tasks.official_prompts import (
     check_shots,
@@ -43,7 +41,7 @@ _READERS = 4  # threads that decode images
 
 def evaluate_official(
     stage: EvaluationStage, model: EvaluatedModel, context: Context
-) -> tuple[list[Example], dict[str, float], dict[str, float | None]]:
+) -> tuple[list[Example], dict[str, float], dict[str, float]]:
     """Examples, metrics, and the standard errors of the metrics that are means of items' scores.
 
     UserError where the folder is not the task's, where there are fewer training examples than
@@ -106,7 +104,7 @@ def evaluate_official(
             questions, shown, asked, predictions, score.items, strict=True
         )
     ]
-    return examples, metrics, _errors(questions, score)
+    return examples, metrics, standard_errors(questions, score)
 
 
 def _shown(stage: EvaluationStage, questions: Sequence[Question]) -> list[tuple[str, ...]]:
@@ -145,15 +143,6 @@ def _by_likelihood(
         for question, own in zip(questions, drawn, strict=True)
     ]
     return asked, likelihood.answers(questions, measured, drawn)
-
-
-def _errors(questions: Sequence[Question], score: Score) -> dict[str, float | None]:
-    """Standard errors of the metrics that are means over the items, by image."""
-    images = [question.images or question.item_id for question in questions]
-    first, value = next(iter(score.metrics.items()))
-    own = np.isclose(np.mean(score.items), value, rtol=1e-9)
-    columns = ({first: score.items} if own else {}) | score.also
-    return {name: standard_error(column, images) for name, column in columns.items()}
 
 
 class Pictures:

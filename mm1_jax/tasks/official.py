@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.tasks.generation_task import Score
 
 
@@ -55,3 +57,19 @@ class OfficialTask:
     read_training: Callable[[Path], list[Question]] | None = None
     left_out: Callable[[Path], set[str]] = lambda path: set()
     official_unit: float = 1.0
+
+
+def standard_errors(questions: Sequence[Question], score: Score) -> dict[str, float]:
+    """Of the metrics that are means over items, the images being what might have been others.
+
+    A metric of the whole corpus is no such mean and has none, nor has a mean over one image.
+    """
+    first, value = next(iter(score.metrics.items()))
+    mean = math.fsum(score.items) / len(questions)
+    own = math.isclose(value, mean, rel_tol=1e-9, abs_tol=1e-9)
+    clusters = [question.images or question.item_id for question in questions]
+    errors = {
+        name: standard_error(column, clusters)
+        for name, column in (({first: score.items} if own else {}) | score.also).items()
+    }
+    return {name: error for name, error in errors.items() if error is not None}
