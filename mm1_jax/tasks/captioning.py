@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ from mm1_jax.data import templates
 from mm1_jax.errors import UserError
 from mm1_jax.metrics.captions import bleu, cider_d, rouge_l
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.official_files import check_fields, part, read_answers
 
 PROMPT = templates.caption("").prompt
-OFFICIAL_UNIT = 0.01  # pycocoevalcap prints BLEU and ROUGE-L up to 1 and CIDEr up to 10
+_OFFICIAL_UNIT = 0.01  # pycocoevalcap prints BLEU and ROUGE-L up to 1 and CIDEr up to 10
 
 
 def coco_questions(content: Any, path: Path, task: str) -> list[Question]:
@@ -86,3 +86,22 @@ def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
         "rouge_l": float(rouge.mean()),
     }
     return Score(cider.tolist(), metrics, {"rouge_l": rouge.tolist()})
+
+
+def caption_task(
+    name: str,
+    read: Callable[[Path], list[Question]],
+    *,
+    read_training: Callable[[Path], list[Question]] | None = None,
+    score: Callable[[Sequence[Question], Sequence[str]], Score] = score,
+) -> OfficialTask:
+    """A task of captions: only its files are its own."""
+    return OfficialTask(
+        name,
+        read,
+        predictions,
+        answer,
+        score,
+        read_training=read_training,
+        official_unit=_OFFICIAL_UNIT,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from mm1_jax.errors import UserError
 from mm1_jax.tasks import captioning
-from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
 
 _FIELDS = ["split", "cocoid", "filename", "sentences"]
@@ -55,12 +55,4 @@ def _question(image: dict[str, Any], file: Path) -> Question:
     )
 
 
-TASK = OfficialTask(
-    name="coco_caption",
-    read=read,
-    predictions=captioning.predictions,
-    answer=captioning.answer,
-    score=captioning.score,
-    read_training=read_training,
-    official_unit=captioning.OFFICIAL_UNIT,
-)
+TASK = captioning.caption_task("coco_caption", read, read_training=read_training)

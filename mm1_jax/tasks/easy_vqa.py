@@ -9,12 +9,12 @@ import numpy as np
 
 from mm1_jax.data import templates
 from mm1_jax.data.prepared import PreparedData
-from mm1_jax.metrics import exact_match
 from mm1_jax.tasks.generation_task import (
     Demonstration,
     GenerationTask,
     Item,
     Score,
+    accuracies,
     blind_answers,
 )
 
@@ -53,13 +53,6 @@ def oracle_answers(asked: Sequence[Item]) -> list[str]:
     return [counts[item.prompt].most_common(1)[0][0] for item in asked]
 
 
-def _accuracies(asked: Sequence[Item], answers: Sequence[str]) -> list[float]:
-    return [
-        100.0 * exact_match(answer, item.references[0])
-        for item, answer in zip(asked, answers, strict=True)
-    ]
-
-
 def score(
     asked: Sequence[Item],
     predictions: Sequence[str],
@@ -67,11 +60,11 @@ def score(
     examples: Sequence[Demonstration],
 ) -> Score:
     """Accuracy in percent, with the blind answerer's and the oracle's on the same items."""
-    scores = _accuracies(asked, predictions)
+    scores = accuracies(asked, predictions)
     metrics = {
         "accuracy": float(np.mean(scores)),
-        "blind_accuracy": float(np.mean(_accuracies(asked, blind_answers(asked, examples)))),
-        "oracle_accuracy": float(np.mean(_accuracies(asked, oracle_answers(asked)))),
+        "blind_accuracy": float(np.mean(accuracies(asked, blind_answers(asked, examples)))),
+        "oracle_accuracy": float(np.mean(accuracies(asked, oracle_answers(asked)))),
     }
     return Score(scores, metrics)
 

@@ -12,12 +12,12 @@ import numpy as np
 from mm1_jax.data.conversations import questions_about
 from mm1_jax.data.emoji import Emoji
 from mm1_jax.data.prepared import PreparedData
-from mm1_jax.metrics import exact_match
 from mm1_jax.tasks.generation_task import (
     Demonstration,
     GenerationTask,
     Item,
     Score,
+    accuracies,
     blind_answers,
 )
 
@@ -49,15 +49,8 @@ def score(
     examples: Sequence[Demonstration],
 ) -> Score:
     """Accuracy in percent, with that of the majority training answer to the same question."""
-
-    def accuracies(answers: Sequence[str]) -> list[float]:
-        return [
-            100.0 * exact_match(answer, item.references[0])
-            for item, answer in zip(asked, answers, strict=True)
-        ]
-
-    scores = accuracies(predictions)
-    blind = accuracies(blind_answers(asked, examples))
+    scores = accuracies(asked, predictions)
+    blind = accuracies(asked, blind_answers(asked, examples))
     return Score(
         scores, {"accuracy": float(np.mean(scores)), "blind_accuracy": float(np.mean(blind))}
     )

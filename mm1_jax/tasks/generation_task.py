@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mm1_jax.metrics.exact_match import exact_match
+
 if TYPE_CHECKING:  # scoring files must start quickly, and that reads Parquet
     from mm1_jax.data.prepared import PreparedData
 
@@ -83,3 +85,11 @@ def blind_answers(items: Sequence[Item], demonstrations: Sequence[Demonstration]
         by_prompt.setdefault(example.prompt, Counter())[example.response] += 1
     majority = {prompt: counts.most_common(1)[0][0] for prompt, counts in by_prompt.items()}
     return [majority.get(item.prompt, overall.most_common(1)[0][0]) for item in items]
+
+
+def accuracies(items: Sequence[Item], answers: Sequence[str]) -> list[float]:
+    """100 for each answer that is its item's first reference, but for case and space, else 0."""
+    return [
+        100.0 * exact_match(answer, item.references[0])
+        for item, answer in zip(items, answers, strict=True)
+    ]

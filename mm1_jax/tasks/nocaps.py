@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mm1_jax.tasks import captioning
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import find_one, read_json
 
 
@@ -34,11 +34,4 @@ def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
     return whole
 
 
-TASK = OfficialTask(
-    name="nocaps",
-    read=read,
-    predictions=captioning.predictions,
-    answer=captioning.answer,
-    score=score,
-    official_unit=captioning.OFFICIAL_UNIT,
-)
+TASK = captioning.caption_task("nocaps", read, score=score)

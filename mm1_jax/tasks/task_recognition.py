@@ -22,6 +22,7 @@ from mm1_jax.tasks.generation_task import (
     Score,
     blind_answers,
 )
+from mm1_jax.tasks.prompts import by_kind
 
 
 def _answers(prepared: PreparedData, split: str, style: str) -> list[Answer]:
@@ -83,9 +84,7 @@ def score(
 
     `blind_accuracy` is that of who always gives the most frequent training answer of the kind.
     """
-    of_kind: dict[str, list[Demonstration]] = {}
-    for example in examples:
-        of_kind.setdefault(example.kind, []).append(example)
+    of_kind = by_kind(examples)
     known = {
         kind: {example.response.strip() for example in listed} for kind, listed in of_kind.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mm1_jax.tasks import captioning
-from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
 
 
@@ -32,12 +32,4 @@ def _read(path: Path, *patterns: str) -> list[Question]:
     return list(questions.values())
 
 
-TASK = OfficialTask(
-    name="textcaps",
-    read=read,
-    predictions=captioning.predictions,
-    answer=captioning.answer,
-    score=captioning.score,
-    read_training=read_training,
-    official_unit=captioning.OFFICIAL_UNIT,
-)
+TASK = captioning.caption_task("textcaps", read, read_training=read_training)
