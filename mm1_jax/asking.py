@@ -16,6 +16,7 @@ from mm1_jax.data.packing import Packed
 from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.evaluated_model import Batch, EvaluatedModel, Pictures
 from mm1_jax.stage import Context, StageStopped
+from mm1_jax.tasks.likelihood import encode_pairs
 from mm1_jax.tasks.prompts import Prompt
 
 ANSWERED_FILE = "answered.jsonl"  # in the scratch folder: one line a finished batch
@@ -83,24 +84,17 @@ def encoded(prompts: Sequence[Prompt], words: Tokenizer) -> list[Encoded]:
 
 
 def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> list[Encoded]:
-    """Prompts and continuations in tokens, as the EleutherAI harness splits them.
-
-    The last text and the continuation are encoded together, because a token may span both words;
-    spaces at the end of a prompt go to the continuation.
-    """
-    contexts, wholes = [], []
-    for prompt, continuation in pairs:
-        last = prompt[-1] if prompt and isinstance(prompt[-1], str) else ""
-        context = last.rstrip()
-        contexts.append(context)
-        wholes.append(context + last[len(context) :] + continuation)
-    of_contexts, of_wholes = (model.words.encode_batch(texts) for texts in (contexts, wholes))
-    before = [p[:-1] if p and isinstance(p[-1], str) else p for p, _ in pairs]
-    rows = encoded(before, model.words)
+    """Prompts and continuations in tokens; see `likelihood.encode_pairs`."""
+    last = [p[-1] if p and isinstance(p[-1], str) else "" for p, _ in pairs]
+    texts = [
+        (context, continuation) for context, (_, continuation) in zip(last, pairs, strict=True)
+    ]
+    earlier = [p[:-1] if p and isinstance(p[-1], str) else p for p, _ in pairs]
+    rows = encoded(earlier, model.words)
     result = []
-    for row, context, whole in zip(rows, of_contexts, of_wholes, strict=True):
-        asked = max(1, len(whole) - len(context))
-        tokens = row.tokens + whole
+    for row, (context, after) in zip(rows, encode_pairs(model.words, texts), strict=True):
+        asked = max(1, len(after))
+        tokens = row.tokens + context + after
         if len(tokens) == asked and not row.image_ids:  # nothing stands before the first token
             tokens = [model.ends[0] if model.ends else 0, *tokens]
         result.append(Encoded(tokens, row.image_ids, row.image_at, asked))

@@ -45,22 +45,26 @@ def right_text(question: Question) -> str:
     return question.prompt + _DELIMITER + right
 
 
+def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of the two parts of each pair, as the EleutherAI harness splits them.
+
+    Spaces at the context's end go to the continuation; both are encoded together and cut where the
+    context's own encoding ends, for a token may span both. Of an empty context there are none.
+    """
+    befores = tokenizer.encode_batch([context.rstrip() for context, _ in pairs])
+    wholes = tokenizer.encode_batch([context + continuation for context, continuation in pairs])
+    return [(before, whole[len(before) :]) for before, whole in zip(befores, wholes, strict=True)]
+
+
 def encode_pair(
     tokenizer: Tokenizer, context: str, continuation: str, longest: int | None = None
 ) -> tuple[list[int], list[int]]:
-    """Token ids of the two parts of a pair, as the EleutherAI harness splits them.
+    """As `encode_pairs` of one, whose empty context becomes `<|end|>`.
 
-    Spaces at the context's end go to the continuation; both are encoded together and cut where the
-    context's own encoding ends, for a token may span both. An empty context becomes `<|end|>`. Of
-    more than `longest` tokens the last are kept; UserError if the continuation alone is longer.
+    Of more than `longest` tokens the last are kept; UserError if the continuation alone is longer.
     """
-    spaces = context[len(context.rstrip()) :]
-    context, continuation = context.rstrip(), spaces + continuation
-    if context:
-        before = tokenizer.encode(context)
-        after = tokenizer.encode(context + continuation)[len(before) :]
-    else:
-        before, after = [END], tokenizer.encode(continuation)
+    ((before, after),) = encode_pairs(tokenizer, [(context, continuation)])
+    before = before or [END]
     if longest is not None:
         kept = longest - len(after)
         if kept < 1:
