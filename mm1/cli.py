@@ -19,7 +19,7 @@ from mm1.aot_command import aot
 from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
 from mm1.generate_command import generate
-from mm1.options import data_option, json_option, store_option, workers_option
+from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.score_command import score
 from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
@@ -50,10 +50,6 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a study's life, not of the alphabet
-
-
-def _workers(workers: int | None) -> int:
-    return workers or len(os.sched_getaffinity(0))
 
 
 yes_option = click.option("--yes", is_flag=True, help="Allow more than 10,000 trials.")
@@ -95,9 +91,9 @@ def plan(study: str, store: str, workers: int | None, yes: bool, as_json: bool) 
     made = api.plan(study, store=store, many=yes)
     finished = api.finished_stages(made, store)
     if as_json:
-        click.echo(json.dumps(plan_text.summary(made, _workers(workers), finished), indent=2))
+        click.echo(json.dumps(plan_text.summary(made, worker_count(workers), finished), indent=2))
     else:
-        plan_text.show(made, _workers(workers), finished)
+        plan_text.show(made, worker_count(workers), finished)
 
 
 @cli.command()

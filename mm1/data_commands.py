@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mm1 import api
-from mm1.options import data_option, json_option, store_option, workers_option
+from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1_jax.errors import UserError
 
 
@@ -49,14 +49,8 @@ def prepare(
 
     spec = load_model(config, PreparationSpec)
     with progress_bars() as progress:
-        prepare_own(spec, out, root, workers or _cores(), progress)
-    _print(_brief(inspect(out)))
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
+        prepare_own(spec, out, root, worker_count(workers), progress)
+    _say(inspect(out), as_json=False)
 
 
 @data.command("inspect")
@@ -70,11 +64,7 @@ def inspect_folder(folder: str, as_json: bool) -> None:
     """
     from mm1_jax.data.inspection import inspect
 
-    found = inspect(folder)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        _print(_brief(found))
+    _say(inspect(folder), as_json)
 
 
 @data.command("stats")
@@ -88,11 +78,7 @@ def stats(folder: str, as_json: bool) -> None:
     """
     from mm1_jax.data.inspection import statistics
 
-    found = statistics(folder)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        _print(found)
+    _say(statistics(folder), as_json)
 
 
 @data.command("validate")
@@ -186,13 +172,12 @@ def _of_folder(folder: str) -> Any:
     return TrainConfig(data=data)
 
 
-def _brief(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what only programs read."""
-    return {key: value for key, value in found.items() if key != "settings"}
-
-
-def _print(values: Mapping[str, Any]) -> None:
-    """One line a value; what is nested, in a line."""
+def _say(found: Mapping[str, Any], as_json: bool) -> None:
+    """One line a value; what is nested, in a line; not what only programs read."""
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    values = {key: value for key, value in found.items() if key != "settings"}
     width = max(map(len, values))
     for name, value in values.items():
         if isinstance(value, dict):

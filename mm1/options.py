@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -25,3 +26,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 workers_option = click.option(
     "--workers", type=click.IntRange(1), default=None, help="Workers, one core each. [all cores]"
 )
+
+
+def worker_count(workers: int | None) -> int:
+    """What `--workers` says, or all cores of this process."""
+    return workers or len(os.sched_getaffinity(0))

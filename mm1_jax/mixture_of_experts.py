@@ -197,8 +197,9 @@ def through_experts_of_all(
     def on_a_device(
         tokens: jax.Array, choices: jax.Array, gates: jax.Array, gate_up: jax.Array, down: jax.Array
     ) -> jax.Array:
-        gathered = (jax.lax.all_gather(x, "expert", tiled=True) for x in (tokens, choices, gates))
-        tokens, choices, gates = gathered
+        tokens, choices, gates = (
+            jax.lax.all_gather(x, "expert", tiled=True) for x in (tokens, choices, gates)
+        )
         own = choices - jax.lax.axis_index("expert") * gate_up.shape[0]
         sums = through_experts(tokens, own, gates, gate_up, down)
         return jax.lax.psum_scatter(jax.lax.psum(sums, "tensor"), "expert", tiled=True)

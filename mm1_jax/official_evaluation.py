@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mm1_jax.asking import ask, likelihoods
-from mm1_jax.data.images import sharp_views
+from mm1_jax.data.images import on_colour, sharp_views
 from mm1_jax.data.packing import Packed
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
@@ -37,6 +37,7 @@ from mm1_jax.tasks.prompts import Prompt
 
 _KEPT_IMAGES = 1_024  # in all their views, in memory
 _READERS = 4  # threads that decode images
+_PAPER = (255, 255, 255)  # behind what is transparent
 
 
 def evaluate_official(
@@ -197,7 +198,7 @@ class Pictures:
         name, training = self._names[number]
         try:
             with Image.open(io.BytesIO(self._content(name, training))) as image:
-                return _opaque(image)
+                return on_colour(image, _PAPER)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"image {name} cannot be read: {error}") from None
 
@@ -217,11 +218,3 @@ class Pictures:
     def _inner(self) -> list[Path]:
         """Folders in the folder of the images, such as val2014."""
         return [place for place in sorted(self._folder.images[0].iterdir()) if place.is_dir()]
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent is white, as on paper."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
-    picture = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

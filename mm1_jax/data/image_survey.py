@@ -22,6 +22,7 @@ import pyarrow as pa
 from PIL import Image, ImageOps
 
 from mm1_jax.data import urls
+from mm1_jax.data.images import on_colour
 from mm1_jax.data.quarantine import Quarantine
 from mm1_jax.data.raw import BadRecord, RawDocument, RawImage, RecordError
 from mm1_jax.errors import UserError
@@ -102,9 +103,7 @@ def perceptual_hash(image: Image.Image, kind: PerceptualHash = "dhash") -> int:
     import imagehash
 
     if image.has_transparency_data:
-        drawing = image.convert("RGBA")
-        canvas = Image.new("RGBA", drawing.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(canvas, drawing)
+        image = on_colour(image, (255, 255, 255))
     found = {"dhash": imagehash.dhash, "phash": imagehash.phash}[kind](image.convert("L"))
     return int.from_bytes(np.packbits(found.hash.reshape(-1)).tobytes())
 

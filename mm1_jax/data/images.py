@@ -116,6 +116,15 @@ def upright(picture: Image.Image, background: tuple[int, int, int]) -> Image.Ima
     return whole
 
 
+def on_colour(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """RGB, with a colour behind what is transparent."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    drawing = picture.convert("RGBA")
+    canvas = Image.new("RGBA", drawing.size, (*colour, 255))
+    return Image.alpha_composite(canvas, drawing).convert("RGB")
+
+
 @lru_cache(maxsize=4)
 def image_table(folder: Path) -> ImageTable:
     """The table of a prepared folder, one per process."""
