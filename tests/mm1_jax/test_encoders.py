@@ -226,7 +226,7 @@ def test_a_mask_hides_what_it_bars():
     encoder = initialise(VisionTransformer(VisionTransformerConfig(**SMALL)), 0)
     causal = jnp.tril(jnp.ones((2, 16, 16), bool))
     pixels = np.array(encoder.normalise(jnp.asarray(images())))
-    before = encoder.features(jnp.asarray(pixels), UNROLLED, causal)
+    before = np.asarray(encoder.features(jnp.asarray(pixels), UNROLLED, causal))
     pixels[:, 12:, 12:] = 0  # the last patch
     after = encoder.features(jnp.asarray(pixels), UNROLLED, causal)
     np.testing.assert_allclose(before[:, :15], after[:, :15], atol=1e-6)
