@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mm1_jax.config.data import DataConfig, Kind
+from mm1_jax.config.data import DataConfig, Kind, SourceConfig
 from mm1_jax.config.schema import Config
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.folder import Folder
@@ -122,6 +122,31 @@ def read_shards(folder: Folder, manifest: Manifest) -> list[Shard]:
     if sha256(content) != manifest.shards_sha256:
         raise UserError(f"{folder.place(SHARDS)} differs from the manifest; prepare again")
     return [Shard.model_validate_json(line) for line in content.splitlines()]
+
+
+def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
+    """UserError where a folder was prepared as another kind than the config says."""
+    if manifest.kind != source.kind:
+        raise UserError(
+            f"data.sources.{name}.kind: {source.kind} is not what {source.folder} was prepared "
+            f"as; valid: {manifest.kind}"
+        )
+
+
+def check_sources(config: DataConfig, vocabulary: str | None) -> None:
+    """UserError where own sources cannot be what a config says, told from their manifests alone.
+
+    `vocabulary` is where in the recipe the number of token ids stands; null: no texts are read.
+    """
+    for name, source in config.own.items():
+        manifest = read_manifest(source.folder)
+        check_kind(name, source, manifest)
+        tokens = manifest.tokenizer.vocabulary
+        if vocabulary is not None and tokens != config.vocabulary:
+            raise UserError(
+                f"{vocabulary} {config.vocabulary}: data.sources.{name} was tokenised with "
+                f"{tokens} tokens; nearest: {tokens}, with the tokenizer in {source.folder}"
+            )
 
 
 def data_identity(config: DataConfig) -> str:
