@@ -17,6 +17,10 @@ class UserError(Exception):
         self.line = line
 
 
+class MissingFileError(UserError):
+    """A file that is named is not there."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: `; did you mean X?` or the list of what is valid."""
     known = sorted(map(str, choices))

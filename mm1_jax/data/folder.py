@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mm1_jax.errors import UserError
+from mm1_jax.errors import MissingFileError, UserError
 
 _OPEN_FILES = 1024
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs")
 
 
 class Range(NamedTuple):
@@ -36,12 +37,9 @@ class Folder:
         self._open: OrderedDict[str, mmap.mmap | bytes] = OrderedDict()  # local files
         self._lock = threading.Lock()
         if "://" in url:
-            import fsspec
+            from mm1_jax.data.urls import file_system
 
-            try:
-                self._files, self._root = fsspec.core.url_to_fs(self.url)
-            except (ValueError, ImportError) as error:
-                raise UserError(f"{url}: {error}") from None
+            self._files, self._root = file_system(self.url)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Folder, (self.url,)
@@ -73,11 +71,11 @@ class Folder:
         return sorted(path.removeprefix(self._root).lstrip("/") for path in found)
 
     def read(self, name: str) -> bytes:
-        """A whole file. UserError if it is not there or cannot be read."""
+        """A whole file. MissingFileError if it is not there, UserError if it cannot be read."""
         if self._files is None:
             path = Path(self.place(name))
             if not path.is_file():
-                raise UserError(f"{path}: there is no such file")
+                raise MissingFileError(f"{path}: there is no such file")
             return path.read_bytes()
         return self._tried(name, lambda: self._files.cat_file(f"{self._root}/{name}"))
 
@@ -105,7 +103,10 @@ class Folder:
         return found
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a whole file; what is there appears at once or not at all."""
+        """Write a whole file; what is there appears at once or not at all.
+
+        UserError if it cannot be written, or its bucket is not there.
+        """
         if self._files is None:
             path = Path(self.place(name))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ class Folder:
                 os.fsync(file.fileno())
             unfinished.rename(path)
             return
-        self._files.makedirs(f"{self._root}/{name}".rpartition("/")[0], exist_ok=True)
+        self._make_parent(name)
         self._tried(name, lambda: self._files.pipe_file(f"{self._root}/{name}", content))
 
     def take(self, path: Path, name: str) -> None:
@@ -128,7 +129,7 @@ class Folder:
             shutil.move(path, unfinished)
             unfinished.rename(target)
             return
-        self._files.makedirs(f"{self._root}/{name}".rpartition("/")[0], exist_ok=True)
+        self._make_parent(name)
         self._tried(name, lambda: self._files.put_file(str(path), f"{self._root}/{name}"))
         path.unlink()
 
@@ -154,6 +155,14 @@ class Folder:
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
             return self._open[name]
+
+    def _make_parent(self, name: str) -> None:
+        """The folder of a file that is to be written; an object store has none.
+
+        Asked for one, it would make the bucket that a typing error names.
+        """
+        if self.url.partition("://")[0] not in _OBJECT_STORES:
+            self._files.makedirs(f"{self._root}/{name}".rpartition("/")[0], exist_ok=True)
 
     def _tried(self, name: str, attempt: Any) -> Any:
         from mm1_jax.data.urls import retried

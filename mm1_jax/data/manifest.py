@@ -24,7 +24,7 @@ from mm1_jax.config.data import DataConfig, Kind, SourceConfig
 from mm1_jax.config.schema import Config
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.folder import Folder
-from mm1_jax.errors import UserError
+from mm1_jax.errors import MissingFileError, UserError
 
 MANIFEST, SHARDS = "manifest.json", "shards.jsonl"
 VERSION = 1
@@ -101,7 +101,7 @@ def read_manifest(folder: str) -> Manifest:
     files = Folder(folder)
     try:
         content = files.read(MANIFEST) if files.is_local else _fetched(folder)
-    except UserError:
+    except MissingFileError:
         raise UserError(
             f"no prepared data at {folder} (no {MANIFEST}); "
             "`mm1 data prepare SPEC.yaml --out FOLDER` makes it"

@@ -24,12 +24,13 @@ import fsspec
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
-from mm1_jax.errors import UserError
+from mm1_jax.errors import MissingFileError, UserError
 
 TRIES = 5
 FIRST_WAIT_SECONDS = 0.5  # doubled after every try: 7.5 s in all
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
 _CHUNK_BYTES = 1 << 20
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → extra of this package
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 # Answers of a server that may differ later: time-out, too many requests. So may all from 500 on.
 _PASSING_STATUS = {408, 425, 429}
@@ -79,7 +80,7 @@ def _without_braces(name: str) -> list[str]:
 
 
 def _matches(name: str, suffixes: tuple[str, ...], what: str) -> list[str]:
-    files, path = _file_system(name)
+    files, path = file_system(name)
     if any(mark in path for mark in "*?["):
         # A query of a web address is no glob.
         if "?" not in path or not name.startswith(("http://", "https://")):
@@ -120,11 +121,20 @@ def _options(protocol: str) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": limit}}
 
 
-def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """What reads and writes a URL or local path, and the path that it has there.
+
+    Raises:
+        UserError: nothing can; names the extra that brings it, if there is one.
+    """
     protocol = url.partition("://")[0] if "://" in url else "file"
     try:
         files, path = fsspec.core.url_to_fs(url, **_options(protocol))
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        wanted = f'{protocol}:// needs `pip install "mm1[{extra}]"`' if extra else str(error)
+        raise UserError(f"{url}: {wanted}") from None
+    except ValueError as error:
         raise UserError(f"{url}: {error}") from None
     return files, path
 
@@ -133,6 +143,7 @@ def retried(url: str, attempt: Callable[[], _Result], tries: int | None = None) 
     """What `attempt` returns; after a failure that may pass, waits and tries again.
 
     Raises:
+        MissingFileError: there is no such file.
         UserError: it failed for good, or `tries` (default `TRIES`) times; names `url`.
     """
     tries = tries or TRIES
@@ -143,8 +154,10 @@ def retried(url: str, attempt: Callable[[], _Result], tries: int | None = None) 
             raise
         except Exception as error:  # every protocol has its own
             told = str(error) or type(error).__name__
+            if "bucket does not exist" in told:
+                raise UserError(f"{url}: there is no such bucket") from None
             if isinstance(error, FileNotFoundError) or _status(error) == 404:
-                raise UserError(f"{url}: there is no such file") from None
+                raise MissingFileError(f"{url}: there is no such file") from None
             if not _may_pass(error):
                 raise UserError(f"{url} cannot be read: {told}") from None
             if number == tries:
@@ -164,11 +177,14 @@ def _may_pass(error: Exception) -> bool:
         return status >= 500 or status in _PASSING_STATUS
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | ValueError):
         return False
-    return isinstance(error, OSError | aiohttp.ClientError | EOFError)
+    # What botocore says of a server that does not answer is no OSError.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    unanswered = not kinds.isdisjoint(("ConnectionError", "HTTPClientError"))
+    return unanswered or isinstance(error, OSError | aiohttp.ClientError | EOFError)
 
 
 def _opened_at(url: str, position: int) -> Any:
-    files, path = _file_system(url)
+    files, path = file_system(url)
     if not url.startswith(("http://", "https://")):
         file = files.open(path, "rb")
         file.seek(position)
@@ -270,7 +286,7 @@ def local_copy(url: str, tries: int | None = None) -> Generator[Path]:
     Raises:
         UserError: it cannot be read; names the URL.
     """
-    files, path = _file_system(url)
+    files, path = file_system(url)
     if "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol):
         if not Path(path).is_file():
             raise UserError(f"{url}: there is no such file")

@@ -1,25 +1,36 @@
 from __future__ import annotations
 
+import jax
+import numpy as np
+import object_store
 import pytest
 
 from mm1_jax import multimodal_training
+from mm1_jax.checkpoints import load_subtree
+from mm1_jax.stage import StageStopped
 
 
 @pytest.fixture
-def config(tiny, own_captions):
-    mine = {"folder": str(own_captions), "kind": "captions"}
-    data = {
-        "sources": {"mine": mine},
-        "mixture": {"mine": 1},
-        "exhausted": {"mine": "stop"},
-        "text_tokens": 48,
-        "images": 4,
-        "vocabulary": 1024,
-    }
-    return tiny(data=data, training={"steps": 30})
+def config_of(tiny):
+    """`config_of(folder)`: one epoch of the captions in a folder."""
+
+    def build(folder):
+        mine = {"folder": str(folder), "kind": "captions"}
+        data = {
+            "sources": {"mine": mine},
+            "mixture": {"mine": 1},
+            "exhausted": {"mine": "stop"},
+            "text_tokens": 48,
+            "images": 4,
+            "vocabulary": 1024,
+        }
+        return tiny(data=data, training={"steps": 30})
+
+    return build
 
 
-def test_training_ends_with_its_data_and_says_what_it_has_seen(config, context_of):
+def test_training_ends_with_its_data_and_says_what_it_has_seen(config_of, own_captions, context_of):
+    config = config_of(own_captions)
     rows = multimodal_training.train(config, 0, context_of("s").data, {}, context_of("s"))
     last = max(row.step for row in rows)
     found = {row.metric: row.value for row in rows if row.step == last}
@@ -31,3 +42,20 @@ def test_training_ends_with_its_data_and_says_what_it_has_seen(config, context_o
     assert 0 < found["image_occupancy"] <= 1
     assert found["learning_rate"] > 0.001  # of its step out of 30, not the last
     assert (context_of("s").output / "checkpoint").is_dir()
+
+
+def test_training_from_a_bucket_goes_on_where_it_was_stopped(config_of, own_captions, context_of):
+    def train(folder, name, stop=None):
+        context = context_of(name, stop)
+        return multimodal_training.train(config_of(folder), 0, context.data, {}, context)
+
+    whole = train(own_captions, "whole")
+    with object_store.bucket_server() as bucket:
+        there = object_store.upload(own_captions, f"{bucket}/captions")
+        with pytest.raises(StageStopped):
+            train(there, "parts", stop=5)
+        assert train(there, "parts") == whole
+    ours, theirs = (
+        load_subtree(context_of(name).output, "connector")[1] for name in ("parts", "whole")
+    )
+    assert all(map(np.array_equal, jax.tree.leaves(ours), jax.tree.leaves(theirs)))
