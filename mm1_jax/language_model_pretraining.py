@@ -27,7 +27,7 @@ def pretrain(
     model = initialise(
         LanguageModel(config), seeds.for_initialisation(seed), seeds.initialisation_salt
     )
-    stream, rows = text_stream(config, data_root, seed), own_rows(config.training)
+    stream, rows = text_stream(config, data_root, seed, context.scratch), own_rows(config.training)
     return fit(
         model,
         training=config.training,
@@ -38,6 +38,7 @@ def pretrain(
         context=context,
         save=lambda folder, model: save_part(folder, config, model),
         measured=stream.measured,
+        keep_beside=stream.keep,
         tokens_per_step=config.training.batch_size * config.text_tokens,
         flops_per_step=language_model_stage_flops(config),
     )

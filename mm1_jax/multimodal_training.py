@@ -42,7 +42,7 @@ def fit_model(
     model: MultimodalModel, config: TrainConfig, seed: int, data_root: Path, context: Context
 ) -> list[ResultRow]:
     """Train a model from the weights it has; as `train`."""
-    stream = stream_of(config, data_root, seed)
+    stream = stream_of(config, data_root, seed, beside=context.scratch)
     rows = own_rows(config.training)
     return fit(
         model,
@@ -56,6 +56,7 @@ def fit_model(
         sources=config.data.source_names,
         measured=stream.measured,
         data_steps=stream.steps,
+        keep_beside=stream.keep,
         tokens_per_step=config.training.batch_size * config.sequence_length,
         flops_per_step=sum(flops_per_step(config).values()),
     )

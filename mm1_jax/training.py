@@ -344,6 +344,7 @@ def fit(
     sources: tuple[str, ...] = (),
     measured: Callable[[int, int], dict[str, float]] | None = None,
     data_steps: int | None = None,
+    keep_beside: Callable[[], None] | None = None,
     tokens_per_step: int = 0,
     flops_per_step: float = 0.0,
 ) -> list[ResultRow]:
@@ -351,12 +352,13 @@ def fit(
 
     `batches(n)` gives the batches of step n + 1, n + 2, …; where there are only `data_steps`, the
     training ends with the last of them, at the rate that its step has. `measured(n, m)` is what the
-    batches of step n + 1 to m hold, and becomes part of the rows. Interrupted and resumed training
-    gives the same bits as uninterrupted training. What happens to a loss that is not finite or a
-    spike is `training.divergence`'s; it is counted in the rows `skipped_steps`,
-    `rolled_back_steps`, and `diverged` 1.0 says that the training ended with it. `save(folder,
-    model)` writes the trained model into `context.output`, and with `training.keep_best` that of
-    the checkpoint with the lowest mean loss into `best/` below it.
+    batches of step n + 1 to m hold, and becomes part of the rows. `keep_beside` is called with
+    every checkpoint, in the first process. Interrupted and resumed training gives the same bits as
+    uninterrupted training. What happens to a loss that is not finite or a spike is
+    `training.divergence`'s; it is counted in the rows `skipped_steps`, `rolled_back_steps`, and
+    `diverged` 1.0 says that the training ended with it. `save(folder, model)` writes the trained
+    model into `context.output`, and with `training.keep_best` that of the checkpoint with the
+    lowest mean loss into `best/` below it.
 
     Reported beside the rows, because they are no result: tokens per second and, if
     `training.peak_tflops` is stated, the share of it that the model's FLOPs come to (MFU).
@@ -369,8 +371,14 @@ def fit(
     )
     with contextlib.closing(kept) as progress:
         course = Course.resumed(trainer, progress, Divergence(training.divergence), sources)
-        if course.step == 0 and course.divergence.rolls_back:
+
+        def keep() -> None:
             course.save(trainer, progress)
+            if keep_beside is not None and jax.process_index() == 0:
+                keep_beside()
+
+        if course.step == 0 and course.divergence.rolls_back:
+            keep()
         last = min(training.steps, training.steps if data_steps is None else data_steps)
         steps = range(course.step + 1, last + 1)
         for step, batch in zip(steps, batches(course.step), strict=False):
@@ -390,7 +398,7 @@ def fit(
                 break
             stop = any_process(context.stop_requested())
             if stop or (step % training.checkpoint_every == 0 and step < last):
-                course.save(trainer, progress)
+                keep()
             if stop:
                 raise StageStopped(f"after step {step} of {training.steps}")
         save(context.output, trainer.model())

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,8 +117,7 @@ class Folder:
                 os.fsync(file.fileno())
             unfinished.rename(path)
             return
-        self._make_parent(name)
-        self._tried(name, lambda: self._files.pipe_file(f"{self._root}/{name}", content))
+        self._put(name, lambda path: self._files.pipe_file(path, content))
 
     def take(self, path: Path, name: str) -> None:
         """Move a local file here."""
@@ -129,8 +128,7 @@ class Folder:
             shutil.move(path, unfinished)
             unfinished.rename(target)
             return
-        self._make_parent(name)
-        self._tried(name, lambda: self._files.put_file(str(path), f"{self._root}/{name}"))
+        self._put(name, lambda there: self._files.put_file(str(path), there))
         path.unlink()
 
     def remove(self, below: str) -> None:
@@ -156,13 +154,19 @@ class Folder:
                 self._open.popitem(last=False)
             return self._open[name]
 
-    def _make_parent(self, name: str) -> None:
-        """The folder of a file that is to be written; an object store has none.
+    def _put(self, name: str, attempt: Callable[[str], Any]) -> None:
+        """Write a file of a URL.
 
-        Asked for one, it would make the bucket that a typing error names.
+        The folder around it is made first, but not in an object store, which has none: asked for
+        one, it would make the bucket that a typing error names.
         """
+        path = f"{self._root}/{name}"
         if self.url.partition("://")[0] not in _OBJECT_STORES:
-            self._files.makedirs(f"{self._root}/{name}".rpartition("/")[0], exist_ok=True)
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            self._tried(name, lambda: attempt(path))
+        except MissingFileError:
+            raise UserError(f"{self.place(name)}: there is no such bucket") from None
 
     def _tried(self, name: str, attempt: Any) -> Any:
         from mm1_jax.data.urls import retried

@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from mm1_jax.data.documents import DocumentTable, replaced
+from mm1_jax.data.known_windows import FILE
 from mm1_jax.data.packing import Budget, Packed, Pieces, cut, fill, pack
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.data.windows import Windows
+from mm1_jax.errors import UserError
 
 _KEPT_WINDOWS = 2
 
@@ -120,13 +122,18 @@ class Use:
 
 
 class PackedSource:
-    """Packed sequences of one source, by number."""
+    """Packed sequences of one source, by number.
 
-    def __init__(self, source: Source, budget: Budget, seed: int):
+    `known` is what `first_sequences` was of the same source before: its windows need no packing to
+    find a sequence after them.
+    """
+
+    def __init__(self, source: Source, budget: Budget, seed: int, known: Sequence[int] = ()):
         self.source = source
         self._budget = budget
         self._windows = Windows(source.name, source.shard_documents, seed)
-        self._first = [0]  # the number of each window's first sequence, as far as is known
+        # The number of each window's first sequence, as far as is known.
+        self._first = list(known) or [0]
         self._kept: OrderedDict[int, PackedWindow] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -136,6 +143,12 @@ class PackedSource:
         packed = self._window(window)
         chosen = packed.chosen(inside)
         return self.source.pack(packed.window, packed.pieces, chosen, self._budget)
+
+    @property
+    def first_sequences(self) -> list[int]:
+        """The number of each window's first sequence, as far as is known."""
+        with self._lock:
+            return list(self._first)
 
     def first_epoch(self) -> int:
         """How many sequences the first epoch has; packs it."""
@@ -181,7 +194,13 @@ class PackedSource:
 
     def _packed(self, number: int) -> PackedWindow:
         if number not in self._kept:
-            self._kept[number] = self._pack_window(number)
+            self._kept[number] = packed = self._pack_window(number)
+            ends = self._first[number] + len(packed)
+            if self._first[number + 1 : number + 2] not in ([], [ends]):
+                raise UserError(
+                    f"window {number} of {self.source.name} has {len(packed)} sequences and not "
+                    f"those that {FILE} beside the checkpoint says; remove that file"
+                )
             while len(self._kept) > _KEPT_WINDOWS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(number)

@@ -18,6 +18,7 @@ import numpy as np
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.images import image_views
+from mm1_jax.data.known_windows import packing_key, read_known, write_known
 from mm1_jax.data.mixture import Mixture, mixture_of
 from mm1_jax.data.own_source import OwnSource, opened_source
 from mm1_jax.data.packed_source import EmbeddedSource, PackedSource, Source, Use
@@ -38,17 +39,28 @@ from mm1_jax.sub_images import views_of
 class SequenceStream:
     """Packed sequences of all sources, mixed, by number: a Grain random-access source.
 
-    `order` is a seed. UserError if the data is not prepared, or own data has other token ids.
+    `order` is a seed. What `keep` has written into the folder `beside` spares packing what was
+    packed before. UserError if the data is not prepared, or own data has other token ids.
     """
 
     def __init__(
-        self, data: DataConfig, budget: Budget, data_root: Path, order: int, batch_size: int
+        self,
+        data: DataConfig,
+        budget: Budget,
+        data_root: Path,
+        order: int,
+        batch_size: int,
+        beside: Path | None = None,
     ):
-        self._arguments = (data, budget, data_root, order, batch_size)
+        self._arguments = (data, budget, data_root, order, batch_size, beside)
+        self._beside, self._key = beside, packing_key(data, budget, order)
+        known = {} if beside is None else read_known(beside, self._key)
         self.budget, self._batch_size = budget, batch_size
         prepared = open_prepared(data, data_root)
         self.sources = {
-            name: PackedSource(_opened(name, data, prepared.folder), budget, order)
+            name: PackedSource(
+                _opened(name, data, prepared.folder), budget, order, known.get(name, ())
+            )
             for name in data.source_names
             if name in data.read
         }
@@ -56,6 +68,12 @@ class SequenceStream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SequenceStream, self._arguments
+
+    def keep(self) -> None:
+        """Write what is known of the windows into the folder `beside`."""
+        assert self._beside is not None
+        known = {name: source.first_sequences for name, source in self.sources.items()}
+        write_known(self._beside, self._key, known)
 
     def _mixture(self, data: DataConfig) -> Mixture:
         sources = self.sources
@@ -116,7 +134,9 @@ def _opened(name: str, data: DataConfig, folder: Path) -> Source:
     return opened_source(name, data, folder)
 
 
-def stream_of(config: TrainConfig, data_root: Path, seed: int) -> SequenceStream:
+def stream_of(
+    config: TrainConfig, data_root: Path, seed: int, beside: Path | None = None
+) -> SequenceStream:
     """The packed sequences of a training, by number. UserError if the data is not prepared.
 
     The order of documents comes from `seeds.data_order`, or else from `seed`; encoder, connector
@@ -124,7 +144,7 @@ def stream_of(config: TrainConfig, data_root: Path, seed: int) -> SequenceStream
     """
     order = config.seeds.for_data_order(seed)
     size = config.training.batch_size
-    return SequenceStream(config.data, budget_of(config), data_root, order, size)
+    return SequenceStream(config.data, budget_of(config), data_root, order, size, beside)
 
 
 def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset[Packed]:
@@ -205,11 +225,14 @@ def batches(
     return _batched(stream, config.data, config.training.batch_size, rows, assemble, start_step)
 
 
-def text_stream(config: LanguageModelStageConfig, data_root: Path, seed: int) -> SequenceStream:
+def text_stream(
+    config: LanguageModelStageConfig, data_root: Path, seed: int, beside: Path | None = None
+) -> SequenceStream:
     """The packed texts of a training, by number. UserError if the data is not prepared."""
     order = config.seeds.for_data_order(seed)
     budget = Budget(config.text_tokens, images=0)
-    return SequenceStream(config.data, budget, data_root, order, config.training.batch_size)
+    size = config.training.batch_size
+    return SequenceStream(config.data, budget, data_root, order, size, beside)
 
 
 def text_batches(

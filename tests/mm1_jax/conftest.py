@@ -87,8 +87,8 @@ def synthetic_batches(monkeypatch, synthetic_batch):
             yield synthetic_batch(config, 1000 * seed + step)
             step += 1
 
-    endless = SimpleNamespace(steps=None, measured=None)
-    monkeypatch.setattr(multimodal_training, "stream_of", lambda *arguments: endless)
+    endless = SimpleNamespace(steps=None, measured=None, keep=None)
+    monkeypatch.setattr(multimodal_training, "stream_of", lambda *arguments, beside: endless)
     monkeypatch.setattr(multimodal_training, "batches", batches)
 
 

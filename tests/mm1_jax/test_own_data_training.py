@@ -7,6 +7,8 @@ import pytest
 
 from mm1_jax import multimodal_training
 from mm1_jax.checkpoints import load_subtree
+from mm1_jax.data import windows
+from mm1_jax.data.packed_source import PackedSource
 from mm1_jax.stage import StageStopped
 
 
@@ -44,7 +46,17 @@ def test_training_ends_with_its_data_and_says_what_it_has_seen(config_of, own_ca
     assert (context_of("s").output / "checkpoint").is_dir()
 
 
-def test_training_from_a_bucket_goes_on_where_it_was_stopped(config_of, own_captions, context_of):
+def test_training_from_a_bucket_goes_on_where_it_was_stopped(
+    config_of, own_captions, context_of, monkeypatch
+):
+    monkeypatch.setattr(windows, "WINDOW_DOCUMENTS", 20)  # four of them, of two shards each
+    packed, pack = [], PackedSource._pack_window
+    monkeypatch.setattr(
+        PackedSource,
+        "_pack_window",
+        lambda self, number: packed.append(number) or pack(self, number),
+    )
+
     def train(folder, name, stop=None):
         context = context_of(name, stop)
         return multimodal_training.train(config_of(folder), 0, context.data, {}, context)
@@ -54,7 +66,10 @@ def test_training_from_a_bucket_goes_on_where_it_was_stopped(config_of, own_capt
         there = object_store.upload(own_captions, f"{bucket}/captions")
         with pytest.raises(StageStopped):
             train(there, "parts", stop=5)
+        assert packed[-1] > 0
+        packed.clear()
         assert train(there, "parts") == whole
+    assert 0 not in packed  # nothing before the window that step 5 stands in
     ours, theirs = (
         load_subtree(context_of(name).output, "connector")[1] for name in ("parts", "whole")
     )

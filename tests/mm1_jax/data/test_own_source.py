@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from PIL import Image
 from mm1_jax.config import AttentionPoolingConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.data import windows
 from mm1_jax.data.images import upright
+from mm1_jax.data.known_windows import FILE
 from mm1_jax.data.manifest import data_identity
+from mm1_jax.data.own_source import OwnSource
 from mm1_jax.data.pipeline import batches, stream_of
 from mm1_jax.data.preparation import prepare_own
 from mm1_jax.data.tokenizer import load, train
@@ -121,6 +124,88 @@ def test_an_epoch_has_every_document_once_and_the_next_another_order(config, dat
 def test_resuming_in_the_middle_of_an_epoch_gives_what_would_have_followed(config, data_root):
     whole = first(12, config(), data_root)
     assert_equal(first(4, config(), data_root, start=8), whole[8:])
+
+
+@pytest.fixture
+def windows_read(monkeypatch) -> list:
+    """Shards of each window whose index was read."""
+    read, window = [], OwnSource.window
+    monkeypatch.setattr(
+        OwnSource, "window", lambda self, shards: read.append(shards) or window(self, shards)
+    )
+    return read
+
+
+@pytest.mark.usefixtures("small_windows")
+class TestRestart:
+    """Step 20 of 4 sequences each is in the fourth epoch of four windows."""
+
+    STEP = 20
+
+    def restarted(self, config, data_root, beside, seed=0, step=STEP):
+        stream = stream_of(config, data_root, seed, beside)
+        return stream, list(itertools.islice(batches(config, data_root, seed, step, stream), 1))
+
+    def kept(self, config, data_root, folder):
+        stream, _ = self.restarted(config, data_root, folder)
+        stream.measured(0, self.STEP)
+        stream.keep()
+
+    def test_with_what_was_kept_only_one_window_is_read(
+        self, config, data_root, tmp_path, windows_read
+    ):
+        asked = config(data=ALONE)
+        self.kept(asked, data_root, tmp_path)
+        packed, read = {}, {}
+        for beside in (None, tmp_path):
+            windows_read.clear()
+            packed[beside] = stream_of(asked, data_root, 0, beside)[4 * self.STEP].documents
+            read[beside] = len(windows_read)
+        assert packed[None] == packed[tmp_path]
+        assert (read[None] > 10, read[tmp_path]) == (True, 1)
+        plain, usual = self.restarted(asked, data_root, None)
+        stream, found = self.restarted(asked, data_root, tmp_path)
+        assert_equal(found, usual)
+        assert stream.measured(19, self.STEP) == plain.measured(19, self.STEP)
+
+    def test_an_end_that_was_found_before_is_not_sought_again(
+        self, config, data_root, tmp_path, windows_read
+    ):
+        asked = config(data={**ALONE, "exhausted": {"mine": "stop"}})
+        stream = stream_of(asked, data_root, 0, tmp_path)
+        stream.keep()
+        windows_read.clear()
+        assert stream_of(asked, data_root, 0, tmp_path).steps == stream.steps
+        assert not windows_read
+
+    def test_what_was_kept_of_other_data_or_seeds_is_not_believed(
+        self, config, own_captions, data_root, tmp_path
+    ):
+        self.kept(config(data=ALONE), data_root, tmp_path)
+        for seed, data in ((1, {}), (0, {"text_tokens": 40}), (0, {"images": 3})):
+            asked = config(data={**ALONE, **data})
+            stream = stream_of(asked, data_root, seed, tmp_path)
+            assert stream.sources["mine"].first_sequences == [0]
+        moved = shutil.copytree(own_captions, tmp_path / "moved")
+        stream = stream_of(config(moved, data=ALONE), data_root, 0, tmp_path)
+        assert len(stream.sources["mine"].first_sequences) > 10
+
+    def test_numbers_that_cannot_be_are_told(self, config, data_root, tmp_path):
+        asked = config(data=ALONE)
+        self.kept(asked, data_root, tmp_path)
+        stated = json.loads((tmp_path / FILE).read_text())
+        stated["first_sequences"]["mine"][3] += 1
+        (tmp_path / FILE).write_text(json.dumps(stated))
+        stream = stream_of(asked, data_root, 0, tmp_path)
+        with pytest.raises(UserError, match=r"window 3 of mine has .* windows.json .* remove"):
+            stream[stated["first_sequences"]["mine"][3]]
+
+    @pytest.mark.slow
+    def test_processes_that_read_ahead_use_it_too(self, config, data_root, tmp_path):
+        asked = config(data={**ALONE, "workers": 2})
+        self.kept(asked, data_root, tmp_path)
+        _, usual = self.restarted(config(data=ALONE), data_root, None)
+        assert_equal(self.restarted(asked, data_root, tmp_path)[1], usual)
 
 
 @pytest.mark.usefixtures("small_windows")
