@@ -47,6 +47,7 @@ TEST_ITEMS = {
     "emoji_languages": 2_928,  # in four languages
     "emoji_attributes": 242,
     "fast_binding": 500,
+    "emoji_glossary": 500,
     "emoji_questions": 856,
     "held_out_text": 311,
     "pretrained_text": 311,

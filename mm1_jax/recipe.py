@@ -79,6 +79,7 @@ class EvaluationConfig(Config):
     emoji_languages: TaskConfig | None = None
     emoji_attributes: TaskConfig | None = None
     fast_binding: TaskConfig | None = None
+    emoji_glossary: TaskConfig | None = None
     emoji_questions: TaskConfig | None = None
     held_out_text: TaskConfig | None = None
     pretrained_text: TaskConfig | None = None
