@@ -29,7 +29,14 @@ from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
-from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
+from mm1_jax.recipe import (
+    PRETRAINED_PARTS,
+    SCORED_PART,
+    EvaluationConfig,
+    Recipe,
+    TaskConfig,
+    data_lacking,
+)
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
 from mm1_jax.tasks.official_names import OFFICIAL, module_of
 
@@ -126,8 +133,8 @@ class ArmStages:
     """The stages of one arm; what is equal for all its seeds is worked out once.
 
     `run` and `code` map kinds of stages to runners and code fingerprints; `needed` are scores that
-    claims ask for. `UserError` where a task scores a part that has no stage, or where a checkpoint
-    of ours is of another config than the recipe's.
+    claims ask for. `UserError` where a task scores a part that has no stage or asks what the data
+    does not hold, or where a checkpoint of ours is of another config than the recipe's.
     """
 
     def __init__(
@@ -391,6 +398,9 @@ def _evaluation(
             f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
             f"there is none: give {part}_pretraining or initial_weights.{part}"
         )
+    lacking = data_lacking(task, recipe.data)
+    if lacking:
+        raise UserError(f"task {task} has no questions: {lacking}")
     pretraining = recipe.encoder_pretraining
     if task == "emoji_retrieval" and pretraining and pretraining.objective.kind == "aim":
         raise UserError(

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from mm1_jax.config import NOT_IDENTITY, Config, DataConfig, OptimizerConfig, TrainConfig
+from mm1_jax.config.data import NEAREST
 from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -39,6 +40,24 @@ SCORED_PART: dict[str, PretrainedPart] = {
     "emoji_retrieval": "encoder",
     "emoji_probe": "encoder",
 }
+
+# Task → the setting of the data that prepares what it asks.
+ASKED_FROM: dict[str, str] = {
+    "emoji_languages": "languages",
+    "emoji_attributes": "languages",
+    "fast_binding": "binding_ways",
+    "emoji_glossary": "glossary_languages",
+}
+
+
+def data_lacking(task: str, data: DataConfig) -> str | None:
+    """What `data` must say and does not for a task to have questions; None if nothing."""
+    setting = ASKED_FROM.get(task)
+    if setting and not getattr(data, setting):
+        return f"data.{setting} is empty; nearest possible: {setting}: {NEAREST[setting]}"
+    if task == "emoji_languages" and "openmoji" not in data.styles:
+        return "data.styles has no openmoji; nearest possible: styles: [twemoji, openmoji]"
+    return None
 
 
 class TaskConfig(Config):
@@ -176,8 +195,11 @@ class Recipe(TrainConfig):
             return None
         read = ("mixture", "template", "text_tokens", "images", "sub_images")
         # How sources are mixed and packed is said anew: what is left out is as if not written.
-        kept = ("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background")
-        data = {name: getattr(self.data, name) for name in (*kept, "workers")}
+        kept = (
+            *("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background"),
+            *("styles", "languages", "binding_ways", "glossary_languages", "workers"),
+        )
+        data = {name: getattr(self.data, name) for name in kept}
         data |= {name: getattr(self.sft, name) for name in read}
         return TrainConfig(
             encoder=at_image_size(self.encoder, self.sft.image_size),
