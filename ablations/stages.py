@@ -342,7 +342,9 @@ def asked_of(
         for condition in settings.conditions
     }
     wanted |= dict.fromkeys(needed)
-    shared = evaluation.model_dump(mode="json", include={"seed", "sharp_images", "batch_size"})
+    shared = evaluation.model_dump(
+        mode="json", include={"seed", "sharp_images", "batch_size", "mesh"}
+    )
     marked = identity.affecting(EvaluationConfig())
     for task, shots, condition in wanted:
         items = evaluation.tasks.get(task, TaskConfig()).items
