@@ -59,7 +59,7 @@ class TestTrials:
     def test_a_claim_adds_the_evaluation_it_needs_to_its_arm_only(self, studies):
         studies.recipe["evaluation"] = {"easy_vqa": {}}
         claims = {
-            "sees": "score(base) > score(base, images=shuffled)",
+            "sees": "score(base) > score(base, condition=shuffled)",
             "reads": "score(encoder.image_size=16, task=held_out_text) < 100",
             "learns": "score(base, shots=4) > score(base)",
         }
