@@ -36,7 +36,7 @@ from mm1_jax.recipe import Recipe
 
 BASE = "base"
 # Words with a meaning of their own inside a claim's parentheses.
-RESERVED = ("at", "images", "metric", "shots", "task")
+RESERVED = ("at", "condition", "images", "metric", "shots", "task")
 MIXTURES = ("data.mixture", "data.kinds", "sft.mixture")  # groups of shares of a whole
 
 

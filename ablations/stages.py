@@ -26,7 +26,7 @@ from mm1_jax import costs, weights_folder
 from mm1_jax.config import Config, DataConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.manifest import data_identity
+from mm1_jax.data.manifest import check_templates, data_identity
 from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
 from mm1_jax.recipe import (
@@ -255,6 +255,7 @@ def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str,
     # The rate that the law gives is part of what was trained, so it is written down.
     rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
     config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
+    check_templates(config.data, "sft.template" if kind == SFT else "data.template")
     steps = config.training.steps
     return Work(
         kind=kind,
@@ -350,7 +351,9 @@ def asked_of(
         for condition in settings.conditions
     }
     wanted |= dict.fromkeys(needed)
-    shared = evaluation.model_dump(mode="json", include={"seed", "sharp_images", "batch_size"})
+    shared = evaluation.model_dump(
+        mode="json", include={"seed", "sharp_images", "batch_size", "mesh"}
+    )
     marked = identity.affecting(EvaluationConfig())
     for task, shots, condition in wanted:
         items = evaluation.tasks.get(task, TaskConfig()).items

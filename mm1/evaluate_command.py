@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from mm1.options import mesh_of
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import Condition, ResultRow, StageStopped
 
@@ -46,6 +47,11 @@ OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
 @click.option("--prompt", default=None, help="Words after the images. [the paper's]")
 @click.option("--recipe", default=None, help="Take tasks, variants and folders from this recipe.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--mesh",
+    default=None,
+    help="Cut the weights over devices: fsdp=4,tensor=2. [a copy on each, if they fit]",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[RUN/evaluations]")
 @click.option("--store", default=None, help="Store in which RUN is a stage. [$MM1_STORE, .mm1]")
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="[STORE/data]")
@@ -58,6 +64,7 @@ def evaluate(
     items: int | None,
     recipe: str | None,
     batch_size: int,
+    mesh: str | None,
     out: Path | None,
     store: str | None,
     data: Path | None,
@@ -78,13 +85,14 @@ def evaluate(
     from mm1 import api
 
     model = scored_model(run, store or api.default_store())
+    how = {"batch_size": batch_size} | ({"mesh": mesh_of(mesh)} if mesh else {})
     if recipe is not None:
         if tasks or shots or conditions or items or any(official.values()):
             raise UserError("--recipe says which tasks, variants and folders; give it alone")
-        asked = load_recipe(recipe).evaluation.model_copy(update={"batch_size": batch_size})
+        asked = load_recipe(recipe).evaluation
     else:
         asked = evaluation_of(tasks, shots or (0,), conditions or ("intact",), items, official)
-        asked = asked.model_copy(update={"batch_size": batch_size})
+    asked = asked.model_copy(update=how)
     data = data or Path(store or api.default_store()) / "data"
     rows: list[ResultRow] = []
     try:

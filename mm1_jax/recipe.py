@@ -26,6 +26,7 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.config.training import MeshConfig
 from mm1_jax.errors import nearest
 from mm1_jax.official_folder import OfficialSettings
 from mm1_jax.stage import Condition
@@ -115,6 +116,12 @@ class EvaluationConfig(Config):
         "before as an overview; null: all",
     )
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+    mesh: MeshConfig | None = Field(
+        None,
+        json_schema_extra=NOT_IDENTITY,
+        description="how weights and questions are cut over the devices of a process; null: a copy "
+        "on each device if half a device holds one, else as in training or along fsdp",
+    )
 
     @property
     def tasks(self) -> dict[str, TaskConfig]:
@@ -219,6 +226,16 @@ class Recipe(TrainConfig):
             raise ValueError(
                 f"sft: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
             ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _cut_evenly_when_evaluated(self) -> Recipe:
+        if self.evaluation.mesh is not None:
+            try:
+                self.encoder.check_mesh(self.evaluation.mesh)
+                self.language_model.check_mesh(self.evaluation.mesh, self.data.vocabulary)
+            except ValueError as error:
+                raise ValueError(f"evaluation.{error}") from None
         return self
 
     @model_validator(mode="after")

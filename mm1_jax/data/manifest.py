@@ -137,6 +137,26 @@ def data_identity(config: DataConfig) -> str:
     return sha256(content.encode())[:32]
 
 
+def check_template(name: str, folder: str, manifest: Manifest, template: str, key: str) -> None:
+    """UserError where conversations were prepared in other words than a run's `template`.
+
+    The run's are those that a model is asked in; `key` says where they are written.
+    """
+    theirs = manifest.settings.get("template")
+    if manifest.kind == "conversations" and theirs != template:
+        raise UserError(
+            f"data.sources.{name}: the conversations in {folder} were prepared with template "
+            f"{theirs} and {key} is {template}; write {key}: {theirs}, or prepare them again with "
+            f"`template: {template}`"
+        )
+
+
+def check_templates(config: DataConfig, key: str) -> None:
+    """As `check_template`, of every own source that a config reads."""
+    for name, source in config.own.items():
+        check_template(name, source.folder, read_manifest(source.folder), config.template, key)
+
+
 def token_type(vocabulary: int) -> TokenType:
     """The smallest of the types that hold every token id."""
     return "uint16" if vocabulary <= 2**16 else "uint32"

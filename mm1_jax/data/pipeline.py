@@ -20,7 +20,7 @@ from absl import flags
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.images import image_views
-from mm1_jax.data.manifest import sha256
+from mm1_jax.data.manifest import check_template, sha256
 from mm1_jax.data.mixture import Mixture, mixture_of
 from mm1_jax.data.own_source import OwnSource
 from mm1_jax.data.packed_source import EmbeddedSource, PackedSource, Source, Use
@@ -117,7 +117,7 @@ def _embedded(name: str, folder: Path, rich: float) -> EmbeddedSource:
 
 
 def _opened(name: str, data: DataConfig, folder: Path) -> Source:
-    """A source of the mixture. UserError where own data has another tokenizer than the run."""
+    """A source of the mixture. UserError where own data has other tokens or words than the run."""
     if name not in data.sources:
         return _embedded(name, folder, data.rich_captions if name == "captions" else 0.0)
     own = OwnSource(name, data.sources[name].folder)
@@ -127,6 +127,7 @@ def _opened(name: str, data: DataConfig, folder: Path) -> Source:
             f"was prepared as; valid: {own.manifest.kind}"
         )
     check_tokenizer(name, own, folder)
+    check_template(name, own.folder.url, own.manifest, data.template, "the run's template")
     return own
 
 
