@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from mm1_jax.config import NOT_IDENTITY, Config, DataConfig, OptimizerConfig, TrainConfig
-from mm1_jax.config.data import NEAREST
+from mm1_jax.config.data import NEAREST, chosen_sources
 from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -180,7 +180,16 @@ class Recipe(TrainConfig):
         if self.encoder_pretraining is None:
             return None
         fields = dict(self.encoder_pretraining)
-        return EncoderStageConfig(**fields, encoder=self.encoder, seeds=self.seeds)
+        sources = chosen_sources(self.encoder_pretraining.mixture, self.data.sources)
+        if sources:
+            # How own images are shown and own captions tokenised is said of the data as a whole.
+            shared = ["fit", "background"]
+            if self.encoder_pretraining.objective.kind != "aim":
+                shared += ["tokenizer", "special_tokens"]
+            fields |= {"sources": sources} | {name: getattr(self.data, name) for name in shared}
+        return EncoderStageConfig(
+            **fields, encoder=self.encoder, workers=self.data.workers, seeds=self.seeds
+        )
 
     def language_model_stage(self) -> LanguageModelStageConfig | None:
         """The language model's own pre-training; null if it has none."""
@@ -189,10 +198,13 @@ class Recipe(TrainConfig):
         model = self.language_model
         if model.kind == "moe" and model.from_dense:
             model = model.dense()
+        pretraining = self.language_model_pretraining
+        shared = ("vocabulary", "tokenizer", "special_tokens", "workers")
         return LanguageModelStageConfig(
-            **dict(self.language_model_pretraining),
+            **dict(pretraining),
+            **{name: getattr(self.data, name) for name in shared},
             language_model=model,
-            vocabulary=self.data.vocabulary,
+            sources=chosen_sources(pretraining.mixture, self.data.sources),
             seeds=self.seeds,
         )
 
@@ -242,6 +254,17 @@ class Recipe(TrainConfig):
     def _trainable_encoder(self) -> Recipe:
         if self.encoder_pretraining is not None:
             self.encoder_pretraining.check_encoder(self.encoder)
+        return self
+
+    @model_validator(mode="after")
+    def _readable_sources(self) -> Recipe:
+        for part in PRETRAINED_PARTS:
+            pretraining = getattr(self, f"{part}_pretraining")
+            try:
+                if pretraining is not None:
+                    pretraining.check_sources(self.data.sources)
+            except ValueError as error:
+                raise ValueError(f"{part}_pretraining.{error}") from None
         return self
 
     @model_validator(mode="after")

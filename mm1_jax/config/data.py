@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -128,6 +129,12 @@ class SourceConfig(Config):
     folder: str = Field(description="path or URL", json_schema_extra=NOT_IDENTITY)
     kind: Kind
 
+    def placed(self) -> SourceConfig:
+        """With its folder as another process would find it."""
+        if "://" in self.folder:
+            return self
+        return self.model_copy(update={"folder": str(Path(self.folder).absolute())})
+
 
 class MixtureChange(Config):
     """Other weights from a step on; null keeps those before."""
@@ -179,6 +186,39 @@ SubImagesConfig = Annotated[
     Field(discriminator="kind"),
     assumed("none"),
 ]
+
+
+def check_readable(
+    mixture: MixtureConfig,
+    sources: Mapping[str, SourceConfig],
+    embedded: str,
+    kinds: tuple[Kind, ...],
+    reader: str,
+) -> None:
+    """Raise ValueError where a part's pre-training names a source that it cannot read.
+
+    It reads one `embedded` source, and those of one's own that are of these kinds.
+    """
+    readable = [embedded, *(name for name, own in sources.items() if own.kind in kinds)]
+    for name in mixture.weights:
+        if name in readable:
+            continue
+        valid = f"; valid: {', '.join(readable)}"
+        if name in sources:
+            raise ValueError(
+                f"mixture.{name}: a source of kind {sources[name].kind}, and {reader} reads "
+                f"{' and '.join(kinds)} alone{valid}"
+            )
+        if name in EMBEDDED_KINDS:
+            raise ValueError(f"mixture.{name}: of the embedded sources {reader} reads one{valid}")
+        raise ValueError(f"mixture.{name}: no such source{nearest(name, readable)}")
+
+
+def chosen_sources(
+    mixture: MixtureConfig, sources: Mapping[str, SourceConfig]
+) -> dict[str, SourceConfig]:
+    """Those of one's own sources that a mixture reads."""
+    return {name: own for name, own in sorted(sources.items()) if name in mixture.weights}
 
 
 class DataConfig(Config):
@@ -277,12 +317,7 @@ class DataConfig(Config):
 
     def as_read(self) -> DataConfig:
         """Without sources that are not read; folders as another process would find them."""
-        placed = {
-            name: source
-            if "://" in source.folder
-            else source.model_copy(update={"folder": str(Path(source.folder).absolute())})
-            for name, source in self.own.items()
-        }
+        placed = {name: source.placed() for name, source in self.own.items()}
         return self.model_copy(update={"sources": placed})
 
     @model_validator(mode="after")
