@@ -210,6 +210,39 @@ def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_
     assert not (tmp_path / "store").exists()
 
 
+def test_the_best_checkpoint_of_a_run_or_a_stage_is_scored(places, tmp_path):
+    run = tmp_path / "run"
+    part = run / "pretrained" / "multimodal"
+    for folder in (run, run / "best", part, part / "best"):
+        shutil.copytree(places / "ours", folder, dirs_exist_ok=True)
+    (run / "recipe.json").write_text(json.dumps({"seed": 7}))
+    for folder in (run / "best", part / "best"):
+        found = scored_model(str(folder), "nowhere")
+        assert found.folders == {"multimodal": folder}
+        assert (found.seed, found.output) == (7, folder / "evaluations")
+
+
+def test_the_best_checkpoint_of_a_stage_is_scored(places, tmp_path, write_study):
+    study = write_study(tmp_path)
+    place = str(tmp_path / "store")
+    made = api.plan(study, store=place)
+    with_best, without = [made.stages[trial.train] for trial in made.trials][:2]
+    store = Store(place)
+    for stage in (with_best, without):
+        attempt = store.begin(stage)
+        shutil.copytree(places / "ours", attempt.output, dirs_exist_ok=True)
+        if stage is with_best:
+            shutil.copytree(places / "ours", attempt.output / "best")
+        store.finish(attempt, [], {"seconds": 1.0}, "ok")
+    found = scored_model(f"{with_best.id[:12]}/best", place)
+    assert found.folders == {"multimodal": store.stage_folder(with_best.id) / "best"}
+    assert found.output is None
+    with pytest.raises(UserError, match=r"has no best/ .training.keep_best was false."):
+        scored_model(f"{without.id[:12]}/best", place)
+    with pytest.raises(UserError, match="neither a folder of `mm1 train` nor one finished stage"):
+        scored_model(f"{without.id[:12]}/bests", place)
+
+
 def test_a_folder_without_a_model_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no trained model"):
         scored_model(str(tmp_path), "nowhere")
