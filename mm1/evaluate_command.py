@@ -140,6 +140,20 @@ class ScoredModel:
             return None if objective.get("kind") == "aim" else part
         return part
 
+    def cannot_be_asked(self, task: str) -> str | None:
+        """Why a task does not score this model; None if it does."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax.checkpoints import load_config
+        from mm1_jax.recipe import ASKED_FROM, SCORED_PART, data_lacking
+
+        part = self.part_of(task)
+        if part is None:
+            return f"{self.name} holds no {SCORED_PART.get(task, MULTIMODAL)} that it scores"
+        if task in ASKED_FROM:
+            lacking = data_lacking(task, load_config(self.folders[part]).data)
+            return lacking and f"it has no questions for {self.name}: {lacking}"
+        return None
+
 
 def scored_model(run: str, store: str) -> ScoredModel:
     """A folder of `mm1 train`, a Hugging Face folder, or a training stage by a prefix.
@@ -251,17 +265,16 @@ def _configs(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Those whose part is there; `must`: all of them, or UserError."""
     from ablations.metrics import check_form
-    from ablations.stages import MULTIMODAL, asked_of
-    from mm1_jax.recipe import SCORED_PART
+    from ablations.stages import asked_of
 
     for config, affecting in asked_of(evaluation):
         task = config["task"]
         check_form(task, config["shots"], config["condition"])
-        if model.part_of(task) is not None:
+        reason = model.cannot_be_asked(task)
+        if reason is None:
             yield config, affecting
         elif must:
-            part = SCORED_PART.get(task, MULTIMODAL)
-            raise UserError(f"--task {task}: {model.name} holds no {part} that it scores")
+            raise UserError(f"--task {task}: {reason}")
 
 
 def _scored(

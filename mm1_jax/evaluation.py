@@ -31,6 +31,7 @@ from mm1_jax.sub_images import views_of
 from mm1_jax.tasks import (
     easy_vqa,
     emoji_caption,
+    emoji_glossary,
     emoji_questions,
     fast_binding,
     held_out_text,
@@ -48,6 +49,7 @@ GENERATION_TASKS: dict[str, GenerationTask] = {
         task_recognition.OF_NAMES,
         task_recognition.OF_ATTRIBUTES,
         fast_binding.TASK,
+        emoji_glossary.TASK,
     )
 }
 

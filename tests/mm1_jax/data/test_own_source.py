@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mm1_jax.config import AttentionPoolingConfig, TrainConfig, VisionTransformerConfig
-from mm1_jax.data import packed_source
+from mm1_jax.data import windows
 from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.data.pipeline import batches, stream_of
@@ -47,7 +47,7 @@ def config(own_captions):
 @pytest.fixture
 def small_windows(monkeypatch):
     """Two shards of ten documents are packed together."""
-    monkeypatch.setattr(packed_source, "WINDOW_DOCUMENTS", 20)
+    monkeypatch.setattr(windows, "WINDOW_DOCUMENTS", 20)
 
 
 def first(n: int, config: TrainConfig, data_root: Path, start: int = 0, **more):
