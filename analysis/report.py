@@ -127,8 +127,8 @@ def report(results: StudyResults) -> str:
     sections = [
         _head(made),
         _section("What the evidence says", _verdicts(made)),
-        _section("Effects", _effects(made)),
         *_few_shot(results),
+        _section("Effects", _effects(made)),
         _section("Learning curves", _curves(results)),
         _section("All arms", _arms(made)),
         _section("Controls", _controls(made)),
