@@ -67,8 +67,8 @@ def evaluate(
     """Score a trained model and print one line a metric, with its standard error over items.
 
     RUN is a folder of `mm1 train`, a stage of the store, or a Hugging Face folder of a language
-    model (tasks of text). Prompts, answers and scores of all items are kept in --out; interrupted,
-    the same command goes on after the last batch.
+    model (tasks of text) or of LLaVA-1.5 (all official tasks). Prompts, answers and scores of all
+    items are kept in --out; interrupted, the same command goes on after the last batch.
 
     \b
     Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
@@ -115,6 +115,14 @@ class ScoredModel:
     seed: int
     output: Path | None  # None: nothing is kept
 
+    @property
+    def imported(self) -> bool:
+        """Whether it is a whole model that was trained elsewhere."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax.weights_folder import is_imported
+
+        return MULTIMODAL in self.folders and is_imported(self.folders[MULTIMODAL])
+
     def part_of(self, task: str) -> str | None:
         """The part that a task scores, if it is there: official texts score what there is."""
         from ablations.stages import MULTIMODAL
@@ -127,6 +135,8 @@ class ScoredModel:
             part = "language_model"
         if part not in self.folders:
             return None
+        if part == MULTIMODAL and task not in OFFICIAL and self.imported:
+            return None  # others are asked in the data that a model of ours was trained on
         if task == "emoji_retrieval":  # reads captions, which AIM's encoder never saw
             objective = weights_folder.stated(self.folders[part]).config.get("objective", {})
             return None if objective.get("kind") == "aim" else part
@@ -147,7 +157,8 @@ def scored_model(run: str, store: str) -> ScoredModel:
         return ScoredModel(run, folders, seeds[0] if seeds else 0, folder / "evaluations")
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors*")):
         kept = Path("runs") / folder.absolute().name / "evaluations"
-        return ScoredModel(run, {"language_model": folder}, 0, kept)
+        part = "multimodal" if weights_folder.is_multimodal(folder) else "language_model"
+        return ScoredModel(run, {part: folder}, 0, kept)
     if folder.is_dir():
         raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
     from sweeps.store import Store
@@ -244,6 +255,11 @@ def _configs(
             yield config, affecting
         elif must:
             part = SCORED_PART.get(task, MULTIMODAL)
+            if part == MULTIMODAL and model.imported:
+                raise UserError(
+                    f"--task {task} is asked in the data that a model was trained on, and "
+                    f"{model.name} was trained elsewhere; valid: official tasks with --folder"
+                )
             raise UserError(f"--task {task}: {model.name} holds no {part} that it scores")
 
 
@@ -264,8 +280,7 @@ def _scored(
     part = model.part_of(config["task"])
     assert part is not None
     folder = model.folders[part]
-    own = weights_folder.is_checkpoint(folder)
-    if own and not (folder / weights_folder.SOURCE_FILE).is_file():
+    if not weights_folder.is_imported(folder):
         prepare_data([load_config(folder).data], data)
     run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[part]].partition(":")[2])
     with tempfile.TemporaryDirectory() as temporary:

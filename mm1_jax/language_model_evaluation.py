@@ -78,7 +78,7 @@ def evaluated_language_model(folder: Path, data_root: Path) -> tuple[EvaluatedMo
     A checkpoint of ours, one that was imported, or a folder of Hugging Face's. UserError where
     there is no tokenizer for it.
     """
-    if weights_folder.is_checkpoint(folder) and not (folder / weights_folder.SOURCE_FILE).is_file():
+    if not weights_folder.is_imported(folder):
         trained, model = load_language_model(folder)
         words = open_prepared(trained.data, data_root).tokenizer
         check_same(words, folder)

@@ -107,7 +107,17 @@ def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)
     numbers: dict[str, Any] = {"mean": tuple(mean), "std": tuple(std)}
     numbers["resample"] = stated.get("resample", usual.resample)
+    for key in ("do_resize", "do_rescale", "do_normalize"):
+        if not stated.get(key, True):
+            raise UserError(f"{file}: {key} false is not known; valid: true")
+    if not math.isclose(stated.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3):
+        raise UserError(f"{file}: rescale_factor {stated['rescale_factor']}; valid: 1 / 255")
     size, crop = _size(stated.get("size")), _size(stated.get("crop_size"))
+    if stated.get("do_pad", False):
+        side = (crop or size or {}).get("height", usual.height)
+        if (size or {}).get("shortest_edge", side) != side:
+            raise UserError(f"{file}: do_pad with a crop of less than all is not known")
+        return Preprocessing("pad", side, side, **numbers)
     if stated.get("do_center_crop", usual.resize == "shortest" and crop is not None):
         shortest = (size or {}).get("shortest_edge", usual.shortest_edge)
         height, width = (crop or {}).get("height", shortest), (crop or {}).get("width", shortest)
