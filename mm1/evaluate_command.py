@@ -78,6 +78,8 @@ def evaluate(
     from mm1 import api
 
     model = scored_model(run, store or api.default_store())
+    if model.imported and not tasks and recipe is None:
+        raise UserError(f"{run} was trained elsewhere: say --task and --folder of an official task")
     if recipe is not None:
         if tasks or shots or conditions or items or any(official.values()):
             raise UserError("--recipe says which tasks, variants and folders; give it alone")

@@ -4,8 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
-from public_folders import make_folder
+from public_folders import make_folder, make_llava
+
+from mm1.generate_command import generate
+from mm1.weights_commands import weights_import
 
 
 @pytest.fixture
@@ -42,6 +46,21 @@ def test_generate_continues_ids_and_says_the_same_from_the_imported_checkpoint(m
     assert len(first["tokens"]) == len(first["logprobs"]) == 4
     assert first["text"] == ""
     assert max(first["logprobs"]) < 0
+
+
+def test_a_llava_answers_about_an_image_also_when_it_was_imported(tmp_path, image):
+    folder = make_llava(tmp_path / "llava")
+
+    def run(command, *words):
+        result = CliRunner().invoke(command, list(map(str, words)), catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    assert "multimodal of family llava" in run(weights_import, folder, tmp_path / "ours")
+    asked = ("--image", image, "--prompt", "what colour is it?", "--max-tokens", 4, "--json")
+    first = json.loads(run(generate, folder, *asked))
+    assert len(first["tokens"]) == 4
+    assert json.loads(run(generate, tmp_path / "ours", *asked)) == first
 
 
 def test_inspect_says_what_a_folder_is(mm1, tmp_path):
