@@ -19,7 +19,7 @@ from mm1_jax.decoder_weights import DecoderFile, decoder_names, recognise_decode
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
-from mm1_jax.preprocessing import MEAN_AND_STD, PREPROCESSOR_FILE, usual_preprocessing
+from mm1_jax.preprocessing import MEAN_AND_STD, usual_preprocessing
 from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree, names_held
 from mm1_jax.weights_folder import LLAVA
@@ -199,7 +199,7 @@ def _fit(encoder: EncoderFile) -> Literal["squash", "crop", "pad"]:
     mean, std = MEAN_AND_STD[config.pixels]
     if not (np.allclose(found.mean, mean) and np.allclose(found.std, std)):
         raise UserError(
-            f"{encoder.folder.path / PREPROCESSOR_FILE}: image_mean {list(found.mean)}, image_std "
+            f"{encoder.folder.path}: image_mean {list(found.mean)}, image_std "
             f"{list(found.std)} are not the {encoder.family} encoder's; valid: {list(mean)}, "
             f"{list(std)}"
         )
@@ -208,7 +208,7 @@ def _fit(encoder: EncoderFile) -> Literal["squash", "crop", "pad"]:
         if found == usual_preprocessing(fit, config.image_size, config.pixels):
             return fit
     raise UserError(
-        f"{encoder.folder.path / PREPROCESSOR_FILE}: {found.resize} to {found.height} × "
+        f"{encoder.folder.path}: images of {found.resize} to {found.height} × "
         f"{found.width} (shortest edge {found.shortest_edge}, resample {found.resample}) is not "
         f"known for an encoder of {config.image_size}; valid: squash, crop or pad to "
         f"{config.image_size}, bicubic (3)"

@@ -38,6 +38,7 @@ from mm1_jax.multimodal_weights import (
     recognise_multimodal,
     written,
 )
+from mm1_jax.preprocessing import PREPROCESSOR_FILES
 from mm1_jax.safetensors_folder import SafetensorsFolder, open_folder, write_folder
 from mm1_jax.weight_names import Tree, names_held
 from mm1_jax.weights_folder import LLAVA, SOURCE_FILE, is_multimodal
@@ -47,7 +48,7 @@ _BESIDE = (
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
-    "preprocessor_config.json",
+    *PREPROCESSOR_FILES,
 )
 File = EncoderFile | DecoderFile | MultimodalFile
 

@@ -102,7 +102,7 @@ class JsonTokenizer:
         # By default the library turns the characters "<|end|>" in a text into the token END.
         backend.encode_special_tokens = True
         self._backend = backend
-        self._puts_space = '"Prepend"' in backend.to_str()
+        self._puts_space = any(one["type"] == "Prepend" for one in _steps(backend.normalizer))
         self._between = _without_first_space(backend)
         self._end = end
         added = backend.get_added_tokens_decoder()
@@ -256,17 +256,24 @@ def _bytes_of_piece(word: str) -> int:
 
 def _without_first_space(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """The same without the space that some put before a text's very beginning, and only there."""
-    content = json.loads(backend.to_str())
-    step = content.get("pre_tokenizer") or {}
-    changed = False
-    for one in (step, *step.get("pretokenizers", ())):
-        if one.get("type") == "Metaspace" and one.get("prepend_scheme") == "first":
-            one["prepend_scheme"], changed = "never", True
-    if not changed:
+    if not any(one.get("prepend_scheme") == "first" for one in _steps(backend.pre_tokenizer)):
         return backend
+    content = json.loads(backend.to_str())
+    step = content["pre_tokenizer"]
+    for one in (step, *step.get("pretokenizers", ())):
+        if one.get("prepend_scheme") == "first":
+            one["prepend_scheme"] = "never"
     between = tokenizers.Tokenizer.from_str(json.dumps(content))
     between.encode_special_tokens = True
     return between
+
+
+def _steps(component: Any) -> list[dict[str, Any]]:
+    """What a normaliser or pre-tokenizer is made of, as `tokenizer.json` has it."""
+    if component is None:
+        return []
+    step = json.loads(component.__getstate__())
+    return [step, *step.get("normalizers", ()), *step.get("pretokenizers", ())]
 
 
 def _known(token: int | None, marker: Marker) -> int:

@@ -11,7 +11,7 @@ from mm1_jax.asking import encoded
 from mm1_jax.data import tokenizer
 from mm1_jax.data.templates import TEMPLATES, Exchange, converse
 from mm1_jax.errors import UserError
-from mm1_jax.imported_model import imported_words
+from mm1_jax.imported_model import evaluated_import, imported_words
 from mm1_jax.imported_tokenizer import begin_of
 from mm1_jax.multimodal_weights import recognise_multimodal
 from mm1_jax.public_weights import import_folder
@@ -111,6 +111,13 @@ def test_the_template_is_told_by_the_folders_own(folder, tmp_path):
     (folder / "chat_template.jinja").write_text("[INST] {{ message.content }} [/INST]")
     with pytest.raises(UserError, match=r"the chat template in .* is not known: neither vicuna's"):
         template_of(folder)
+
+
+def test_tasks_ask_it_with_its_template_its_begin_token_and_whole_texts(folder):
+    model = evaluated_import(folder)
+    assert (model.template, model.begin, model.as_one, model.ends) == ("vicuna", (1,), True, (2,))
+    assert model.view_tokens == 16
+    assert (model.views.size, model.views.fit, model.views.pixels) == (28, "crop", "clip")
 
 
 def test_a_tokenizer_without_the_image_token_is_refused(folder):
