@@ -28,16 +28,25 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError, model_validator
 
 from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
-from mm1_jax.config import Config, DataConfig
+from mm1_jax.config import Config, MixtureConfig
+from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
+from mm1_jax.config.language_model_pretraining import LanguageModelPretrainingConfig
 from mm1_jax.config.schema import FOLLOWS, PresetConfig
 from mm1_jax.errors import nearest
 from mm1_jax.recipe import Recipe
 
 BASE = "base"
 # Words with a meaning of their own inside a claim's parentheses.
-RESERVED = ("at", "images", "metric", "shots", "task")
-MIXTURES = ("data.mixture", "data.kinds", "sft.mixture")  # groups of shares of a whole
+RESERVED = ("at", "condition", "images", "metric", "shots", "task")
+# Groups of shares of a whole, and what they are where the base leaves out the group above.
+MIXTURES: dict[str, dict[str, float]] = {
+    "data.mixture": {},
+    "data.kinds": {},
+    "encoder_pretraining.mixture": EncoderPretrainingConfig().mixture.model_dump(),
+    "language_model_pretraining.mixture": LanguageModelPretrainingConfig().mixture.model_dump(),
+    "sft.mixture": InstructionTuningConfig().mixture.model_dump(),
+}
 
 
 class DesignConfig(Config):
@@ -276,8 +285,7 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
         elif not path.endswith(".kind"):
             _set(tree, path, value)
     for mixture, wanted in shares.items():
-        usual = InstructionTuningConfig().mixture.model_dump() if mixture == "sft.mixture" else {}
-        weights = _get(tree, mixture) or usual
+        weights = _get(tree, mixture) or MIXTURES[mixture]
         _set(tree, mixture, _mixture(mixture, weights, wanted, fail))
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
@@ -340,8 +348,18 @@ def _mixture(
     return {**{s: w * scale for s, w in others.items()}, **shares}
 
 
-def paths(tree: Mapping[str, Any], model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Every path that can be set in a recipe with the kinds that `tree` has."""
+def paths(
+    tree: Mapping[str, Any],
+    model: type[BaseModel] = Recipe,
+    prefix: str = "",
+    own: tuple[str, ...] = (),
+) -> list[str]:
+    """Every path that can be set in a recipe with the kinds that `tree` has.
+
+    `own` are sources of one's own, which have a share in every mixture.
+    """
+    if model is Recipe:
+        own = tuple((tree.get("data") or {}).get("sources") or {})
     found: list[str] = []
     for name in model.model_fields:
         found.append(prefix + name)
@@ -351,9 +369,9 @@ def paths(tree: Mapping[str, Any], model: type[BaseModel] = Recipe, prefix: str 
         for member in members:
             if kind is None or member.model_fields["kind"].default == kind:
                 inner = value if isinstance(value, dict) else {}
-                found += paths(inner, member, f"{prefix}{name}.")
-        if model is DataConfig and name == "mixture":
-            found += [f"{prefix}mixture.{own}" for own in tree.get("sources") or {}]
+                found += paths(inner, member, f"{prefix}{name}.", own)
+        if MixtureConfig in members:
+            found += [f"{prefix}{name}.{source}" for source in own]
     return found
 
 

@@ -26,10 +26,17 @@ from mm1_jax import costs, weights_folder
 from mm1_jax.config import Config, DataConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.manifest import data_identity
+from mm1_jax.data.manifest import check_sources, data_identity, read_manifest
 from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
-from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
+from mm1_jax.recipe import (
+    PRETRAINED_PARTS,
+    SCORED_PART,
+    EvaluationConfig,
+    Recipe,
+    TaskConfig,
+    data_lacking,
+)
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
 from mm1_jax.tasks.official_names import OFFICIAL, module_of
 
@@ -47,6 +54,7 @@ TEST_ITEMS = {
     "emoji_languages": 2_928,  # in four languages
     "emoji_attributes": 242,
     "fast_binding": 500,
+    "emoji_glossary": 500,
     "emoji_questions": 856,
     "held_out_text": 311,
     "pretrained_text": 311,
@@ -73,6 +81,7 @@ class Stage(Config):
     compile_class: str  # stages of one class share compiled functions
     flops: float
     seconds: float  # planned, on one core of the planning machine
+    epochs: dict[str, float] = Field({})  # own source → how often a pre-training reads it, about
     label: str  # for people: "base seed 1: train", never read by a program
 
 
@@ -113,6 +122,7 @@ class Work:
     flops: float
     seconds: float
     what: str  # for the label
+    epochs: Mapping[str, float] = field(default_factory=dict)  # own source → planned, of a part
     inputs: Mapping[str, str] = field(default_factory=dict)  # name → part whose stage it reads
 
     @property
@@ -125,8 +135,8 @@ class ArmStages:
     """The stages of one arm; what is equal for all its seeds is worked out once.
 
     `run` and `code` map kinds of stages to runners and code fingerprints; `needed` are scores that
-    claims ask for. `UserError` where a task scores a part that has no stage, or where a checkpoint
-    of ours is of another config than the recipe's.
+    claims ask for. `UserError` where a task scores a part that has no stage or asks what the data
+    does not hold, or where a checkpoint of ours is of another config than the recipe's.
     """
 
     def __init__(
@@ -212,6 +222,7 @@ class ArmStages:
             compile_class=work.compile_class,
             flops=work.flops,
             seconds=work.seconds,
+            epochs=dict(work.epochs),
             label=origin + work.what,
         )
 
@@ -247,6 +258,9 @@ def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str,
     # The rate that the law gives is part of what was trained, so it is written down.
     rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
     config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
+    check_sources(
+        config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
+    )
     steps = config.training.steps
     return Work(
         kind=kind,
@@ -269,11 +283,16 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
     config = recipe.encoder_stage() if part == "encoder" else recipe.language_model_stage()
     if config is None:
         return None
+    placed = {name: source.placed() for name, source in config.sources.items()}
+    config = config.model_copy(update={"sources": placed})
     if isinstance(config, LanguageModelStageConfig):
+        check_sources(config.data, "data.vocabulary")
         rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-        config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
+        config = config.model_copy(update={"optimizer": rate})
         flops = costs.language_model_stage_flops(config)
     else:
+        captioned = config.objective.kind != "aim"
+        check_sources(config.data, "encoder_pretraining.vocabulary" if captioned else None)
         flops = costs.encoder_stage_flops(config)
     steps = config.training.steps
     return Work(
@@ -285,7 +304,22 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         flops=flops * steps,
         seconds=costs.pretraining_seconds_per_step(config) * steps,
         what=f"pre-train the {part.replace('_', ' ')}",
+        epochs=_epochs(config),
     )
+
+
+def _epochs(config: EncoderStageConfig | LanguageModelStageConfig) -> dict[str, float]:
+    """Own source → how many times a pre-training reads it; of texts as if sequences were full."""
+    examples = config.training.steps * config.training.batch_size
+    found = {}
+    for name, source in config.sources.items():
+        manifest = read_manifest(source.folder)
+        if isinstance(config, EncoderStageConfig):
+            there, read = manifest.images, examples
+        else:
+            there, read = manifest.text_tokens, examples * config.text_tokens
+        found[name] = config.mixture.weights[name] * read / max(1, there)
+    return found
 
 
 def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
@@ -342,7 +376,9 @@ def asked_of(
         for condition in settings.conditions
     }
     wanted |= dict.fromkeys(needed)
-    shared = evaluation.model_dump(mode="json", include={"seed", "sharp_images", "batch_size"})
+    shared = evaluation.model_dump(
+        mode="json", include={"seed", "sharp_images", "batch_size", "mesh"}
+    )
     marked = identity.affecting(EvaluationConfig())
     for task, shots, condition in wanted:
         items = evaluation.tasks.get(task, TaskConfig()).items
@@ -390,6 +426,9 @@ def _evaluation(
             f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
             f"there is none: give {part}_pretraining or initial_weights.{part}"
         )
+    lacking = data_lacking(task, recipe.data)
+    if lacking:
+        raise UserError(f"task {task} has no questions: {lacking}")
     pretraining = recipe.encoder_pretraining
     if task == "emoji_retrieval" and pretraining and pretraining.objective.kind == "aim":
         raise UserError(

@@ -375,8 +375,8 @@ def _score(row: dict[Any, Any]) -> float:
 
 
 def is_answerer(metric: str) -> bool:
-    """Whether a metric belongs to an answerer without a model: `blind_…`, `oracle_…`, `ngram_…`."""
-    return metric.startswith(("blind_", "oracle_", "ngram_"))
+    """Whether a metric belongs to an answerer without a model, such as `blind_accuracy`."""
+    return metric.startswith(("blind_", "chance_", "majority_", "ngram_", "oracle_"))
 
 
 def load_results(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from mm1.options import mesh_of
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import Condition, ResultRow, StageStopped
 
@@ -46,6 +47,11 @@ OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
 @click.option("--prompt", default=None, help="Words after the images. [the paper's]")
 @click.option("--recipe", default=None, help="Take tasks, variants and folders from this recipe.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--mesh",
+    default=None,
+    help="Cut the weights over devices: fsdp=4,tensor=2. [a copy on each, if they fit]",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[RUN/evaluations]")
 @click.option("--store", default=None, help="Store in which RUN is a stage. [$MM1_STORE, .mm1]")
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="[STORE/data]")
@@ -58,6 +64,7 @@ def evaluate(
     items: int | None,
     recipe: str | None,
     batch_size: int,
+    mesh: str | None,
     out: Path | None,
     store: str | None,
     data: Path | None,
@@ -80,13 +87,14 @@ def evaluate(
     model = scored_model(run, store or api.default_store())
     if model.imported and not tasks and recipe is None:
         raise UserError(f"{run} was trained elsewhere: say --task and --folder of an official task")
+    how = {"batch_size": batch_size} | ({"mesh": mesh_of(mesh)} if mesh else {})
     if recipe is not None:
         if tasks or shots or conditions or items or any(official.values()):
             raise UserError("--recipe says which tasks, variants and folders; give it alone")
-        asked = load_recipe(recipe).evaluation.model_copy(update={"batch_size": batch_size})
+        asked = load_recipe(recipe).evaluation
     else:
         asked = evaluation_of(tasks, shots or (0,), conditions or ("intact",), items, official)
-        asked = asked.model_copy(update={"batch_size": batch_size})
+    asked = asked.model_copy(update=how)
     data = data or Path(store or api.default_store()) / "data"
     rows: list[ResultRow] = []
     try:
@@ -137,12 +145,30 @@ class ScoredModel:
             part = "language_model"
         if part not in self.folders:
             return None
-        if part == MULTIMODAL and task not in OFFICIAL and self.imported:
-            return None  # others are asked in the data that a model of ours was trained on
         if task == "emoji_retrieval":  # reads captions, which AIM's encoder never saw
             objective = weights_folder.stated(self.folders[part]).config.get("objective", {})
             return None if objective.get("kind") == "aim" else part
         return part
+
+    def cannot_be_asked(self, task: str) -> str | None:
+        """Why a task does not score this model; None if it does."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax.checkpoints import load_config
+        from mm1_jax.recipe import ASKED_FROM, SCORED_PART, data_lacking
+        from mm1_jax.tasks.official_names import OFFICIAL
+
+        part = self.part_of(task)
+        if part == MULTIMODAL and task not in OFFICIAL and self.imported:
+            return (
+                f"it is asked in the data that a model was trained on, and {self.name} was trained "
+                "elsewhere; valid: official tasks with --folder"
+            )
+        if part is None:
+            return f"{self.name} holds no {SCORED_PART.get(task, MULTIMODAL)} that it scores"
+        if task in ASKED_FROM:
+            lacking = data_lacking(task, load_config(self.folders[part]).data)
+            return lacking and f"it has no questions for {self.name}: {lacking}"
+        return None
 
 
 def scored_model(run: str, store: str) -> ScoredModel:
@@ -247,22 +273,16 @@ def _configs(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Those whose part is there; `must`: all of them, or UserError."""
     from ablations.metrics import check_form
-    from ablations.stages import MULTIMODAL, asked_of
-    from mm1_jax.recipe import SCORED_PART
+    from ablations.stages import asked_of
 
     for config, affecting in asked_of(evaluation):
         task = config["task"]
         check_form(task, config["shots"], config["condition"])
-        if model.part_of(task) is not None:
+        reason = model.cannot_be_asked(task)
+        if reason is None:
             yield config, affecting
         elif must:
-            part = SCORED_PART.get(task, MULTIMODAL)
-            if part == MULTIMODAL and model.imported:
-                raise UserError(
-                    f"--task {task} is asked in the data that a model was trained on, and "
-                    f"{model.name} was trained elsewhere; valid: official tasks with --folder"
-                )
-            raise UserError(f"--task {task}: {model.name} holds no {part} that it scores")
+            raise UserError(f"--task {task}: {reason}")
 
 
 def _scored(

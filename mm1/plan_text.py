@@ -56,6 +56,7 @@ class Before:
     stages: int
     seconds: float
     flops: float
+    epochs: dict[str, float]  # own source → the most that one of them goes through it, about
 
 
 def before(plan: Plan) -> dict[str, Before]:
@@ -72,6 +73,10 @@ def before(plan: Plan) -> dict[str, Before]:
             stages=len(stages),
             seconds=sum(stage.seconds for stage in stages),
             flops=sum(stage.flops for stage in stages),
+            epochs={
+                source: max(stage.epochs.get(source, 0.0) for stage in stages)
+                for source in sorted({source for stage in stages for source in stage.epochs})
+            },
         )
     return found
 
@@ -84,9 +89,10 @@ def _before_lines(plan: Plan) -> Iterator[str]:
             kinds.append(f"{one.different - one.pinned} different × {len(plan.seeds)} {seeds}")
         if one.pinned:
             kinds.append(f"{one.pinned} from folders, shared by all seeds")
+        read = [f"{epochs:.3g} epochs of {source}" for source, epochs in one.epochs.items()]
         yield (
             f"{part.replace('_', ' ')}: {', '.join(kinds)}, for {one.arms} of {len(plan.arms)} "
-            f"arms; {duration(one.seconds)}, {count(one.flops)}FLOP"
+            f"arms; {'; '.join([duration(one.seconds), *read])}, {count(one.flops)}FLOP"
         )
 
 

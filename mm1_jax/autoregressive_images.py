@@ -14,7 +14,7 @@ from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
 from mm1_jax.encoders import VisionTransformer, patchify
 from mm1_jax.layers import Form, Linear, layer_form
 
-Batch = Mapping[str, Any]  # arrays by name, see `data.captions.prefix_batches`
+Batch = Mapping[str, Any]  # arrays by name, see `data.encoder_batches`
 
 
 class AutoregressiveModel(nnx.Module):

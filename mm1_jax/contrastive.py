@@ -26,7 +26,7 @@ from mm1_jax.encoders import build_encoder
 from mm1_jax.initialisation import Constant, parameter
 from mm1_jax.layers import Form, Linear, layer_form
 
-Batch = Mapping[str, Any]  # arrays by name, see `data.captions.caption_batches`
+Batch = Mapping[str, Any]  # arrays by name, see `data.encoder_batches`
 
 LARGEST_SCALE = 100.0  # CLIP: 1 / the smallest temperature
 

@@ -1,23 +1,21 @@
 """The stage `encoder`: the image encoder learns before it meets a language model (MM1 §3.1).
 
 By captions (`contrastive`: CLIP, SigLIP) or by pixels alone (`autoregressive_images`: AIM), on the
-same drawings in the same order.
+same images in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mm1_jax.autoregressive_images import AutoregressiveModel
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
 from mm1_jax.contrastive import ContrastiveModel
 from mm1_jax.costs import encoder_stage_flops
-from mm1_jax.data.captions import caption_batches, prefix_batches
-from mm1_jax.data.packing import Batch
+from mm1_jax.data.encoder_batches import EncoderBatches, encoder_batches
 from mm1_jax.initialisation import initialise
+from mm1_jax.sharding import own_rows
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
 
@@ -37,39 +35,21 @@ def first_model(config: EncoderStageConfig, seed: int) -> ContrastiveModel | Aut
     )
 
 
-def batches(
-    config: EncoderStageConfig, data_root: Path, seed: int, start: int = 0
-) -> Iterator[Batch]:
-    """Endless batches as the objective's module reads them, from step `start` + 1 on.
-
-    UserError if the data is not prepared.
-    """
-    images: dict[str, Any] = {
-        "seed": config.seeds.for_data_order(seed),
-        "start": start,
-        "batch_size": config.training.batch_size,
-        "image_size": config.encoder.image_size,
-        "styles": config.styles,
-        "shift": config.shift,
-    }
-    if isinstance(config.objective, AimObjective):
-        return prefix_batches(config.data, data_root, patches=config.encoder.patches, **images)
-    return caption_batches(config.data, data_root, **images)
-
-
 def pretrain(
     config: EncoderStageConfig, seed: int, data_root: Path, context: Context
 ) -> list[ResultRow]:
     """Train the encoder; write `config.json` and `checkpoint/` into `context.output`."""
+    batches = EncoderBatches(config, data_root, seed, own_rows(config.training))
     return fit(
         first_model(config, seed),
         training=config.training,
         optimizer=config.optimizer,
         peak_lr=config.optimizer.peak_lr,
         seed=seed,
-        batches=lambda done: batches(config, data_root, seed, done),
+        batches=lambda done: encoder_batches(batches, config, done),
         context=context,
         save=lambda folder, model: save_part(folder, config, model),
+        measured=batches.measured,
         tokens_per_step=config.training.batch_size * config.encoder.patches,
         flops_per_step=encoder_stage_flops(config),
     )

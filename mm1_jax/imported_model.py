@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm1_jax.config import TrainConfig
+from jax.sharding import Mesh
+
+from mm1_jax.config import MeshConfig, TrainConfig
 from mm1_jax.data.templates import answer_ends
 from mm1_jax.data.tokenizer import JsonTokenizer
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.evaluation_mesh import check_mesh, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.imported_tokenizer import TOKENIZER_FILE, begin_of, ends_of, imported_tokenizer
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.multimodal_weights import image_token, recognise_multimodal
@@ -29,12 +33,22 @@ class ImportedWords:
     ends: tuple[int, ...]
 
 
-def imported_model(folder: Path) -> tuple[TrainConfig, MultimodalModel]:
+def imported_model(folder: Path, mesh: Mesh | None = None) -> tuple[TrainConfig, MultimodalModel]:
     """The config and the model in Hugging Face files, or in a checkpoint made of such."""
     if is_checkpoint(folder):
-        return load_model(folder)
+        return load_model(folder, mesh)
     file = recognise_multimodal(open_folder(folder))
-    return file.config, filled(MultimodalModel(file.config), file.weights())
+    return file.config, filled(MultimodalModel(file.config), file.weights(), mesh)
+
+
+def mesh_of_import(folder: Path, stated: MeshConfig | None) -> Mesh | None:
+    """The mesh for the model in such a folder; as `mesh_of_checkpoint`, reads no weights."""
+    if is_checkpoint(folder):
+        return mesh_of_checkpoint(folder, stated)
+    file = recognise_multimodal(open_folder(folder))
+    config = file.config
+    check_mesh(stated, config.language_model, config.data.vocabulary, config.encoder)
+    return evaluation_mesh(stated, MeshConfig(), sum(map(math.prod, file.held().values())))
 
 
 def imported_words(folder: Path, config: TrainConfig) -> ImportedWords:
@@ -59,9 +73,12 @@ def imported_words(folder: Path, config: TrainConfig) -> ImportedWords:
     )
 
 
-def evaluated_import(folder: Path, sharp_images: int | None = None) -> EvaluatedModel:
-    """The model in such a folder, as tasks ask it."""
-    config, model = imported_model(folder)
+def evaluated_import(
+    folder: Path, stated: MeshConfig | None = None, sharp_images: int | None = None
+) -> EvaluatedModel:
+    """The model in such a folder, as tasks ask it, over the mesh that is `stated`."""
+    mesh = mesh_of_import(folder, stated)
+    config, model = imported_model(folder, mesh)
     spoken = imported_words(folder, config)
     return EvaluatedModel(
         model,
@@ -71,6 +88,7 @@ def evaluated_import(folder: Path, sharp_images: int | None = None) -> Evaluated
         view_tokens=config.view_tokens,
         views=views_of(config),
         sharp_images=sharp_images,
+        mesh=mesh,
         begin=spoken.begin,
         as_one=True,
     )

@@ -11,6 +11,7 @@ from mm1_jax.data.pipeline import text_batches, text_stream
 from mm1_jax.initialisation import initialise
 from mm1_jax.language_model import LanguageModel
 from mm1_jax.schedule import peak_lr
+from mm1_jax.sharding import own_rows
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
 
@@ -26,14 +27,14 @@ def pretrain(
     model = initialise(
         LanguageModel(config), seeds.for_initialisation(seed), seeds.initialisation_salt
     )
-    stream = text_stream(config, data_root, seed)
+    stream, rows = text_stream(config, data_root, seed), own_rows(config.training)
     return fit(
         model,
         training=config.training,
         optimizer=config.optimizer,
         peak_lr=peak_lr(config),
         seed=seed,
-        batches=lambda done: text_batches(config, data_root, seed, done, stream),
+        batches=lambda done: text_batches(config, data_root, seed, done, stream, rows),
         context=context,
         save=lambda folder, model: save_part(folder, config, model),
         measured=stream.measured,

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from mm1_jax.checkpoints import StageConfig, Tree, load_config, load_subtree
 from mm1_jax.config import AnyEncoder, FusedEncoderConfig, TrainConfig
@@ -20,6 +22,7 @@ from mm1_jax.errors import UserError
 from mm1_jax.multimodal_weights import recognise_multimodal
 from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
 from mm1_jax.safetensors_folder import open_folder
+from mm1_jax.sharding import place, tree_shardings
 from mm1_jax.weights_folder import SOURCE_FILE, is_checkpoint, is_multimodal
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -95,10 +98,14 @@ def _vocabulary(stated: StageConfig) -> int:
     return stated.data.vocabulary if isinstance(stated, TrainConfig) else stated.vocabulary
 
 
-def filled(module: Module, tree: Tree) -> Module:
-    """A module built from shapes alone, with these values, as float32."""
+def filled(module: Module, tree: Tree, mesh: Mesh | None = None) -> Module:
+    """A module built from shapes alone, with these values, as float32, on a mesh or one device."""
     graphdef, state = nnx.split(module)
-    values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    if mesh is None:
+        values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    else:
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
+        values = place(wide, tree_shardings(wide, mesh))
     nnx.replace_by_pure_dict(state, values)
     return nnx.merge(graphdef, state)
 

@@ -50,7 +50,7 @@ class Preprocessing:
 
     def image(self, picture: Image.Image) -> np.ndarray:
         """The resized and cropped picture, uint8 [height, width, 3]."""
-        picture = picture.convert("RGB")
+        picture = in_rgb(picture)
         resample = Image.Resampling(self.resample)
         if self.resize == "pad":
             picture = padded_to_square(picture, mean_colour(self.mean))
@@ -71,6 +71,11 @@ class Preprocessing:
         unit = (self.image(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
         mean, std = (np.array(row, np.float32) for row in (self.mean, self.std))
         return (unit - mean) / std
+
+
+def in_rgb(picture: Image.Image) -> Image.Image:
+    """The picture itself if it is in RGB, else a converted copy."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def mean_colour(mean: Sequence[float]) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ def tune(
 def pretrain_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
-    """Train the encoder of an `EncoderStageConfig` dump on drawings and their captions."""
+    """Train the encoder of an `EncoderStageConfig` dump on images and their captions."""
     from mm1_jax import encoder_pretraining
 
     keep_freed_memory()

@@ -194,9 +194,10 @@ def _execution_class(config: Mapping[str, Any]) -> dict[str, Any]:
     """What bitwise equality is promised within."""
     devices = sys.modules["jax"].devices() if "jax" in sys.modules else []
     training = config.get("training", {})
+    mesh = training.get("mesh") or config.get("mesh")  # an evaluation's, where it is stated
     form = {name: training[name] for name in FORM if name in training}
     return {
-        **({"mesh": training["mesh"]} if "mesh" in training else {}),
+        **({"mesh": mesh} if mesh else {}),
         **({"form": form} if form else {}),
         "device_kind": devices[0].device_kind if devices else "cpu",
         "device_count": len(devices) or 1,

@@ -23,7 +23,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def in_context_data(data_root):
-    """(Config, root) of prepared data with two styles, two languages and made-up names."""
+    """(Config, root) of prepared data for all tasks that are learnt in context."""
     from mm1_jax.config import DataConfig
     from mm1_jax.data.prepare import prepare
 
@@ -33,6 +33,7 @@ def in_context_data(data_root):
         styles=("twemoji", "openmoji"),
         languages=("de", "en"),
         binding_ways=(2,),
+        glossary_languages=("de", "en", "es", "fr"),
     )
     prepare(config, data_root)
     return config, data_root
@@ -59,3 +60,18 @@ def own_captions(tmp_path_factory, raw_captions, data_root) -> Path:
         patch.setattr(preparation, "MEGABYTE", 18_000)
         preparation.prepare_own(own_data.spec("captions", raw_captions), str(folder), data_root)
     return folder
+
+
+@pytest.fixture(scope="session")
+def own_texts(tmp_path_factory, data_root) -> Path:
+    """60 prepared texts, in 6 shards."""
+    import own_data
+
+    from mm1_jax.data import preparation
+
+    folder = tmp_path_factory.mktemp("texts")
+    raw = own_data.write_texts(folder / "raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "MEGABYTE", 1_200)
+        preparation.prepare_own(own_data.spec("text", raw), str(folder / "out"), data_root)
+    return folder / "out"

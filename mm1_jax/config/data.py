@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,14 +15,21 @@ from mm1_jax.errors import nearest
 Language = Literal[
     "ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh"
 ]
+# Whose words for colours are known.
+ColourLanguage = Literal["de", "en", "es", "fr", "it", "pt"]
 Style = Literal["twemoji", "openmoji"]
 # Sources that are prepared only where a setting asks for them, and a value to begin with.
 NEEDS = {
     "language_documents": "languages",
     "single_answers": "languages",
     "binding_documents": "binding_ways",
+    "glossary_documents": "glossary_languages",
 }
-NEAREST = {"languages": "[de, en, es, fr]", "binding_ways": "[2]"}
+NEAREST = {
+    "languages": "[de, en, es, fr]",
+    "binding_ways": "[2]",
+    "glossary_languages": "[de, en, es, fr]",
+}
 Channel = Annotated[int, Field(ge=0, le=255)]
 Weight = Annotated[float, Field(ge=0)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -40,6 +48,7 @@ EMBEDDED_KINDS: dict[str, Kind] = {
     "language_documents": "interleaved",
     "single_answers": "captions",
     "binding_documents": "interleaved",
+    "glossary_documents": "interleaved",
 }
 
 
@@ -97,6 +106,7 @@ class MixtureConfig(_WeightsConfig):
     language_documents: Weight = 0.0
     single_answers: Weight = 0.0
     binding_documents: Weight = 0.0
+    glossary_documents: Weight = 0.0
 
 
 class KindsConfig(_WeightsConfig):
@@ -118,6 +128,12 @@ class SourceConfig(Config):
 
     folder: str = Field(description="path or URL", json_schema_extra=NOT_IDENTITY)
     kind: Kind
+
+    def placed(self) -> SourceConfig:
+        """With its folder as another process would find it."""
+        if "://" in self.folder:
+            return self
+        return self.model_copy(update={"folder": str(Path(self.folder).absolute())})
 
 
 class MixtureChange(Config):
@@ -170,6 +186,39 @@ SubImagesConfig = Annotated[
     Field(discriminator="kind"),
     assumed("none"),
 ]
+
+
+def check_readable(
+    mixture: MixtureConfig,
+    sources: Mapping[str, SourceConfig],
+    embedded: str,
+    kinds: tuple[Kind, ...],
+    reader: str,
+) -> None:
+    """Raise ValueError where a part's pre-training names a source that it cannot read.
+
+    It reads one `embedded` source, and those of one's own that are of these kinds.
+    """
+    readable = [embedded, *(name for name, own in sources.items() if own.kind in kinds)]
+    for name in mixture.weights:
+        if name in readable:
+            continue
+        valid = f"; valid: {', '.join(readable)}"
+        if name in sources:
+            raise ValueError(
+                f"mixture.{name}: a source of kind {sources[name].kind}, and {reader} reads "
+                f"{' and '.join(kinds)} alone{valid}"
+            )
+        if name in EMBEDDED_KINDS:
+            raise ValueError(f"mixture.{name}: of the embedded sources {reader} reads one{valid}")
+        raise ValueError(f"mixture.{name}: no such source{nearest(name, readable)}")
+
+
+def chosen_sources(
+    mixture: MixtureConfig, sources: Mapping[str, SourceConfig]
+) -> dict[str, SourceConfig]:
+    """Those of one's own sources that a mixture reads."""
+    return {name: own for name, own in sorted(sources.items()) if name in mixture.weights}
 
 
 class DataConfig(Config):
@@ -229,6 +278,9 @@ class DataConfig(Config):
     binding_ways: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
         (), description="how many made-up names documents bind to drawings"
     )
+    glossary_languages: tuple[ColourLanguage, ...] = Field(
+        (), description="of the colours' words in documents that keep to one word a colour"
+    )
     rich_captions: float = Field(
         0.0, ge=0, le=1, description="share of the source captions that is rewritten to sentences"
     )
@@ -265,12 +317,7 @@ class DataConfig(Config):
 
     def as_read(self) -> DataConfig:
         """Without sources that are not read; folders as another process would find them."""
-        placed = {
-            name: source
-            if "://" in source.folder
-            else source.model_copy(update={"folder": str(Path(source.folder).absolute())})
-            for name, source in self.own.items()
-        }
+        placed = {name: source.placed() for name, source in self.own.items()}
         return self.model_copy(update={"sources": placed})
 
     @model_validator(mode="after")

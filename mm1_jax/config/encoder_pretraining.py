@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mm1_jax.config.data import DataConfig, MixtureConfig, Style
+from mm1_jax.config.data import (
+    Channel,
+    DataConfig,
+    Kind,
+    MixtureConfig,
+    SourceConfig,
+    SourceName,
+    Style,
+    check_readable,
+)
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import DenseConfig
-from mm1_jax.config.schema import Config, check_heads
+from mm1_jax.config.schema import NOT_IDENTITY, Config, check_heads
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 
@@ -65,6 +75,11 @@ class EncoderPretrainingConfig(Config):
     """The objective, the images and captions, and the optimisation."""
 
     objective: Objective = ClipObjective()
+    mixture: MixtureConfig = Field(
+        MixtureConfig(emoji_captions=1.0),
+        description="shares of the images: emoji_captions, own sources of captions, and for aim "
+        "also interleaved ones",
+    )
     vocabulary: int = Field(1024, ge=300, description="of the captions' tokenizer")
     text_tokens: int = Field(36, ge=2, description="longest caption with its end, in tokens")
     styles: tuple[Style, ...] = Field(
@@ -75,6 +90,16 @@ class EncoderPretrainingConfig(Config):
     )
     training: EncoderTrainingConfig = EncoderTrainingConfig()
     optimizer: EncoderOptimizerConfig = EncoderOptimizerConfig()
+
+    def check_sources(self, sources: Mapping[str, SourceConfig]) -> None:
+        """Raise ValueError where the mixture names what the objective does not read.
+
+        `sources` are one's own.
+        """
+        aim = isinstance(self.objective, AimObjective)
+        kinds: tuple[Kind, ...] = ("captions", "interleaved") if aim else ("captions",)
+        reader = f"objective {self.objective.kind}"
+        check_readable(self.mixture, sources, "emoji_captions", kinds, reader)
 
     def check_encoder(self, encoder: EncoderConfig) -> None:
         """Raise ValueError where the objective cannot train this encoder."""
@@ -109,20 +134,37 @@ class EncoderStageConfig(EncoderPretrainingConfig):
     """All that decides a pre-trained encoder, but the seed."""
 
     encoder: EncoderConfig = VisionTransformerConfig()
+    tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
+    special_tokens: tuple[str, ...] = ()
+    sources: dict[SourceName, SourceConfig] = Field({}, description="own ones that are read")
+    fit: Literal["squash", "crop", "pad"] = Field(
+        "squash", description="how an image of one's own becomes square"
+    )
+    background: tuple[Channel, Channel, Channel] = Field(
+        (255, 255, 255), description="RGB behind transparent pixels"
+    )
+    workers: int = Field(0, ge=0, json_schema_extra=NOT_IDENTITY)
     seeds: SeedsConfig = SeedsConfig()
 
     @property
     def data(self) -> DataConfig:
-        """The prepared data that is read: drawings and their captions."""
+        """The prepared data that is read: images and their captions."""
         return DataConfig(
-            mixture=MixtureConfig(emoji_captions=1.0),
+            sources=self.sources,
+            mixture=self.mixture,
             text_tokens=self.text_tokens,
             vocabulary=self.vocabulary,
+            tokenizer=self.tokenizer,
+            special_tokens=self.special_tokens,
+            fit=self.fit,
+            background=self.background,
+            workers=self.workers,
             styles=tuple(dict.fromkeys(("twemoji", *self.styles))),
         )
 
     @model_validator(mode="after")
     def _fits(self) -> EncoderStageConfig:
+        self.check_sources(self.sources)
         self.check_encoder(self.encoder)
         self.encoder.check_mesh(self.training.mesh)
         if isinstance(self.objective, ContrastiveConfig):

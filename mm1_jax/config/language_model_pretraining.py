@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field, PositiveInt, model_validator
 
-from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.data import (
+    DataConfig,
+    MixtureConfig,
+    SourceConfig,
+    SourceName,
+    check_readable,
+)
 from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
-from mm1_jax.config.schema import Config
+from mm1_jax.config.schema import NOT_IDENTITY, Config
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 
@@ -17,11 +25,19 @@ class LanguageModelOptimizerConfig(OptimizerConfig):
 
 
 class LanguageModelPretrainingConfig(Config):
-    """How much text, and the optimisation."""
+    """Which texts, how much of them, and the optimisation."""
 
+    mixture: MixtureConfig = Field(
+        MixtureConfig(text=1.0),
+        description="shares of the packed sequences: text, and own sources of kind text",
+    )
     text_tokens: PositiveInt = Field(256, description="tokens per packed sequence")
     training: TrainingConfig = TrainingConfig()
     optimizer: LanguageModelOptimizerConfig = LanguageModelOptimizerConfig()
+
+    def check_sources(self, sources: Mapping[str, SourceConfig]) -> None:
+        """Raise ValueError where the mixture names what is no text; `sources` are one's own."""
+        check_readable(self.mixture, sources, "text", ("text",), "the language model")
 
     @model_validator(mode="after")
     def _possible(self) -> LanguageModelPretrainingConfig:
@@ -34,19 +50,28 @@ class LanguageModelStageConfig(LanguageModelPretrainingConfig):
 
     language_model: LanguageModelConfig = DenseConfig()
     vocabulary: PositiveInt = Field(1024, description="of the tokenizer")
+    tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
+    special_tokens: tuple[str, ...] = ()
+    sources: dict[SourceName, SourceConfig] = Field({}, description="own ones that are read")
+    workers: int = Field(0, ge=0, json_schema_extra=NOT_IDENTITY)
     seeds: SeedsConfig = SeedsConfig()
 
     @property
     def data(self) -> DataConfig:
         """The prepared data that is read: the texts alone."""
         return DataConfig(
-            mixture=MixtureConfig(text=1.0),
+            sources=self.sources,
+            mixture=self.mixture,
             text_tokens=self.text_tokens,
             images=1,
             vocabulary=self.vocabulary,
+            tokenizer=self.tokenizer,
+            special_tokens=self.special_tokens,
+            workers=self.workers,
         )
 
     @model_validator(mode="after")
     def _fits(self) -> LanguageModelStageConfig:
+        self.check_sources(self.sources)
         self.language_model.check_mesh(self.training.mesh, self.vocabulary)
         return self

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mm1_jax.config.data import DataConfig, Kind
+from mm1_jax.config.data import DataConfig, Kind, SourceConfig
 from mm1_jax.config.schema import Config
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.folder import Folder
@@ -124,6 +124,34 @@ def read_shards(folder: Folder, manifest: Manifest) -> list[Shard]:
     return [Shard.model_validate_json(line) for line in content.splitlines()]
 
 
+def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
+    """UserError where a folder was prepared as another kind than the config says."""
+    if manifest.kind != source.kind:
+        raise UserError(
+            f"data.sources.{name}.kind: {source.kind} is not what {source.folder} was prepared "
+            f"as; valid: {manifest.kind}"
+        )
+
+
+def check_sources(config: DataConfig, vocabulary: str | None, template: str | None = None) -> None:
+    """UserError where own sources cannot be what a config says, told from their manifests alone.
+
+    `vocabulary` and `template` are where in the recipe the number of token ids and the words of
+    conversations stand; null: no texts, no conversations are read.
+    """
+    for name, source in config.own.items():
+        manifest = read_manifest(source.folder)
+        check_kind(name, source, manifest)
+        tokens = manifest.tokenizer.vocabulary
+        if vocabulary is not None and tokens != config.vocabulary:
+            raise UserError(
+                f"{vocabulary} {config.vocabulary}: data.sources.{name} was tokenised with "
+                f"{tokens} tokens; nearest: {tokens}, with the tokenizer in {source.folder}"
+            )
+        if template is not None:
+            check_template(name, source.folder, manifest, config.template, template)
+
+
 def data_identity(config: DataConfig) -> str:
     """Fingerprint of all that a config reads: of the packages, and of own manifests if there are.
 
@@ -135,6 +163,20 @@ def data_identity(config: DataConfig) -> str:
     own = {name: read_manifest(source.folder).fingerprint for name, source in config.own.items()}
     content = json.dumps({"packages": packaged, "own": own}, sort_keys=True)
     return sha256(content.encode())[:32]
+
+
+def check_template(name: str, folder: str, manifest: Manifest, template: str, key: str) -> None:
+    """UserError where conversations were prepared in other words than a run's `template`.
+
+    The run's are those that a model is asked in; `key` says where they are written.
+    """
+    theirs = manifest.settings.get("template")
+    if manifest.kind == "conversations" and theirs != template:
+        raise UserError(
+            f"data.sources.{name}: the conversations in {folder} were prepared with template "
+            f"{theirs} and {key} is {template}; write {key}: {theirs}, or prepare them again with "
+            f"`template: {template}`"
+        )
 
 
 def token_type(vocabulary: int) -> TokenType:

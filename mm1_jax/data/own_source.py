@@ -13,22 +13,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from mm1_jax.config import DataConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.folder import Folder, Range
 from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import (
+    check_kind,
+    check_template,
     index_name,
     read_manifest,
     read_shards,
+    sha256,
     tar_name,
     tokens_name,
 )
 from mm1_jax.data.packing import Budget, ImageFile, Packed, Pieces, pack
+from mm1_jax.data.tokenizer import tokenizer_file
 from mm1_jax.errors import UserError
 from mm1_jax.sub_images import ImageViews
 
@@ -56,6 +62,16 @@ class Window:
         """Which of `shards` a document is in, by place."""
         return int(np.searchsorted(self.first_documents, document, side="right")) - 1
 
+    def toggles(self, document: int) -> np.ndarray:
+        """Where in a document's text loss goes off and on again."""
+        first, last = self.given_starts[document : document + 2].tolist()
+        return self.given[first:last]
+
+    def image_file(self, image: int, document: int) -> ImageFile:
+        """Where an image of a document is; both counted through the window."""
+        shard = int(self.shards[self.shard_of(document)])
+        return ImageFile(shard, *self.images[image].tolist())
+
 
 class OwnSource:
     """The prepared documents of one source of the mixture."""
@@ -72,6 +88,11 @@ class OwnSource:
     def shard_documents(self) -> list[int]:
         """How many documents each shard has."""
         return [shard.documents for shard in self._shards]
+
+    @property
+    def shard_images(self) -> list[int]:
+        """How many images each shard has."""
+        return [shard.images for shard in self._shards]
 
     @property
     def text_tokens(self) -> int:
@@ -127,23 +148,19 @@ class OwnSource:
         image_at, image_starts, files = [], [0], []
         for piece in chosen.tolist():
             document = int(pieces.document[piece])
-            place = window.shard_of(document)
-            shard, first_here = int(window.shards[place]), int(window.first_documents[place])
             start, end = int(pieces.text_start[piece]), int(pieces.text_end[piece])
-            in_shard, size = int(outline.token_starts[first_here]), self._token_type.itemsize
-            shard_name = self._shards[shard].name
-            place_of = tokens_name(shard_name)
-            ranges.append(Range(place_of, (start - in_shard) * size, (end - in_shard) * size))
-            names.append(f"{self.name}/{shard_name}/{document - first_here:06d}")
+            place = window.shard_of(document)
+            shard_name = self._shards[int(window.shards[place])].name
+            in_shard = document - int(window.first_documents[place])
+            names.append(f"{self.name}/{shard_name}/{in_shard:06d}")
+            ranges.append(self._text(window, document, start, end))
             before = start - int(outline.token_starts[document])
-            first, last = window.given_starts[document : document + 2].tolist()
-            toggles = window.given[first:last]
-            given.append(_given(toggles, before, end - start))
+            given.append(_given(window.toggles(document), before, end - start))
             for image in range(int(pieces.image_start[piece]), int(pieces.image_end[piece])):
                 image_at.append(int(outline.image_at[image]) - before)
-                files.append(ImageFile(shard, *window.images[image].tolist()))
+                files.append(window.image_file(image, document))
             image_starts.append(len(image_at))
-        tokens = [np.frombuffer(read, self._token_type) for read in self.folder.read_ranges(ranges)]
+        tokens = self._read(ranges)
         lengths = [0, *(len(one) for one in tokens)]
         table = DocumentTable(
             names=names,
@@ -161,6 +178,29 @@ class OwnSource:
         )
         packed = pack(table, everything, np.arange(len(chosen)), budget, self.name)
         return replace(packed, image_files=tuple(files))
+
+    def answers(self, window: Window, documents: Sequence[int]) -> list[np.ndarray]:
+        """What bears loss of some documents of a window, without the `<|end|>`: token ids of each.
+
+        Of captions that is the caption, whatever words stand before it.
+        """
+        starts = window.outline.token_starts
+        places = [(one, int(starts[one]), int(starts[one + 1]) - 1) for one in documents]
+        texts = self._read([self._text(window, *place) for place in places])
+        return [
+            tokens[~_given(window.toggles(document), 0, len(tokens))].astype(np.int32)
+            for tokens, (document, _, _) in zip(texts, places, strict=True)
+        ]
+
+    def _text(self, window: Window, document: int, start: int, end: int) -> Range:
+        """Where the tokens from `start` to before `end` are, counted through the window."""
+        place, size = window.shard_of(document), self._token_type.itemsize
+        before = int(window.outline.token_starts[window.first_documents[place]])
+        name = tokens_name(self._shards[int(window.shards[place])].name)
+        return Range(name, (start - before) * size, (end - before) * size)
+
+    def _read(self, texts: Sequence[Range]) -> list[np.ndarray]:
+        return [np.frombuffer(read, self._token_type) for read in self.folder.read_ranges(texts)]
 
     def images(
         self, files: Sequence[ImageFile], seen: ImageViews, background: tuple[int, int, int]
@@ -189,6 +229,27 @@ class OwnSource:
 
     def _tar(self, file: ImageFile) -> str:
         return tar_name(self._shards[file.shard].name)
+
+
+def opened_source(name: str, data: DataConfig, prepared: Path | None) -> OwnSource:
+    """One of `data.sources`.
+
+    UserError where its folder holds another kind, or conversations in other words than the run's,
+    or other token ids than those of its tokenizer, which is in `prepared`; null where no texts are
+    read.
+    """
+    own = OwnSource(name, data.sources[name].folder)
+    check_kind(name, data.sources[name], own.manifest)
+    if prepared is not None:
+        check_template(name, own.folder.url, own.manifest, data.template, "the run's template")
+        tokenizer = tokenizer_file(prepared)
+        if sha256(tokenizer.read_bytes()) != own.manifest.tokenizer.sha256:
+            raise UserError(
+                f"data.sources.{name}: {own.folder.url} was tokenised by another tokenizer (of "
+                f"{own.manifest.tokenizer.vocabulary} tokens) than this run's: prepare it again "
+                f"with `tokenizer: {tokenizer}`"
+            )
+    return own
 
 
 class _Pixels:

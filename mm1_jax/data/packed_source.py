@@ -1,8 +1,7 @@
 """Endless packed sequences of one source, by number, through all epochs.
 
-An epoch goes through the source window by window: a window is a number of shards that are packed
-together, a million documents or so. Which shards are together and the order of the documents in a
-window follow from (seed, source, epoch). A source of one window is shuffled as a whole.
+An epoch goes through the source window by window (`data.windows`): the documents of one are
+shuffled and packed together.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mm1_jax.data.documents import DocumentTable, replaced
-from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import Budget, Packed, Pieces, cut, fill, pack
 from mm1_jax.data.prepared import PreparedData
+from mm1_jax.data.windows import Windows
 
-WINDOW_DOCUMENTS = 1_000_000
 _KEPT_WINDOWS = 2
 
 
@@ -126,10 +124,8 @@ class PackedSource:
 
     def __init__(self, source: Source, budget: Budget, seed: int):
         self.source = source
-        self._budget, self._seed = budget, seed
-        shards, documents = len(source.shard_documents), sum(source.shard_documents)
-        self._together = max(1, min(shards, WINDOW_DOCUMENTS * shards // max(1, documents)))
-        self._windows_per_epoch = -(-shards // self._together)
+        self._budget = budget
+        self._windows = Windows(source.name, source.shard_documents, seed)
         self._first = [0]  # the number of each window's first sequence, as far as is known
         self._kept: OrderedDict[int, PackedWindow] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,15 +140,15 @@ class PackedSource:
     def first_epoch(self) -> int:
         """How many sequences the first epoch has; packs it."""
         with self._lock:
-            self._know(self._windows_per_epoch)
-        return self._first[self._windows_per_epoch]
+            self._know(self._windows.per_epoch)
+        return self._first[self._windows.per_epoch]
 
     def epochs(self, sequences: int) -> float:
         """How many times the first so many sequences have gone through the source."""
         if sequences == 0:
             return 0.0
         window, inside = self._place(sequences - 1)
-        return (window + (inside + 1) / len(self._window(window))) / self._windows_per_epoch
+        return (window + (inside + 1) / len(self._window(window))) / self._windows.per_epoch
 
     def use(self, start: int, end: int) -> Use:
         """What the sequences from `start` to before `end` hold."""
@@ -185,23 +181,16 @@ class PackedSource:
 
     def _packed(self, number: int) -> PackedWindow:
         if number not in self._kept:
-            self._kept[number] = self._pack_window(*divmod(number, self._windows_per_epoch))
+            self._kept[number] = self._pack_window(number)
             while len(self._kept) > _KEPT_WINDOWS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(number)
         return self._kept[number]
 
-    def _pack_window(self, epoch: int, number: int) -> PackedWindow:
-        name, shards = self.source.name, np.arange(len(self.source.shard_documents))
-        of_window: tuple[int, ...] = ()  # a source of one window is shuffled as a whole
-        if self._windows_per_epoch > 1:
-            shards = generator(self._seed, "order of shards", name, epoch).permutation(shards)
-            of_window = (number,)
-        together = shards[number * self._together : (number + 1) * self._together]
-        window = self.source.window(together.tolist())
+    def _pack_window(self, number: int) -> PackedWindow:
+        window = self.source.window(self._windows.shards(number))
         pieces = cut(window.outline, self._budget)
-        draws = generator(self._seed, "order of documents", name, epoch, *of_window)
-        order = shuffled_pieces(pieces, draws)
+        order = shuffled_pieces(pieces, self._windows.draws("order of documents", number))
         shuffled = pieces.take(order)
         filled = fill(shuffled, self._budget)
         starts = np.cumsum([0, *(len(chosen) for chosen in filled)])

@@ -7,7 +7,6 @@ followed, and so does reading with other threads, processes or hosts.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +14,12 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.images import image_views
-from mm1_jax.data.manifest import sha256
 from mm1_jax.data.mixture import Mixture, mixture_of
-from mm1_jax.data.own_source import OwnSource
+from mm1_jax.data.own_source import OwnSource, opened_source
 from mm1_jax.data.packed_source import EmbeddedSource, PackedSource, Source, Use
 from mm1_jax.data.packing import (
     Batch,
@@ -34,12 +31,8 @@ from mm1_jax.data.packing import (
     with_views,
 )
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.data.tokenizer import tokenizer_file
-from mm1_jax.errors import UserError
+from mm1_jax.data.reading_ahead import read_ahead
 from mm1_jax.sub_images import views_of
-
-_READ_THREADS = 8  # at most; they wait for files and decode side by side
-_AHEAD = 4  # batches that are ready before they are asked for
 
 
 class SequenceStream:
@@ -117,28 +110,10 @@ def _embedded(name: str, folder: Path, rich: float) -> EmbeddedSource:
 
 
 def _opened(name: str, data: DataConfig, folder: Path) -> Source:
-    """A source of the mixture. UserError where own data has another tokenizer than the run."""
+    """A source of the mixture. UserError as `opened_source`."""
     if name not in data.sources:
         return _embedded(name, folder, data.rich_captions if name == "captions" else 0.0)
-    own = OwnSource(name, data.sources[name].folder)
-    if own.manifest.kind != data.sources[name].kind:
-        raise UserError(
-            f"data.sources.{name}.kind: {data.sources[name].kind} is not what {own.folder.url} "
-            f"was prepared as; valid: {own.manifest.kind}"
-        )
-    check_tokenizer(name, own, folder)
-    return own
-
-
-def check_tokenizer(name: str, own: OwnSource, folder: Path) -> None:
-    """UserError unless own data has the token ids of the tokenizer that the run uses."""
-    tokenizer = tokenizer_file(folder)
-    if sha256(tokenizer.read_bytes()) != own.manifest.tokenizer.sha256:
-        raise UserError(
-            f"data.sources.{name}: {own.folder.url} was tokenised by another tokenizer (of "
-            f"{own.manifest.tokenizer.vocabulary} tokens) than this run's: prepare it again with "
-            f"`tokenizer: {tokenizer}`"
-        )
+    return opened_source(name, data, folder)
 
 
 def stream_of(config: TrainConfig, data_root: Path, seed: int) -> SequenceStream:
@@ -243,11 +218,12 @@ def text_batches(
     seed: int,
     start_step: int = 0,
     stream: SequenceStream | None = None,
+    rows: range | None = None,
 ) -> Iterator[Batch]:
     """Endless batches of texts alone, laid out without images, from a step on."""
     stream = stream or text_stream(config, data_root, seed)
     size = config.training.batch_size
-    return _batched(stream, config.data, size, range(size), lay_out_texts, start_step)
+    return _batched(stream, config.data, size, rows or range(size), lay_out_texts, start_step)
 
 
 def _batched(
@@ -261,14 +237,4 @@ def _batched(
     def batch(step: int) -> Batch:
         return assemble([stream[step * batch_size + row] for row in rows])
 
-    batched = grain.MapDataset.range(stream.steps).map(batch)
-    if data.workers:
-        if not flags.FLAGS.is_parsed():  # Grain's processes ask absl, which nothing has started
-            flags.FLAGS.mark_as_parsed()
-        one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
-        processes = grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=_AHEAD)
-        return iter(batched[start_step:].to_iter_dataset(one).mp_prefetch(processes))
-    # Packing of what is in memory takes one thread; files are read and decoded by several.
-    threads = min(_READ_THREADS, len(os.sched_getaffinity(0))) if data.own else 1
-    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_AHEAD, threads))
-    return iter(batched[start_step:].to_iter_dataset(ahead))
+    return read_ahead(batch, stream.steps, start_step, workers=data.workers, files=bool(data.own))

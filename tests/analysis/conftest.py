@@ -28,7 +28,7 @@ FACTORS = {
 }
 ACCURACY = {"32": 81.0, "16": 66.0, "c_abstractor": 81.6, "0.3": 74.5}
 CLAIMS = {
-    "sees": "score(base) > score(base, images=shuffled)",
+    "sees": "score(base) > score(base, condition=shuffled)",
     "beats-the-blind": "score(base) > blind(easy_vqa)",
     "resolution-over-type": (
         "effect(encoder.image_size, 16 -> 32) > "

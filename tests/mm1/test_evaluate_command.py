@@ -148,7 +148,7 @@ def test_anybodys_llava_is_asked_about_images_in_its_own_words(run, places, tmp_
 
 
 def test_what_a_llava_cannot_be_asked_is_told_in_one_line(run, places, tmp_path):
-    with pytest.raises(UserError, match=r"easy_vqa is asked in the data .* was trained elsewhere"):
+    with pytest.raises(UserError, match=r"easy_vqa: it is asked in the data .* was trained elsewhere"):
         run("llava", "--task", "easy_vqa")
     with pytest.raises(UserError, match="llava was trained elsewhere: say --task and --folder"):
         run("llava")
@@ -206,7 +206,10 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
         ("--task vqav2 --folder {}/arc_easy", "vqav2: expected .*annotations.json"),
         ("--task vqav2 --folder {}/vqav2 --shots 99", "shots: 99 of vqav2: the training split has"),
         ("--task piqa --folder {}/arc_easy --condition shuffled", "piqa asks about no images"),
+        ("--task emoji_glossary", r"no questions for .*: data\.glossary_languages is empty"),
         ("--recipe {}/recipe.yaml --shots 2", "--recipe says which tasks"),
+        ("--mesh tensr=2", "--mesh: no axis 'tensr'; did you mean 'tensor'"),
+        ("--task easy_vqa --mesh fsdp=2", "evaluation.mesh fsdp=2 takes 2 devices, there are 1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(run, places, words, message):

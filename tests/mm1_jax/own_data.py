@@ -67,7 +67,20 @@ def write_conversations(folder: Path, count: int = 10) -> Path:
     return folder
 
 
+def write_texts(folder: Path, count: int = 60) -> Path:
+    """Lines of JSON in two files."""
+    folder.mkdir(parents=True)
+    for file in range(2):
+        lines = [json.dumps({"text": passage(number)}) for number in range(file, count, 2)]
+        (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def passage(number: int) -> str:
+    return ". ".join(caption(100 * number + sentence) for sentence in range(4))
+
+
 def spec(kind: str, raw: Path, **fields) -> PreparationSpec:
-    form = {"captions": "webdataset", "conversations": "conversations"}[kind]
+    form = {"captions": "webdataset", "conversations": "conversations", "text": "jsonl"}[kind]
     given = {"format": form, "urls": (str(raw),), "cleaning": CLEANING, "shard_megabytes": 1}
     return PreparationSpec(kind=kind, **{**given, **fields})

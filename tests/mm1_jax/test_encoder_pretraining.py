@@ -79,6 +79,22 @@ def test_stopped_and_resumed_it_gives_the_same_bits(kind, context_of, trained):
         assert equal(ours, theirs), part
 
 
+@pytest.mark.parametrize("kind", ["clip", "aim"])
+def test_it_learns_from_ones_own_shards_and_goes_on_within_an_epoch(kind, context_of, own_captions):
+    mine = {"folder": str(own_captions), "kind": "captions"}
+    config = {**stage(kind, steps=7), "sources": {"mine": mine}, "mixture": {"mine": 1}}
+    whole = context_of("whole")
+    rows = runner.pretrain_encoder(config, 5, {}, whole)
+    epochs = [row.value for row in rows if row.metric == "epochs.mine"]
+    np.testing.assert_allclose(epochs, np.arange(1, 8) * 16 / 80)
+    with pytest.raises(StageStopped):  # five batches are an epoch
+        runner.pretrain_encoder(config, 5, {}, context_of("parts", stop_at_question=6))
+    again = runner.pretrain_encoder(config, 5, {}, context_of("parts"))
+    assert again == rows
+    ours, theirs = (load_subtree(context_of(f).output, "encoder")[1] for f in ("whole", "parts"))
+    assert equal(ours, theirs)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_multimodal_stage_starts_from_its_encoder(kind, context_of, trained, tiny):
     config = tiny(
@@ -166,6 +182,8 @@ def test_an_unknown_task_or_form_is_told(trained, context_of):
         ({"patch_size": 32}, {"objective": {"kind": "aim"}}, "the encoder has only one"),
         ({}, {"objective": {"kind": "clip", "pooling_heads": 5}}, "by 5 heads; nearest: 4 heads"),
         ({}, {"training": {"micro_batches": 2}}, "all pairs of the whole batch; nearest poss"),
+        ({}, {"mixture": {"mine": 1}}, r"pretraining.mixture.mine: no such source; valid: emoji_c"),
+        ({}, {"mixture": {"captions": 1}}, "of the embedded sources objective clip reads one"),
         ({}, {"training": {"steps": 9}}, "warmup_steps 50 exceed the 9 training steps"),
     ],
 )

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import own_data
 import pyarrow.parquet as pq
 import pytest
 from flax import nnx
@@ -17,9 +18,11 @@ from pydantic import ValidationError
 from mm1_jax import runner
 from mm1_jax.checkpoints import load_subtree
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.packing import SOURCES, Budget, cut
 from mm1_jax.data.pipeline import text_batches
 from mm1_jax.data.prepared import open_prepared
+from mm1_jax.data.tokenizer import load
 from mm1_jax.errors import UserError
 from mm1_jax.evaluation_stage import EXAMPLES_FILE
 from mm1_jax.initialisation import initialise
@@ -83,6 +86,64 @@ def test_stopped_and_resumed_it_gives_the_same_bits(context_of, trained):
     runner.pretrain_language_model(stage(), 5, {}, context_of("resumed"))
     ours, theirs = (load_subtree(f, "language_model")[1] for f in (first.output, trained))
     assert equal(ours, theirs)
+
+
+def test_it_learns_from_ones_own_texts_among_others_and_goes_on_within_an_epoch(
+    context_of, own_texts
+):
+    mine = {"folder": str(own_texts), "kind": "text"}
+    config = {**stage(7), "sources": {"mine": mine}, "mixture": {"mine": 1, "text": 1}}
+    rows = runner.pretrain_language_model(config, 5, {}, context_of("whole"))
+    epochs = {r.metric: r.value for r in rows if r.metric.startswith("epochs.")}
+    assert epochs["epochs.mine"] > 0.5 > 0.05 > epochs["epochs.text"] > 0
+    with pytest.raises(StageStopped):
+        runner.pretrain_language_model(config, 5, {}, context_of("parts", stop_at_question=4))
+    assert runner.pretrain_language_model(config, 5, {}, context_of("parts")) == rows
+    ours, theirs = (
+        load_subtree(context_of(f).output, "language_model")[1] for f in ("whole", "parts")
+    )
+    assert equal(ours, theirs)
+
+
+def test_batches_of_ones_own_texts_hold_them_and_hosts_read_their_rows(data_root, own_texts):
+    mine = {"folder": str(own_texts), "kind": "text"}
+    asked = {**stage(), "sources": {"mine": mine}, "mixture": {"mine": 1}}
+    config = LanguageModelStageConfig.model_validate(asked)
+    batch, tokenizer = next(text_batches(config, data_root, 0)), load(own_texts)
+    passages = {own_data.passage(number) for number in range(60)}
+    first = batch["tokens"][0][batch["segments"][0] == 1]
+    assert any(tokenizer.decode(first) in passage for passage in passages)
+    for host in (0, 1):
+        rows = range(4 * host, 4 * host + 4)
+        part = next(text_batches(config, data_root, 0, rows=rows))
+        np.testing.assert_array_equal(part["tokens"], batch["tokens"][4 * host : 4 * host + 4])
+
+
+def test_it_has_the_tokens_of_the_whole_models_data(tmp_path):
+    data = {"special_tokens": ["<|im_start|>"], "vocabulary": 1030, "workers": 2}
+    recipe = Recipe.model_validate({"data": data, "language_model_pretraining": {}})
+    stage_config = recipe.language_model_stage()
+    assert stage_config is not None
+    assert data_fingerprint(stage_config.data) == data_fingerprint(recipe.data)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        ({"tales": 1}, "pretraining.mixture.tales: no such source; did you mean 'tale'"),
+        ({"mine": 1}, "kind captions, and the language model reads text alone; valid: text, tale"),
+        ({"interleaved": 1}, "of the embedded sources the language model reads one; valid: text"),
+    ],
+)
+def test_a_source_that_is_no_text_is_told_with_those_that_are(mixture, message):
+    sources = {
+        "mine": {"folder": "a", "kind": "captions"},
+        "tale": {"folder": "b", "kind": "text"},
+    }
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(
+            {"data": {"sources": sources}, "language_model_pretraining": {"mixture": mixture}}
+        )
 
 
 def test_batches_are_texts_packed_without_images(data_root):

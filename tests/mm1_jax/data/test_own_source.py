@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mm1_jax.config import AttentionPoolingConfig, TrainConfig, VisionTransformerConfig
-from mm1_jax.data import packed_source
+from mm1_jax.data import windows
 from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.data.pipeline import batches, stream_of
@@ -47,7 +47,7 @@ def config(own_captions):
 @pytest.fixture
 def small_windows(monkeypatch):
     """Two shards of ten documents are packed together."""
-    monkeypatch.setattr(packed_source, "WINDOW_DOCUMENTS", 20)
+    monkeypatch.setattr(windows, "WINDOW_DOCUMENTS", 20)
 
 
 def first(n: int, config: TrainConfig, data_root: Path, start: int = 0, **more):
@@ -206,6 +206,14 @@ class TestUsersMistakes:
         assert prepare_own(asked, str(tmp_path / "out"), data_root).tokenizer.vocabulary == 262
         with pytest.raises(UserError, match=r"by another tokenizer .of 262 tokens."):
             stream_of(config(tmp_path / "out"), data_root, 0)
+
+    def test_conversations_in_the_words_of_another_template(self, config, data_root, tmp_path):
+        raw = own_data.write_conversations(tmp_path / "raw", count=2)
+        asked = own_data.spec("conversations", raw, template="vicuna")
+        prepare_own(asked, str(tmp_path / "out"), data_root)
+        mine = {"folder": str(tmp_path / "out"), "kind": "conversations"}
+        with pytest.raises(UserError, match="template vicuna and the run's template is plain"):
+            stream_of(config(data={"sources": {"mine": mine}}), data_root, 0)
 
     def test_a_damaged_image(self, config, own_captions, tmp_path, data_root):
         broken = shutil.copytree(own_captions, tmp_path / "broken")
