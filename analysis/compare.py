@@ -352,6 +352,7 @@ def _warnings(results: StudyResults) -> list[str]:
     found += plan.warnings
     found += [f"{arm.label}: {warning}" for arm in plan.arms for warning in arm.warnings]
     found += results.mixed_executions()
+    found += results.unlike_images()
     return found
 
 

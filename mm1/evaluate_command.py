@@ -73,9 +73,10 @@ def evaluate(
 ) -> int:
     """Score a trained model and print one line a metric, with its standard error over items.
 
-    RUN is a folder of `mm1 train`, a stage of the store, or a Hugging Face folder of a language
-    model (tasks of text) or of LLaVA-1.5 (all official tasks). Prompts, answers and scores of all
-    items are kept in --out; interrupted, the same command goes on after the last batch.
+    RUN is a folder of `mm1 train` (or RUN/best with training.keep_best), a stage of the store, or a
+    Hugging Face folder of a language model (tasks of text) or of LLaVA-1.5 (all official tasks).
+    Prompts, answers and scores of all items are kept in --out; interrupted, the same command goes
+    on after the last batch.
 
     \b
     Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
@@ -172,13 +173,18 @@ class ScoredModel:
 
 
 def scored_model(run: str, store: str) -> ScoredModel:
-    """A folder of `mm1 train`, a Hugging Face folder, or a training stage by a prefix."""
+    """A folder of `mm1 train`, a Hugging Face folder, or a training stage by a prefix.
+
+    Of a training with `keep_best` also RUN/best, and PREFIX/best of a stage.
+    """
     from mm1.local import PRETRAINED, RECIPE
     from mm1_jax import weights_folder
 
     folder = Path(run)
     if (folder / "config.json").is_file() and weights_folder.is_checkpoint(folder):
-        notes = [at / RECIPE for at in (folder, folder.absolute().parent.parent)]
+        at = folder.absolute()
+        at = at.parent if at.name == weights_folder.BEST_FOLDER else at
+        notes = [place / RECIPE for place in (at, at.parent.parent)]
         seeds = [json.loads(note.read_text())["seed"] for note in notes if note.is_file()]
         inner = [p for p in (folder / PRETRAINED).glob("*") if weights_folder.is_checkpoint(p)]
         folders = {weights_folder.stated(place).kind: place for place in (*inner, folder)}
@@ -191,7 +197,8 @@ def scored_model(run: str, store: str) -> ScoredModel:
         raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
     from sweeps.store import Store
 
-    matches = Store(store).matching(run)
+    prefix = run.removesuffix(f"/{weights_folder.BEST_FOLDER}")
+    matches = Store(store).matching(prefix)
     if len(matches) != 1:
         raise UserError(
             f"{run!r} is neither a folder of `mm1 train` nor one finished stage of store {store} "
@@ -200,6 +207,9 @@ def scored_model(run: str, store: str) -> ScoredModel:
     found = Store(store).stage_folder(matches[0])
     if not weights_folder.is_checkpoint(found):
         raise UserError(f"stage {matches[0]} of store {store} is not a training")
+    found = found / weights_folder.BEST_FOLDER if prefix != run else found
+    if not weights_folder.is_checkpoint(found):
+        raise UserError(f"stage {matches[0]} has no {found.name}/ (training.keep_best was false)")
     # A stage of the store is written once and stays as it is.
     kind = weights_folder.stated(found).kind
     return ScoredModel(run, {kind: found}, Store(store).stage(matches[0]).seed, None)

@@ -18,6 +18,7 @@ from mm1_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoint"
+BEST_FOLDER = "best"  # in a training's folder: the same of its checkpoint with the lowest loss
 SOURCE_FILE = "source.json"  # what an imported checkpoint was, see `public_weights`
 
 LLAVA = "llava"  # `model_type` of the whole models that are known

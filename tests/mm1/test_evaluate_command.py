@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,9 +20,11 @@ from mm1_jax.checkpoints import save_part
 from mm1_jax.data import tokenizer
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.image_record import digest, facts_of, write_images
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.recipe import Recipe
+from sweeps.store import Store
 
 RECIPE = """
 encoder: {image_size: 16, patch_size: 8, width: 16, layers: 1, heads: 2}
@@ -194,7 +197,8 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
     monkeypatch.setattr(EvaluatedModel, "answers", counted)
     assert {row["n_items"] for row in run("ours", *asked)} == {12}
     assert len(batches) == 2  # of three
-    assert sorted(p.name for p in kept.iterdir()) == ["examples.parquet", "scores.json"]
+    files = ["examples.parquet", "images.parquet", "scores.json"]
+    assert sorted(p.name for p in kept.iterdir()) == files
 
 
 @pytest.mark.parametrize(
@@ -217,6 +221,32 @@ def test_mistakes_are_told_in_one_line(run, places, words, message):
         run("ours", *words.format(places).split())
 
 
+def test_a_finished_evaluation_of_other_images_is_told(places, tmp_path, write_study):
+    folder = shutil.copytree(places / "vqav2", tmp_path / "vqav2")
+    write_study(tmp_path)
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["evaluation"]["official"] = {"vqav2": {"folder": str(folder)}}
+
+    def stage_of(edition=None):
+        recipe["evaluation"]["official"]["vqav2"]["edition"] = edition
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        stages = api.plan(tmp_path / "study.yaml", store=str(tmp_path / "store")).stages.values()
+        return next(stage for stage in stages if stage.config.get("task") == "vqav2")
+
+    stage, store = stage_of(), Store(tmp_path / "store")
+    image = next(folder.glob("images/val2014/*1.jpg"))
+    attempt = store.begin(stage)
+    seen = {image.name: facts_of(image.read_bytes()), "not_here.jpg": facts_of(b"any")}
+    write_images(seen, attempt.output)
+    store.finish(attempt, [], {"seconds": 1.0, "images": digest(seen)}, "ok")
+    api.check_images([stage], str(tmp_path / "store"))
+    image.write_bytes(image.read_bytes() + b"more")
+    message = r"vqav2: 1 images are not those .*1\.jpg \(then \d+ bytes, now .*vqav2\.edition"
+    with pytest.raises(UserError, match=message):
+        api.check_images([stage], str(tmp_path / "store"))
+    assert stage_of("cropped").id != stage_of().id == stage.id
+
+
 def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_path, write_study):
     study = write_study(tmp_path)
     recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
@@ -226,6 +256,39 @@ def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_
     with pytest.raises(UserError, match="shots: 11 of vqav2: the training split has 10 examples"):
         api.run(study, store=str(tmp_path / "store"), data=data_root)
     assert not (tmp_path / "store").exists()
+
+
+def test_the_best_checkpoint_of_a_run_or_a_stage_is_scored(places, tmp_path):
+    run = tmp_path / "run"
+    part = run / "pretrained" / "multimodal"
+    for folder in (run, run / "best", part, part / "best"):
+        shutil.copytree(places / "ours", folder, dirs_exist_ok=True)
+    (run / "recipe.json").write_text(json.dumps({"seed": 7}))
+    for folder in (run / "best", part / "best"):
+        found = scored_model(str(folder), "nowhere")
+        assert found.folders == {"multimodal": folder}
+        assert (found.seed, found.output) == (7, folder / "evaluations")
+
+
+def test_the_best_checkpoint_of_a_stage_is_scored(places, tmp_path, write_study):
+    study = write_study(tmp_path)
+    place = str(tmp_path / "store")
+    made = api.plan(study, store=place)
+    with_best, without = [made.stages[trial.train] for trial in made.trials][:2]
+    store = Store(place)
+    for stage in (with_best, without):
+        attempt = store.begin(stage)
+        shutil.copytree(places / "ours", attempt.output, dirs_exist_ok=True)
+        if stage is with_best:
+            shutil.copytree(places / "ours", attempt.output / "best")
+        store.finish(attempt, [], {"seconds": 1.0}, "ok")
+    found = scored_model(f"{with_best.id[:12]}/best", place)
+    assert found.folders == {"multimodal": store.stage_folder(with_best.id) / "best"}
+    assert found.output is None
+    with pytest.raises(UserError, match=r"has no best/ .training.keep_best was false."):
+        scored_model(f"{without.id[:12]}/best", place)
+    with pytest.raises(UserError, match="neither a folder of `mm1 train` nor one finished stage"):
+        scored_model(f"{without.id[:12]}/bests", place)
 
 
 def test_a_folder_without_a_model_is_told(tmp_path):

@@ -43,6 +43,9 @@ class FakeContext:
     def report(self, step, metrics):
         pass
 
+    def record(self, facts):
+        pass
+
     def stop_requested(self):
         return False
 

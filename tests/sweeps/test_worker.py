@@ -53,6 +53,12 @@ def test_the_record_has_the_mesh_that_a_training_or_an_evaluation_states(store):
     assert recorded == {"training": {"fsdp": 2}, "evaluation": {"fsdp": 4}, "unstated": None}
 
 
+def test_what_a_stage_records_stands_in_its_record(store):
+    stage = a_stage("train", {"facts": {"images": "0123"}}, 1)
+    assert run(store, stage).state == "done"
+    assert store.execution(stage.id)["images"] == "0123"
+
+
 def test_finished_stage_is_not_run_again(store):
     stage = a_stage("train", {}, 1)
     run(store, stage)
