@@ -74,8 +74,9 @@ def evaluate(
     """Score a trained model and print one line a metric, with its standard error over items.
 
     RUN is a folder of `mm1 train` (or RUN/best with training.keep_best), a stage of the store, or a
-    Hugging Face folder of a language model (tasks of text). Prompts, answers and scores of all
-    items are kept in --out; interrupted, the same command goes on after the last batch.
+    Hugging Face folder of a language model (tasks of text) or of LLaVA-1.5 (all official tasks).
+    Prompts, answers and scores of all items are kept in --out; interrupted, the same command goes
+    on after the last batch.
 
     \b
     Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
@@ -85,6 +86,8 @@ def evaluate(
     from mm1 import api
 
     model = scored_model(run, store or api.default_store())
+    if model.imported and not tasks and recipe is None:
+        raise UserError(f"{run} was trained elsewhere: say --task and --folder of an official task")
     how = {"batch_size": batch_size} | ({"mesh": mesh_of(mesh)} if mesh else {})
     if recipe is not None:
         if tasks or shots or conditions or items or any(official.values()):
@@ -123,6 +126,14 @@ class ScoredModel:
     seed: int
     output: Path | None  # None: nothing is kept
 
+    @property
+    def imported(self) -> bool:
+        """Whether it is a whole model that was trained elsewhere."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax.weights_folder import is_imported
+
+        return MULTIMODAL in self.folders and is_imported(self.folders[MULTIMODAL])
+
     def part_of(self, task: str) -> str | None:
         """The part that a task scores, if it is there: official texts score what there is."""
         from ablations.stages import MULTIMODAL
@@ -145,8 +156,14 @@ class ScoredModel:
         from ablations.stages import MULTIMODAL
         from mm1_jax.checkpoints import load_config
         from mm1_jax.recipe import ASKED_FROM, SCORED_PART, data_lacking
+        from mm1_jax.tasks.official_names import OFFICIAL
 
         part = self.part_of(task)
+        if part == MULTIMODAL and task not in OFFICIAL and self.imported:
+            return (
+                f"it is asked in the data that a model was trained on, and {self.name} was trained "
+                "elsewhere; valid: official tasks with --folder"
+            )
         if part is None:
             return f"{self.name} holds no {SCORED_PART.get(task, MULTIMODAL)} that it scores"
         if task in ASKED_FROM:
@@ -174,7 +191,8 @@ def scored_model(run: str, store: str) -> ScoredModel:
         return ScoredModel(run, folders, seeds[0] if seeds else 0, folder / "evaluations")
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors*")):
         kept = Path("runs") / folder.absolute().name / "evaluations"
-        return ScoredModel(run, {"language_model": folder}, 0, kept)
+        part = "multimodal" if weights_folder.is_multimodal(folder) else "language_model"
+        return ScoredModel(run, {part: folder}, 0, kept)
     if folder.is_dir():
         raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
     from sweeps.store import Store
@@ -294,8 +312,7 @@ def _scored(
     part = model.part_of(config["task"])
     assert part is not None
     folder = model.folders[part]
-    own = weights_folder.is_checkpoint(folder)
-    if own and not (folder / weights_folder.SOURCE_FILE).is_file():
+    if not weights_folder.is_imported(folder):
         prepare_data([load_config(folder).data], data)
     run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[part]].partition(":")[2])
     with tempfile.TemporaryDirectory() as temporary:

@@ -18,7 +18,7 @@ from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.evaluated_model import Batch, EvaluatedModel, Pictures
 from mm1_jax.stage import Context, StageStopped
 from mm1_jax.tasks.likelihood import encode_pairs
-from mm1_jax.tasks.prompts import Prompt
+from mm1_jax.tasks.prompts import Prompt, joined
 
 Hashed = Callable[[Sequence[int]], str]  # what images hold, by their ids
 ANSWERED_FILE = "answered.jsonl"  # in the scratch folder: one line a finished batch
@@ -59,7 +59,7 @@ def ask(
     def compute(batch: Batch, chosen: Sequence[Encoded]) -> list[str]:
         return model.answers(batch, longest, stops)[: len(chosen)]
 
-    rows = encoded(prompts, model.words)
+    rows = encoded(prompts, model.words, begin=model.begin, as_one=model.as_one)
     return _in_batches(model, rows, pictures, batch_size, context, compute, hashed)
 
 
@@ -84,13 +84,32 @@ def likelihoods(
     return [(nats, greedy) for nats, greedy in found]
 
 
-def encoded(prompts: Sequence[Prompt], words: Tokenizer) -> list[Encoded]:
-    """Prompts in tokens."""
+def encoded(
+    prompts: Sequence[Prompt],
+    words: Tokenizer,
+    *,
+    begin: Sequence[int] = (),
+    as_one: bool = False,
+) -> list[Encoded]:
+    """Prompts in tokens, after those of `begin`; see `EvaluatedModel` for `as_one`."""
+    first = later = words.encode_batch
+    if as_one:
+        prompts, later = [joined(prompt) for prompt in prompts], words.encode_between
+    at_first = _ids(words, first, [prompt[:1] for prompt in prompts])
+    then = _ids(words, later, [prompt[1:] for prompt in prompts])
+    return [_encoded(prompt, at_first, then, begin) for prompt in prompts]
+
+
+def _ids(
+    words: Tokenizer,
+    encode: Callable[[Sequence[str]], list[list[int]]],
+    prompts: Sequence[Prompt],
+) -> dict[str | Marker, list[int]]:
+    """The tokens of every text and marker in the prompts."""
     texts = list(dict.fromkeys(p for prompt in prompts for p in prompt if isinstance(p, str)))
-    ids: dict[str | Marker, list[int]] = dict(zip(texts, words.encode_batch(texts), strict=True))
+    ids: dict[str | Marker, list[int]] = dict(zip(texts, encode(texts), strict=True))
     markers = {p for prompt in prompts for p in prompt if isinstance(p, Marker)}
-    ids |= {marker: [words.marker(marker)] for marker in markers}
-    return [_encoded(prompt, ids) for prompt in prompts]
+    return ids | {marker: [words.marker(marker)] for marker in markers}
 
 
 def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> list[Encoded]:
@@ -111,15 +130,20 @@ def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> lis
     return result
 
 
-def _encoded(prompt: Prompt, ids: Mapping[str | Marker, list[int]]) -> Encoded:
-    tokens: list[int] = []
+def _encoded(
+    prompt: Prompt,
+    at_first: Mapping[str | Marker, list[int]],
+    then: Mapping[str | Marker, list[int]],
+    begin: Sequence[int],
+) -> Encoded:
+    tokens = list(begin)
     image_ids, image_at = [], []
-    for part in prompt:
+    for place, part in enumerate(prompt):
         if isinstance(part, int):
             image_ids.append(part)
             image_at.append(len(tokens))
         else:
-            tokens += ids[part]
+            tokens += (then if place else at_first)[part]
     return Encoded(tokens, image_ids, image_at)
 
 

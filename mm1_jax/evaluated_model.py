@@ -50,8 +50,10 @@ class EvaluatedModel:
 
     `ends` are the tokens that end an answer, `template` stands around the turns of conversations,
     `views` are what an encoder is shown of an image, each `view_tokens` long; with `sharp_images`
-    only the last so many images of a prompt are shown in all their views. Weights that are not on
-    the `mesh` yet are moved there.
+    only the last so many images of a prompt are shown in all their views. `begin` stands before
+    every prompt that is answered; `as_one`: the texts of a prompt that follow each other are
+    encoded together, as transformers does, and not apart, as our own models were trained. Weights
+    that are not on the `mesh` yet are moved there.
     """
 
     def __init__(
@@ -64,9 +66,12 @@ class EvaluatedModel:
         view_tokens: int = 0,
         views: ImageViews | None = None,
         sharp_images: int | None = None,
+        begin: tuple[int, ...] = (),
+        as_one: bool = False,
         mesh: Mesh | None = None,
     ):
         self.words, self.ends, self.template = words, ends, template
+        self.begin, self.as_one = begin, as_one
         self.view_tokens, self.views, self.sharp_images = view_tokens, views, sharp_images
         if mesh is not None:
             graphdef, state = nnx.split(model)

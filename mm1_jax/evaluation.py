@@ -23,6 +23,7 @@ from mm1_jax.evaluation_stage import (
     rows_of,
     write_examples,
 )
+from mm1_jax.imported_model import evaluated_import
 from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.model import load_model
 from mm1_jax.official_evaluation import evaluate_official
@@ -39,6 +40,7 @@ from mm1_jax.tasks import (
     task_recognition,
 )
 from mm1_jax.tasks.generation_task import GenerationTask
+from mm1_jax.weights_folder import is_imported
 
 GENERATION_TASKS: dict[str, GenerationTask] = {
     task.name: task
@@ -63,6 +65,8 @@ def evaluate(
     seeds. UserError on an unknown task, or on a condition that the task cannot have.
     """
     stage = EvaluationStage.model_validate(dict(config))
+    if is_imported(model_folder):
+        return _evaluate_import(stage, model_folder, context)
     mesh = mesh_of_checkpoint(model_folder, stage.mesh)
     train_config, model = load_model(model_folder, mesh)
     prepared = open_prepared(train_config.data, context.data)
@@ -92,6 +96,20 @@ def evaluate(
     write_examples(examples, context.output)
     step, n_items = train_config.training.steps, len(examples)
     return rows_of(stage, metrics, step=step, n_items=n_items, errors=errors)
+
+
+def _evaluate_import(
+    stage: EvaluationStage, model_folder: Path, context: Context
+) -> list[ResultRow]:
+    if stage.official is None:
+        raise UserError(
+            f"{stage.task} is asked in the data that a model was trained on, and the one in "
+            f"{model_folder} was trained elsewhere; valid: official tasks"
+        )
+    model = evaluated_import(model_folder, stage.mesh, stage.sharp_images)
+    examples, metrics, errors = evaluate_official(stage, model, context)
+    write_examples(examples, context.output)
+    return rows_of(stage, metrics, step=0, n_items=len(examples), errors=errors)
 
 
 def _evaluate_text(

@@ -82,7 +82,7 @@ def evaluated_language_model(
     A checkpoint of ours, one that was imported, or a folder of Hugging Face's; over the mesh that
     is `stated`, see `evaluation_mesh`. UserError where there is no tokenizer for it.
     """
-    if weights_folder.is_checkpoint(folder) and not (folder / weights_folder.SOURCE_FILE).is_file():
+    if not weights_folder.is_imported(folder):
         mesh = mesh_of_checkpoint(folder, stated)
         trained, model = load_language_model(folder, mesh)
         words = open_prepared(trained.data, data_root).tokenizer

@@ -6,14 +6,16 @@ import json
 import re
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
 from colour_folders import write_arc_easy, write_vqav2
-from public_folders import make_folder
+from public_folders import llama_tokenizer, make_folder, make_llava
 
 from mm1 import api
 from mm1.evaluate_command import evaluate, scored_model
+from mm1.generate_command import generate
 from mm1_jax.checkpoints import save_part
 from mm1_jax.data import tokenizer
 from mm1_jax.errors import UserError
@@ -37,12 +39,13 @@ WORDS = tokenizer.train([f"Question: Which number follows {n} in?" for n in rang
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """A folder with `ours`, `llama`, `vqav2` and `arc_easy`."""
+    """A folder with `ours`, `llama`, `llava`, `vqav2` and `arc_easy`."""
     folder = tmp_path_factory.mktemp("places")
     config = Recipe.model_validate(yaml.safe_load(RECIPE)).train_config()
     save_part(folder / "ours", config, initialise(MultimodalModel(config), 0))
     make_folder(folder / "llama", "llama", vocab_size=300, eos_token_id=1)
     WORDS.save(folder / "llama")
+    make_llava(folder / "llava")
     write_vqav2(folder / "vqav2")
     write_arc_easy(folder / "arc_easy")
     return folder
@@ -119,6 +122,50 @@ def test_anybodys_language_model_is_asked_in_words(run, places, tmp_path):
     with pytest.raises(UserError, match="vqav2 asks about images"):
         run("llama", *vqav2)
     assert {row["n_items"] for row in run("llama", *vqav2, "--condition", "no_image")} == {4}
+
+
+def test_anybodys_llava_is_asked_about_images_in_its_own_words(run, places, tmp_path):
+    asked = ("--task", "vqav2", "--folder", places / "vqav2", "--items", 3, "--prompt", "{prompt}")
+    rows = {row["shots"]: row for row in run("llava", *asked, "--shots", 0, "--shots", 1)}
+    assert {rows[shots]["n_items"] for shots in (0, 1)} == {3}
+    assert rows[0]["step"] == 0
+    kept = tmp_path / "out" / "vqav2-1-intact"
+    assert {row["metric"] for row in json.loads((kept / "scores.json").read_text())} >= {"accuracy"}
+    one, two = (
+        pq.read_table(tmp_path / f"out/vqav2-{shots}-intact/examples.parquet").to_pylist()
+        for shots in (0, 1)
+    )
+    words = "\nAnswer the question using a single word or phrase. ASSISTANT:"
+    for own, example in zip(one, two, strict=True):
+        start, _, question = own["prompt"].partition("USER: <image>\n")
+        assert start.startswith("A chat between a curious user and an artificial intelligence")
+        assert question.endswith(words)
+        assert example["prompt"].startswith(f"{start}USER: <image>\n")
+        assert example["prompt"].endswith(f"<|end|>USER: <image>\n{question}")
+    # `mm1 generate` says the same of the same image.
+    question = one[0]["prompt"].partition("<image>\n")[2].removesuffix(" ASSISTANT:")
+    image = next((places / "vqav2/images").rglob(one[0]["image_file"]))
+    words = [str(places / "llava"), "--image", str(image), "--prompt", question]
+    said = CliRunner().invoke(generate, [*words, "--max-tokens", "20", "--stop", "\n"])
+    assert said.stdout.strip() == one[0]["prediction"] != ""
+
+
+def test_what_a_llava_cannot_be_asked_is_told_in_one_line(run, places, tmp_path):
+    with pytest.raises(UserError, match=r"easy_vqa: it is asked in .* was trained elsewhere"):
+        run("llava", "--task", "easy_vqa")
+    with pytest.raises(UserError, match="llava was trained elsewhere: say --task and --folder"):
+        run("llava")
+    asked = ("--task", "vqav2", "--folder", places / "vqav2", "--items", 3)
+    other = make_llava(tmp_path / "other")
+    content = json.loads(llama_tokenizer().to_str())
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < 320]
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has no token 320, which marks an image"):
+        run(other, *asked)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "projector_hidden_act": "relu"}))
+    with pytest.raises(UserError, match="projector_hidden_act 'relu' is not known; valid: 'gelu'"):
+        run(other, *asked)
 
 
 def test_a_tokenizer_of_another_model_is_refused(run, places, tmp_path):
