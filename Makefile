@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 STAMP := $(VENV)/.installed
+# Each process holds a compiled JAX of its own, about 2 GB.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
 .PHONY: help env demo scale test test-all reference lint lock clean
@@ -32,10 +34,10 @@ lint: env  ## style and types
 	$(VENV)/bin/ty check --error-on-warning
 
 test: lint  ## lint, types and the default tests
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest $(SPREAD)
 
 test-all: lint $(VENV)/.reference  ## the default tests and the slow ones, with the references
-	$(VENV)/bin/pytest -m ""
+	$(VENV)/bin/pytest -m "" $(SPREAD)
 
 reference: $(VENV)/.reference  ## install PyTorch and transformers, which only comparisons need
 

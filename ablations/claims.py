@@ -1,6 +1,6 @@
 """What a study claims, in a small language, and what each claim means as a contrast of scores.
 
-    score(base) > score(base, images=shuffled)             a score and its control
+    score(base) > score(base, condition=shuffled)          a score and its control
     score(encoder.image_size=16, task=emoji_caption) < 20  against a number
     score(base) > blind(easy_vqa) by 5                     better by more than a margin
     score(connector.kind=c_abstractor) >= score(base) within 1        not worse by 1 or more
@@ -23,7 +23,7 @@ Grammar (spaces are free; a name with spaces or signs in it goes in quotes):
                | "abs" "(" effect ")" | "slope" "(" factor {option} ")"
     effect     = "effect" "(" factor "," level "->" level ["," "at" ":" "{" … "}"] {option} ")"
     arm        = "base" | factor "=" level {"," factor "=" level}
-    option     = "," ("task" | "metric" | "shots" | "images") "=" word
+    option     = "," ("task" | "metric" | "shots" | "condition") "=" word
 
 An effect is signed and names its two levels: picking the extreme levels after looking would favour
 the factor with more of them. It is the mean over all cells of the other factors in which both
@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from ablations.plan import Plan
     from ablations.verdicts import Verdict
 
-OPTIONS = ("task", "metric", "shots", "images")
+OPTIONS = ("task", "metric", "shots", "condition")
+FORMER = {"images": "condition"}  # option as it was called → as it is called
 CONDITIONS = ("intact", "shuffled", "no_image", "wrong_demonstrations")
 
 
@@ -372,7 +373,7 @@ class _Parser:
         while True:
             name = self.word("an arm")
             level = self.word(f"a value of {name}") if self.accept("=") else None
-            if level is not None and name in OPTIONS:
+            if level is not None and (name in OPTIONS or name in FORMER):
                 self.add_option(options, name, level)
             else:
                 arm.append((name, level))
@@ -410,7 +411,7 @@ class _Parser:
         found: dict[str, str] = {}
         while self.accept(","):
             name = self.word("an option")
-            if name not in OPTIONS:
+            if name not in OPTIONS and name not in FORMER:
                 raise UserError(f"there is no option {name!r}{nearest(name, OPTIONS)}")
             self.expect("=")
             self.add_option(found, name, self.word(f"a value of {name}"))
@@ -422,8 +423,10 @@ class _Parser:
     def add_option(options: dict[str, str], name: str, value: str) -> None:
         if name in options:
             raise UserError(f"option {name} is given twice")
-        if name == "images" and value not in CONDITIONS:
-            raise UserError(f"images={value}: no such condition{nearest(value, CONDITIONS)}")
+        if name in FORMER:
+            raise UserError(f"{name}={value}: the option is called {FORMER[name]}={value}")
+        if name == "condition" and value not in CONDITIONS:
+            raise UserError(f"condition={value}: no such condition{nearest(value, CONDITIONS)}")
         if name == "shots" and not value.isdecimal():
             raise UserError(f"shots={value} is not a number of demonstrations")
         options[name] = value
@@ -533,7 +536,7 @@ def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
     arm = BASE
     if isinstance(other, Score):
         arm = _arm(other.arm, names)
-        options = {**other.options, **options, "images": "intact"}
+        options = {**other.options, **options, "condition": CONDITIONS[0]}
     return _key(arm, options, names)
 
 
@@ -662,7 +665,7 @@ def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
     metric = options.get("metric", default)
     names.check(task, metric)
     shots = int(options["shots"]) if "shots" in options else names.shots.get(task, 0)
-    condition = options.get("images", CONDITIONS[0])
+    condition = options.get("condition", CONDITIONS[0])
     check_form(task, shots, condition)
     return ScoreKey(arm, task, metric, shots, condition)
 

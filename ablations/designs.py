@@ -38,7 +38,7 @@ from mm1_jax.recipe import Recipe
 
 BASE = "base"
 # Words with a meaning of their own inside a claim's parentheses.
-RESERVED = ("at", "images", "metric", "shots", "task")
+RESERVED = ("at", "condition", "images", "metric", "shots", "task")
 # Groups of shares of a whole, and what they are where the base leaves out the group above.
 MIXTURES: dict[str, dict[str, float]] = {
     "data.mixture": {},

@@ -19,6 +19,7 @@ WORST: dict[str, dict[str, float | None]] = {
     "emoji_languages": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
     "emoji_attributes": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
     "fast_binding": {"accuracy": 0.0, "kind_accuracy": 0.0, "chance_accuracy": None},
+    "emoji_glossary": {"accuracy": 0.0, "colour_accuracy": 0.0, "chance_accuracy": None},
     "held_out_text": {"perplexity": None, "bits_per_byte": None},
     "pretrained_text": {
         "perplexity": None,

@@ -29,7 +29,14 @@ from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.manifest import check_sources, data_identity, read_manifest
 from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
-from mm1_jax.recipe import PRETRAINED_PARTS, SCORED_PART, EvaluationConfig, Recipe, TaskConfig
+from mm1_jax.recipe import (
+    PRETRAINED_PARTS,
+    SCORED_PART,
+    EvaluationConfig,
+    Recipe,
+    TaskConfig,
+    data_lacking,
+)
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
 from mm1_jax.tasks.official_names import OFFICIAL, module_of
 
@@ -47,6 +54,7 @@ TEST_ITEMS = {
     "emoji_languages": 2_928,  # in four languages
     "emoji_attributes": 242,
     "fast_binding": 500,
+    "emoji_glossary": 500,
     "emoji_questions": 856,
     "held_out_text": 311,
     "pretrained_text": 311,
@@ -127,8 +135,8 @@ class ArmStages:
     """The stages of one arm; what is equal for all its seeds is worked out once.
 
     `run` and `code` map kinds of stages to runners and code fingerprints; `needed` are scores that
-    claims ask for. `UserError` where a task scores a part that has no stage, or where a checkpoint
-    of ours is of another config than the recipe's.
+    claims ask for. `UserError` where a task scores a part that has no stage or asks what the data
+    does not hold, or where a checkpoint of ours is of another config than the recipe's.
     """
 
     def __init__(
@@ -250,7 +258,9 @@ def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str,
     # The rate that the law gives is part of what was trained, so it is written down.
     rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
     config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
-    check_sources(config.data, "data.vocabulary")
+    check_sources(
+        config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
+    )
     steps = config.training.steps
     return Work(
         kind=kind,
@@ -366,7 +376,9 @@ def asked_of(
         for condition in settings.conditions
     }
     wanted |= dict.fromkeys(needed)
-    shared = evaluation.model_dump(mode="json", include={"seed", "sharp_images", "batch_size"})
+    shared = evaluation.model_dump(
+        mode="json", include={"seed", "sharp_images", "batch_size", "mesh"}
+    )
     marked = identity.affecting(EvaluationConfig())
     for task, shots, condition in wanted:
         items = evaluation.tasks.get(task, TaskConfig()).items
@@ -414,6 +426,9 @@ def _evaluation(
             f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
             f"there is none: give {part}_pretraining or initial_weights.{part}"
         )
+    lacking = data_lacking(task, recipe.data)
+    if lacking:
+        raise UserError(f"task {task} has no questions: {lacking}")
     pretraining = recipe.encoder_pretraining
     if task == "emoji_retrieval" and pretraining and pretraining.objective.kind == "aim":
         raise UserError(

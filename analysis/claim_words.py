@@ -83,7 +83,7 @@ _CONDITIONS = {
 
 
 def _options(options: Mapping[str, str]) -> str:
-    told = _CONDITIONS.get(options.get("images", ""), "")
+    told = _CONDITIONS.get(options.get("condition", ""), "")
     name = ".".join(options[key] for key in ("task", "metric") if key in options)
     told += f" on {name}" if name else ""
     return told + (f" with {options['shots']} shots" if "shots" in options else "")

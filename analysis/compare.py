@@ -109,7 +109,8 @@ class ControlLine(Line):
     task: str
     metric: str
     shots: int
-    control: str  # "shuffled images" | "no image" | "wrong demonstrations" | "blind" | "oracle"
+    # "shuffled images", "no image", "wrong demonstrations", "blind", "chance" or "oracle"
+    control: str
     mean: float
     sd: float
     n: int
@@ -302,6 +303,7 @@ def _controls(results: StudyResults) -> list[ControlLine]:
             }
             if is_base:
                 controls["blind"] = (task, f"blind_{metric}", shots, "intact")
+                controls["chance"] = (task, chance_of(metric), shots, "intact")
                 controls["oracle"] = (task, f"oracle_{metric}", shots, "intact")
             score = results.score(arm.name, task, metric, shots)
             for name, key in controls.items():
@@ -329,6 +331,11 @@ def _controls(results: StudyResults) -> list[ControlLine]:
     return lines
 
 
+def chance_of(metric: str) -> str:
+    """The metric of who guesses: `chance_accuracy`; of `recall_at_5` it is `chance_at_5`."""
+    return f"chance_{metric.removeprefix('recall_')}"
+
+
 def _notices(results: StudyResults) -> list[str]:
     found = [results.changed] if results.changed else []
     if results.interim:
@@ -345,6 +352,7 @@ def _warnings(results: StudyResults) -> list[str]:
     found += plan.warnings
     found += [f"{arm.label}: {warning}" for arm in plan.arms for warning in arm.warnings]
     found += results.mixed_executions()
+    found += results.unlike_images()
     return found
 
 

@@ -113,11 +113,15 @@ def _whisker(row: ForestRow, x, y: float, low: float, high: float) -> list[str]:
 
 
 def curves(
-    lines: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]], x_label: str, y_label: str
+    lines: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log: bool = True,
 ) -> str:
-    """Learning curves: name → seed → (step, value) points; thin per seed, thick for their mean.
+    """Curves: name → seed → (step, value) points; thin per seed, thick for their mean.
 
-    The vertical axis is logarithmic where all values are positive.
+    With `log` the vertical axis is logarithmic where all values are positive.
     """
     left, top, bottom, height = 48, 28, 330, 376
     right = 55 + 7.4 * min(LONGEST, max(map(len, lines), default=0))
@@ -126,7 +130,7 @@ def curves(
     if not points:
         return _svg(60, [_text(0, 34, "no curve has been stored yet", fill=FAINT)], y_label)
     last = max(step for step, _ in points)
-    log = min(value for _, value in points) > 0
+    log = log and min(value for _, value in points) > 0
     scale = math.log10 if log else float
     low, high = (f(scale(value) for _, value in points) for f in (min, max))
     margin = 0.04 * (high - low) or 0.5

@@ -20,6 +20,7 @@ from analysis.compare import (
     EffectLine,
     Table,
     arms_table,
+    chance_of,
     claim_notes,
     comparison,
     controls_table,
@@ -126,6 +127,7 @@ def report(results: StudyResults) -> str:
     sections = [
         _head(made),
         _section("What the evidence says", _verdicts(made)),
+        *_few_shot(results),
         _section("Effects", _effects(made)),
         _section("Learning curves", _curves(results)),
         _section("All arms", _arms(made)),
@@ -248,6 +250,37 @@ def forest_rows(lines: Iterable[EffectLine], seeds: int) -> list[figures.ForestR
             note += f"  {line.n} of {seeds} seeds"
         rows.append(figures.ForestRow(line.level, line.mean, line.ci_low, line.ci_high, note))
     return rows
+
+
+def _few_shot(results: StudyResults) -> list[str]:
+    """A section with the scores of each task that was asked with several numbers of examples."""
+    labels = {arm.name: arm.label for arm in results.plan.arms}
+    parts = []
+    for task in dict.fromkeys(task for task, *_ in results.metrics):
+        metric = next(metric for named, metric, *_ in results.metrics if named == task)
+        lines = few_shot_lines(results, labels, task, metric)
+        if any(len(line) > 1 for seeds in lines.values() for line in seeds.values()):
+            picture = figures.curves(lines, "examples in the prompt", f"{task}.{metric}", log=False)
+            parts.append(f"<figure>{picture}</figure>")
+    if not parts:
+        return []
+    note = '<p class="note">Thin: one seed; thick: the mean over seeds.</p>'
+    return [_section("Scores by the number of examples", "".join([*parts, note]))]
+
+
+def few_shot_lines(
+    results: StudyResults, labels: dict[str, str], task: str, metric: str
+) -> dict[str, dict[int, list[tuple[float, float]]]]:
+    """Label of the arm → seed → (examples in the prompt, score), and the same for chance."""
+    shown = [(name, label, metric) for name, label in labels.items()]
+    shown.append((results.plan.arms[0].name, "chance", chance_of(metric)))
+    shots = sorted({key[2] for key in results.metrics if key[0] == task and key[3] == "intact"})
+    found: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for name, label, measured in shown:
+        for count in shots:
+            for seed, value in results.score(name, task, measured, count).items():
+                found.setdefault(label, {}).setdefault(seed, []).append((count, value))
+    return found
 
 
 def _curves(results: StudyResults) -> str:

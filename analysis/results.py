@@ -297,15 +297,31 @@ class StudyResults:
 
     def mixed_executions(self) -> list[str]:
         """Warnings where trials that are compared ran on unlike devices or libraries."""
-        classes: dict[str, set[str]] = {}
-        for execution in self.executions.values():
+        classes: dict[tuple[str, str], set[str]] = {}  # of stages of one kind: others may differ
+        for stage, execution in self.executions.items():
             for fact in EXECUTION_CLASS:
                 if fact in execution:
-                    classes.setdefault(fact, set()).add(json.dumps(execution[fact], sort_keys=True))
-        mixed = [fact.replace("_", " ") for fact, values in classes.items() if len(values) > 1]
+                    own = classes.setdefault((self.plan.stages[stage].kind, fact), set())
+                    own.add(json.dumps(execution[fact], sort_keys=True))
+        unlike = [fact for (_, fact), values in classes.items() if len(values) > 1]
+        mixed = [fact.replace("_", " ") for fact in dict.fromkeys(unlike)]
         if not mixed:
             return []
         return [f"stages ran with unlike {', '.join(mixed)}: equal to a tolerance, not to the bit"]
+
+    def unlike_images(self) -> list[str]:
+        """Warnings where evaluations that ask the same saw other bytes under the same names."""
+        seen: dict[str, set[str]] = {}
+        for stage, execution in self.executions.items():
+            if "images" in execution:
+                asked = json.dumps(self.plan.stages[stage].config, sort_keys=True)
+                seen.setdefault(asked, set()).add(execution["images"])
+        odd = [json.loads(asked) for asked, found in seen.items() if len(found) > 1]
+        return [
+            f"evaluations of {one['task']} ({one['shots']}-shot, {one['condition']}) saw different "
+            "images under the same names: images.parquet of their stages says which"
+            for one in odd
+        ]
 
     # -- curves and cost ---------------------------------------------------------------------
 
@@ -375,8 +391,8 @@ def _score(row: dict[Any, Any]) -> float:
 
 
 def is_answerer(metric: str) -> bool:
-    """Whether a metric belongs to an answerer without a model: `blind_…`, `oracle_…`, `ngram_…`."""
-    return metric.startswith(("blind_", "oracle_", "ngram_"))
+    """Whether a metric belongs to an answerer without a model, such as `blind_accuracy`."""
+    return metric.startswith(("blind_", "chance_", "majority_", "ngram_", "oracle_"))
 
 
 def load_results(

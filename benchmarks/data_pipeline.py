@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=72, help="pixels of the stored images")
     parser.add_argument("--format", choices=("PNG", "JPEG"), default="PNG")
     parser.add_argument("--stored", type=int, default=None, help="`stored_side_pixels` of the spec")
+    parser.add_argument("--pixels", action="store_true", help="`stored_images: pixels`")
     parser.add_argument("--copies", type=int, default=4, help="times the demo's 3,714 pairs")
     parser.add_argument("--workers", type=int, default=0, help="processes that read")
     parser.add_argument("--batches", type=int, default=50, help="in each of the rounds")
@@ -168,6 +169,7 @@ def main() -> None:
                 "vocabulary": mini.data.vocabulary,
                 "shard_megabytes": 4,
                 "stored_side_pixels": arguments.stored,
+                "stored_images": "pixels" if arguments.pixels else "encoded",
                 "cleaning": {
                     "filters": {"min_side_pixels": None, "max_occurrences": None},
                     "exact_copies": False,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mm1.options import mesh_of
 from mm1_jax.chips import CHIPS
-from mm1_jax.errors import UserError, nearest
+from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from mm1_jax.aot import Compilation
-    from mm1_jax.config import MeshConfig
 
 
 @click.command()
@@ -82,21 +82,6 @@ def aot(
         if proposal is not None and made[0].fits:
             click.echo(proposal.as_yaml())
     return 0 if made[0].fits else 1
-
-
-def mesh_of(text: str) -> MeshConfig:
-    """ "fsdp=32,expert=8" → a mesh. Raises UserError naming what is wrong."""
-    from mm1_jax.config import MeshConfig
-
-    axes: dict[str, int] = {}
-    for part in text.split(","):
-        name, _, size = part.partition("=")
-        if name not in MeshConfig.model_fields:
-            raise UserError(f"--mesh: no axis {name!r}{nearest(name, MeshConfig.model_fields)}")
-        if not size.isdecimal() or int(size) < 1:
-            raise UserError(f"--mesh: {part!r} is no axis with its size; for example {name}=8")
-        axes[name] = int(size)
-    return MeshConfig.model_validate(axes)
 
 
 def show(made: Compilation) -> None:

@@ -91,6 +91,7 @@ def run(
     finished = finished_stages(made, root)
     missing = [stage for stage in made.stages.values() if stage.id not in finished]
     check_official(missing)
+    check_images([made.stages[stage_id] for stage_id in finished], root)
     prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
     return run_plan(
         made,
@@ -127,6 +128,39 @@ def check_official(stages: Iterable[Stage]) -> None:
         assert own.official is not None
         _, training = questions_of(own.official.module, open_official(own.task, own.official))
         check_shots(own.task, own.shots, len(training))
+
+
+def check_images(stages: Iterable[Stage], store: str) -> None:
+    """Look whether finished evaluations of official tasks saw the image files that are there now.
+
+    Raises `UserError` that names a file whose size is another one: the answers of the store are
+    about other images. Files that are not there, or not of our runners, are left alone.
+    """
+    from mm1_jax.evaluation_stage import EvaluationStage
+    from mm1_jax.runner import RUNNERS
+
+    seen: set[tuple[str, str]] = set()
+    for stage in sorted(stages, key=lambda stage: stage.id):
+        if stage.run != RUNNERS.get(stage.kind) or not stage.config.get("official"):
+            continue
+        from mm1_jax.image_record import other_sizes
+        from mm1_jax.official_folder import open_official
+        from sweeps.store import Store
+
+        own = EvaluationStage.model_validate(stage.config)
+        assert own.official is not None
+        recorded = Store(store).execution(stage.id).get("images")
+        if recorded is None or (recorded, own.official.folder) in seen:
+            continue
+        seen.add((recorded, own.official.folder))
+        folder = open_official(own.task, own.official)
+        others = other_sizes(Store(store).stage_folder(stage.id), folder)
+        if others:
+            raise UserError(
+                f"{own.task}: {len(others)} images are not those that a finished evaluation saw: "
+                f"{others[0]}; put them back, or ask anew: evaluation.official.{own.task}.edition: "
+                "another name"
+            )
 
 
 def submit(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from mm1.options import mesh_of
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import Condition, ResultRow, StageStopped
 
@@ -46,6 +47,11 @@ OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
 @click.option("--prompt", default=None, help="Words after the images. [the paper's]")
 @click.option("--recipe", default=None, help="Take tasks, variants and folders from this recipe.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--mesh",
+    default=None,
+    help="Cut the weights over devices: fsdp=4,tensor=2. [a copy on each, if they fit]",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[RUN/evaluations]")
 @click.option("--store", default=None, help="Store in which RUN is a stage. [$MM1_STORE, .mm1]")
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="[STORE/data]")
@@ -58,6 +64,7 @@ def evaluate(
     items: int | None,
     recipe: str | None,
     batch_size: int,
+    mesh: str | None,
     out: Path | None,
     store: str | None,
     data: Path | None,
@@ -66,9 +73,10 @@ def evaluate(
 ) -> int:
     """Score a trained model and print one line a metric, with its standard error over items.
 
-    RUN is a folder of `mm1 train`, a stage of the store, or a Hugging Face folder of a language
-    model (tasks of text). Prompts, answers and scores of all items are kept in --out; interrupted,
-    the same command goes on after the last batch.
+    RUN is a folder of `mm1 train` (or RUN/best with training.keep_best), a stage of the store, or a
+    Hugging Face folder of a language model (tasks of text) or of LLaVA-1.5 (all official tasks).
+    Prompts, answers and scores of all items are kept in --out; interrupted, the same command goes
+    on after the last batch.
 
     \b
     Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
@@ -78,13 +86,16 @@ def evaluate(
     from mm1 import api
 
     model = scored_model(run, store or api.default_store())
+    if model.imported and not tasks and recipe is None:
+        raise UserError(f"{run} was trained elsewhere: say --task and --folder of an official task")
+    how = {"batch_size": batch_size} | ({"mesh": mesh_of(mesh)} if mesh else {})
     if recipe is not None:
         if tasks or shots or conditions or items or any(official.values()):
             raise UserError("--recipe says which tasks, variants and folders; give it alone")
-        asked = load_recipe(recipe).evaluation.model_copy(update={"batch_size": batch_size})
+        asked = load_recipe(recipe).evaluation
     else:
         asked = evaluation_of(tasks, shots or (0,), conditions or ("intact",), items, official)
-        asked = asked.model_copy(update={"batch_size": batch_size})
+    asked = asked.model_copy(update=how)
     data = data or Path(store or api.default_store()) / "data"
     rows: list[ResultRow] = []
     try:
@@ -115,6 +126,14 @@ class ScoredModel:
     seed: int
     output: Path | None  # None: nothing is kept
 
+    @property
+    def imported(self) -> bool:
+        """Whether it is a whole model that was trained elsewhere."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax.weights_folder import is_imported
+
+        return MULTIMODAL in self.folders and is_imported(self.folders[MULTIMODAL])
+
     def part_of(self, task: str) -> str | None:
         """The part that a task scores, if it is there: official texts score what there is."""
         from ablations.stages import MULTIMODAL
@@ -132,27 +151,54 @@ class ScoredModel:
             return None if objective.get("kind") == "aim" else part
         return part
 
+    def cannot_be_asked(self, task: str) -> str | None:
+        """Why a task does not score this model; None if it does."""
+        from ablations.stages import MULTIMODAL
+        from mm1_jax.checkpoints import load_config
+        from mm1_jax.recipe import ASKED_FROM, SCORED_PART, data_lacking
+        from mm1_jax.tasks.official_names import OFFICIAL
+
+        part = self.part_of(task)
+        if part == MULTIMODAL and task not in OFFICIAL and self.imported:
+            return (
+                f"it is asked in the data that a model was trained on, and {self.name} was trained "
+                "elsewhere; valid: official tasks with --folder"
+            )
+        if part is None:
+            return f"{self.name} holds no {SCORED_PART.get(task, MULTIMODAL)} that it scores"
+        if task in ASKED_FROM:
+            lacking = data_lacking(task, load_config(self.folders[part]).data)
+            return lacking and f"it has no questions for {self.name}: {lacking}"
+        return None
+
 
 def scored_model(run: str, store: str) -> ScoredModel:
-    """A folder of `mm1 train`, a Hugging Face folder, or a training stage by a prefix."""
+    """A folder of `mm1 train`, a Hugging Face folder, or a training stage by a prefix.
+
+    Of a training with `keep_best` also RUN/best, and PREFIX/best of a stage.
+    """
     from mm1.local import PRETRAINED, RECIPE
     from mm1_jax import weights_folder
 
     folder = Path(run)
     if (folder / "config.json").is_file() and weights_folder.is_checkpoint(folder):
-        notes = [at / RECIPE for at in (folder, folder.absolute().parent.parent)]
+        at = folder.absolute()
+        at = at.parent if at.name == weights_folder.BEST_FOLDER else at
+        notes = [place / RECIPE for place in (at, at.parent.parent)]
         seeds = [json.loads(note.read_text())["seed"] for note in notes if note.is_file()]
         inner = [p for p in (folder / PRETRAINED).glob("*") if weights_folder.is_checkpoint(p)]
         folders = {weights_folder.stated(place).kind: place for place in (*inner, folder)}
         return ScoredModel(run, folders, seeds[0] if seeds else 0, folder / "evaluations")
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors*")):
         kept = Path("runs") / folder.absolute().name / "evaluations"
-        return ScoredModel(run, {"language_model": folder}, 0, kept)
+        part = "multimodal" if weights_folder.is_multimodal(folder) else "language_model"
+        return ScoredModel(run, {part: folder}, 0, kept)
     if folder.is_dir():
         raise UserError(f"{run} holds no trained model (no config.json beside a checkpoint folder)")
     from sweeps.store import Store
 
-    matches = Store(store).matching(run)
+    prefix = run.removesuffix(f"/{weights_folder.BEST_FOLDER}")
+    matches = Store(store).matching(prefix)
     if len(matches) != 1:
         raise UserError(
             f"{run!r} is neither a folder of `mm1 train` nor one finished stage of store {store} "
@@ -161,6 +207,9 @@ def scored_model(run: str, store: str) -> ScoredModel:
     found = Store(store).stage_folder(matches[0])
     if not weights_folder.is_checkpoint(found):
         raise UserError(f"stage {matches[0]} of store {store} is not a training")
+    found = found / weights_folder.BEST_FOLDER if prefix != run else found
+    if not weights_folder.is_checkpoint(found):
+        raise UserError(f"stage {matches[0]} has no {found.name}/ (training.keep_best was false)")
     # A stage of the store is written once and stays as it is.
     kind = weights_folder.stated(found).kind
     return ScoredModel(run, {kind: found}, Store(store).stage(matches[0]).seed, None)
@@ -234,17 +283,16 @@ def _configs(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Those whose part is there; `must`: all of them, or UserError."""
     from ablations.metrics import check_form
-    from ablations.stages import MULTIMODAL, asked_of
-    from mm1_jax.recipe import SCORED_PART
+    from ablations.stages import asked_of
 
     for config, affecting in asked_of(evaluation):
         task = config["task"]
         check_form(task, config["shots"], config["condition"])
-        if model.part_of(task) is not None:
+        reason = model.cannot_be_asked(task)
+        if reason is None:
             yield config, affecting
         elif must:
-            part = SCORED_PART.get(task, MULTIMODAL)
-            raise UserError(f"--task {task}: {model.name} holds no {part} that it scores")
+            raise UserError(f"--task {task}: {reason}")
 
 
 def _scored(
@@ -264,8 +312,7 @@ def _scored(
     part = model.part_of(config["task"])
     assert part is not None
     folder = model.folders[part]
-    own = weights_folder.is_checkpoint(folder)
-    if own and not (folder / weights_folder.SOURCE_FILE).is_file():
+    if not weights_folder.is_imported(folder):
         prepare_data([load_config(folder).data], data)
     run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[part]].partition(":")[2])
     with tempfile.TemporaryDirectory() as temporary:

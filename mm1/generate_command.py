@@ -60,20 +60,26 @@ def generate(
 ) -> None:
     """Continue a prompt, greedily unless told otherwise.
 
-    WEIGHTS is a Hugging Face folder of a Llama-like model or a checkpoint of ours; images need a
-    multimodal one. The tokens end with the model's end token, if it comes.
+    WEIGHTS is a Hugging Face folder of a Llama-like model or of LLaVA-1.5, or a checkpoint of ours;
+    images need a multimodal one. A model of conversations is asked the prompt in a turn of its
+    template; token ids are taken as they are, after the images. The tokens end with the model's
+    end token, if it comes.
 
     \b
     Example: mm1 generate SmolLM2-135M --prompt "The capital of France is" --max-tokens 8
     """
     from mm1_jax.generation import Sampling
-    from mm1_jax.weights_folder import is_checkpoint, stated
+    from mm1_jax.weights_folder import CONFIG_FILE, is_checkpoint, is_multimodal, stated
 
     if (prompt is None) == (ids is None):
         raise UserError("give the prompt as --prompt TEXT or as --ids 1,2,3, and not both")
     given = _numbers(ids) if ids is not None else None
     sampling = Sampling(temperature, top_k, top_p)
-    kind = stated(folder).kind if is_checkpoint(folder) else "files"
+    if is_checkpoint(folder):
+        kind = stated(folder).kind
+    else:
+        found = (folder / CONFIG_FILE).is_file() and is_multimodal(folder)
+        kind = "multimodal" if found else "files"
     if images and kind != "multimodal":
         raise UserError(f"--image: {folder} holds no multimodal model, but one of kind {kind}")
     if kind == "multimodal":
@@ -164,34 +170,25 @@ def _multimodal(
     import numpy as np
 
     from mm1_jax import generation
-    from mm1_jax.data.packing import Packed, lay_out, with_views
-    from mm1_jax.data.prepared import open_prepared
-    from mm1_jax.data.templates import answer_ends
-    from mm1_jax.data.tokenizer import END
+    from mm1_jax.asking import Encoded, packed
+    from mm1_jax.data.packing import lay_out, with_views
+    from mm1_jax.imported_model import imported_model
     from mm1_jax.model import load_model
     from mm1_jax.preprocessing import read_image
     from mm1_jax.sub_images import views_of
+    from mm1_jax.weights_folder import is_imported
 
-    config, model = load_model(folder)
-    encode = decode = None
-    ends: tuple[int, ...] = (END,)
-    if ids is None or _is_prepared(folder, data):
-        tokenizer = open_prepared(config.data, data).tokenizer
-        encode, decode = tokenizer.encode, tokenizer.decode
-        ends = answer_ends(config.data.template, tokenizer)
-    if ids is None and encode is not None:
-        ids = encode(str(prompt))
-    assert ids is not None
-    _check_ids(ids, config.data.vocabulary)
+    config, model = (imported_model if is_imported(folder) else load_model)(folder)
     seen = views_of(config)
     pictures = [seen.of(read_image(path)) for path in images]
-    row = Packed(
-        tokens=np.array(ids, np.int32),
-        segments=np.ones(len(ids), np.int32),
-        image_ids=np.arange(len(images), dtype=np.int32),
-        image_at=np.zeros(len(images), np.int32),
-        image_segments=np.ones(len(images), np.int32),
-    )
+    shown = list(range(len(images)))
+    if ids is None:
+        encoded, decode, ends = _asked(folder, config, str(prompt), shown, data)
+    else:
+        encoded = Encoded(ids, shown, [0] * len(images))
+        decode, ends = _unasked(folder, config, data)
+    _check_ids(encoded.tokens, config.data.vocabulary)
+    (row,) = packed([encoded], len(encoded.tokens), len(images))
     # A text without an image stands beside a black one that no position shows.
     black = np.zeros((1, seen.size, seen.size, 3), np.uint8)
     pixels = np.concatenate(pictures or [black])
@@ -203,6 +200,48 @@ def _multimodal(
         model, batch, lengths, max_tokens, sampling, seed, ends
     )
     return _answer(np.asarray(new)[0], np.asarray(logprobs)[0], decode, ends, stops)
+
+
+def _asked(
+    folder: Path, config: Any, prompt: str, images: list[int], data: Path
+) -> tuple[Any, Any, tuple[int, ...]]:
+    """A prompt in tokens; decode; the ids that end an answer."""
+    from mm1_jax.asking import encoded
+    from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.templates import Exchange, answer_ends, converse, template_of
+    from mm1_jax.imported_model import imported_words
+    from mm1_jax.weights_folder import is_imported
+
+    template = config.data.template
+    parts = (*images, prompt)
+    if template != "plain":
+        parts, _ = converse([Exchange(parts, None)], template_of(template))
+    if is_imported(folder):
+        spoken = imported_words(folder, config)
+        (row,) = encoded([parts], spoken.words, begin=spoken.begin, as_one=True)
+        return row, spoken.words.decode, spoken.ends
+    words = open_prepared(config.data, data).tokenizer
+    return encoded([parts], words)[0], words.decode, answer_ends(template, words)
+
+
+def _unasked(folder: Path, config: Any, data: Path) -> tuple[Any, tuple[int, ...]]:
+    """Decode (None where there is no tokenizer), and the ids that end an answer."""
+    from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.templates import answer_ends
+    from mm1_jax.data.tokenizer import END
+    from mm1_jax.imported_model import imported_words
+    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of
+    from mm1_jax.weights_folder import is_imported
+
+    if is_imported(folder):
+        if not (folder / TOKENIZER_FILE).is_file():
+            return None, ends_of(folder)
+        spoken = imported_words(folder, config)
+        return spoken.words.decode, spoken.ends
+    if not _is_prepared(folder, data):
+        return None, (END,)
+    words = open_prepared(config.data, data).tokenizer
+    return words.decode, answer_ends(config.data.template, words)
 
 
 def _answer(new: Any, logprobs: Any, decode: Any, ends: Any, stops: tuple[str, ...]) -> Answer:

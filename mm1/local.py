@@ -53,6 +53,9 @@ class LocalContext:
         seconds = time.monotonic() - self.started
         print(f"{seconds:7.1f} s  step {step:>6}  {numbers}", file=sys.stderr, flush=True)
 
+    def record(self, facts: Mapping[str, object]) -> None:
+        """Nothing: a run that is not in a store has no execution record."""
+
     def stop_requested(self) -> bool:
         """Whether Ctrl-C was pressed."""
         return self.stopping

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mm1 import api
+from mm1_jax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from mm1_jax.config import MeshConfig
 
 store_option = click.option(
     "--store",
@@ -31,3 +36,18 @@ workers_option = click.option(
 def worker_count(workers: int | None) -> int:
     """What `--workers` says, or all cores of this process."""
     return workers or len(os.sched_getaffinity(0))
+
+
+def mesh_of(text: str) -> MeshConfig:
+    """ "fsdp=32,expert=8" → a mesh. Raises UserError naming what is wrong."""
+    from mm1_jax.config import MeshConfig
+
+    axes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if name not in MeshConfig.model_fields:
+            raise UserError(f"--mesh: no axis {name!r}{nearest(name, MeshConfig.model_fields)}")
+        if not size.isdecimal() or int(size) < 1:
+            raise UserError(f"--mesh: {part!r} is no axis with its size; for example {name}=8")
+        axes[name] = int(size)
+    return MeshConfig.model_validate(axes)

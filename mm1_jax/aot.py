@@ -130,26 +130,21 @@ def check_mesh(config: TrainConfig, topology: str, mesh: MeshConfig, micro_batch
         others = mesh.devices // mesh.fsdp
         best = f"fsdp={chips // others}" if chips % others == 0 else f"fsdp={chips}, all others 1"
         raise UserError(
-            f"mesh {told(mesh)} takes {mesh.devices} chips, {topology} has {chips}; nearest: {best}"
+            f"mesh {mesh.written} takes {mesh.devices} chips, {topology} has {chips}; "
+            f"nearest: {best}"
         )
     try:
         config.encoder.check_mesh(mesh)
         config.language_model.check_mesh(mesh, config.data.vocabulary)
     except ValueError as error:
-        raise UserError(f"--mesh {told(mesh)}: {error}") from error
+        raise UserError(f"--mesh {mesh.written}: {error}") from error
     parts, batch = mesh.batch_shards * micro_batches, config.training.batch_size
     if batch % parts:
         raise UserError(
             f"training.batch_size {batch} cannot be cut into {parts} parts (data × fsdp × expert × "
-            f"micro_batches of mesh {told(mesh)}, {micro_batches}); "
+            f"micro_batches of mesh {mesh.written}, {micro_batches}); "
             f"nearest: {nearest_divisor(batch, parts)}"
         )
-
-
-def told(mesh: MeshConfig) -> str:
-    """A mesh as the command line takes it: fsdp=16,expert=8."""
-    axes = [f"{axis}={size}" for axis, size in mesh if size > 1]
-    return ",".join(axes) or "fsdp=1"
 
 
 # -- one program ---------------------------------------------------------------------------------
@@ -497,7 +492,7 @@ def fit(
         if number == MOST_COMPILATIONS or time.monotonic() - start > MOST_SECONDS:
             break
         say(
-            f"compiling for {proposal.topology}, mesh {told(proposal.mesh)}, "
+            f"compiling for {proposal.topology}, mesh {proposal.mesh.written}, "
             f"{proposal.micro_batches} micro-batches: "
             f"{proposal.bytes_per_chip / 2**30:.1f} GiB a chip by formula"
         )

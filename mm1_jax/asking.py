@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +18,15 @@ from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.evaluated_model import Batch, EvaluatedModel, Pictures
 from mm1_jax.stage import Context, StageStopped
 from mm1_jax.tasks.likelihood import encode_pairs
-from mm1_jax.tasks.prompts import Prompt
+from mm1_jax.tasks.prompts import Prompt, joined
 
+Hashed = Callable[[Sequence[int]], str]  # what images hold, by their ids
 ANSWERED_FILE = "answered.jsonl"  # in the scratch folder: one line a finished batch
 _BATCHES = 4  # that must have had the same sizes before smaller ones are compiled
 _STEP = 16  # of the static text lengths up to 128 tokens; above, a quarter of a power of two
+
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,19 @@ def ask(
     stops: Sequence[str] = (),
     batch_size: int,
     context: Context,
+    hashed: Hashed | None = None,
 ) -> list[str]:
-    """The model's answer to each prompt, at most `longest` tokens and up to a stop string."""
+    """The model's answer to each prompt, at most `longest` tokens and up to a stop string.
+
+    With `hashed` what was answered before an interruption is asked again where its images are not
+    the same ones any more.
+    """
 
     def compute(batch: Batch, chosen: Sequence[Encoded]) -> list[str]:
         return model.answers(batch, longest, stops)[: len(chosen)]
 
-    rows = encoded(prompts, model.words)
-    return _in_batches(model, rows, pictures, batch_size, context, compute)
+    rows = encoded(prompts, model.words, begin=model.begin, as_one=model.as_one)
+    return _in_batches(model, rows, pictures, batch_size, context, compute, hashed)
 
 
 def likelihoods(
@@ -74,13 +84,32 @@ def likelihoods(
     return [(nats, greedy) for nats, greedy in found]
 
 
-def encoded(prompts: Sequence[Prompt], words: Tokenizer) -> list[Encoded]:
-    """Prompts in tokens."""
+def encoded(
+    prompts: Sequence[Prompt],
+    words: Tokenizer,
+    *,
+    begin: Sequence[int] = (),
+    as_one: bool = False,
+) -> list[Encoded]:
+    """Prompts in tokens, after those of `begin`; see `EvaluatedModel` for `as_one`."""
+    first = later = words.encode_batch
+    if as_one:
+        prompts, later = [joined(prompt) for prompt in prompts], words.encode_between
+    at_first = _ids(words, first, [prompt[:1] for prompt in prompts])
+    then = _ids(words, later, [prompt[1:] for prompt in prompts])
+    return [_encoded(prompt, at_first, then, begin) for prompt in prompts]
+
+
+def _ids(
+    words: Tokenizer,
+    encode: Callable[[Sequence[str]], list[list[int]]],
+    prompts: Sequence[Prompt],
+) -> dict[str | Marker, list[int]]:
+    """The tokens of every text and marker in the prompts."""
     texts = list(dict.fromkeys(p for prompt in prompts for p in prompt if isinstance(p, str)))
-    ids: dict[str | Marker, list[int]] = dict(zip(texts, words.encode_batch(texts), strict=True))
+    ids: dict[str | Marker, list[int]] = dict(zip(texts, encode(texts), strict=True))
     markers = {p for prompt in prompts for p in prompt if isinstance(p, Marker)}
-    ids |= {marker: [words.marker(marker)] for marker in markers}
-    return [_encoded(prompt, ids) for prompt in prompts]
+    return ids | {marker: [words.marker(marker)] for marker in markers}
 
 
 def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> list[Encoded]:
@@ -101,15 +130,20 @@ def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> lis
     return result
 
 
-def _encoded(prompt: Prompt, ids: Mapping[str | Marker, list[int]]) -> Encoded:
-    tokens: list[int] = []
+def _encoded(
+    prompt: Prompt,
+    at_first: Mapping[str | Marker, list[int]],
+    then: Mapping[str | Marker, list[int]],
+    begin: Sequence[int],
+) -> Encoded:
+    tokens = list(begin)
     image_ids, image_at = [], []
-    for part in prompt:
+    for place, part in enumerate(prompt):
         if isinstance(part, int):
             image_ids.append(part)
             image_at.append(len(tokens))
         else:
-            tokens += ids[part]
+            tokens += (then if place else at_first)[part]
     return Encoded(tokens, image_ids, image_at)
 
 
@@ -180,11 +214,18 @@ def _in_batches(
     batch_size: int,
     context: Context,
     compute: Callable[[Batch, Sequence[Encoded]], Sequence[Any]],
+    hashed: Hashed | None = None,
 ) -> list[Any]:
     """What `compute` says of each row, in their order; finished batches are kept in the scratch."""
     size = model.batch_rows(min(batch_size, len(rows)))
     file = context.scratch / ANSWERED_FILE
-    answered = _answered(file)
+
+    def images_of(places: Iterable[int]) -> str:
+        """What the images of some rows hold; nothing where they cannot change."""
+        seen = sorted({number for place in places for number in rows[place].image_ids})
+        return hashed(seen) if hashed is not None and seen else ""
+
+    answered = _answered(file, images_of)
     # Batches are the same ones after an interruption: what a row says may depend, in its last
     # bits, on the shape of its batch.
     waiting = [
@@ -206,25 +247,35 @@ def _in_batches(
             if number < len(waiting):
                 coming = reader.submit(read, waiting[number])
             found = compute(batch, [rows[place] for place in group.places])
-            line = dict(zip(map(str, group.places), found, strict=True))
+            said = list(zip(group.places, found, strict=True))
+            line = {"said": said, "images": images_of(group.places)}
             _append(file, json.dumps(line))
-            answered |= dict(zip(group.places, found, strict=True))
+            answered |= dict(said)
             context.report(len(answered), {"items": len(answered), "of": len(rows)})
             if number < len(waiting) and context.stop_requested():
                 raise StageStopped(f"after {len(answered)} of {len(rows)} items")
     return [answered[place] for place in range(len(rows))]
 
 
-def _answered(file: Path) -> dict[int, Any]:
-    """What finished batches said. A line that a kill cut short is taken away."""
+def _answered(file: Path, images_of: Callable[[Iterable[int]], str]) -> dict[int, Any]:
+    """What finished batches said, but for those whose images are others now.
+
+    A line that a kill cut short is taken away.
+    """
     if not file.is_file():
         return {}
     text = file.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         file.write_text(whole)
-    lines = map(json.loads, whole.splitlines())
-    return {int(place): value for line in lines for place, value in line.items()}
+    answered: dict[int, Any] = {}
+    for line in map(json.loads, whole.splitlines()):
+        places = [place for place, _ in line["said"]]
+        if line["images"] == images_of(places):
+            answered |= dict(line["said"])
+        else:
+            _logger.warning("%d items are asked again: their images have changed", len(places))
+    return answered
 
 
 def _append(file: Path, line: str) -> None:

@@ -18,11 +18,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
+from jax.sharding import Mesh
 
 from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.errors import UserError
+from mm1_jax.sharding import tree_shardings
 from mm1_jax.weights_folder import CHECKPOINT_FOLDER, CONFIG_FILE
 
 StageConfig = TrainConfig | EncoderStageConfig | LanguageModelStageConfig
@@ -71,12 +73,16 @@ def load_config(folder: Path) -> StageConfig:
 
 
 def load_part(
-    folder: Path, expected: type[Configured], build: Callable[[Configured], Module]
+    folder: Path,
+    expected: type[Configured],
+    build: Callable[[Configured], Module],
+    mesh: Mesh | None = None,
 ) -> tuple[Configured, Module]:
     """The config and the trained module of a training stage's folder.
 
-    `build` makes the module from shapes alone. Raises `UserError` where the folder holds no
-    finished checkpoint, or one of another kind than `expected`.
+    `build` makes the module from shapes alone. On a mesh each device reads only what lies on it;
+    without one all is read onto one device, whatever mesh it was saved from. Raises `UserError`
+    where the folder holds no finished checkpoint, or one of another kind than `expected`.
     """
     config = load_config(folder)
     if not isinstance(config, expected):
@@ -87,13 +93,16 @@ def load_part(
     graphdef, state = nnx.split(build(config))
     with ocp.StandardCheckpointer() as checkpointer:
         path = (folder / CHECKPOINT_FOLDER).absolute()
-        # Onto one device, whatever mesh it was saved from.
-        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one),
-            nnx.to_pure_dict(state),
+        shapes = nnx.to_pure_dict(state)
+        if mesh is None:
+            one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            places = jax.tree.map(lambda _: one, shapes)
+        else:
+            places = tree_shardings(shapes, mesh)
+        wanted = jax.tree.map(
+            lambda x, there: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), shapes, places
         )
-        weights = checkpointer.restore(path, shapes)
+        weights = checkpointer.restore(path, wanted)
     nnx.replace_by_pure_dict(state, weights)
     return config, nnx.merge(graphdef, state)
 

@@ -14,19 +14,33 @@ from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree
 
 LLAMA = {
-    "embedding": "model.embed_tokens.weight",
-    "blocks/attention_norm": "model.layers.#.input_layernorm",
-    "blocks/qkv": "model.layers.#.self_attn.{q,k,v}_proj",
-    "blocks/query_norm": "model.layers.#.self_attn.q_norm",
-    "blocks/key_norm": "model.layers.#.self_attn.k_norm",
-    "blocks/attention_out": "model.layers.#.self_attn.o_proj",
-    "blocks/mlp_norm": "model.layers.#.post_attention_layernorm",
-    "blocks/gate_up": "model.layers.#.mlp.{gate,up}_proj",
-    "blocks/down": "model.layers.#.mlp.down_proj",
-    "norm": "model.norm",
-    "head": "lm_head.weight",
+    "embedding": "embed_tokens.weight",
+    "blocks/attention_norm": "layers.#.input_layernorm",
+    "blocks/qkv": "layers.#.self_attn.{q,k,v}_proj",
+    "blocks/query_norm": "layers.#.self_attn.q_norm",
+    "blocks/key_norm": "layers.#.self_attn.k_norm",
+    "blocks/attention_out": "layers.#.self_attn.o_proj",
+    "blocks/mlp_norm": "layers.#.post_attention_layernorm",
+    "blocks/gate_up": "layers.#.mlp.{gate,up}_proj",
+    "blocks/down": "layers.#.mlp.down_proj",
+    "norm": "norm",
 }
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")  # SmolLM's files say llama
+BODY, HEAD = "model.", "lm_head"  # before all tensors but the head's, and the head's name
+_USUAL = {
+    "vocab_size": 32_000,
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+}
+_QWEN = {**_USUAL, "vocab_size": 151_936, "intermediate_size": 22_016}
+# Family → what a file means that does not write a size; SmolLM's files say llama.
+FAMILIES: dict[str, dict[str, int]] = {
+    "llama": _USUAL,
+    "mistral": {**_USUAL, "intermediate_size": 14_336, "num_key_value_heads": 8},
+    "qwen2": {**_QWEN, "num_key_value_heads": 32},
+    "qwen3": {**_QWEN, "num_key_value_heads": 32, "head_dim": 128},
+}
 
 
 @dataclass(frozen=True)
@@ -37,32 +51,35 @@ class DecoderFile:
     family: str
     config: DenseConfig
     vocabulary: int
+    body: str = BODY
+    head: str = HEAD
 
     @property
     def names(self) -> Names:
         """How the folder calls our parameters."""
-        return decoder_names(self.config)
+        return decoder_names(self.config, self.body, self.head)
 
     def weights(self) -> Tree:
         """All parameters, float32; `UserError` for a tensor that is missing or odd."""
         return self.names.read(self.folder, Decoder(self.config, self.vocabulary))
 
 
-def decoder_names(config: DenseConfig) -> Names:
+def decoder_names(config: DenseConfig, body: str = BODY, head: str = HEAD) -> Names:
     """The names in Llama-like files."""
     queries, keys = config.heads * config.head, config.kv_heads * config.head
-    return Names(LLAMA, rows={"blocks/qkv": (queries, keys, keys)})
+    table = {ours: body + theirs for ours, theirs in LLAMA.items()} | {"head": f"{head}.weight"}
+    return Names(table, rows={"blocks/qkv": (queries, keys, keys)})
 
 
-def recognise_decoder(folder: SafetensorsFolder) -> DecoderFile:
+def recognise_decoder(folder: SafetensorsFolder, body: str = BODY, head: str = HEAD) -> DecoderFile:
     """The language model of a folder. `UserError` if it is of no known family, or a variant."""
-    config = folder.config
-    family = config.get("model_type")
+    family = folder.config.get("model_type")
     if family not in FAMILIES:
         raise UserError(
             f"{folder.path} holds no language model that is known: model_type {family!r}"
             f"{nearest(str(family), FAMILIES)}"
         )
+    config = {**FAMILIES[family], **folder.config}
     for key, only in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
         if config.get(key, only) != only:
             raise UserError(f"{folder.path}: {key} {config[key]!r} is not known; valid: {only!r}")
@@ -87,6 +104,8 @@ def recognise_decoder(folder: SafetensorsFolder) -> DecoderFile:
             qk_norm=family == "qwen3",
         ),
         config["vocab_size"],
+        body,
+        head,
     )
 
 

@@ -279,8 +279,11 @@ class EncoderFile:
         return stated_preprocessing(self.folder.path, usual)
 
 
-def recognise_encoder(folder: SafetensorsFolder) -> EncoderFile:
-    """The encoder of a folder. `UserError` if it is of no known family."""
+def recognise_encoder(folder: SafetensorsFolder, within: str = "") -> EncoderFile:
+    """The encoder of a folder. `UserError` if it is of no known family.
+
+    `within` stands before all its tensors where it is a part of a larger model.
+    """
     config = folder.config.get("config", folder.config)  # as AIM's own files nest it
     kind = config.get("model_type")
     if "trunk.blocks.0.attn.qkv.weight" in folder.shapes:
@@ -296,7 +299,7 @@ def recognise_encoder(folder: SafetensorsFolder) -> EncoderFile:
             f"{nearest(str(kind), _OF_MODEL_TYPE)}"
         )
     first = next(iter(FAMILIES[family].names.table.values()))
-    prefixes = ("", "vision_model.")
+    prefixes = (within, f"{within}vision_model.")
     prefix = next((p for p in prefixes if f"{p}{first}.weight" in folder.shapes), prefixes[0])
     return EncoderFile(folder, family, prefix, FAMILIES[family].config(config))
 

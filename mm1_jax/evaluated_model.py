@@ -1,13 +1,15 @@
 """A model as tasks ask it: prompts become batches over all devices, answers come back as text.
 
-The whole model or a language model alone, ours or imported; a task does not see which. The weights
-have a copy on every device of this process, and each device takes its own rows of a batch.
+The whole model or a language model alone, ours or imported; a task does not see which. On a mesh
+weights lie as in training, and each part of the mesh takes its own rows of a batch; axis `data`
+alone means a copy of the weights on every device (`evaluation_mesh`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,15 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
-from mm1_jax.config import MeshConfig
 from mm1_jax.data.images import image_views, view_slots
 from mm1_jax.data.packing import Packed, lay_out, lay_out_texts
 from mm1_jax.data.tokenizer import END, Tokenizer
 from mm1_jax.generation import cut, generate_text, generate_with_scores
 from mm1_jax.language_model import LanguageModel
 from mm1_jax.model import MultimodalModel, take_rows
-from mm1_jax.sharding import batch_sharding, build_mesh, everywhere, place
+from mm1_jax.sharding import BATCH, batch_sharding, place, tree_shardings
 from mm1_jax.sub_images import ImageViews
 
 Batch = dict[str, Any]  # arrays by name
@@ -48,7 +50,10 @@ class EvaluatedModel:
 
     `ends` are the tokens that end an answer, `template` stands around the turns of conversations,
     `views` are what an encoder is shown of an image, each `view_tokens` long; with `sharp_images`
-    only the last so many images of a prompt are shown in all their views.
+    only the last so many images of a prompt are shown in all their views. `begin` stands before
+    every prompt that is answered; `as_one`: the texts of a prompt that follow each other are
+    encoded together, as transformers does, and not apart, as our own models were trained. Weights
+    that are not on the `mesh` yet are moved there.
     """
 
     def __init__(
@@ -61,15 +66,20 @@ class EvaluatedModel:
         view_tokens: int = 0,
         views: ImageViews | None = None,
         sharp_images: int | None = None,
+        begin: tuple[int, ...] = (),
+        as_one: bool = False,
+        mesh: Mesh | None = None,
     ):
-        devices = jax.local_devices()
         self.words, self.ends, self.template = words, ends, template
+        self.begin, self.as_one = begin, as_one
         self.view_tokens, self.views, self.sharp_images = view_tokens, views, sharp_images
-        self.mesh = build_mesh(MeshConfig(data=len(devices)), devices) if devices[1:] else None
-        if self.mesh is not None:
+        if mesh is not None:
             graphdef, state = nnx.split(model)
-            model = nnx.merge(graphdef, jax.device_put(state, everywhere(self.mesh)))
-        self.model = model
+            weights = nnx.to_pure_dict(state)
+            placed = jax.device_put(weights, tree_shardings(weights, mesh))
+            nnx.replace_by_pure_dict(state, placed)
+            model = nnx.merge(graphdef, state)
+        self.mesh, self.model = mesh, model
 
     @property
     def sees_images(self) -> bool:
@@ -77,8 +87,8 @@ class EvaluatedModel:
         return self.views is not None
 
     def batch_rows(self, wanted: int) -> int:
-        """The next number of rows that every device takes the same share of."""
-        shares = 1 if self.mesh is None else self.mesh.size
+        """The next number of rows that can be cut evenly over the mesh."""
+        shares = 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in BATCH)
         return -(-wanted // shares) * shares
 
     def batch(self, rows: Sequence[Packed], pictures: Pictures | None) -> Batch:
@@ -138,6 +148,15 @@ class EvaluatedModel:
             logprobs, likeliest = _likelihoods(graphdef, state, placed)
         return np.asarray(logprobs, np.float64), np.asarray(likeliest)
 
+    def token_losses(self, batch: Batch) -> np.ndarray:
+        """Cross-entropy in nats of each text token, float32 [B, T]."""
+        rows = len(batch["tokens"])
+        missing = self.batch_rows(rows) - rows
+        full = {name: np.concatenate([x, x[:1].repeat(missing, 0)]) for name, x in batch.items()}
+        graphdef, state = nnx.split(self.model)
+        with self._on_devices(full) as placed:
+            return np.asarray(_token_losses(graphdef, state, placed))[:rows]
+
     @contextlib.contextmanager
     def _on_devices(self, batch: Batch) -> Any:
         if self.mesh is None:
@@ -145,6 +164,11 @@ class EvaluatedModel:
         else:
             with jax.set_mesh(self.mesh):
                 yield place(batch, dict.fromkeys(batch, batch_sharding(self.mesh)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _token_losses(graphdef: nnx.GraphDef, state: Any, batch: Batch) -> jax.Array:
+    return nnx.merge(graphdef, state).token_losses(batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from flax import nnx
 
 from mm1_jax.asking import ask
 from mm1_jax.config import TrainConfig
@@ -18,21 +15,24 @@ from mm1_jax.data.prepared import PreparedData, open_prepared
 from mm1_jax.data.templates import answer_ends
 from mm1_jax.data.tokenizer import check_same
 from mm1_jax.errors import UserError, nearest
-from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.evaluated_model import Batch, EvaluatedModel
+from mm1_jax.evaluation_mesh import mesh_of_checkpoint
 from mm1_jax.evaluation_stage import (
     EvaluationStage,
     Example,
     rows_of,
     write_examples,
 )
+from mm1_jax.imported_model import evaluated_import
 from mm1_jax.metrics.standard_error import standard_error
-from mm1_jax.model import MultimodalModel, load_model
+from mm1_jax.model import load_model
 from mm1_jax.official_evaluation import evaluate_official
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.sub_images import views_of
 from mm1_jax.tasks import (
     easy_vqa,
     emoji_caption,
+    emoji_glossary,
     emoji_questions,
     fast_binding,
     held_out_text,
@@ -40,6 +40,7 @@ from mm1_jax.tasks import (
     task_recognition,
 )
 from mm1_jax.tasks.generation_task import GenerationTask
+from mm1_jax.weights_folder import is_imported
 
 GENERATION_TASKS: dict[str, GenerationTask] = {
     task.name: task
@@ -50,6 +51,7 @@ GENERATION_TASKS: dict[str, GenerationTask] = {
         task_recognition.OF_NAMES,
         task_recognition.OF_ATTRIBUTES,
         fast_binding.TASK,
+        emoji_glossary.TASK,
     )
 }
 
@@ -63,17 +65,29 @@ def evaluate(
     seeds. UserError on an unknown task, or on a condition that the task cannot have.
     """
     stage = EvaluationStage.model_validate(dict(config))
-    train_config, model = load_model(model_folder)
+    if is_imported(model_folder):
+        return _evaluate_import(stage, model_folder, context)
+    mesh = mesh_of_checkpoint(model_folder, stage.mesh)
+    train_config, model = load_model(model_folder, mesh)
     prepared = open_prepared(train_config.data, context.data)
     check_same(prepared.tokenizer, model_folder)
+    evaluated = EvaluatedModel(
+        model,
+        prepared.tokenizer,
+        ends=answer_ends(train_config.data.template, prepared.tokenizer),
+        template=train_config.data.template,
+        view_tokens=train_config.view_tokens,
+        views=views_of(train_config),
+        sharp_images=stage.sharp_images,
+        mesh=mesh,
+    )
     errors: Mapping[str, float | None] = {}
     if stage.official is not None:
-        evaluated = _evaluated(stage, train_config, model, prepared)
         examples, metrics, errors = evaluate_official(stage, evaluated, context)
     elif stage.task == held_out_text.NAME:
-        examples, metrics = _evaluate_text(stage, train_config, model, prepared)
+        examples, metrics = _evaluate_text(stage, train_config, evaluated, prepared)
     elif stage.task in GENERATION_TASKS:
-        examples, metrics = _evaluate_generation(stage, train_config, model, prepared, context)
+        examples, metrics = _evaluate_generation(stage, evaluated, prepared, context)
         shown = [e.image_id if e.image_id >= 0 else e.item_id for e in examples]
         errors = {next(iter(metrics)): standard_error([e.score for e in examples], shown)}
     else:
@@ -84,32 +98,31 @@ def evaluate(
     return rows_of(stage, metrics, step=step, n_items=n_items, errors=errors)
 
 
-def _evaluated(
-    stage: EvaluationStage, config: TrainConfig, model: MultimodalModel, prepared: PreparedData
-) -> EvaluatedModel:
-    return EvaluatedModel(
-        model,
-        prepared.tokenizer,
-        ends=answer_ends(config.data.template, prepared.tokenizer),
-        template=config.data.template,
-        view_tokens=config.view_tokens,
-        views=views_of(config),
-        sharp_images=stage.sharp_images,
-    )
+def _evaluate_import(
+    stage: EvaluationStage, model_folder: Path, context: Context
+) -> list[ResultRow]:
+    if stage.official is None:
+        raise UserError(
+            f"{stage.task} is asked in the data that a model was trained on, and the one in "
+            f"{model_folder} was trained elsewhere; valid: official tasks"
+        )
+    model = evaluated_import(model_folder, stage.mesh, stage.sharp_images)
+    examples, metrics, errors = evaluate_official(stage, model, context)
+    write_examples(examples, context.output)
+    return rows_of(stage, metrics, step=0, n_items=len(examples), errors=errors)
 
 
 def _evaluate_text(
-    stage: EvaluationStage, config: TrainConfig, model: MultimodalModel, prepared: PreparedData
+    stage: EvaluationStage, config: TrainConfig, model: EvaluatedModel, prepared: PreparedData
 ) -> tuple[list[Example], dict[str, float]]:
     if stage.shots or stage.condition != "intact":
         raise UserError(f"{stage.task} has no images to shuffle and takes no demonstrations")
-    graphdef, state = nnx.split(model)
     size = config.encoder.image_size
 
     def losses(sequences: Sequence[Packed]) -> np.ndarray:
-        batch = lay_out(sequences, config.view_tokens)
+        batch: Batch = dict(lay_out(sequences, config.view_tokens))
         batch["images"] = np.zeros((len(sequences), 1, size, size, 3), np.uint8)
-        return np.asarray(_token_losses(graphdef, state, batch))
+        return model.token_losses(batch)
 
     scores = held_out_text.score(
         losses, prepared, config.data.text_tokens, stage.items, stage.seed, stage.batch_size
@@ -117,16 +130,9 @@ def _evaluate_text(
     return held_out_text.examples(scores), held_out_text.metrics(scores)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _token_losses(graphdef: nnx.GraphDef, state: Any, batch: Mapping[str, Any]) -> jax.Array:
-    """Cross-entropy in nats of each text token, float32 [B, T]."""
-    return nnx.merge(graphdef, state).token_losses(batch)
-
-
 def _evaluate_generation(
     stage: EvaluationStage,
-    config: TrainConfig,
-    model: MultimodalModel,
+    model: EvaluatedModel,
     prepared: PreparedData,
     context: Context,
 ) -> tuple[list[Example], dict[str, float]]:
@@ -151,7 +157,7 @@ def _evaluate_generation(
                 item,
                 wrong=stage.condition == "wrong_demonstrations",
             ),
-            config.data.template,
+            model.template,
         )
         for item, image_id in zip(items, shown, strict=True)
     ]
@@ -161,7 +167,7 @@ def _evaluate_generation(
     # No answer is longer than the longest one seen in training; one more token for `<|end|>`.
     responses = prepared.tokenizer.encode_batch(list({example.response for example in pool}))
     predictions = ask(
-        _evaluated(stage, config, model, prepared),
+        model,
         asked,
         pictures=prepared.images,
         longest=max(len(response) for response in responses) + 1,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.config.training import MeshConfig
 from mm1_jax.official_folder import OfficialStage
 from mm1_jax.stage import Condition, ResultRow
 
@@ -32,6 +33,7 @@ class EvaluationStage(Config):
     seed: int = Field(0, description="of subsets, shuffles and demonstrations")
     sharp_images: NonNegativeInt | None = None
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+    mesh: MeshConfig | None = Field(None, json_schema_extra=NOT_IDENTITY)
     official: OfficialStage | None = None
 
 

@@ -16,6 +16,7 @@ from mm1_jax.data.tokenizer import END, PAD
 from mm1_jax.decoder import Decoder
 from mm1_jax.layers import Form, unstack
 from mm1_jax.model import Batch, MultimodalModel
+from mm1_jax.sharding import BATCH, cut_along
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def _continue(
     x, positions, segments = prompt
     states, cache = decoder.prefill(x, positions, segments, form)
     room = ((0, 0), (0, 0), (0, count), (0, 0), (0, 0))
-    cache = jax.tree.map(lambda leaf: jnp.pad(leaf, room), cache)
+    cache = jax.tree.map(
+        lambda leaf: cut_along(jnp.pad(leaf, room), None, BATCH, None, "tensor", None), cache
+    )
     if form.layers == "unrolled":
         cache = unstack(cache)
     rows = jnp.arange(lengths.shape[0])

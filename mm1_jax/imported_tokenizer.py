@@ -6,28 +6,44 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.data.tokenizer import Tokenizer, check_vocabulary, load
+from mm1_jax.data.tokenizer import JsonTokenizer, Marker, check_vocabulary, load
 from mm1_jax.errors import UserError
 from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE
 
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def imported_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
+def imported_tokenizer(folder: Path, vocabulary: int) -> JsonTokenizer:
     """The folder's tokenizer. UserError if there is none, or one of another model."""
     if not (folder / TOKENIZER_FILE).is_file():
         raise UserError(f"{folder} has no {TOKENIZER_FILE}, and a text cannot be asked without it")
-    words = load(folder)
+    words = load(folder / TOKENIZER_FILE)
+    assert isinstance(words, JsonTokenizer)
     check_vocabulary(words, vocabulary, f"in {folder}")
     return words
 
 
+def begin_of(folder: Path, words: JsonTokenizer) -> tuple[int, ...]:
+    """The token ids that stand before a text, as the folder's files state them."""
+    file = folder / "tokenizer_config.json"
+    stated: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    if stated.get("add_bos_token") is False:
+        return ()
+    named = stated.get("bos_token")
+    named = named.get("content") if isinstance(named, dict) else named
+    if words.begin or not stated.get("add_bos_token") or named is None:
+        return words.begin
+    return (words.marker(Marker(named)),)
+
+
 def ends_of(folder: Path) -> tuple[int, ...]:
     """The token ids that end a text, as the folder's files state them."""
-    stated: dict[str, Any] = {}
+    ends: Any = None
     for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
         if (folder / name).is_file():
             found = json.loads((folder / name).read_text())
-            stated |= found["config"] if name == SOURCE_FILE else found
-    ends: Any = stated.get("eos_token_id")
+            found = found["config"] if name == SOURCE_FILE else found
+            inner = found.get("text_config") or {}  # of a whole model
+            for one in (inner, found):
+                ends = ends if one.get("eos_token_id") is None else one["eos_token_id"]
     return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)

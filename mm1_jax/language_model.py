@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mm1_jax.checkpoints import load_part
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
@@ -46,9 +47,11 @@ class LanguageModel(TextModel):
         return jnp.roll(states, 1, axis=1), losses
 
 
-def load_language_model(stage_folder: Path) -> tuple[LanguageModelStageConfig, LanguageModel]:
-    """The config and the trained module of a language model's folder.
+def load_language_model(
+    stage_folder: Path, mesh: Mesh | None = None
+) -> tuple[LanguageModelStageConfig, LanguageModel]:
+    """The config and the trained module of a language model's folder, on a mesh or one device.
 
     Raises `UserError` where the folder holds no finished checkpoint of that kind.
     """
-    return load_part(stage_folder, LanguageModelStageConfig, LanguageModel)
+    return load_part(stage_folder, LanguageModelStageConfig, LanguageModel, mesh)

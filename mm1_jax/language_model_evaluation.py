@@ -9,15 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from mm1_jax import weights_folder
+from mm1_jax.config import MeshConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.packing import Packed, lay_out_texts
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import check_same
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.evaluation_mesh import check_mesh, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.evaluation_stage import EvaluationStage, rows_of, write_examples
 from mm1_jax.imported_tokenizer import ends_of, imported_tokenizer
 from mm1_jax.language_model import LanguageModel, load_language_model
@@ -36,7 +37,7 @@ def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) ->
     """
     stage = EvaluationStage.model_validate(dict(config))
     if stage.official is not None:
-        asked, step = evaluated_language_model(model_folder, context.data)
+        asked, step = evaluated_language_model(model_folder, context.data, stage.mesh)
         examples, metrics, errors = evaluate_official(stage, asked, context)
         write_examples(examples, context.output)
         return rows_of(stage, metrics, step=step, n_items=len(examples), errors=errors)
@@ -47,12 +48,13 @@ def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) ->
         )
     if stage.shots or stage.condition != "intact":
         raise UserError(f"{stage.task} asks no questions: no images to shuffle, no demonstrations")
-    trained, model = load_language_model(model_folder)
+    mesh = mesh_of_checkpoint(model_folder, stage.mesh)
+    trained, module = load_language_model(model_folder, mesh)
     prepared = open_prepared(trained.data, context.data)
-    graphdef, state = nnx.split(model)
+    model = EvaluatedModel(module, prepared.tokenizer, mesh=mesh)
 
     def losses(sequences: Sequence[Packed]) -> np.ndarray:
-        return np.asarray(_token_losses(graphdef, state, lay_out_texts(sequences)))
+        return model.token_losses(dict(lay_out_texts(sequences)))
 
     score = functools.partial(
         held_out_text.score,
@@ -72,25 +74,25 @@ def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) ->
     return rows_of(stage, metrics, step=trained.training.steps, n_items=len(scores))
 
 
-def evaluated_language_model(folder: Path, data_root: Path) -> tuple[EvaluatedModel, int]:
+def evaluated_language_model(
+    folder: Path, data_root: Path, stated: MeshConfig | None = None
+) -> tuple[EvaluatedModel, int]:
     """A language model with its tokenizer, and the last step of its training (0: not here).
 
-    A checkpoint of ours, one that was imported, or a folder of Hugging Face's. UserError where
-    there is no tokenizer for it.
+    A checkpoint of ours, one that was imported, or a folder of Hugging Face's; over the mesh that
+    is `stated`, see `evaluation_mesh`. UserError where there is no tokenizer for it.
     """
-    if weights_folder.is_checkpoint(folder) and not (folder / weights_folder.SOURCE_FILE).is_file():
-        trained, model = load_language_model(folder)
+    if not weights_folder.is_imported(folder):
+        mesh = mesh_of_checkpoint(folder, stated)
+        trained, model = load_language_model(folder, mesh)
         words = open_prepared(trained.data, data_root).tokenizer
         check_same(words, folder)
-        return EvaluatedModel(model, words, ends=(words.end,)), trained.training.steps
+        return EvaluatedModel(model, words, ends=(words.end,), mesh=mesh), trained.training.steps
     found = language_model_weights(folder)
-    stated = LanguageModelStageConfig(language_model=found.config, vocabulary=found.vocabulary)
-    model = filled(LanguageModel(stated), {"language_model": found.tree})
+    check_mesh(stated, found.config, found.vocabulary)
+    count = sum(leaf.size for leaf in jax.tree.leaves(found.tree))
+    mesh = evaluation_mesh(stated, MeshConfig(), count)
+    shape = LanguageModelStageConfig(language_model=found.config, vocabulary=found.vocabulary)
+    model = filled(LanguageModel(shape), {"language_model": found.tree}, mesh)
     words = imported_tokenizer(folder, found.vocabulary)
-    return EvaluatedModel(model, words, ends=ends_of(folder) or (words.end,)), 0
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _token_losses(graphdef: nnx.GraphDef, state: Any, batch: Mapping[str, Any]) -> jax.Array:
-    """Cross-entropy in nats of each token, float32 [B, T]."""
-    return nnx.merge(graphdef, state).token_losses(batch)
+    return EvaluatedModel(model, words, ends=ends_of(folder) or (words.end,), mesh=mesh), 0

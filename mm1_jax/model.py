@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mm1_jax.checkpoints import load_part
 from mm1_jax.config import TrainConfig
@@ -79,9 +80,9 @@ def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
     return x.reshape(batch * n, width)[flat.reshape(-1)].reshape(batch, -1, width)
 
 
-def load_model(stage_folder: Path) -> tuple[TrainConfig, MultimodalModel]:
-    """The config and the trained model of a multimodal stage's folder.
+def load_model(stage_folder: Path, mesh: Mesh | None = None) -> tuple[TrainConfig, MultimodalModel]:
+    """The config and the trained model of a multimodal stage's folder, on a mesh or one device.
 
     Raises `UserError` where the folder holds no finished multimodal checkpoint.
     """
-    return load_part(stage_folder, TrainConfig, MultimodalModel)
+    return load_part(stage_folder, TrainConfig, MultimodalModel, mesh)

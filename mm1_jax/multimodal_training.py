@@ -19,6 +19,7 @@ from mm1_jax.schedule import peak_lr
 from mm1_jax.sharding import own_rows
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
+from mm1_jax.weights_folder import BEST_FOLDER, is_checkpoint
 
 
 def train(
@@ -63,6 +64,8 @@ def fit_model(
 
 
 def keep_tokenizer(config: TrainConfig, data_root: Path, folder: Path) -> None:
-    """Write the tokenizer that a model was trained with beside its checkpoint."""
+    """Write the tokenizer that a model was trained with beside its checkpoint, and the best one."""
     if jax.process_index() == 0:
-        open_prepared(config.data, data_root).tokenizer.save(folder)
+        tokenizer = open_prepared(config.data, data_root).tokenizer
+        for place in filter(is_checkpoint, (folder, folder / BEST_FOLDER)):
+            tokenizer.save(place)

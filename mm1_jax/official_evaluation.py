@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -18,6 +16,7 @@ from mm1_jax.data.packing import Packed
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_stage import EvaluationStage, Example
+from mm1_jax.image_record import ImageFacts, digest, facts_of, write_images
 from mm1_jax.official_folder import OfficialFolder, open_official
 from mm1_jax.stage import Context
 from mm1_jax.sub_images import ImageViews
@@ -83,7 +82,11 @@ def evaluate_official(
             stops=settings.stop,
             batch_size=stage.batch_size,
             context=context,
+            hashed=pictures.digest,
         )
+        if shown_files := pictures.files:
+            write_images(shown_files, context.output)
+            context.record({"images": digest(shown_files)})
     said = [concluded(text) for text in predictions] if settings.reasoning else predictions
     score = task.score(questions, [task.answer(text) for text in said])
     metrics = dict(score.metrics)
@@ -155,6 +158,7 @@ class Pictures:
         self._names: list[tuple[str, bool]] = []
         self._seen: OrderedDict[tuple[int, ImageViews], np.ndarray] = OrderedDict()
         self._sizes: dict[int, tuple[int, int]] = {}
+        self._facts: dict[int, ImageFacts] = {}
 
     def number(self, name: str, *, training: bool = False) -> int:
         """The image id of a name in `Question.images`, of a question that is asked or shown."""
@@ -163,6 +167,19 @@ class Pictures:
             self._numbers[own] = len(self._names)
             self._names.append(own)
         return self._numbers[own]
+
+    @property
+    def files(self) -> dict[str, ImageFacts]:
+        """The image files that were read so far, by name; images in tables are annotations."""
+        named = {self._names[number][0]: facts for number, facts in self._facts.items()}
+        return {name: facts for name, facts in named.items() if "#" not in name}
+
+    def digest(self, image_ids: Sequence[int]) -> str:
+        """Hash of what images hold, which are read if they have not been."""
+        for number in image_ids:
+            if number not in self._facts:
+                self._content(number)
+        return digest({str(number): self._facts[number] for number in image_ids})
 
     def views(self, image_ids: np.ndarray, which: np.ndarray, seen: ImageViews) -> np.ndarray:
         """As `ImageTable.views`. UserError, with its name, for an image that cannot be read."""
@@ -195,26 +212,25 @@ class Pictures:
         return self._sizes[number]
 
     def _picture(self, number: int) -> Image.Image:
-        name, training = self._names[number]
+        name, _ = self._names[number]
         try:
-            with Image.open(io.BytesIO(self._content(name, training))) as image:
+            with Image.open(io.BytesIO(self._content(number))) as image:
                 return on_colour(image, _PAPER)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"image {name} cannot be read: {error}") from None
 
-    def _content(self, name: str, training: bool) -> bytes:
+    def _content(self, number: int) -> bytes:
+        name, training = self._names[number]
         if "#" in name:
-            return image_bytes(self._folder.tables(training=training), name)
-        places = self._folder.images
-        found = next((place for place in places if (place / name).is_file()), None)
-        if found is None:
-            found = next((place for place in self._inner if (place / name).is_file()), None)
-        if found is None:
-            looked = ", ".join(map(str, places))
-            raise UserError(f"no image {name} in {looked} or the folders in {places[0]}")
-        return image_bytes(found, name)
-
-    @functools.cached_property
-    def _inner(self) -> list[Path]:
-        """Folders in the folder of the images, such as val2014."""
-        return [place for place in sorted(self._folder.images[0].iterdir()) if place.is_dir()]
+            content = image_bytes(self._folder.tables(training=training), name)
+        else:
+            path = self._folder.image_file(name)
+            if path is None:
+                places = self._folder.images
+                looked = ", ".join(map(str, places))
+                raise UserError(f"no image {name} in {looked} or the folders in {places[0]}")
+            content = path.read_bytes()
+        facts = facts_of(content)
+        if self._facts.setdefault(number, facts) != facts:
+            raise UserError(f"image {name} was changed while it was asked about")
+        return content

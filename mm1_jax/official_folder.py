@@ -5,12 +5,14 @@
     FOLDER/images/   the images of both, in folders of their own or not; else FOLDER itself
 
 The published files may lie otherwise: `annotations`, `train` and `images` name other places. What
-the annotations hold enters the identity of an evaluation, their path does not. No JAX here:
-planning reads this module.
+the annotations hold enters the identity of an evaluation, their path does not; nor do the images,
+which are recorded when they are read (`image_record`). No JAX here: planning reads this module.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +48,11 @@ class OfficialSettings(Config):
     images: str | None = Field(
         None, description="null: images, else all of `folder`", json_schema_extra=NOT_IDENTITY
     )
+    edition: str | None = Field(
+        None,
+        description="any name for the state of the image files: images that were changed under the "
+        "same names are another evaluation under another edition",
+    )
     prompt: str | None = Field(
         None,
         description="after the images: {prompt} is the task's own, {question} the question alone; "
@@ -77,6 +84,16 @@ class OfficialFolder:
     annotations: Path
     train: Path | None
     images: tuple[Path, ...]  # an image file lies in the first of these that has it
+
+    def image_file(self, name: str) -> Path | None:
+        """Where an image lies, by its name: in `images`, or in a folder directly in its first."""
+        places = itertools.chain(self.images, self._inner)
+        return next((place / name for place in places if (place / name).is_file()), None)
+
+    @functools.cached_property
+    def _inner(self) -> list[Path]:
+        """Folders in the folder of the images, such as val2014."""
+        return [place for place in sorted(self.images[0].iterdir()) if place.is_dir()]
 
     def tables(self, *, training: bool) -> Path:
         """Where tables lie that have images in their cells."""

@@ -9,17 +9,21 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from mm1_jax.checkpoints import StageConfig, Tree, load_config, load_subtree
 from mm1_jax.config import AnyEncoder, FusedEncoderConfig, TrainConfig
 from mm1_jax.config.language_model import LanguageModelConfig
-from mm1_jax.decoder_weights import recognise_decoder
-from mm1_jax.encoder_weights import FAMILIES, recognise_encoder
+from mm1_jax.decoder_weights import DecoderFile, recognise_decoder
+from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.errors import UserError
+from mm1_jax.multimodal_weights import recognise_multimodal
 from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
 from mm1_jax.safetensors_folder import open_folder
-from mm1_jax.weights_folder import SOURCE_FILE, is_checkpoint
+from mm1_jax.sharding import place, tree_shardings
+from mm1_jax.weights_folder import SOURCE_FILE, is_checkpoint, is_multimodal
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -48,7 +52,7 @@ def encoder_weights(folder: Path) -> EncoderWeights:
         stated, tree = load_subtree(folder, "encoder")
         config: AnyEncoder = getattr(stated, "encoder")  # noqa: B009 - not every stage has one
         return EncoderWeights(config, tree, _preprocessing(folder, config))
-    file = recognise_encoder(open_folder(folder))
+    file = encoder_file(folder)
     return EncoderWeights(file.config, file.weights(), file.preprocessing())
 
 
@@ -58,8 +62,22 @@ def language_model_weights(folder: Path) -> LanguageModelWeights:
         stated, tree = load_subtree(folder, "language_model")
         config: LanguageModelConfig = getattr(stated, "language_model")  # noqa: B009
         return LanguageModelWeights(config, _vocabulary(stated), tree)
-    file = recognise_decoder(open_folder(folder))
+    file = decoder_file(folder)
     return LanguageModelWeights(file.config, file.vocabulary, file.weights())
+
+
+def encoder_file(folder: Path) -> EncoderFile:
+    """The encoder in Hugging Face files, also of a whole model. `UserError` if there is none."""
+    opened = open_folder(folder)
+    whole = is_multimodal(folder)
+    return recognise_multimodal(opened).encoder if whole else recognise_encoder(opened)
+
+
+def decoder_file(folder: Path) -> DecoderFile:
+    """The language model in such files, also of a whole model. `UserError` if there is none."""
+    opened = open_folder(folder)
+    whole = is_multimodal(folder)
+    return recognise_multimodal(opened).decoder if whole else recognise_decoder(opened)
 
 
 def part_config(folder: Path, part: str) -> tuple[AnyEncoder | LanguageModelConfig, int | None]:
@@ -70,8 +88,8 @@ def part_config(folder: Path, part: str) -> tuple[AnyEncoder | LanguageModelConf
             raise UserError(f"{folder} has no {part}")
         return getattr(stated, part), _vocabulary(stated)
     if part == "encoder":
-        return recognise_encoder(open_folder(folder)).config, None
-    file = recognise_decoder(open_folder(folder))
+        return encoder_file(folder).config, None
+    file = decoder_file(folder)
     return file.config, file.vocabulary
 
 
@@ -80,10 +98,14 @@ def _vocabulary(stated: StageConfig) -> int:
     return stated.data.vocabulary if isinstance(stated, TrainConfig) else stated.vocabulary
 
 
-def filled(module: Module, tree: Tree) -> Module:
-    """A module built from shapes alone, with these values, as float32."""
+def filled(module: Module, tree: Tree, mesh: Mesh | None = None) -> Module:
+    """A module built from shapes alone, with these values, as float32, on a mesh or one device."""
     graphdef, state = nnx.split(module)
-    values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    if mesh is None:
+        values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    else:
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
+        values = place(wide, tree_shardings(wide, mesh))
     nnx.replace_by_pure_dict(state, values)
     return nnx.merge(graphdef, state)
 
@@ -94,5 +116,6 @@ def _preprocessing(folder: Path, config: AnyEncoder) -> Preprocessing:
     source = folder / SOURCE_FILE
     if not source.is_file():
         return usual_preprocessing("squash", config.image_size, one.pixels)
-    rule = FAMILIES[json.loads(source.read_text())["family"]].images
+    said = json.loads(source.read_text())
+    rule = FAMILIES[said.get("encoder_family", said["family"])].images
     return stated_preprocessing(folder, usual_preprocessing(rule, config.image_size, one.pixels))

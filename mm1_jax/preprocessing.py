@@ -27,7 +27,8 @@ MEAN_AND_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, fl
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
-PREPROCESSOR_FILE = "preprocessor_config.json"
+# Files that may say it, the first that is there, and the key of what is nested.
+PREPROCESSOR_FILES = {"preprocessor_config.json": None, "processor_config.json": "image_processor"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Preprocessing:
 
     def image(self, picture: Image.Image) -> np.ndarray:
         """The resized and cropped picture, uint8 [height, width, 3]."""
-        picture = picture.convert("RGB")
+        picture = in_rgb(picture)
         resample = Image.Resampling(self.resample)
         if self.resize == "pad":
             picture = padded_to_square(picture, mean_colour(self.mean))
@@ -70,6 +71,11 @@ class Preprocessing:
         unit = (self.image(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
         mean, std = (np.array(row, np.float32) for row in (self.mean, self.std))
         return (unit - mean) / std
+
+
+def in_rgb(picture: Image.Image) -> Image.Image:
+    """The picture itself if it is in RGB, else a converted copy."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def mean_colour(mean: Sequence[float]) -> tuple[int, ...]:
@@ -99,15 +105,30 @@ def read_image(path: Path) -> Image.Image:
 
 
 def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
-    """What `preprocessor_config.json` of a folder says; where it is silent, what is usual."""
-    file = folder / PREPROCESSOR_FILE
-    if not file.is_file():
+    """What a folder's `PREPROCESSOR_FILES` say; where they are silent, what is usual.
+
+    UserError where they ask for what `Preprocessing` cannot do.
+    """
+    file = next((folder / n for n in PREPROCESSOR_FILES if (folder / n).is_file()), None)
+    if file is None:
         return usual
     stated: dict[str, Any] = json.loads(file.read_text())
+    if (within := PREPROCESSOR_FILES[file.name]) is not None:
+        stated = stated.get(within) or {}
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)
     numbers: dict[str, Any] = {"mean": tuple(mean), "std": tuple(std)}
     numbers["resample"] = stated.get("resample", usual.resample)
+    for key in ("do_resize", "do_rescale", "do_normalize"):
+        if not stated.get(key, True):
+            raise UserError(f"{file}: {key} false is not known; valid: true")
+    if not math.isclose(stated.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3):
+        raise UserError(f"{file}: rescale_factor {stated['rescale_factor']}; valid: 1 / 255")
     size, crop = _size(stated.get("size")), _size(stated.get("crop_size"))
+    if stated.get("do_pad", False):
+        side = (crop or size or {}).get("height", usual.height)
+        if (size or {}).get("shortest_edge", side) != side:
+            raise UserError(f"{file}: do_pad with a crop of less than all is not known")
+        return Preprocessing("pad", side, side, **numbers)
     if stated.get("do_center_crop", usual.resize == "shortest" and crop is not None):
         shortest = (size or {}).get("shortest_edge", usual.shortest_edge)
         height, width = (crop or {}).get("height", shortest), (crop or {}).get("width", shortest)

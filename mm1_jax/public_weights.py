@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mm1_jax.checkpoints import load_config, load_subtree, save_tree, shapes_of
-from mm1_jax.config import DenseConfig, VisionTransformerConfig
+from mm1_jax.config import DenseConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.decoder import Decoder
@@ -30,13 +30,27 @@ from mm1_jax.encoder_weights import (
 )
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
-from mm1_jax.initial_weights import parameter_count
+from mm1_jax.initial_weights import PARTS, parameter_count
+from mm1_jax.multimodal_weights import (
+    Layout,
+    MultimodalFile,
+    held_parts,
+    recognise_multimodal,
+    written,
+)
+from mm1_jax.preprocessing import PREPROCESSOR_FILES
 from mm1_jax.safetensors_folder import SafetensorsFolder, open_folder, write_folder
 from mm1_jax.weight_names import Tree, names_held
-from mm1_jax.weights_folder import SOURCE_FILE
+from mm1_jax.weights_folder import LLAVA, SOURCE_FILE, is_multimodal
 
 # Goes with the weights unread.
-_BESIDE = ("tokenizer.json", "generation_config.json", "preprocessor_config.json")
+_BESIDE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    *PREPROCESSOR_FILES,
+)
+File = EncoderFile | DecoderFile | MultimodalFile
 
 
 @dataclass(frozen=True)
@@ -62,10 +76,10 @@ def inspect(path: Path) -> Inspected:
     for dtype in folder.dtypes.values():
         counts[dtype] = counts.get(dtype, 0) + 1
     return Inspected(
-        part="encoder" if isinstance(file, EncoderFile) else "language_model",
+        part=_kind(file),
         family=file.family,
-        config=file.config.model_dump(mode="json"),
-        vocabulary=None if isinstance(file, EncoderFile) else file.vocabulary,
+        config=_told(file),
+        vocabulary=_vocabulary(file),
         parameters=sum(int(np.prod(shape)) for shape in held.values()),
         held=sorted(held),
         not_held=sorted(set(folder.shapes) - set(held)),
@@ -79,21 +93,23 @@ def parts_of(checkpoint: Path) -> dict[str, int]:
 
 
 def import_folder(path: Path, out: Path) -> Inspected:
-    """Write the part that a folder holds as a checkpoint of ours."""
+    """Write the part, or the whole model, that a folder holds as a checkpoint of ours."""
     folder = open_folder(path)
     file = _recognise(folder)
     out.mkdir(parents=True, exist_ok=True)
+    source: dict[str, Any] = {"family": file.family}
     if isinstance(file, EncoderFile):
         save_tree(out, EncoderStageConfig(encoder=file.config), {"encoder": file.weights()})
+        source |= {"prefix": file.prefix}
+    elif isinstance(file, MultimodalFile):
+        save_tree(out, file.config, file.weights())
+        source |= {"encoder_family": file.encoder.family, "layout": asdict(file.layout)}
     else:
         config = LanguageModelStageConfig(language_model=file.config, vocabulary=file.vocabulary)
         save_tree(out, config, {"language_model": file.weights()})
-    held = _held(file)
-    source = {
-        "family": file.family,
-        "prefix": file.prefix if isinstance(file, EncoderFile) else "",
+    source |= {
         "config": folder.config,
-        "dtypes": {name: folder.dtypes[name] for name in held},
+        "dtypes": {name: folder.dtypes[name] for name in _held(file)},
     }
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=1))
     _copy_beside(path, out)
@@ -105,10 +121,22 @@ def export_folder(
 ) -> dict[str, np.ndarray]:
     """Write a part of a checkpoint of ours as Hugging Face files; the tensors written, by name.
 
-    With the names, dtypes and config that it was imported with; a part that was trained here gets
-    those of a family that has all that it has. `dtype` (F32, F16, BF16) is for all tensors then.
+    With the names, dtypes and config that it was imported with; a part that was trained here, or
+    was imported as a part of a whole model, gets those of a family that has all that it has.
+    Without a `part` a whole model that was imported is written as such. `dtype` (F32, F16, BF16) is
+    for all tensors then.
     """
     stated = load_config(checkpoint)
+    source = checkpoint / SOURCE_FILE
+    known = json.loads(source.read_text()) if source.is_file() else {}
+    if known.get("family") == LLAVA:
+        if part is None:
+            assert isinstance(stated, TrainConfig)
+            tensors = _export_whole(checkpoint, stated, known, dtype)
+            write_folder(out, known["config"], tensors)
+            _copy_beside(checkpoint, out)
+            return tensors
+        known = {}
     parts = [name for name in ("encoder", "language_model") if hasattr(stated, name)]
     if part is None and len(parts) > 1:
         raise UserError(
@@ -117,16 +145,14 @@ def export_folder(
     part = part or parts[0]
     _, tree = load_subtree(checkpoint, part)
     config = getattr(stated, part)
-    source = checkpoint / SOURCE_FILE
-    known = json.loads(source.read_text()) if source.is_file() else {}
     if isinstance(config, VisionTransformerConfig):
-        tensors, written = _export_encoder(config, tree, known, dtype)
+        tensors, said = _export_encoder(config, tree, known, dtype)
     elif isinstance(config, DenseConfig):
         vocabulary = getattr(stated, "vocabulary", None) or stated.data.vocabulary
-        tensors, written = _export_decoder(config, vocabulary, tree, known, dtype)
+        tensors, said = _export_decoder(config, vocabulary, tree, known, dtype)
     else:
         raise UserError(f"no public format holds a {part} of kind {config.kind}; valid: vit, dense")
-    write_folder(out, written, tensors)
+    write_folder(out, said, tensors)
     if known:
         _copy_beside(checkpoint, out)
     return tensors
@@ -138,17 +164,26 @@ def _copy_beside(source: Path, target: Path) -> None:
             shutil.copy(source / name, target)
 
 
+def _export_whole(
+    checkpoint: Path, config: TrainConfig, known: Mapping[str, Any], dtype: str | None
+) -> dict[str, np.ndarray]:
+    parts = held_parts(config, known["encoder_family"], Layout(**known["layout"]))
+    tree = {part: load_subtree(checkpoint, part)[1] for part in PARTS}
+    dtypes = known["dtypes"] if dtype is None else dict.fromkeys(known["dtypes"], dtype)
+    return written(tree, parts, dtypes)
+
+
 def _export_encoder(
     config: VisionTransformerConfig, tree: Tree, known: Mapping[str, Any], dtype: str | None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     family = known.get("family") or family_for(config)
-    written = known.get("config") or stated_encoder(config, family)
+    said = known.get("config") or stated_encoder(config, family)
     module, names = VisionTransformer(config), FAMILIES[family].names
     prefix = known.get("prefix", "")
     dtypes = known.get("dtypes", {})
     if dtype is not None:
         dtypes = dict.fromkeys(names_held(names, module, prefix), dtype)
-    return names.write(tree, module, dtypes, prefix), written
+    return names.write(tree, module, dtypes, prefix), said
 
 
 def _export_decoder(
@@ -168,15 +203,17 @@ def _export_decoder(
             "head": head,
         }
         config = config.model_copy(update={"scaled_embeddings": False, "tied_embeddings": False})
-    written = known.get("config") or stated_decoder(config, vocabulary)
+    said = known.get("config") or stated_decoder(config, vocabulary)
     module, names = Decoder(config, vocabulary), decoder_names(config)
     dtypes = known.get("dtypes", {})
     if dtype is not None:
         dtypes = dict.fromkeys(names_held(names, module), dtype)
-    return names.write(tree, module, dtypes), written
+    return names.write(tree, module, dtypes), said
 
 
-def _recognise(folder: SafetensorsFolder) -> EncoderFile | DecoderFile:
+def _recognise(folder: SafetensorsFolder) -> File:
+    if is_multimodal(folder.path):
+        return recognise_multimodal(folder)
     try:
         return recognise_decoder(folder)
     except UserError as not_a_decoder:
@@ -188,7 +225,28 @@ def _recognise(folder: SafetensorsFolder) -> EncoderFile | DecoderFile:
             raise neither from not_a_decoder
 
 
-def _held(file: EncoderFile | DecoderFile) -> dict[str, tuple[int, ...]]:
+def _kind(file: File) -> str:
+    if isinstance(file, MultimodalFile):
+        return "multimodal"
+    return "encoder" if isinstance(file, EncoderFile) else "language_model"
+
+
+def _told(file: File) -> dict[str, Any]:
+    if not isinstance(file, MultimodalFile):
+        return file.config.model_dump(mode="json")
+    config = file.config.model_dump(mode="json", include=set(PARTS))
+    return config | {"fit": file.config.data.fit, "template": file.config.data.template}
+
+
+def _vocabulary(file: File) -> int | None:
+    if isinstance(file, MultimodalFile):
+        return file.decoder.vocabulary
+    return None if isinstance(file, EncoderFile) else file.vocabulary
+
+
+def _held(file: File) -> dict[str, tuple[int, ...]]:
+    if isinstance(file, MultimodalFile):
+        return file.held()
     if isinstance(file, EncoderFile):
         return names_held(file.names, VisionTransformer(file.config), file.prefix)
     return names_held(file.names, Decoder(file.config, file.vocabulary))

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from mm1_jax.config import NOT_IDENTITY, Config, DataConfig, OptimizerConfig, TrainConfig
-from mm1_jax.config.data import chosen_sources
+from mm1_jax.config.data import NEAREST, chosen_sources
 from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -26,6 +26,7 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.config.training import MeshConfig
 from mm1_jax.errors import nearest
 from mm1_jax.official_folder import OfficialSettings
 from mm1_jax.stage import Condition
@@ -40,6 +41,24 @@ SCORED_PART: dict[str, PretrainedPart] = {
     "emoji_retrieval": "encoder",
     "emoji_probe": "encoder",
 }
+
+# Task → the setting of the data that prepares what it asks.
+ASKED_FROM: dict[str, str] = {
+    "emoji_languages": "languages",
+    "emoji_attributes": "languages",
+    "fast_binding": "binding_ways",
+    "emoji_glossary": "glossary_languages",
+}
+
+
+def data_lacking(task: str, data: DataConfig) -> str | None:
+    """What `data` must say and does not for a task to have questions; None if nothing."""
+    setting = ASKED_FROM.get(task)
+    if setting and not getattr(data, setting):
+        return f"data.{setting} is empty; nearest possible: {setting}: {NEAREST[setting]}"
+    if task == "emoji_languages" and "openmoji" not in data.styles:
+        return "data.styles has no openmoji; nearest possible: styles: [twemoji, openmoji]"
+    return None
 
 
 class TaskConfig(Config):
@@ -80,6 +99,7 @@ class EvaluationConfig(Config):
     emoji_languages: TaskConfig | None = None
     emoji_attributes: TaskConfig | None = None
     fast_binding: TaskConfig | None = None
+    emoji_glossary: TaskConfig | None = None
     emoji_questions: TaskConfig | None = None
     held_out_text: TaskConfig | None = None
     pretrained_text: TaskConfig | None = None
@@ -96,6 +116,12 @@ class EvaluationConfig(Config):
         "before as an overview; null: all",
     )
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+    mesh: MeshConfig | None = Field(
+        None,
+        json_schema_extra=NOT_IDENTITY,
+        description="how weights and questions are cut over the devices of a process; null: a copy "
+        "on each device if half a device holds one, else as in training or along fsdp",
+    )
 
     @property
     def tasks(self) -> dict[str, TaskConfig]:
@@ -188,8 +214,11 @@ class Recipe(TrainConfig):
             return None
         read = ("mixture", "template", "text_tokens", "images", "sub_images")
         # How sources are mixed and packed is said anew: what is left out is as if not written.
-        kept = ("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background")
-        data = {name: getattr(self.data, name) for name in (*kept, "workers")}
+        kept = (
+            *("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background"),
+            *("styles", "languages", "binding_ways", "glossary_languages", "workers"),
+        )
+        data = {name: getattr(self.data, name) for name in kept}
         data |= {name: getattr(self.sft, name) for name in read}
         return TrainConfig(
             encoder=at_image_size(self.encoder, self.sft.image_size),
@@ -209,6 +238,16 @@ class Recipe(TrainConfig):
             raise ValueError(
                 f"sft: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
             ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _cut_evenly_when_evaluated(self) -> Recipe:
+        if self.evaluation.mesh is not None:
+            try:
+                self.encoder.check_mesh(self.evaluation.mesh)
+                self.language_model.check_mesh(self.evaluation.mesh, self.data.vocabulary)
+            except ValueError as error:
+                raise ValueError(f"evaluation.{error}") from None
         return self
 
     @model_validator(mode="after")

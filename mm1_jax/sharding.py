@@ -98,6 +98,16 @@ def parameter_shardings(
     ]
 
 
+def tree_shardings(tree: Any, mesh: Mesh) -> Any:
+    """The same for a tree of dicts, whose keys along the way are a parameter's path."""
+
+    def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = "/".join(str(key.key) for key in path)
+        return NamedSharding(mesh, parameter_spec(name, tuple(leaf.shape), mesh))
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
 def moment_shardings(
     moments: Any, names: Sequence[str], shapes: Sequence[Sequence[int]], mesh: Mesh
 ) -> Any:

@@ -54,6 +54,10 @@ class Context(Protocol):
         """Progress for whoever watches; never part of the results."""
         ...
 
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Facts for the execution record, which decide no identity: what was read, to the byte."""
+        ...
+
     def stop_requested(self) -> bool:
         """Whether the stage should save itself and raise `StageStopped`."""
         ...

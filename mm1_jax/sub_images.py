@@ -23,7 +23,7 @@ from mm1_jax.config.data import (
     NoSubImagesConfig,
     SubImagesConfig,
 )
-from mm1_jax.preprocessing import Preprocessing, usual_preprocessing
+from mm1_jax.preprocessing import Preprocessing, in_rgb, usual_preprocessing
 
 Grid = tuple[int, int]  # rows, columns
 WHOLE = NoSubImagesConfig()
@@ -55,7 +55,7 @@ class ImageViews:
 
     def of(self, picture: Image.Image) -> np.ndarray:
         """The views of a picture, the overview first: uint8 [count, size, size, 3]."""
-        picture = picture.convert("RGB")
+        picture = in_rgb(picture)
         views = [self._fitted(self.size).image(picture)]
         if isinstance(self.sub_images, GridConfig):
             side = self.sub_images.side

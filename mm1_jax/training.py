@@ -38,6 +38,7 @@ from mm1_jax.sharding import (
     place_batch,
 )
 from mm1_jax.stage import Context, ResultRow, StageStopped
+from mm1_jax.weights_folder import BEST_FOLDER
 
 Batch = Mapping[str, Any]  # arrays by name
 Leaves = list[jax.Array]
@@ -404,7 +405,7 @@ def fit(
         save(context.output, trainer.model())
         if training.keep_best and (best := progress.best_step()) is not None:
             trainer.restore(progress.load(best, trainer.state())[0])
-            save(context.output / "best", trainer.model())
+            save(context.output / BEST_FOLDER, trainer.model())
     return course.rows
 
 

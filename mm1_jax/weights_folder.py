@@ -18,7 +18,11 @@ from mm1_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoint"
+BEST_FOLDER = "best"  # in a training's folder: the same of its checkpoint with the lowest loss
 SOURCE_FILE = "source.json"  # what an imported checkpoint was, see `public_weights`
+
+LLAVA = "llava"  # `model_type` of the whole models that are known
+_WHOLE = "ForConditionalGeneration"
 
 # How an encoder is used, and not what its weights are; positions are interpolated to another size.
 USE = ("image_size", "antialias", "output_layer", "remainder", "dropout")
@@ -36,6 +40,21 @@ def content_of(folder: Path) -> str:
 def is_checkpoint(folder: Path) -> bool:
     """Whether the folder is a checkpoint of ours."""
     return (folder / CHECKPOINT_FOLDER).is_dir()
+
+
+def is_imported(folder: Path) -> bool:
+    """Whether what the folder holds was trained elsewhere: files of others, or made of such."""
+    return not is_checkpoint(folder) or (folder / SOURCE_FILE).is_file()
+
+
+def is_multimodal(folder: Path) -> bool:
+    """Whether a Hugging Face folder says that it holds a whole multimodal model."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+    except json.JSONDecodeError:
+        return False  # opening it says what is wrong
+    whole = any(name.endswith(_WHOLE) for name in config.get("architectures") or ())
+    return config.get("model_type") == LLAVA or (whole and "vision_config" in config)
 
 
 @dataclass(frozen=True)

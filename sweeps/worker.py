@@ -73,6 +73,7 @@ class StageContext:
         self.scratch = store.scratch(attempt.stage.id)
         self.output = attempt.output
         self.data = data
+        self.facts: dict[str, Any] = {}
         self._stop, self._lease = stop, lease
         self.scratch.mkdir(parents=True, exist_ok=True)
 
@@ -82,6 +83,10 @@ class StageContext:
         line = json.dumps({"step": int(step), "time": time.time(), **values})
         with open(self.scratch / "reports.jsonl", "a") as file:
             file.write(line + "\n")
+
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Keep facts for the execution record."""
+        self.facts |= facts
 
     def stop_requested(self) -> bool:
         """Whether the run is ending, or somebody took this stage over."""
@@ -132,6 +137,7 @@ def _attempt(
         seconds = time.perf_counter() - clock
         execution = {
             **_execution_class(stage.config),
+            **context.facts,
             "host": socket.gethostname(),
             "git_revision": git_revision,
             "started_at": started,
@@ -194,9 +200,10 @@ def _execution_class(config: Mapping[str, Any]) -> dict[str, Any]:
     """What bitwise equality is promised within."""
     devices = sys.modules["jax"].devices() if "jax" in sys.modules else []
     training = config.get("training", {})
+    mesh = training.get("mesh") or config.get("mesh")  # an evaluation's, where it is stated
     form = {name: training[name] for name in FORM if name in training}
     return {
-        **({"mesh": training["mesh"]} if "mesh" in training else {}),
+        **({"mesh": mesh} if mesh else {}),
         **({"form": form} if form else {}),
         "device_kind": devices[0].device_kind if devices else "cpu",
         "device_count": len(devices) or 1,

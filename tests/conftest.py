@@ -23,7 +23,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def in_context_data(data_root):
-    """(Config, root) of prepared data with two styles, two languages and made-up names."""
+    """(Config, root) of prepared data for all tasks that are learnt in context."""
     from mm1_jax.config import DataConfig
     from mm1_jax.data.prepare import prepare
 
@@ -33,6 +33,7 @@ def in_context_data(data_root):
         styles=("twemoji", "openmoji"),
         languages=("de", "en"),
         binding_ways=(2,),
+        glossary_languages=("de", "en", "es", "fr"),
     )
     prepare(config, data_root)
     return config, data_root

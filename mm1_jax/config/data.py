@@ -15,14 +15,21 @@ from mm1_jax.errors import nearest
 Language = Literal[
     "ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh"
 ]
+# Whose words for colours are known.
+ColourLanguage = Literal["de", "en", "es", "fr", "it", "pt"]
 Style = Literal["twemoji", "openmoji"]
 # Sources that are prepared only where a setting asks for them, and a value to begin with.
 NEEDS = {
     "language_documents": "languages",
     "single_answers": "languages",
     "binding_documents": "binding_ways",
+    "glossary_documents": "glossary_languages",
 }
-NEAREST = {"languages": "[de, en, es, fr]", "binding_ways": "[2]"}
+NEAREST = {
+    "languages": "[de, en, es, fr]",
+    "binding_ways": "[2]",
+    "glossary_languages": "[de, en, es, fr]",
+}
 Channel = Annotated[int, Field(ge=0, le=255)]
 Weight = Annotated[float, Field(ge=0)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -41,6 +48,7 @@ EMBEDDED_KINDS: dict[str, Kind] = {
     "language_documents": "interleaved",
     "single_answers": "captions",
     "binding_documents": "interleaved",
+    "glossary_documents": "interleaved",
 }
 
 
@@ -98,6 +106,7 @@ class MixtureConfig(_WeightsConfig):
     language_documents: Weight = 0.0
     single_answers: Weight = 0.0
     binding_documents: Weight = 0.0
+    glossary_documents: Weight = 0.0
 
 
 class KindsConfig(_WeightsConfig):
@@ -268,6 +277,9 @@ class DataConfig(Config):
     )
     binding_ways: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
         (), description="how many made-up names documents bind to drawings"
+    )
+    glossary_languages: tuple[ColourLanguage, ...] = Field(
+        (), description="of the colours' words in documents that keep to one word a colour"
     )
     rich_captions: float = Field(
         0.0, ge=0, le=1, description="share of the source captions that is rewritten to sentences"

@@ -66,6 +66,11 @@ class MeshConfig(Config):
         """Into how many parts the batch is cut."""
         return self.data * self.fsdp * self.expert
 
+    @property
+    def written(self) -> str:
+        """As the command line takes it: fsdp=16,expert=8."""
+        return ",".join(f"{axis}={size}" for axis, size in self if size > 1) or "fsdp=1"
+
     def check(self, axis: Literal["tensor", "expert"], **dimensions: int) -> None:
         """Raise ValueError, with the nearest possible size, unless `axis` divides all of these."""
         size = getattr(self, axis)

@@ -24,6 +24,7 @@ PREPARER = (
     "draws",
     "easy_vqa",
     "emoji",
+    "glossary",
     "in_context",
     "interleaved",
     "packages",
@@ -49,6 +50,8 @@ def preparation_settings(config: DataConfig) -> dict[str, Any]:
         settings["languages"] = sorted(config.languages)
     if config.binding_ways:
         settings["binding_ways"] = sorted(config.binding_ways)
+    if config.glossary_languages:
+        settings["glossary_languages"] = sorted(config.glossary_languages)
     return settings
 
 

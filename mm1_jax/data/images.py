@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from mm1_jax.data.packing import Packed, with_views
+from mm1_jax.preprocessing import in_rgb
 from mm1_jax.sub_images import ImageViews
 
 
@@ -109,7 +110,7 @@ def upright(picture: Image.Image, background: tuple[int, int, int]) -> Image.Ima
     """A picture as a camera meant it, in RGB, with a colour behind what is transparent."""
     ImageOps.exif_transpose(picture, in_place=True)
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
+        return in_rgb(picture)
     drawing = picture.convert("RGBA")
     whole = Image.new("RGB", picture.size, background)
     whole.paste(drawing, mask=drawing)

@@ -133,10 +133,11 @@ def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
         )
 
 
-def check_sources(config: DataConfig, vocabulary: str | None) -> None:
+def check_sources(config: DataConfig, vocabulary: str | None, template: str | None = None) -> None:
     """UserError where own sources cannot be what a config says, told from their manifests alone.
 
-    `vocabulary` is where in the recipe the number of token ids stands; null: no texts are read.
+    `vocabulary` and `template` are where in the recipe the number of token ids and the words of
+    conversations stand; null: no texts, no conversations are read.
     """
     for name, source in config.own.items():
         manifest = read_manifest(source.folder)
@@ -147,6 +148,8 @@ def check_sources(config: DataConfig, vocabulary: str | None) -> None:
                 f"{vocabulary} {config.vocabulary}: data.sources.{name} was tokenised with "
                 f"{tokens} tokens; nearest: {tokens}, with the tokenizer in {source.folder}"
             )
+        if template is not None:
+            check_template(name, source.folder, manifest, config.template, template)
 
 
 def data_identity(config: DataConfig) -> str:
@@ -160,6 +163,20 @@ def data_identity(config: DataConfig) -> str:
     own = {name: read_manifest(source.folder).fingerprint for name, source in config.own.items()}
     content = json.dumps({"packages": packaged, "own": own}, sort_keys=True)
     return sha256(content.encode())[:32]
+
+
+def check_template(name: str, folder: str, manifest: Manifest, template: str, key: str) -> None:
+    """UserError where conversations were prepared in other words than a run's `template`.
+
+    The run's are those that a model is asked in; `key` says where they are written.
+    """
+    theirs = manifest.settings.get("template")
+    if manifest.kind == "conversations" and theirs != template:
+        raise UserError(
+            f"data.sources.{name}: the conversations in {folder} were prepared with template "
+            f"{theirs} and {key} is {template}; write {key}: {theirs}, or prepare them again with "
+            f"`template: {template}`"
+        )
 
 
 def token_type(vocabulary: int) -> TokenType:

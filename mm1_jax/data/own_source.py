@@ -25,6 +25,7 @@ from mm1_jax.data.folder import Folder, Range
 from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import (
     check_kind,
+    check_template,
     index_name,
     read_manifest,
     read_shards,
@@ -233,12 +234,14 @@ class OwnSource:
 def opened_source(name: str, data: DataConfig, prepared: Path | None) -> OwnSource:
     """One of `data.sources`.
 
-    UserError where its folder holds another kind, or other token ids than those of the run's
-    tokenizer, which is in `prepared`; null where no texts are read.
+    UserError where its folder holds another kind, or conversations in other words than the run's,
+    or other token ids than those of its tokenizer, which is in `prepared`; null where no texts are
+    read.
     """
     own = OwnSource(name, data.sources[name].folder)
     check_kind(name, data.sources[name], own.manifest)
     if prepared is not None:
+        check_template(name, own.folder.url, own.manifest, data.template, "the run's template")
         tokenizer = tokenizer_file(prepared)
         if sha256(tokenizer.read_bytes()) != own.manifest.tokenizer.sha256:
             raise UserError(

@@ -84,6 +84,9 @@ class PreparationSpec(Config):
     stored_side_pixels: PositiveInt | None = Field(
         None, description="larger images are stored with this longest side; null: as they came"
     )
+    stored_images: Literal["encoded", "pixels"] = Field(
+        "encoded", description="pixels: uncompressed, for small images that are read fast"
+    )
 
     def settings(self) -> dict[str, Any]:
         """What of it decides the result, as plain values."""
@@ -371,7 +374,7 @@ def rendered(raw: RawDocument, spec: PreparationSpec) -> Rendered:
     """A document in the words that training uses."""
     parts: list[int | str] = []
     answers = raw.answers
-    contents = images_of(raw, spec.stored_side_pixels)
+    contents = images_of(raw, spec.stored_side_pixels, spec.stored_images)
     images = 0
     for part in raw.parts:
         if isinstance(part, RawImage):

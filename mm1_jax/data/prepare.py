@@ -34,6 +34,7 @@ from mm1_jax.data import (
     documents,
     easy_vqa,
     emoji,
+    glossary,
     in_context,
     interleaved,
     packages,
@@ -166,6 +167,12 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
             drawn_in_train, in_context.BINDING_DOCUMENTS, config.binding_ways, "train"
         )
         tables["binding_documents-train"] = in_context.binding_documents(learnt)
+    if config.glossary_languages:
+        languages = config.glossary_languages
+        kept = glossary.episodes(
+            drawn_in_train, drawn_in_train, colours, languages, glossary.DOCUMENTS, "train"
+        )
+        tables["glossary_documents-train"] = glossary.glossary_documents(kept)
     progress("tokenizer", 0, 1)
     if words is None:
         words = tokenizer.train(_training_texts(tables), config.vocabulary, config.special_tokens)
@@ -203,6 +210,15 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         records["answers-test"] = _of_split(answers, "test")
     if config.binding_ways:
         records["episodes-test"] = in_context.test_episodes(_of_split(drawn, "test"))
+    if config.glossary_languages:
+        records["glossaries-test"] = glossary.episodes(
+            drawn_in_train,
+            _of_split(drawn, "test"),
+            colours,
+            config.glossary_languages,
+            glossary.TEST_EPISODES,
+            "test",
+        )
     for name, items in records.items():
         _write_records(items, folder / "records" / f"{name}.parquet")
     attribution = ATTRIBUTION + (ATTRIBUTION_OPENMOJI if redrawn else "")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -164,28 +164,34 @@ def _facts(content: bytes) -> FileFacts:
     return FileFacts(bytes=len(content), sha256=sha256(content))
 
 
-def images_of(raw: RawDocument, longest_side: int | None = None) -> tuple[bytes, ...]:
+def images_of(
+    raw: RawDocument,
+    longest_side: int | None = None,
+    stored: Literal["encoded", "pixels"] = "encoded",
+) -> tuple[bytes, ...]:
     """The bytes of a document's images, which have been fetched, in reading order.
 
-    Those with a longer side (in pixels) are made smaller.
+    Those with a longer side (in pixels) are made smaller, to a JPEG of quality 95 or, with
+    transparency, a PNG. As `pixels` all are uncompressed: PPM, or PNG with transparency.
     """
     contents = (part.content or b"" for part in raw.parts if isinstance(part, RawImage))
-    if longest_side is None:
-        return tuple(contents)
-    return tuple(_at_most(content, longest_side) for content in contents)
+    return tuple(_stored(content, longest_side, stored == "pixels") for content in contents)
 
 
-def _at_most(content: bytes, longest_side: int) -> bytes:
-    """An image made smaller if need be: bicubic; a JPEG of quality 95, with transparency a PNG."""
+def _stored(content: bytes, longest_side: int | None, pixels: bool) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
-        if max(image.size) <= longest_side:
+        larger = longest_side is not None and max(image.size) > longest_side
+        if not larger and not pixels:
             return content
         ImageOps.exif_transpose(image, in_place=True)
         mode = "RGBA" if image.has_transparency_data else "RGB"
-        smaller, file = image.convert(mode), io.BytesIO()
-    smaller.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
+        picture, file = image.convert(mode), io.BytesIO()
+    if larger:
+        picture.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
     if mode == "RGBA":
-        smaller.save(file, "PNG")
+        picture.save(file, "PNG", compress_level=0 if pixels else 6)
+    elif pixels:
+        picture.save(file, "PPM")
     else:
-        smaller.save(file, "JPEG", quality=95)
+        picture.save(file, "JPEG", quality=95)
     return file.getvalue()

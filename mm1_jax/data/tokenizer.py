@@ -64,6 +64,13 @@ class Tokenizer(Protocol):
         """Token ids of every text."""
         ...
 
+    def encode_between(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts that stand after something else, as a part of one longer text.
+
+        What puts a space before a text's beginning alone puts none before these.
+        """
+        ...
+
     def marker(self, marker: Marker) -> int:
         """The id of a special token. UserError if the vocabulary has no such token."""
         ...
@@ -86,12 +93,17 @@ class Tokenizer(Protocol):
 
 
 class JsonTokenizer:
-    """A tokenizer of the library `tokenizers`, as in `tokenizer.json`; see `Tokenizer`."""
+    """A tokenizer of the library `tokenizers`, as in `tokenizer.json`; see `Tokenizer`.
+
+    Some put a space before every text, as SentencePiece's do: see there.
+    """
 
     def __init__(self, backend: tokenizers.Tokenizer, end: str):
         # By default the library turns the characters "<|end|>" in a text into the token END.
         backend.encode_special_tokens = True
         self._backend = backend
+        self._puts_space = any(one["type"] == "Prepend" for one in _steps(backend.normalizer))
+        self._between = _without_first_space(backend)
         self._end = end
         added = backend.get_added_tokens_decoder()
         self._special = frozenset(i for i, token in added.items() if token.special)
@@ -108,12 +120,27 @@ class JsonTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """As of `Tokenizer`."""
-        return self._backend.encode(text, add_special_tokens=False).ids
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As of `Tokenizer`."""
+        if self._puts_space:
+            texts = [text.removeprefix(" ") for text in texts]
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def encode_between(self, texts: Sequence[str]) -> list[list[int]]:
+        """As of `Tokenizer`."""
+        encodings = self._between.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """The special tokens that `tokenizer.json` puts before a text."""
+        alone = self._backend.encode("a", add_special_tokens=False).ids
+        whole = self._backend.encode("a").ids
+        places = range(len(whole) - len(alone) + 1)
+        return tuple(whole[: next(i for i in places if whole[i : i + len(alone)] == alone)])
 
     def marker(self, marker: Marker) -> int:
         """As of `Tokenizer`."""
@@ -191,6 +218,10 @@ class SentencePieceTokenizer:
         """As of `Tokenizer`."""
         return [self.encode(text) for text in texts]
 
+    def encode_between(self, texts: Sequence[str]) -> list[list[int]]:
+        """As of `Tokenizer`; it puts its space before every text."""
+        return self.encode_batch(texts)
+
     def marker(self, marker: Marker) -> int:
         """As of `Tokenizer`."""
         token = self.end if marker == END_OF_TEXT else self._backend.piece_to_id(marker.name)
@@ -221,6 +252,28 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 def _bytes_of_piece(word: str) -> int:
     return 1 if _BYTE.fullmatch(word) else len(word.replace("▁", " ").encode())
+
+
+def _without_first_space(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same without the space that some put before a text's very beginning, and only there."""
+    if not any(one.get("prepend_scheme") == "first" for one in _steps(backend.pre_tokenizer)):
+        return backend
+    content = json.loads(backend.to_str())
+    step = content["pre_tokenizer"]
+    for one in (step, *step.get("pretokenizers", ())):
+        if one.get("prepend_scheme") == "first":
+            one["prepend_scheme"] = "never"
+    between = tokenizers.Tokenizer.from_str(json.dumps(content))
+    between.encode_special_tokens = True
+    return between
+
+
+def _steps(component: Any) -> list[dict[str, Any]]:
+    """What a normaliser or pre-tokenizer is made of, as `tokenizer.json` has it."""
+    if component is None:
+        return []
+    step = json.loads(component.__getstate__())
+    return [step, *step.get("normalizers", ()), *step.get("pretokenizers", ())]
 
 
 def _known(token: int | None, marker: Marker) -> int:

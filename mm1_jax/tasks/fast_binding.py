@@ -7,6 +7,7 @@ concepts were held out of training, and each episode names them anew.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,9 +47,19 @@ def items(prepared: PreparedData) -> list[Item]:
                 introduction=templates.introduction(episode.names),
                 choices=episode.names,
                 demonstrations=tuple(shown),
+                wrong_demonstrations=_exchanged(shown),
             )
         )
     return result
+
+
+def _exchanged(shown: Sequence[Demonstration]) -> tuple[Demonstration, ...]:
+    # The same pictures, each class with the next class's name.
+    responses = list(dict.fromkeys(example.response for example in shown))
+    following = dict(zip(responses, [*responses[1:], responses[0]], strict=True))
+    return tuple(
+        dataclasses.replace(example, response=following[example.response]) for example in shown
+    )
 
 
 def demonstrations(prepared: PreparedData) -> list[Demonstration]:

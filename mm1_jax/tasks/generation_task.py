@@ -18,8 +18,9 @@ class Item:
     """One test item: an image, what is asked, and the answers that count.
 
     `kind` says which training examples may demonstrate it: those of the same kind, of another
-    concept. An item with `demonstrations` of its own takes the first of them instead. An
-    `introduction` stands before everything else.
+    concept. An item with `demonstrations` of its own takes the first of them instead, and
+    `wrong_demonstrations` where they are to mislead. An `introduction` stands before everything
+    else.
     """
 
     item_id: str
@@ -29,6 +30,7 @@ class Item:
     kind: str = ""
     concept: str = ""
     demonstrations: tuple[Demonstration, ...] = ()
+    wrong_demonstrations: tuple[Demonstration, ...] = ()
     introduction: str = ""
     choices: tuple[str, ...] = ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -62,14 +61,14 @@ def draw_demonstrations(
     """`shots` different training examples for one item; fewer shots are the first of more.
 
     Of the item's kind and not of its concept, or the item's own. If `wrong`, they demonstrate
-    something else: another kind, drawn for each item, or the item's own with answers exchanged.
+    something else: another kind, drawn for each item, or what the item has to mislead.
     UserError where there are too few, or nothing else to demonstrate.
     """
     if item.demonstrations:
-        own = item.demonstrations
+        own = item.wrong_demonstrations if wrong else item.demonstrations
         if shots > len(own):
             raise UserError(f"shots: {shots} of {task}: an item has {len(own)} demonstrations")
-        return list(_exchanged(own) if wrong else own)[:shots]
+        return list(own[:shots])
     kind = item.kind
     if wrong:
         others = [other for other in kinds if other != kind]
@@ -90,16 +89,6 @@ def draw_demonstrations(
         if not item.concept or pool[place].concept != item.concept:
             chosen[place] = None
     return [pool[i] for i in chosen]
-
-
-def _exchanged(demonstrations: Sequence[Demonstration]) -> list[Demonstration]:
-    """The same pictures, each class with the next class's answer."""
-    responses = list(dict.fromkeys(example.response for example in demonstrations))
-    following = dict(zip(responses, [*responses[1:], responses[0]], strict=True))
-    return [
-        dataclasses.replace(example, response=following[example.response])
-        for example in demonstrations
-    ]
 
 
 def build(

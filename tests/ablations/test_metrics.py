@@ -11,7 +11,7 @@ from mm1_jax.tasks.official_names import OFFICIAL
 
 
 def test_every_task_of_a_recipe_is_in_the_table():
-    settings = {"seed", "sharp_images", "batch_size", "official", "average"}
+    settings = {"seed", "sharp_images", "batch_size", "mesh", "official", "average"}
     assert set(WORST) == (set(EvaluationConfig.model_fields) - settings) | set(OFFICIAL)
 
 

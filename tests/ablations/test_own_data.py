@@ -25,11 +25,11 @@ def plan(studies):
     return build
 
 
-def prepared(folder, documents=10, kind="captions", vocabulary=1024):
+def prepared(folder, documents=10, kind="captions", vocabulary=1024, template="plain"):
     folder.mkdir(parents=True)
     manifest = Manifest(
         kind=kind,
-        settings={"vocabulary": vocabulary},
+        settings={"vocabulary": vocabulary, "template": template},
         tokenizer=TokenizerFacts(file="tokenizer.json", sha256="0" * 64, vocabulary=vocabulary),
         token_type="uint16",
         shards=1,
@@ -86,6 +86,32 @@ def test_the_share_of_a_kind_is_a_factor(plan, tmp_path):
 def test_data_that_is_not_prepared_is_told_by_the_plan(plan, tmp_path):
     with pytest.raises(UserError, match=r"no prepared data at .*nowhere"):
         plan(tmp_path / "nowhere")
+
+
+def test_conversations_in_other_words_than_a_stages_are_told_by_the_plan(studies, tmp_path):
+    folder = prepared(tmp_path / "talk", kind="conversations", template="vicuna")
+    studies.recipe["data"]["sources"] = {"talk": {"folder": str(folder), "kind": "conversations"}}
+    studies.recipe["sft"] = {
+        "mixture": {"talk": 1},
+        "template": "chatml",
+        "training": {"steps": 60},
+        "optimizer": {"warmup_steps": 1},
+    }
+    message = (
+        "conversations in .*talk were prepared with template vicuna and sft.template is chatml"
+    )
+    with pytest.raises(UserError, match=message):
+        studies.plan()
+    studies.recipe["sft"]["template"] = "vicuna"
+    plan = studies.plan()  # the multimodal stage, whose template is plain, does not read them
+    studies.recipe["data"]["mixture"]["talk"] = 0.2
+    with pytest.raises(UserError, match=r"vicuna and data\.template is plain; write data"):
+        studies.plan()
+    assert len(plan.trials) == 6
+    captions = prepared(tmp_path / "captions", template="vicuna")  # which have no turns
+    studies.recipe["data"]["sources"] = {"talk": {"folder": str(captions), "kind": "captions"}}
+    studies.recipe["sft"] = None
+    studies.plan()
 
 
 def test_a_source_of_another_kind_or_vocabulary_is_told_by_the_plan(plan, tmp_path):

@@ -59,7 +59,7 @@ class TestTrials:
     def test_a_claim_adds_the_evaluation_it_needs_to_its_arm_only(self, studies):
         studies.recipe["evaluation"] = {"easy_vqa": {}}
         claims = {
-            "sees": "score(base) > score(base, images=shuffled)",
+            "sees": "score(base) > score(base, condition=shuffled)",
             "reads": "score(encoder.image_size=16, task=held_out_text) < 100",
             "learns": "score(base, shots=4) > score(base)",
         }
@@ -277,6 +277,20 @@ class TestIdentity:
         studies.recipe["training"]["log_every"] = 7
         studies.recipe["evaluation"]["batch_size"] = 8
         assert set(studies.plan().stages) == set(before.stages)
+
+    def test_a_mesh_of_evaluations_reaches_them_and_changes_no_stage(self, studies):
+        before = studies.plan()
+        studies.recipe["evaluation"]["mesh"] = {"fsdp": 4}
+        after = studies.plan()
+        assert set(after.stages) == set(before.stages)
+        meshes = [s.config["mesh"]["fsdp"] for s in after.stages.values() if "mesh" in s.config]
+        assert len(meshes) == len({e.stage for t in after.trials for e in t.evaluations})
+        assert set(meshes) == {4}
+
+    def test_a_mesh_of_evaluations_must_go_with_the_model(self, studies):
+        studies.recipe["evaluation"]["mesh"] = {"tensor": 16}
+        with pytest.raises(UserError, match=r"evaluation\.mesh\.tensor 16 does not divide"):
+            studies.plan()
 
     @pytest.mark.parametrize(
         "change",

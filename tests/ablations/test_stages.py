@@ -186,6 +186,17 @@ class TestScoredParts:
         with pytest.raises(UserError, match=expected):
             studies.plan()
 
+    @pytest.mark.parametrize("asked_by", ["recipe", "claim"])
+    def test_a_task_without_questions_says_what_the_data_lacks(self, studies, asked_by):
+        claims = {"a": "score(base, task=emoji_languages) > 1"} if asked_by == "claim" else {}
+        if asked_by == "recipe":
+            studies.recipe["evaluation"]["emoji_languages"] = {}
+        with pytest.raises(UserError, match=r"has no questions: data\.languages is"):
+            studies.plan(claims=claims)
+        studies.recipe["data"]["languages"] = ["de", "en"]
+        with pytest.raises(UserError, match=r"data\.styles has no openmoji"):
+            studies.plan(claims=claims)
+
     def test_an_arm_that_lacks_the_stage_is_named(self, pretrained):
         pretrained.recipe["evaluation"]["emoji_probe"] = {}
         arms = {"arms": {"scratch": {"encoder_pretraining": None}}}
@@ -386,6 +397,15 @@ class TestInstructionTuning:
         plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
         data = plan.stages[trial(plan).train].config["data"]
         assert (data["kinds"], data["packing"], data["total_tokens"]) == (None, "budgets", None)
+
+    def test_what_is_prepared_is_kept_so_that_few_shot_tasks_can_be_asked(self, tuned):
+        tuned.recipe["data"] |= {"languages": ["de", "en"], "glossary_languages": ["de", "en"]}
+        tuned.recipe["evaluation"]["emoji_attributes"] = {"shots": [2]}
+        plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
+        stage = plan.stages[trial(plan).train]
+        assert stage.config["data"]["glossary_languages"] == ["de", "en"]
+        before = plan.stages[stage.inputs["model"]]
+        assert stage.data_fingerprint == before.data_fingerprint
 
     def test_a_source_that_is_not_there_is_told_in_one_line(self, tuned):
         tuned.recipe["sft"] = {**SFT, "mixture": {"emoji_chart": 1}}

@@ -21,7 +21,7 @@ design:
 seeds: 3                            # paired: the same seed is the same data order in every arm
 primary_metric: easy_vqa.accuracy
 claims:
-  sees: score(base) > score(base, images=shuffled)
+  sees: score(base) > score(base, condition=shuffled)
   beats-the-blind: score(base) > blind(easy_vqa)
   resolution-over-type: effect(encoder.image_size, 16 -> 32) > abs(effect(connector.kind, average_pooling -> c_abstractor))
   type-hardly-matters: score(connector.kind=c_abstractor) == score(base) within 3.0

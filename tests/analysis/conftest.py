@@ -28,7 +28,7 @@ FACTORS = {
 }
 ACCURACY = {"32": 81.0, "16": 66.0, "c_abstractor": 81.6, "0.3": 74.5}
 CLAIMS = {
-    "sees": "score(base) > score(base, images=shuffled)",
+    "sees": "score(base) > score(base, condition=shuffled)",
     "beats-the-blind": "score(base) > blind(easy_vqa)",
     "resolution-over-type": (
         "effect(encoder.image_size, 16 -> 32) > "
@@ -209,6 +209,7 @@ def fill_store(
     diverged: Iterable[tuple[str, int]] = (),
     rows: Callable[[Arm, int, str, str], list[ResultRow]] = numbers_of,
     libraries: dict[str, str] | None = None,
+    images: str | None = None,
 ) -> None:
     """Write the results of every trial of `plan` but those in `skip`."""
     arms = {arm.name: arm for arm in plan.arms}
@@ -242,6 +243,7 @@ def fill_store(
                     "threads": 1,
                     "python": "3.11.7",
                     "libraries": libraries or {"jax": "0.10.2", "flax": "0.12.8"},
+                    **({"images": images} if images and task != "training" else {}),
                     "host": "here",
                     "git_revision": "6880732e" * 5,
                     "started_at": 1.7e9,

@@ -12,12 +12,12 @@ from analysis.claim_words import plain, sentence
     ("claim", "words"),
     [
         (
-            "score(base, shots=8) > score(base, shots=8, images=wrong_demonstrations)",
+            "score(base, shots=8) > score(base, shots=8, condition=wrong_demonstrations)",
             "the score of base with 8 shots is higher than the score of base with wrong "
             "demonstrations with 8 shots",
         ),
         (
-            "score(base) > score(base, images=shuffled)",
+            "score(base) > score(base, condition=shuffled)",
             "the score of base is higher than the score of base with shuffled images",
         ),
         (

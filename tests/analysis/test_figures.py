@@ -79,6 +79,16 @@ def test_curves_draw_each_seed_and_the_mean_of_shared_steps() -> None:
     assert "logarithmic" not in curves({"a": {1: [(1, -1.0), (2, 2.0)]}}, "step", "loss")
 
 
+def test_curves_are_on_a_plain_axis_where_asked() -> None:
+    lines = {"base": {1: [(0.0, 10.0), (4.0, 30.0), (8.0, 50.0)]}}
+    plain, logarithmic = (curves(lines, "examples", "score", log=log) for log in (False, True))
+    assert "logarithmic" not in plain
+    assert "logarithmic" in logarithmic
+    (points,) = set(re.findall(r'points="([^"]*)"', plain))
+    first, middle, last = (float(point.split(",")[1]) for point in points.split())
+    assert first - middle == pytest.approx(middle - last, abs=0.2)
+
+
 def test_curves_leave_out_what_is_not_a_number_and_say_when_there_is_nothing() -> None:
     svg = curves({"a": {1: [(1, 2.0), (2, math.nan), (3, 1.0)]}}, "step", "loss")
     assert "nan" not in svg

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.compare import comparison
-from analysis.report import report, write_report
+from analysis.report import few_shot_lines, report, write_report
 from analysis.results import StudyResults, load_results
 from sweeps.store import Store
 
@@ -110,6 +111,40 @@ def test_the_report_has_every_part(html: str, results: StudyResults) -> None:
     assert f"git checkout {'6880732e' * 5}" in text
     assert "jax 0.10.2" in text
     assert results.plan.warnings[0] in text
+
+
+def test_scores_by_the_number_of_examples_have_a_picture(
+    tmp_path: Path, make_plan, fill, rows_of
+) -> None:
+    def asked_with_examples(arm, seed, task, condition):
+        rows = rows_of(arm, seed, task, condition)
+        if (task, condition) != ("easy_vqa", "intact"):
+            return rows
+        more = [replace(row, shots=shots) for row in rows for shots in (4, 8)]
+        guess = [
+            replace(row, metric="chance_accuracy", value=12.5)
+            for row in [*rows, *more]
+            if row.metric == "accuracy"
+        ]
+        return [*rows, *more, *guess]
+
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    fill(store, plan, rows=asked_with_examples)
+    draw_on = load_results("demo", store)
+    labels = {arm.name: arm.label for arm in plan.arms}
+    lines = few_shot_lines(draw_on, labels, "easy_vqa", "accuracy")
+    assert [*lines] == [*labels.values(), "chance"]
+    assert [shots for shots, _ in lines["C-Abstractor"][2]] == [0, 4, 8]
+    assert lines["chance"] == {seed: [(0, 12.5), (4, 12.5), (8, 12.5)] for seed in (1, 2, 3)}
+    assert "<h2>Scores by the number of examples</h2>" in report(draw_on)
+    made = comparison(draw_on)
+    assert {line.shots for line in made.controls if line.control == "chance"} == {0, 4, 8}
+    assert not [line for line in made.effects if line.metric.startswith("chance")]
+
+
+def test_without_examples_there_is_no_such_picture(html: str) -> None:
+    assert "by the number of examples" not in html
 
 
 def test_numbers_in_the_report_are_those_of_compare(html: str, results: StudyResults) -> None:

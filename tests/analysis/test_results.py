@@ -197,6 +197,32 @@ def test_unlike_libraries_are_warned_of(tmp_path: Path, make_plan, fill) -> None
     assert "unlike libraries" in warning
 
 
+def test_stages_of_another_kind_may_have_another_mesh(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+    fill(store, plan)
+    found = load_results("demo", store)
+    for stage, execution in found.executions.items():
+        training = plan.stages[stage].kind == "multimodal"
+        execution["mesh"] = {"data": 8} if training else {"fsdp": 8}
+    assert found.mixed_executions() == []
+    found.executions[plan.trials[0].train]["mesh"] = {"data": 4}
+    assert "unlike mesh" in " ".join(found.mixed_executions())
+
+
+def test_arms_that_saw_different_images_are_warned_of(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+    fill(store, plan, skip={("base", 1)}, images="a" * 32)
+    assert load_results("demo", store).unlike_images() == []
+    fill(store, plan, images="b" * 32)
+    found = load_results("demo", store)
+    evaluations = {(e.task, e.shots, e.condition) for e in plan.trials[0].evaluations}
+    assert len(found.unlike_images()) == len(evaluations)
+    assert "easy_vqa (0-shot, shuffled) saw different images" in " ".join(found.unlike_images())
+    assert found.mixed_executions() == []
+
+
 def test_the_average_is_of_the_tasks_that_the_recipe_names(tmp_path: Path, make_plan, fill) -> None:
     plan = make_plan()
     config = plan.arms[0].config

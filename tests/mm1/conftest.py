@@ -28,7 +28,7 @@ design:
 seeds: 2
 primary_metric: easy_vqa.accuracy
 claims:
-  sees: score(base) > score(base, images=shuffled)
+  sees: score(base) > score(base, condition=shuffled)
   tokens: effect(connector.tokens, 1 -> 4) > 0
 """
 

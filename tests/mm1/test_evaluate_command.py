@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
 from colour_folders import write_arc_easy, write_vqav2
-from public_folders import make_folder
+from public_folders import llama_tokenizer, make_folder, make_llava
 
 from mm1 import api
 from mm1.evaluate_command import evaluate, scored_model
+from mm1.generate_command import generate
 from mm1_jax.checkpoints import save_part
 from mm1_jax.data import tokenizer
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
+from mm1_jax.image_record import digest, facts_of, write_images
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.recipe import Recipe
+from sweeps.store import Store
 
 RECIPE = """
 encoder: {image_size: 16, patch_size: 8, width: 16, layers: 1, heads: 2}
@@ -34,12 +39,13 @@ WORDS = tokenizer.train([f"Question: Which number follows {n} in?" for n in rang
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """A folder with `ours`, `llama`, `vqav2` and `arc_easy`."""
+    """A folder with `ours`, `llama`, `llava`, `vqav2` and `arc_easy`."""
     folder = tmp_path_factory.mktemp("places")
     config = Recipe.model_validate(yaml.safe_load(RECIPE)).train_config()
     save_part(folder / "ours", config, initialise(MultimodalModel(config), 0))
     make_folder(folder / "llama", "llama", vocab_size=300, eos_token_id=1)
     WORDS.save(folder / "llama")
+    make_llava(folder / "llava")
     write_vqav2(folder / "vqav2")
     write_arc_easy(folder / "arc_easy")
     return folder
@@ -118,6 +124,50 @@ def test_anybodys_language_model_is_asked_in_words(run, places, tmp_path):
     assert {row["n_items"] for row in run("llama", *vqav2, "--condition", "no_image")} == {4}
 
 
+def test_anybodys_llava_is_asked_about_images_in_its_own_words(run, places, tmp_path):
+    asked = ("--task", "vqav2", "--folder", places / "vqav2", "--items", 3, "--prompt", "{prompt}")
+    rows = {row["shots"]: row for row in run("llava", *asked, "--shots", 0, "--shots", 1)}
+    assert {rows[shots]["n_items"] for shots in (0, 1)} == {3}
+    assert rows[0]["step"] == 0
+    kept = tmp_path / "out" / "vqav2-1-intact"
+    assert {row["metric"] for row in json.loads((kept / "scores.json").read_text())} >= {"accuracy"}
+    one, two = (
+        pq.read_table(tmp_path / f"out/vqav2-{shots}-intact/examples.parquet").to_pylist()
+        for shots in (0, 1)
+    )
+    words = "\nAnswer the question using a single word or phrase. ASSISTANT:"
+    for own, example in zip(one, two, strict=True):
+        start, _, question = own["prompt"].partition("USER: <image>\n")
+        assert start.startswith("A chat between a curious user and an artificial intelligence")
+        assert question.endswith(words)
+        assert example["prompt"].startswith(f"{start}USER: <image>\n")
+        assert example["prompt"].endswith(f"<|end|>USER: <image>\n{question}")
+    # `mm1 generate` says the same of the same image.
+    question = one[0]["prompt"].partition("<image>\n")[2].removesuffix(" ASSISTANT:")
+    image = next((places / "vqav2/images").rglob(one[0]["image_file"]))
+    words = [str(places / "llava"), "--image", str(image), "--prompt", question]
+    said = CliRunner().invoke(generate, [*words, "--max-tokens", "20", "--stop", "\n"])
+    assert said.stdout.strip() == one[0]["prediction"] != ""
+
+
+def test_what_a_llava_cannot_be_asked_is_told_in_one_line(run, places, tmp_path):
+    with pytest.raises(UserError, match=r"easy_vqa: it is asked in .* was trained elsewhere"):
+        run("llava", "--task", "easy_vqa")
+    with pytest.raises(UserError, match="llava was trained elsewhere: say --task and --folder"):
+        run("llava")
+    asked = ("--task", "vqav2", "--folder", places / "vqav2", "--items", 3)
+    other = make_llava(tmp_path / "other")
+    content = json.loads(llama_tokenizer().to_str())
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < 320]
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has no token 320, which marks an image"):
+        run(other, *asked)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "projector_hidden_act": "relu"}))
+    with pytest.raises(UserError, match="projector_hidden_act 'relu' is not known; valid: 'gelu'"):
+        run(other, *asked)
+
+
 def test_a_tokenizer_of_another_model_is_refused(run, places, tmp_path):
     asked = ("--task", "arc_easy", "--folder", places / "arc_easy")
     small = make_folder(tmp_path / "small", "llama")
@@ -147,7 +197,8 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
     monkeypatch.setattr(EvaluatedModel, "answers", counted)
     assert {row["n_items"] for row in run("ours", *asked)} == {12}
     assert len(batches) == 2  # of three
-    assert sorted(p.name for p in kept.iterdir()) == ["examples.parquet", "scores.json"]
+    files = ["examples.parquet", "images.parquet", "scores.json"]
+    assert sorted(p.name for p in kept.iterdir()) == files
 
 
 @pytest.mark.parametrize(
@@ -159,12 +210,41 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
         ("--task vqav2 --folder {}/arc_easy", "vqav2: expected .*annotations.json"),
         ("--task vqav2 --folder {}/vqav2 --shots 99", "shots: 99 of vqav2: the training split has"),
         ("--task piqa --folder {}/arc_easy --condition shuffled", "piqa asks about no images"),
+        ("--task emoji_glossary", r"no questions for .*: data\.glossary_languages is empty"),
         ("--recipe {}/recipe.yaml --shots 2", "--recipe says which tasks"),
+        ("--mesh tensr=2", "--mesh: no axis 'tensr'; did you mean 'tensor'"),
+        ("--task easy_vqa --mesh fsdp=2", "evaluation.mesh fsdp=2 takes 2 devices, there are 1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(run, places, words, message):
     with pytest.raises(UserError, match=message):
         run("ours", *words.format(places).split())
+
+
+def test_a_finished_evaluation_of_other_images_is_told(places, tmp_path, write_study):
+    folder = shutil.copytree(places / "vqav2", tmp_path / "vqav2")
+    write_study(tmp_path)
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["evaluation"]["official"] = {"vqav2": {"folder": str(folder)}}
+
+    def stage_of(edition=None):
+        recipe["evaluation"]["official"]["vqav2"]["edition"] = edition
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        stages = api.plan(tmp_path / "study.yaml", store=str(tmp_path / "store")).stages.values()
+        return next(stage for stage in stages if stage.config.get("task") == "vqav2")
+
+    stage, store = stage_of(), Store(tmp_path / "store")
+    image = next(folder.glob("images/val2014/*1.jpg"))
+    attempt = store.begin(stage)
+    seen = {image.name: facts_of(image.read_bytes()), "not_here.jpg": facts_of(b"any")}
+    write_images(seen, attempt.output)
+    store.finish(attempt, [], {"seconds": 1.0, "images": digest(seen)}, "ok")
+    api.check_images([stage], str(tmp_path / "store"))
+    image.write_bytes(image.read_bytes() + b"more")
+    message = r"vqav2: 1 images are not those .*1\.jpg \(then \d+ bytes, now .*vqav2\.edition"
+    with pytest.raises(UserError, match=message):
+        api.check_images([stage], str(tmp_path / "store"))
+    assert stage_of("cropped").id != stage_of().id == stage.id
 
 
 def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_path, write_study):
@@ -176,6 +256,39 @@ def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_
     with pytest.raises(UserError, match="shots: 11 of vqav2: the training split has 10 examples"):
         api.run(study, store=str(tmp_path / "store"), data=data_root)
     assert not (tmp_path / "store").exists()
+
+
+def test_the_best_checkpoint_of_a_run_or_a_stage_is_scored(places, tmp_path):
+    run = tmp_path / "run"
+    part = run / "pretrained" / "multimodal"
+    for folder in (run, run / "best", part, part / "best"):
+        shutil.copytree(places / "ours", folder, dirs_exist_ok=True)
+    (run / "recipe.json").write_text(json.dumps({"seed": 7}))
+    for folder in (run / "best", part / "best"):
+        found = scored_model(str(folder), "nowhere")
+        assert found.folders == {"multimodal": folder}
+        assert (found.seed, found.output) == (7, folder / "evaluations")
+
+
+def test_the_best_checkpoint_of_a_stage_is_scored(places, tmp_path, write_study):
+    study = write_study(tmp_path)
+    place = str(tmp_path / "store")
+    made = api.plan(study, store=place)
+    with_best, without = [made.stages[trial.train] for trial in made.trials][:2]
+    store = Store(place)
+    for stage in (with_best, without):
+        attempt = store.begin(stage)
+        shutil.copytree(places / "ours", attempt.output, dirs_exist_ok=True)
+        if stage is with_best:
+            shutil.copytree(places / "ours", attempt.output / "best")
+        store.finish(attempt, [], {"seconds": 1.0}, "ok")
+    found = scored_model(f"{with_best.id[:12]}/best", place)
+    assert found.folders == {"multimodal": store.stage_folder(with_best.id) / "best"}
+    assert found.output is None
+    with pytest.raises(UserError, match=r"has no best/ .training.keep_best was false."):
+        scored_model(f"{without.id[:12]}/best", place)
+    with pytest.raises(UserError, match="neither a folder of `mm1 train` nor one finished stage"):
+        scored_model(f"{without.id[:12]}/bests", place)
 
 
 def test_a_folder_without_a_model_is_told(tmp_path):

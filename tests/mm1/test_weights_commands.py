@@ -1,11 +1,28 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
-from public_folders import make_folder
+from public_folders import make_folder, make_llava
+
+from mm1.generate_command import generate
+from mm1.weights_commands import weights_import
+from mm1_jax.checkpoints import save_part
+from mm1_jax.config import TrainConfig
+from mm1_jax.data import tokenizer
+from mm1_jax.data.templates import TEMPLATES
+from mm1_jax.initialisation import initialise
+from mm1_jax.model import MultimodalModel
+
+SMALL = {
+    "encoder": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "heads": 2},
+    "connector": {"kind": "average_pooling", "tokens": 1},
+    "language_model": {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp_width": 32},
+}
 
 
 @pytest.fixture
@@ -42,6 +59,39 @@ def test_generate_continues_ids_and_says_the_same_from_the_imported_checkpoint(m
     assert len(first["tokens"]) == len(first["logprobs"]) == 4
     assert first["text"] == ""
     assert max(first["logprobs"]) < 0
+
+
+def test_a_llava_answers_about_an_image_also_when_it_was_imported(tmp_path, image):
+    folder = make_llava(tmp_path / "llava")
+
+    def run(command, *words):
+        result = CliRunner().invoke(command, list(map(str, words)), catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    assert "multimodal of family llava" in run(weights_import, folder, tmp_path / "ours")
+    asked = ("--image", image, "--prompt", "what colour is it?", "--max-tokens", 4, "--json")
+    first = json.loads(run(generate, folder, *asked))
+    assert len(first["tokens"]) == 4
+    assert json.loads(run(generate, tmp_path / "ours", *asked)) == first
+
+
+def test_a_model_of_conversations_is_asked_in_a_turn(tmp_path, monkeypatch):
+    words = tokenizer.train([f"USER: what is it? {n} ASSISTANT:" for n in range(99)], 300)
+    prepared = SimpleNamespace(tokenizer=words)
+    monkeypatch.setattr("mm1_jax.data.prepared.open_prepared", lambda *_: prepared)
+    answers = []
+    start = TEMPLATES["vicuna"].start[0]
+    asked = {"vicuna": "what is it?", "plain": f"{start}USER: what is it? ASSISTANT:"}
+    for template, prompt in asked.items():
+        data = {"template": template, "vocabulary": 300}
+        config = TrainConfig.model_validate({**SMALL, "data": data})
+        save_part(tmp_path / template, config, initialise(MultimodalModel(config), 0))
+        said = [str(tmp_path / template), "--prompt", prompt, "--max-tokens", "8", "--json"]
+        answers.append(CliRunner().invoke(generate, said, catch_exceptions=False).stdout)
+    first, second = map(json.loads, answers)
+    assert first["tokens"] == second["tokens"]
+    np.testing.assert_allclose(first["logprobs"], second["logprobs"], atol=1e-5)
 
 
 def test_inspect_says_what_a_folder_is(mm1, tmp_path):

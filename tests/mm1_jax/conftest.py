@@ -100,6 +100,7 @@ class RecordingContext:
     stop_at_question: int | None = None
     questions: int = 0
     reports: list[tuple[int, dict]] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.scratch, self.output = self.folder / "scratch", self.folder / "output"
@@ -109,6 +110,9 @@ class RecordingContext:
 
     def report(self, step, metrics):
         self.reports.append((step, dict(metrics)))
+
+    def record(self, facts):
+        self.facts |= facts
 
     def stop_requested(self) -> bool:
         self.questions += 1

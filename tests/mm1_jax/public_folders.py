@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from mm1_jax.decoder import Decoder
 from mm1_jax.decoder_weights import recognise_decoder
 from mm1_jax.encoder_weights import recognise_encoder
 from mm1_jax.encoders import VisionTransformer
+from mm1_jax.multimodal_weights import recognise_multimodal
 from mm1_jax.safetensors_folder import open_folder, write_folder
 from mm1_jax.weight_names import names_held
 
@@ -85,6 +90,42 @@ LANGUAGE_MODELS = {
     "qwen2": {"model_type": "qwen2", **_LLAMA},
     "qwen3": {"model_type": "qwen3", **_LLAMA, "head_dim": 16},
 }
+VOCABULARY = 330  # some more than the tokenizer has
+IMAGE = 320  # the token that marks an image
+
+
+def _llava(text: str, vision: str, **more: object) -> dict[str, Any]:
+    return {
+        "model_type": "llava",
+        "architectures": ["LlavaForConditionalGeneration"],
+        "text_config": {
+            **LANGUAGE_MODELS[text],
+            "vocab_size": VOCABULARY,
+            "hidden_size": 24,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        "vision_config": {**ENCODERS[vision], "image_size": 28},
+        "image_token_index": IMAGE,
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "projector_hidden_act": "gelu",
+        **more,
+    }
+
+
+_FULL = {"vision_feature_select_strategy": "full", "vision_feature_layer": -1}
+LLAVAS = {
+    "llava": _llava("llama", "clip"),
+    "llava_qwen2": _llava("qwen2", "clip", vision_feature_layer=1, tie_word_embeddings=True),
+    "llava_mistral_siglip": _llava("mistral", "siglip", **_FULL),
+}
+# Layout → what stands before the tensors of the encoder, and of the projector.
+LLAVA_LAYOUTS = {
+    "hub": ("vision_tower.vision_model.", "multi_modal_projector."),
+    "newer": ("model.vision_tower.vision_model.", "model.multi_modal_projector."),
+    "written": ("vision_tower.", "multi_modal_projector."),  # by transformers 5
+}
 # A tensor by which the layout is told; everything else follows from the config.
 _TELLING = {"aim", "aimv2_trunk"}
 
@@ -108,6 +149,61 @@ def make_folder(path: Path, name: str, dtype: type = np.float32, **changes: obje
         tensors["logit_scale"] = np.float32([2.5])
     write_folder(path, config, tensors)
     return path
+
+
+def make_llava(
+    path: Path, name: str = "llava", layout: str = "hub", dtype: type = np.float32
+) -> Path:
+    """A folder of a LLaVA with a tokenizer, which has two tensors that we do not hold."""
+    config = LLAVAS[name]
+    encoder, projector = LLAVA_LAYOUTS[layout]
+    patches, nothing = f"{encoder}embeddings.patch_embedding.weight", np.zeros(1, np.float32)
+    write_folder(path, config, {patches: nothing, f"{projector}linear_1.bias": nothing})
+    shapes = recognise_multimodal(open_folder(path)).held()
+    tensors = {tensor: values(tensor, shape).astype(dtype) for tensor, shape in shapes.items()}
+    width = config["vision_config"]["hidden_size"]
+    for ending in ("weight", "bias"):
+        unused = f"{encoder}post_layernorm.{ending}"
+        tensors[unused] = values(unused, (width,)).astype(dtype)
+    write_folder(path, config, tensors)
+    llama_tokenizer().save(str(path / "tokenizer.json"))
+    return path
+
+
+def llama_tokenizer(space: str = "prepend") -> tokenizers.Tokenizer:
+    """A tokenizer as Llama's are, with `<image>` as LLaVA adds it and ChatML's, of 323 tokens.
+
+    `space`: before every text by a normaliser (prepend), by Metaspace before all (always) or before
+    a text's very beginning alone (first), or byte-level without any (none).
+    """
+    made = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    specials = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    if space == "prepend":
+        steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        made.normalizer = normalizers.Sequence(steps)
+    elif space == "none":
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        made.pre_tokenizer = pre_tokenizers.Metaspace("▁", space, split=False)
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    made.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(vocab_size=IMAGE, special_tokens=specials, show_progress=False)
+    text = "USER: what colour is it? ASSISTANT: red green blue Short answer: Question the user's"
+    made.train_from_iterator([text] * 3, trainer)
+    added = ("<image>", "<|im_start|>", "<|im_end|>")
+    made.add_special_tokens([tokenizers.AddedToken(one, normalized=False) for one in added])
+    assert made.token_to_id("<image>") == IMAGE
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+    )
+    return made
+
+
+def write_preprocessor(path: Path, **stated: object) -> None:
+    """`preprocessor_config.json`, as CLIP's is for 28 pixels but for what is `stated`."""
+    clip = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
+    clip |= {"do_center_crop": True, "resample": 3, "image_processor_type": "CLIPImageProcessor"}
+    (path / "preprocessor_config.json").write_text(json.dumps({**clip, **stated}))
 
 
 def values(name: str, shape: tuple[int, ...]) -> np.ndarray:

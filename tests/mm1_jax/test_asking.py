@@ -1,17 +1,13 @@
-"""Asking a small model, alone and over eight devices, in one go and interrupted."""
+"""Asking a small model, in one go and interrupted; over eight devices: `test_evaluation_mesh`."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import TINY, RecordingContext
+from conftest import TINY
 from flax import nnx
 
 from mm1_jax.asking import (
@@ -80,8 +76,9 @@ def asked(model: EvaluatedModel, context, prompts=PROMPTS, batch_size=4) -> list
 PAIRS = [(prompt, f" so{' it' * (i % 3)}") for i, prompt in enumerate(PROMPTS)]
 
 
-def measured(model: EvaluatedModel, context) -> list[tuple[float, bool]]:
-    return likelihoods(model, PAIRS, pictures=Drawn(), batch_size=4, context=context)
+def measured(model: EvaluatedModel, context, batch_size=4) -> list[tuple[float, bool]]:
+    settings = {"pictures": Drawn(), "batch_size": batch_size}
+    return likelihoods(model, PAIRS, context=context, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -165,44 +162,3 @@ def test_spaces_at_the_end_of_a_prompt_are_asked_with_the_continuation(model):
     (alone,) = continued([((), "it")], model)
     assert alone.tokens[0] == model.ends[0]
     assert alone.asked == len(alone.tokens) - 1
-
-
-def test_eight_devices_answer_as_one_does(model, recording_context):
-    """In a process of its own, because the number of devices is fixed when JAX starts."""
-    child = subprocess.run(
-        [sys.executable, __file__],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "PYTHONPATH": str(Path(__file__).parent),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
-    found = json.loads(child.stdout.splitlines()[-1])
-    assert found["devices"] == 8
-    assert found["rows"] == 8  # of a batch of 4: one each
-    assert found["answers"] == asked(model, recording_context("one"))
-    alone = measured(model, recording_context("one likelihood"))
-    np.testing.assert_allclose(np.array(found["likelihoods"]), np.array(alone), rtol=1e-4)
-
-
-def main() -> None:
-    import tempfile
-
-    model = evaluated()
-    with tempfile.TemporaryDirectory() as folder:
-        found = {
-            "devices": len(jax.devices()),
-            "rows": model.batch_rows(4),
-            "answers": asked(model, RecordingContext(Path(folder) / "answers")),
-            "likelihoods": measured(model, RecordingContext(Path(folder) / "likelihoods")),
-        }
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

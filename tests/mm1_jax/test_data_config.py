@@ -13,13 +13,14 @@ from mm1_jax.config.encoder_pretraining import EncoderStageConfig
         ("language_documents", "languages"),
         ("single_answers", "languages"),
         ("binding_documents", "binding_ways"),
+        ("glossary_documents", "glossary_languages"),
     ],
 )
 def test_a_source_that_nothing_prepares_is_refused(source, setting):
     mixture = {"easy_vqa": 0.5, source: 0.5}
     with pytest.raises(ValidationError, match=f"data.{setting} is empty; nearest possible"):
         DataConfig.model_validate({"mixture": mixture})
-    given = {"languages": ["de"], "binding_ways": [2]}[setting]
+    given = {"languages": ["de"], "binding_ways": [2], "glossary_languages": ["de", "en"]}[setting]
     DataConfig.model_validate({"mixture": mixture, setting: given})
 
 

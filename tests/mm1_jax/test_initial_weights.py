@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from public_folders import make_llava
 
 from mm1_jax.checkpoints import load_subtree, save_part
 from mm1_jax.errors import UserError
@@ -52,6 +53,15 @@ def test_another_vocabulary_is_told_by_the_parameter_that_does_not_fit(tiny, fol
     expected = r"language_model/embedding is \[300, 16\] in .* and \[310, 16\] in the recipe"
     with pytest.raises(UserError, match=expected):
         take_weights(initialise(MultimodalModel(config), 0), config, "language_model", folder)
+
+
+@pytest.mark.parametrize("part", ["encoder", "language_model"])
+def test_a_part_is_read_out_of_a_public_whole_model(part, tmp_path, recording_context):
+    folder, context = make_llava(tmp_path / "llava"), recording_context()
+    (row,) = read_weights(part, folder, content=content_of(folder), vocabulary=330, context=context)
+    stated, tree = load_subtree(context.output, part)
+    assert row.value == sum(leaf.size for leaf in jax.tree.leaves(tree)) > 0
+    assert getattr(stated, part).layers == 2
 
 
 @pytest.mark.parametrize("part", ["encoder", "language_model"])

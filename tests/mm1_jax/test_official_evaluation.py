@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from colour_folders import COLOURS, write_arc_easy, write_vqav2
 from official_folders import picture, write_parquet
 from official_folders import scienceqa as scienceqa_folder
+from PIL import Image
 from test_evaluation import CONFIG
 
 from mm1_jax import runner
@@ -208,6 +210,62 @@ def test_an_interrupted_evaluation_ends_with_the_same_examples_file(run, vqav2, 
     assert len(again.reports) == 1  # of three batches
     first, second = (c.output / "examples.parquet" for c in (whole, again))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_record_has_the_bytes_of_all_images_that_were_shown(run, vqav2, context_of, saying):
+    saying(colour_of)
+    shown = {}
+    for shots in (0, 2):
+        context = context_of(f"{shots} shots")
+        run("vqav2", vqav2, shots=shots, context=context)
+        rows = read_images(context)
+        for row in rows:
+            content = next((vqav2 / "images").glob(f"*/{row['name']}")).read_bytes()
+            assert row["bytes"] == len(content)
+            assert row["sha256"] == hashlib.sha256(content).hexdigest()
+        shown[shots] = {row["name"] for row in rows}, context.facts["images"]
+    asked = {f"COCO_val2014_{number:012d}.jpg" for number in range(1, 7)}
+    assert shown[0][0] == asked
+    assert shown[2][0] > asked  # and those of demonstrations
+    assert shown[0][1] != shown[2][1]
+    blind = context_of("blind")
+    run("vqav2", vqav2, condition="no_image", context=blind)
+    assert blind.facts == {}
+    assert not (blind.output / "images.parquet").exists()
+
+
+def test_what_was_answered_about_other_images_is_asked_again(
+    run, vqav2, context_of, saying, tmp_path, caplog
+):
+    folder = shutil.copytree(vqav2, tmp_path / "vqav2")
+    saying(colour_of)
+    with pytest.raises(StageStopped):
+        run("vqav2", folder, context=context_of("stopped", stop_at_question=2))
+    first = folder / "images/val2014/COCO_val2014_000000000001.jpg"
+    Image.new("RGB", (20, 14), "blue").save(first)
+    again = context_of("stopped")
+    _, examples = run("vqav2", folder, context=again)
+    assert len(again.reports) == 2  # of three batches of four: one was answered about this image
+    assert "4 items are asked again: their images have changed" in caplog.text
+    assert {e["prediction"] for e in examples if e["image_file"] == first.name} == {"blue"}
+    record = {row["name"]: row for row in read_images(again)}
+    assert record[first.name]["sha256"] == hashlib.sha256(first.read_bytes()).hexdigest()
+    assert len(record) == 6
+
+
+def read_images(context) -> list[dict]:
+    return pq.read_table(context.output / "images.parquet").to_pylist()
+
+
+def test_an_image_that_changes_while_it_is_asked_about_is_told(vqav2, tmp_path):
+    folder = shutil.copytree(vqav2, tmp_path / "vqav2")
+    pictures = Pictures(open_official("vqav2", OfficialSettings(folder=str(folder))))
+    name = "COCO_val2014_000000000001.jpg"
+    number, seen = np.array([pictures.number(name)]), ImageViews(16)
+    pictures.views(number, np.zeros(1, int), seen)
+    Image.new("RGB", (20, 14), "blue").save(folder / "images/val2014" / name)
+    with pytest.raises(UserError, match=f"image {name} was changed while it was asked about"):
+        pictures.views(number, np.zeros(1, int), ImageViews(8))
 
 
 def test_choices_are_ranked_by_likelihood(run, arc_easy):

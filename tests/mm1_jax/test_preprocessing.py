@@ -50,6 +50,31 @@ def test_what_the_folder_states_goes_before_what_is_usual(tmp_path):
     assert (found.shortest_edge, found.height, found.width) == (30, 28, 28)
 
 
+def test_what_newer_files_nest_is_read_and_the_older_file_goes_first(tmp_path):
+    usual = usual_preprocessing("crop", 32, "clip")
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    nested = {"image_processor": {**sizes, "do_pad": True}, "patch_size": 8}
+    (tmp_path / "processor_config.json").write_text(json.dumps(nested))
+    found = stated_preprocessing(tmp_path, usual)
+    assert found == usual_preprocessing("pad", 32, "clip")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(sizes))
+    assert stated_preprocessing(tmp_path, usual) == usual
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"do_resize": False}, "do_resize false is not known; valid: true"),
+        ({"rescale_factor": 0.5}, r"rescale_factor 0\.5; valid: 1 / 255"),
+        ({"do_pad": True, "size": 40, "crop_size": 32}, "do_pad with a crop of less than all"),
+    ],
+)
+def test_what_is_not_known_is_refused(stated, message, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match=message):
+        stated_preprocessing(tmp_path, usual_preprocessing("crop", 32, "clip"))
+
+
 def test_a_file_that_is_no_image_is_refused(tmp_path):
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"x\.png is not an image that can be read"):

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mm1_jax.checkpoints import Progress
+from mm1_jax.checkpoints import Progress, save_part
+from mm1_jax.data import tokenizer
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel, load_model
-from mm1_jax.multimodal_training import train
+from mm1_jax.multimodal_training import keep_tokenizer, train
 from mm1_jax.stage import StageStopped
 from mm1_jax.training import Trainer, compiled_step
 
@@ -113,6 +114,16 @@ def test_the_checkpoint_with_the_lowest_loss_is_saved_beside_the_last(tiny, reco
     kept.close()
     there = jax.tree.leaves(nnx.state(trainer.model()))
     assert_bit_equal(weights(context.output / "best"), [np.asarray(x) for x in there])
+
+
+def test_the_best_checkpoint_has_its_tokenizer_too(tiny, data_root, tmp_path):
+    config = tiny(data={"vocabulary": 1024})
+    for folder in (tmp_path, tmp_path / "best"):
+        save_part(folder, config, initialise(MultimodalModel(config), 0))
+    keep_tokenizer(config, data_root, tmp_path)
+    words = tokenizer.load(tmp_path / "best")
+    assert words.vocabulary == 1024
+    tokenizer.check_same(words, tmp_path)
 
 
 @pytest.mark.parametrize("frozen", ["encoder", "language_model"])

@@ -22,6 +22,7 @@ def train(config, seed, inputs, context):
     state = context.scratch / "step"
     first = int(state.read_text()) if state.exists() else 0
     _misbehave(config, context)
+    context.record(config.get("facts", {}))
     for step in range(first, config.get("steps", 0)):
         time.sleep(config.get("seconds", 0))
         context.report(step + 1, {"loss": 1.0 / (step + 1)})

@@ -40,6 +40,25 @@ def test_trial_runs_on_a_disk_and_on_a_url(store):
     assert leases.holder(store.objects, store.lease_folder(trial.train)) is None
 
 
+def test_the_record_has_the_mesh_that_a_training_or_an_evaluation_states(store):
+    recorded = {}
+    for kind, config in {
+        "training": {"steps": 1, "training": {"mesh": {"fsdp": 2}}},
+        "evaluation": {"steps": 1, "mesh": {"fsdp": 4}},
+        "unstated": {"steps": 1, "mesh": None},
+    }.items():
+        stage = a_stage("train", config, 1)
+        assert run(store, stage).state == "done"
+        recorded[kind] = store.execution(stage.id).get("mesh")
+    assert recorded == {"training": {"fsdp": 2}, "evaluation": {"fsdp": 4}, "unstated": None}
+
+
+def test_what_a_stage_records_stands_in_its_record(store):
+    stage = a_stage("train", {"facts": {"images": "0123"}}, 1)
+    assert run(store, stage).state == "done"
+    assert store.execution(stage.id)["images"] == "0123"
+
+
 def test_finished_stage_is_not_run_again(store):
     stage = a_stage("train", {}, 1)
     run(store, stage)

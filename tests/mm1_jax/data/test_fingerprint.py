@@ -18,6 +18,7 @@ def test_preparation_settings_change_it_and_nothing_else_does():
     assert data_fingerprint(DataConfig(styles=("twemoji", "openmoji"))) != base
     assert data_fingerprint(DataConfig(languages=("de",))) != base
     assert data_fingerprint(DataConfig(binding_ways=(2,))) != base
+    assert data_fingerprint(DataConfig(glossary_languages=("de", "en"))) != base
     assert data_fingerprint(DataConfig(text_tokens=64, images=2)) == base
     assert data_fingerprint(DataConfig(rich_captions=0.07)) == base
     assert data_fingerprint(DataConfig(mixture=MixtureConfig(text=1))) == base

@@ -292,6 +292,14 @@ class TestUsersMistakes:
         with pytest.raises(UserError, match=r"by another tokenizer .of 262 tokens."):
             stream_of(config(tmp_path / "out"), data_root, 0)
 
+    def test_conversations_in_the_words_of_another_template(self, config, data_root, tmp_path):
+        raw = own_data.write_conversations(tmp_path / "raw", count=2)
+        asked = own_data.spec("conversations", raw, template="vicuna")
+        prepare_own(asked, str(tmp_path / "out"), data_root)
+        mine = {"folder": str(tmp_path / "out"), "kind": "conversations"}
+        with pytest.raises(UserError, match="template vicuna and the run's template is plain"):
+            stream_of(config(data={"sources": {"mine": mine}}), data_root, 0)
+
     def test_a_damaged_image(self, config, own_captions, tmp_path, data_root):
         broken = shutil.copytree(own_captions, tmp_path / "broken")
         for tar in (broken / "shards").iterdir():

@@ -5,6 +5,7 @@ import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -17,6 +18,8 @@ from PIL import Image
 from mm1_jax.data import preparation
 from mm1_jax.data.manifest import read_manifest
 from mm1_jax.data.preparation import prepare_own
+from mm1_jax.data.raw import Origin, RawDocument, RawImage
+from mm1_jax.data.shard_writer import images_of
 from mm1_jax.data.tokenizer import END, load
 from mm1_jax.errors import UserError
 
@@ -170,6 +173,34 @@ def test_images_may_be_stored_smaller(raw_captions, tmp_path, data_root):
             assert (row["image_width"], row["image_height"]) == ([12], [12])
     content = members(next((tmp_path / "out" / "shards").iterdir()))
     assert Image.open(io.BytesIO(content["000000.0.jpg"])).size == (12, 12)
+
+
+def test_images_may_be_stored_uncompressed(raw_captions, tmp_path, data_root):
+    def first(**settings: Any) -> tuple[str, Image.Image]:
+        out = tmp_path / str(len(settings))
+        prepare_own(spec("captions", raw_captions, **settings), str(out), data_root)
+        found = members(sorted((out / "shards").iterdir())[0])
+        (name,) = (name for name in found if name.startswith("000000.0."))
+        return name, Image.open(io.BytesIO(found[name]))
+
+    _, as_it_came = first()
+    name, stored = first(stored_images="pixels")
+    assert name == "000000.0.ppm"
+    assert np.array_equal(np.asarray(stored), np.asarray(as_it_came.convert("RGB")))
+    name, stored = first(stored_images="pixels", stored_side_pixels=12)
+    assert (name, stored.size) == ("000000.0.ppm", (12, 12))
+
+
+def test_uncompressed_images_keep_their_transparency():
+    drawing = Image.new("RGBA", (9, 7), (10, 20, 30, 40))
+    file = io.BytesIO()
+    drawing.save(file, "PNG")
+    part = RawImage(file.getvalue())
+    raw = RawDocument("a", (part,), Origin("a.tar", 0))
+    (content,) = images_of(raw, None, "pixels")
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.getpixel((3, 3)) == (10, 20, 30, 40)
+    assert len(content) > 4 * 9 * 7
 
 
 def test_only_answers_bear_loss_in_conversations(tmp_path, data_root):

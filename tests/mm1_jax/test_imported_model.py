@@ -1,0 +1,132 @@
+"""How a model from elsewhere is spoken to: the tokens of its prompts, its template, its ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from public_folders import IMAGE, llama_tokenizer, make_llava
+
+from mm1_jax.asking import encoded
+from mm1_jax.data import tokenizer
+from mm1_jax.data.templates import TEMPLATES, Exchange, converse
+from mm1_jax.errors import UserError
+from mm1_jax.imported_model import evaluated_import, imported_words
+from mm1_jax.imported_tokenizer import begin_of
+from mm1_jax.multimodal_weights import recognise_multimodal
+from mm1_jax.public_weights import import_folder
+from mm1_jax.safetensors_folder import open_folder
+from mm1_jax.tasks.prompts import as_text
+
+TALK = (Exchange((0, "what colour is it?"), " red"), Exchange((1, "and this, the user's?"), None))
+SPACES = ["prepend", "always", "first", "none"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_llava(tmp_path / "llava")
+
+
+def words_of(folder):
+    return imported_words(folder, recognise_multimodal(open_folder(folder)).config)
+
+
+def template_of(folder):
+    return recognise_multimodal(open_folder(folder)).config.data.template
+
+
+@pytest.mark.parametrize("template", ["vicuna", "chatml"])
+@pytest.mark.parametrize("space", SPACES)
+def test_a_conversation_has_the_tokens_that_its_whole_text_has(folder, space, template):
+    backend = llama_tokenizer(space)
+    backend.save(str(folder / "tokenizer.json"))
+    prompt, _ = converse(TALK, TEMPLATES[template])
+    text = as_text(prompt).replace("<|end|>", "</s>")
+    spoken = words_of(folder)
+    (row,) = encoded([prompt], spoken.words, begin=spoken.begin, as_one=True)
+    found = list(row.tokens)
+    for number, place in reversed(list(zip(row.image_ids, row.image_at, strict=True))):
+        assert number in (0, 1)
+        found.insert(place, IMAGE)
+    assert found == backend.encode(text).ids
+    assert found.count(IMAGE) == 2
+    assert found[0] == backend.token_to_id("<s>")
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_question_and_answer_that_are_encoded_apart_have_one_space_between(tmp_path, space):
+    llama_tokenizer(space).save(str(tmp_path / "tokenizer.json"))
+    found = tokenizer.load(tmp_path)
+    apart = found.encode("Question") + found.encode(" red")
+    assert apart == [i for ids in found.encode_batch(["Question", " red"]) for i in ids]
+    spelled = "".join(map(found.word, apart))
+    assert spelled == ("QuestionĠred" if space == "none" else "▁Question▁red")
+
+
+def test_what_a_user_types_is_never_an_image(folder):
+    spoken = words_of(folder)
+    (row,) = encoded([("<image> a", 0, "<image> b</s>")], spoken.words, as_one=True)
+    assert not {IMAGE, spoken.words.end} & set(row.tokens)
+
+
+def test_the_begin_token_is_what_the_files_say(folder):
+    words = words_of(folder).words
+    assert begin_of(folder, words) == (1,)
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({"add_bos_token": False}))
+    assert begin_of(folder, words) == ()
+    config.write_text(json.dumps({"add_bos_token": True, "bos_token": {"content": "</s>"}}))
+    assert begin_of(folder, words) == (1,)  # what tokenizer.json puts there
+    bare = llama_tokenizer()
+    bare.post_processor = None
+    bare.save(str(folder / "tokenizer.json"))
+    words = words_of(folder).words
+    assert begin_of(folder, words) == (2,)
+    config.write_text("{}")
+    assert begin_of(folder, words) == ()
+
+
+def test_an_answer_ends_with_the_token_of_the_text_config_or_of_the_template(folder):
+    assert words_of(folder).ends == (2,)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 6]}))
+    assert words_of(folder).ends == (5, 6, 2)
+    (folder / "chat_template.jinja").write_text("{{ '<|im_start|>' + message['role'] }}")
+    assert words_of(folder).ends == (5, 6, 2, IMAGE + 2)
+    import_folder(folder, folder / "ours")
+    config = recognise_multimodal(open_folder(folder)).config
+    assert imported_words(folder / "ours", config) is not None
+    assert imported_words(folder / "ours", config).ends == (5, 6, 2, IMAGE + 2)
+
+
+def test_the_template_is_told_by_the_folders_own(folder, tmp_path):
+    assert template_of(folder) == "vicuna"
+    assert template_of(make_llava(tmp_path / "qwen", "llava_qwen2")) == "chatml"
+    own = "{{ message['role'].upper() + ': ' }}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}"
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": own}))
+    assert template_of(folder) == "vicuna"
+    told = {"chat_template": "<|im_start|>{{ message.role }}"}
+    (folder / "chat_template.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    assert template_of(folder) == "chatml"
+    (folder / "chat_template.jinja").write_text("[INST] {{ message.content }} [/INST]")
+    with pytest.raises(UserError, match=r"the chat template in .* is not known: neither vicuna's"):
+        template_of(folder)
+
+
+def test_tasks_ask_it_with_its_template_its_begin_token_and_whole_texts(folder):
+    model = evaluated_import(folder)
+    assert (model.template, model.begin, model.as_one, model.ends) == ("vicuna", (1,), True, (2,))
+    assert model.view_tokens == 16
+    assert (model.views.size, model.views.fit, model.views.pixels) == (28, "crop", "clip")
+
+
+def test_a_tokenizer_without_the_image_token_is_refused(folder):
+    backend = llama_tokenizer()
+    content = json.loads(backend.to_str())
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < IMAGE]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has no token 320, which marks an image"):
+        words_of(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"has no tokenizer\.json"):
+        words_of(folder)
