@@ -90,9 +90,13 @@ def _before_lines(plan: Plan) -> Iterator[str]:
         if one.pinned:
             kinds.append(f"{one.pinned} from folders, shared by all seeds")
         read = [f"{epochs:.3g} epochs of {source}" for source, epochs in one.epochs.items()]
-        yield (
-            f"{part.replace('_', ' ')}: {', '.join(kinds)}, for {one.arms} of {len(plan.arms)} "
-            f"arms; {'; '.join([duration(one.seconds), *read])}, {count(one.flops)}FLOP"
+        yield "; ".join(
+            [
+                f"{part.replace('_', ' ')}: {', '.join(kinds)}, for {one.arms} of "
+                f"{len(plan.arms)} arms",
+                f"{duration(one.seconds)}, {count(one.flops)}FLOP",
+                *read,
+            ]
         )
 
 
