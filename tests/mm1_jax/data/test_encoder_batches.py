@@ -17,7 +17,6 @@ from mm1_jax.data import windows
 from mm1_jax.data.captions import CaptionedDrawings, lay_out_captions, read_drawings
 from mm1_jax.data.encoder_batches import EncoderBatches, encoder_batches, shifted, true_of
 from mm1_jax.data.image_sources import Caption, drawings_at
-from mm1_jax.data.own_source import OwnSource
 from mm1_jax.data.preparation import prepare_own
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import load, train
@@ -176,12 +175,10 @@ class TestOwnImages:
     def test_a_start_anywhere_reads_only_the_windows_that_it_needs(
         self, config, data_root, monkeypatch
     ):
-        read = []
-        window = OwnSource.window
-        monkeypatch.setattr(
-            OwnSource, "window", lambda self, shards: read.append(shards) or window(self, shards)
-        )
         batches = EncoderBatches(config(mixture=OWN), data_root, 0)
+        source, read = batches.sources["mine"]._source, []
+        window = source.window
+        monkeypatch.setattr(source, "window", lambda shards: read.append(shards) or window(shards))
         batches(103)  # images 824 to 831: within window 1 of epoch 10
         assert len(read) == 1
 
