@@ -193,11 +193,6 @@ class TestOwnImages:
             ]
             assert_equal(joined, whole)
 
-    @pytest.mark.slow
-    def test_processes_that_read_ahead_change_no_batch(self, config, data_root):
-        alone = take(6, config(mixture=OWN), data_root, start=2)
-        assert_equal(take(6, config(mixture=OWN, workers=2), data_root, start=2), alone)
-
     def test_the_folder_does_not_matter(self, config, own_captions, tmp_path, data_root):
         moved = config(folder=shutil.copytree(own_captions, tmp_path / "x"), mixture=OWN)
         assert_equal(take(2, moved, data_root), take(2, config(mixture=OWN), data_root))
@@ -222,6 +217,12 @@ class TestOwnImages:
         with pytest.raises(UserError, match=r"sources.mine: .* by another tokenizer .of 262 tok"):
             EncoderBatches(config(folder=tmp_path / "out", mixture=OWN), data_root, 0)
         EncoderBatches(config("aim", folder=tmp_path / "out", mixture=OWN), data_root, 0)(0)
+
+
+@pytest.mark.slow
+def test_processes_that_read_ahead_change_no_batch(config, data_root):
+    alone = take(6, config(mixture=OWN), data_root, start=2)
+    assert_equal(take(6, config(mixture=OWN, workers=2), data_root, start=2), alone)
 
 
 def test_a_text_that_two_images_share_is_true_of_both():
