@@ -87,7 +87,7 @@ def reference(shards: Path, size: int, workers: int, images: int) -> Iterator[tu
     webdataset: Any = importlib.import_module("webdataset")
 
     def decoded(sample: dict[str, Any]) -> Any:
-        content = next(v for k, v in sample.items() if k.endswith((".jpg", ".png", "jpg", "png")))
+        content = next(v for k, v in sample.items() if k.endswith(("jpg", "png", "ppm")))
         with Image.open(io.BytesIO(content)) as image:
             whole = upright(image, (255, 255, 255))
             small = whole.resize((size, size), Image.Resampling.BICUBIC)
