@@ -39,7 +39,7 @@ class Answer:
 @click.option("--stop", "stops", multiple=True, help="Text that ends the answer; again for more.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--store", default=None, help="Store whose data has the tokenizer. [$MM1_STORE, .mm1]"
+    "--store", default=None, help="Store whose data may have the tokenizer. [$MM1_STORE, .mm1]"
 )
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="[STORE/data]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -75,13 +75,15 @@ def generate(
         raise UserError("give the prompt as --prompt TEXT or as --ids 1,2,3, and not both")
     given = _numbers(ids) if ids is not None else None
     sampling = Sampling(temperature, top_k, top_p)
+    if not folder.is_dir():
+        raise UserError(f"no folder {str(folder)!r}")
     if is_checkpoint(folder):
         kind = stated(folder).kind
     else:
         found = (folder / CONFIG_FILE).is_file() and is_multimodal(folder)
         kind = "multimodal" if found else "files"
     if images and kind != "multimodal":
-        raise UserError(f"--image: {folder} holds no multimodal model, but one of kind {kind}")
+        raise UserError(f"--image: {_cannot_see(folder, kind)}")
     if kind == "multimodal":
         answer = _multimodal(
             folder, prompt, given, images, max_tokens, sampling, stops, seed, _data(store, data)
@@ -91,6 +93,16 @@ def generate(
             folder, kind, prompt, given, max_tokens, sampling, stops, seed, _data(store, data)
         )
     click.echo(json.dumps(vars(answer)) if as_json else answer.text)
+
+
+def _cannot_see(folder: Path, kind: str) -> str:
+    from mm1_jax.part_weights import language_model_weights
+
+    if kind == "files":
+        language_model_weights(folder)  # UserError where it holds something else, or nothing
+    if kind == "encoder":
+        return f"{folder} holds an image encoder alone, which says nothing"
+    return f"{folder} holds a language model, which sees no images; leave --image out"
 
 
 def _data(store: str | None, data: Path | None) -> Path:
@@ -121,7 +133,6 @@ def _text(
 
     from mm1_jax import generation
     from mm1_jax.checkpoints import load_config
-    from mm1_jax.data.prepared import open_prepared
     from mm1_jax.data.tokenizer import END
     from mm1_jax.decoder import Decoder
     from mm1_jax.layers import UNROLLED
@@ -130,13 +141,13 @@ def _text(
 
     found = language_model_weights(folder)
     if kind == "files" or (folder / SOURCE_FILE).is_file():
-        encode, decode, ends = _tokenizer_of(folder)
+        encode, decode, ends = _tokenizer_of(folder, found.vocabulary)
     else:
         encode = decode = None
         ends = (END,)
-        if ids is None or _is_prepared(folder, data):
-            tokenizer = open_prepared(load_config(folder).data, data).tokenizer
-            encode, decode = tokenizer.encode, tokenizer.decode
+        words = _words_of(folder, load_config(folder).data, data, must=ids is None)
+        if words is not None:
+            encode, decode = words.encode, words.decode
     if ids is None:
         if encode is None:
             raise UserError(f"{folder} has no tokenizer.json; give the prompt as --ids")
@@ -207,7 +218,6 @@ def _asked(
 ) -> tuple[Any, Any, tuple[int, ...]]:
     """A prompt in tokens; decode; the ids that end an answer."""
     from mm1_jax.asking import encoded
-    from mm1_jax.data.prepared import open_prepared
     from mm1_jax.data.templates import Exchange, answer_ends, converse, template_of
     from mm1_jax.imported_model import imported_words
     from mm1_jax.weights_folder import is_imported
@@ -220,13 +230,12 @@ def _asked(
         spoken = imported_words(folder, config)
         (row,) = encoded([parts], spoken.words, begin=spoken.begin, as_one=True)
         return row, spoken.words.decode, spoken.ends
-    words = open_prepared(config.data, data).tokenizer
+    words = _words_of(folder, config.data, data, must=True)
     return encoded([parts], words)[0], words.decode, answer_ends(template, words)
 
 
 def _unasked(folder: Path, config: Any, data: Path) -> tuple[Any, tuple[int, ...]]:
     """Decode (None where there is no tokenizer), and the ids that end an answer."""
-    from mm1_jax.data.prepared import open_prepared
     from mm1_jax.data.templates import answer_ends
     from mm1_jax.data.tokenizer import END
     from mm1_jax.imported_model import imported_words
@@ -238,9 +247,9 @@ def _unasked(folder: Path, config: Any, data: Path) -> tuple[Any, tuple[int, ...
             return None, ends_of(folder)
         spoken = imported_words(folder, config)
         return spoken.words.decode, spoken.ends
-    if not _is_prepared(folder, data):
+    words = _words_of(folder, config.data, data, must=False)
+    if words is None:
         return None, (END,)
-    words = open_prepared(config.data, data).tokenizer
     return words.decode, answer_ends(config.data.template, words)
 
 
@@ -261,24 +270,38 @@ def _check_ids(ids: list[int], vocabulary: int) -> None:
         raise UserError(f"--ids {odd}: the vocabulary has tokens 0 to {vocabulary - 1}")
 
 
-def _is_prepared(folder: Path, data: Path) -> bool:
-    from mm1_jax.checkpoints import load_config
+def _words_of(folder: Path, config: Any, data: Path, *, must: bool) -> Any:
+    """The tokenizer beside a checkpoint of ours, else that of its prepared data, else None.
+
+    UserError where the one beside it is of another model, or where there `must` be one and is not.
+    """
     from mm1_jax.data.fingerprint import data_fingerprint
+    from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.tokenizer import check_same, check_vocabulary, load, tokenizer_file
 
-    return (data / data_fingerprint(load_config(folder).data) / "manifest.json").is_file()
+    prepared = (data / data_fingerprint(config) / "manifest.json").is_file()
+    if not tokenizer_file(folder).is_file():
+        return open_prepared(config, data).tokenizer if must or prepared else None
+    words = load(folder)
+    check_vocabulary(words, config.vocabulary, f"in {folder}")
+    if prepared:  # which alone can tell another tokenizer of the same size
+        check_same(open_prepared(config, data).tokenizer, folder)
+    return words
 
 
-def _tokenizer_of(folder: Path) -> tuple[Any, Any, tuple[int, ...]]:
+def _tokenizer_of(folder: Path, vocabulary: int) -> tuple[Any, Any, tuple[int, ...]]:
     """Encode, decode (None where the folder has no tokenizer), and the ids that end a text.
 
-    Of Hugging Face files, or of a checkpoint that was imported from such.
+    Of Hugging Face files, or of a checkpoint that was imported from such. UserError where the
+    tokenizer is of another model.
     """
     import tokenizers
 
-    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of
+    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of, imported_tokenizer
 
     file = folder / TOKENIZER_FILE
     if not file.is_file():
         return None, None, ends_of(folder)
+    imported_tokenizer(folder, vocabulary)
     backend = tokenizers.Tokenizer.from_file(str(file))
     return lambda text: backend.encode(text).ids, backend.decode, ends_of(folder)

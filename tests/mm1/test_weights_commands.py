@@ -14,7 +14,9 @@ from mm1.weights_commands import weights_import
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.data import tokenizer
+from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.templates import TEMPLATES
+from mm1_jax.errors import UserError
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 
@@ -94,6 +96,39 @@ def test_a_model_of_conversations_is_asked_in_a_turn(tmp_path, monkeypatch):
     np.testing.assert_allclose(first["logprobs"], second["logprobs"], atol=1e-5)
 
 
+def test_the_tokenizer_beside_the_checkpoint_is_the_one_that_speaks(mm1, tmp_path, monkeypatch):
+    words, other = (tokenizer.train([f"{t} {n}" for n in range(999)], 300) for t in ("red", "dog"))
+    config = TrainConfig.model_validate({**SMALL, "data": {"vocabulary": 300}})
+    run = tmp_path / "run"
+    save_part(run, config, initialise(MultimodalModel(config), 0))
+    words.save(run)
+    asked = (run, "--max-tokens", 3, "--store", tmp_path / "empty", "--json")
+    said = mm1("generate", *asked, "--prompt", "red 7")
+    assert said.returncode == 0, said.stderr
+    ids = ",".join(map(str, words.encode("red 7")))
+    assert json.loads(mm1("generate", *asked, "--ids", ids).stdout) == json.loads(said.stdout)
+    prepared = SimpleNamespace(tokenizer=words)
+    monkeypatch.setattr("mm1_jax.data.prepared.open_prepared", lambda *_: prepared)
+    data = tmp_path / "data" / data_fingerprint(config.data)
+    data.mkdir(parents=True)
+    (data / "manifest.json").touch()
+    other.save(run)
+    command = [str(run), "--prompt", "red", "--data", str(data.parent)]
+    with pytest.raises(UserError, match="the data's tokenizer is not that of the checkpoint"):
+        CliRunner().invoke(generate, command, standalone_mode=False, catch_exceptions=False)
+    tokenizer.train([f"red {n}" for n in range(999)], 310).save(run)
+    assert (
+        "has 310 tokens and the model 300: it is of another model"
+        in mm1("generate", *asked, "--prompt", "red").stderr
+    )
+    public = make_folder(tmp_path / "llama", "llama")
+    words.save(public)
+    assert (
+        "has 300 tokens and the model 40: it is of another model"
+        in mm1("generate", public, "--prompt", "red").stderr
+    )
+
+
 def test_inspect_says_what_a_folder_is(mm1, tmp_path):
     result = mm1("weights", "inspect", make_folder(tmp_path, "clip"), "--json")
     found = json.loads(result.stdout)
@@ -107,7 +142,11 @@ def test_inspect_says_what_a_folder_is(mm1, tmp_path):
         (("generate", "{qwen2}", "--ids", "1,x"), "expected whole numbers"),
         (("generate", "{qwen2}", "--ids", "40"), "tokens 0 to 39"),
         (("generate", "{qwen2}", "--prompt", "hello"), "no tokenizer.json"),
-        (("generate", "{qwen2}", "--ids", "1", "--image", "x.png"), "no multimodal model"),
+        (
+            ("generate", "{qwen2}", "--ids", "1", "--image", "x.png"),
+            "holds a language model, which",
+        ),
+        (("generate", "nowhere", "--prompt", "x", "--image", "x.png"), "no folder 'nowhere'"),
         (("generate", "{clip}", "--ids", "1"), "no language model that is known"),
         (("encode", "{qwen2}", "x.png", "--out", "x.npz"), "no image encoder that is known"),
         (("encode", "{clip}", "x.png", "--out", "x.npz"), "no image 'x.png'"),
