@@ -21,7 +21,9 @@ _SHOWN = 5  # ids in an error message
 
 
 @click.command()
-@click.option("--task", "name", required=True, help="coco_caption, vqav2, … (docs/scoring.md)")
+@click.option(
+    "--task", "name", required=True, help="coco_caption, vqav2, … (docs/tasks.md has all)."
+)
 @click.option("--annotations", type=_path, required=True, help="The published file, or its folder.")
 @click.option("--predictions", type=_path, required=True, help="The result file.")
 @click.option("--subset", is_flag=True, help="Score only what is predicted, as a split of its own.")

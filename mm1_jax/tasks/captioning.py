@@ -20,13 +20,14 @@ _OFFICIAL_UNIT = 0.01  # pycocoevalcap prints BLEU and ROUGE-L up to 1 and CIDEr
 def coco_questions(content: Any, path: Path, task: str) -> list[Question]:
     """One item per image of a file in COCO's form; its captions are the references.
 
-    `content` has `images` (id, file_name) and `annotations` (image_id, caption). Facts of an item
-    are its image's other fields. UserError if it has other fields or an image without captions.
+    `content` has `images` (id, file_name) and `annotations` (image_id, caption). Scoring needs no
+    file_name, and reading the image tells that there is none. Facts of an item are its image's
+    other fields. UserError if it has other fields or an image without captions.
     """
     images: list[Mapping[str, Any]] = part(content, "images", path, task)
     captions: dict[Any, list[str]] = {}
     for row in images:
-        check_fields(row, ["id", "file_name"], path, task)
+        check_fields(row, ["id"], path, task)
         if row["id"] in captions:
             raise UserError(f"{task}: image {row['id']} is there twice", file=str(path))
         captions[row["id"]] = []
@@ -39,9 +40,12 @@ def coco_questions(content: Any, path: Path, task: str) -> list[Question]:
             )
         captions[row["image_id"]].append(row["caption"])
     return [
-        question(row["id"], row["file_name"], captions[row["id"]], path, task, row)
-        for row in images
+        question(row["id"], _file_of(row), captions[row["id"]], path, task, row) for row in images
     ]
+
+
+def _file_of(image: Mapping[str, Any]) -> str:
+    return image.get("file_name") or f"(image {image['id']} has no file_name in the annotations)"
 
 
 def question(

@@ -221,9 +221,15 @@ def read_answers(
         if content and not only_row and all(isinstance(text, str) for text in content.values()):
             return content
     answers: dict[str, str] = {}
-    for number, row in enumerate(read_rows(path), start=1):
+    rows = read_rows(path)
+    if not rows:
+        raise UserError("the result file is empty: it holds no predictions", file=str(path))
+    for number, row in enumerate(rows, start=1):
         own_id = next((row[key] for key in ids if key in row), None)
         text = next((row[key] for key in texts if key in row), None)
+        empty = [key for key in (*ids, *texts) if key in row and row[key] is None]
+        if (own_id is None or text is None) and empty:
+            raise UserError(f"row {number}: {empty[0]} is null", file=str(path))
         if own_id is None or text is None:
             raise UserError(
                 f"not a result file: expected {' or '.join(ids)}, and {' or '.join(texts)}; row "

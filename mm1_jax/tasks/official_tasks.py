@@ -15,5 +15,7 @@ OFFICIAL_TASKS = {name: module_of(name) for name in OFFICIAL}
 def official_task(name: str) -> OfficialTask:
     """The task of that name; UserError with the nearest one if there is none."""
     if name not in OFFICIAL_TASKS:
-        raise UserError(f"no official task {name!r}{nearest(name, OFFICIAL_TASKS)}")
+        begun = [task for task in OFFICIAL_TASKS if name and task.startswith(f"{name}_")]
+        hint = f"; did you mean {begun[0]!r}?" if begun else nearest(name, OFFICIAL_TASKS)
+        raise UserError(f"no official task {name!r}{hint}")
     return importlib.import_module(OFFICIAL_TASKS[name]).TASK

@@ -68,6 +68,15 @@ def test_json_has_the_official_scores_and_their_standard_errors(score):
     assert "× 100" in found["variant"]
 
 
+def test_annotations_without_file_names_score_the_same(score, mm1, tmp_path):
+    before = score(rows(PREDICTED), "--json").stdout
+    content = json.loads((tmp_path / "captions_val.json").read_text())
+    content["images"] = [{"id": image["id"]} for image in content["images"]]
+    (tmp_path / "captions_val.json").write_text(json.dumps(content))
+    files = ("--annotations", "captions_val.json", "--predictions", "results.json", "--json")
+    assert mm1("score", "--task", "coco_caption", *files).stdout == before != ""
+
+
 def test_text_has_a_line_per_metric(score):
     result = score(list(reversed(rows(PREDICTED))))
     assert "cider        3.835 ± 1.121" in result.stdout.splitlines()
@@ -92,7 +101,7 @@ def test_a_subset_is_scored_as_a_split_of_its_own(score):
     found = json.loads(score(rows({1: PREDICTED[1], 2: PREDICTED[2]}), "--subset", "--json").stdout)
     assert found["items"] == 2
     assert found["cider"] == pytest.approx(2.765356, abs=5e-6)
-    assert "nothing to score" in refused(score([], "--subset"))
+    assert "the result file is empty" in refused(score([], "--subset"))
     assert "1 predictions are of no item (9)" in refused(score(rows({9: "x"}), "--subset"))
 
 
@@ -100,10 +109,14 @@ def test_files_of_another_form_and_unknown_tasks_are_one_line(score, mm1, tmp_pa
     assert "expected image_id, and caption; row 1 has question_id" in refused(
         score([{"question_id": 1}])
     )
+    null = score([{"image_id": 1, "caption": None}])
+    assert "results.json: row 1: caption is null" in refused(null)
+    assert "results.json: the result file is empty" in refused(score([]))
     files = ("--annotations", "captions_val.json", "--predictions", "results.json")
     assert "did you mean 'coco_caption'?" in refused(
         mm1("score", "--task", "coco_caption5", *files)
     )
+    assert "did you mean 'coco_caption'?" in refused(mm1("score", "--task", "coco", *files))
     (tmp_path / "results.json").write_bytes(b"\xff\xfe[")
     line = refused(mm1("score", "--task", "coco_caption", *files))
     assert "results.json" in line
