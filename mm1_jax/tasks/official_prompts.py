@@ -52,7 +52,11 @@ def _read(module: str, place: Path, content: str, training: bool = False) -> lis
 def check_shots(task: str, shots: int, examples: int) -> None:
     """Raise `UserError` unless a question can have so many demonstrations."""
     if shots > examples:
-        there = f"has {examples} examples" if examples else "is not in the folder (key `train`)"
+        there = (
+            f"has {examples} examples"
+            if examples
+            else "is not in the folder (`--train`, key `train`)"
+        )
         raise UserError(f"shots: {shots} of {task}: the training split {there}")
 
 
