@@ -224,6 +224,7 @@ def evaluation_of(
 ) -> EvaluationConfig:
     """What the options ask for; without a task, every one that lies in no folder of the user's."""
     from ablations.metrics import ONE_FORM
+    from mm1_jax.official_folder import unknown_in_prompt
     from mm1_jax.recipe import EvaluationConfig, TaskConfig
     from mm1_jax.tasks.official_names import OFFICIAL
 
@@ -240,6 +241,8 @@ def evaluation_of(
         raise UserError(f"--{next(iter(given))} goes with one official --task; or say --recipe")
     if named and "folder" not in given:
         raise UserError(f"--task {named[0]} lies in a folder of yours: say --folder")
+    if "prompt" in given and (wrong := unknown_in_prompt(str(given["prompt"]))) is not None:
+        raise UserError(f"--prompt {wrong}")
     plain = tuple(shots) == (0,) and tuple(conditions) == ("intact",)
     chosen = [t for t in known if t in tasks or (not tasks and (plain or t not in ONE_FORM))]
     variants = {"shots": tuple(shots), "conditions": tuple(conditions), "items": items}

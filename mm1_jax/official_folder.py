@@ -14,17 +14,30 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config
 from mm1_jax.content_hash import content_hash
 from mm1_jax.errors import UserError, nearest
 
 _ANNOTATIONS = (".json", ".jsonl", ".parquet", ".tsv", ".csv", ".txt")
+_SHOWN = 4  # kinds of files in an error message
+_IN_PROMPTS = ("prompt", "question")  # what stands in braces in a prompt
+
+
+def unknown_in_prompt(prompt: str) -> str | None:
+    """What is wrong with a prompt's words in braces; None if nothing is."""
+    odd = next((name for name in re.findall(r"\{(\w+)\}", prompt) if name not in _IN_PROMPTS), None)
+    if odd is None:
+        return None
+    valid = ", ".join(f"{{{name}}}" for name in _IN_PROMPTS)
+    return f"{prompt!r} has an unknown {{{odd}}}; valid: {valid}"
 
 
 class OfficialSettings(Config):
@@ -66,6 +79,13 @@ class OfficialSettings(Config):
         description="demonstrations say why before their answer (chain of thought), and an answer "
         "is what follows `The answer is`; longest_answer and stop must leave room for it",
     )
+
+    @field_validator("prompt")
+    @classmethod
+    def _known_in_prompt(cls, prompt: str | None) -> str | None:
+        if prompt is not None and (wrong := unknown_in_prompt(prompt)) is not None:
+            raise ValueError(wrong)
+        return prompt
 
 
 class OfficialStage(OfficialSettings):

@@ -172,6 +172,10 @@ class TestOfficialTasks:
             ({"vqa2": {"folder": "one"}}, "no official task 'vqa2'; did you mean 'vqav2'"),
             ({"vqav2": {"folder": "nowhere"}}, "vqav2: no folder nowhere"),
             ({"vqav2": {"folder": ".", "train": "trian"}}, "vqav2: train: no 'trian' in "),
+            (
+                {"vqav2": {"folder": ".", "prompt": "{nope}"}},
+                r"vqav2\.prompt.*has an unknown \{nope\}; valid: \{prompt\}, \{question\}",
+            ),
             ({"vqav2": {}}, "evaluation.official.vqav2.folder"),
             ({"vqav2": {"folder": "ablations"}}, "ablations holds no annotations: expected files"),
             ({"piqa": {"folder": ".", "conditions": ["shuffled"]}}, "piqa asks about no images"),

@@ -209,6 +209,14 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
         ("--folder {}/vqav2", "--folder goes with one official --task"),
         ("--task vqav2 --folder {}/arc_easy", "vqav2: expected .*annotations.json"),
         ("--task vqav2 --folder {}/vqav2 --shots 99", "shots: 99 of vqav2: the training split has"),
+        (
+            "--task vqav2 --folder {}/vqav2/test --images ../images --shots 4",
+            "training split is not in the folder .*--train",
+        ),
+        (
+            "--task vqav2 --folder {}/vqav2 --prompt {{nope}}",
+            r"--prompt .*\{nope\}; valid: .*question",
+        ),
         ("--task piqa --folder {}/arc_easy --condition shuffled", "piqa asks about no images"),
         ("--task emoji_glossary", r"no questions for .*: data\.glossary_languages is empty"),
         ("--recipe {}/recipe.yaml --shots 2", "--recipe says which tasks"),
