@@ -155,8 +155,20 @@ def _content(place: Path) -> str:
     files = sorted(_annotation_files(place))
     if not files:
         known = ", ".join(_ANNOTATIONS)
-        raise UserError(f"{place} holds no annotations: expected files that end in {known}")
+        raise UserError(
+            f"{place} holds no annotations: expected files that end in {known}; "
+            f"found {_kinds_of_files(place)}"
+        )
     return content_hash(place, files)
+
+
+def _kinds_of_files(folder: Path) -> str:
+    """Such as `2 .tar, 1 .md`, the most frequent first."""
+    names = itertools.chain.from_iterable(names for _, _, names in os.walk(folder))
+    counts = Counter(Path(name).suffix.lower() or "without ending" for name in names)
+    kinds = [f"{count} {ending}" for ending, count in counts.most_common()]
+    more = ["…"] if len(kinds) > _SHOWN else []
+    return ", ".join(kinds[:_SHOWN] + more) or "no files"
 
 
 def _annotation_files(folder: Path) -> Iterator[Path]:
