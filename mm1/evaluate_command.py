@@ -322,8 +322,22 @@ def _scored(
         output = out or model.output or Path(temporary)
         output = output / "-".join(str(config[key]) for key in ("task", "shots", "condition"))
         said = identity.fingerprint([affecting, weights_folder.content_of(folder)])
-        context = LocalContext(output=output, scratch=output / f"unfinished-{said[:12]}", data=data)
-        rows = run_task(config, model.seed, {"model": folder}, context)
+        scratch = output / f"unfinished-{said[:12]}"
+        made = [place for place in (scratch, *scratch.parents) if not place.exists()]
+        context = LocalContext(output=output, scratch=scratch, data=data)
+        try:
+            rows = run_task(config, model.seed, {"model": folder}, context)
+        except UserError:
+            _remove_empty(made)
+            raise
         (output / SCORES_FILE).write_text(json.dumps([asdict(row) for row in rows], indent=1))
         shutil.rmtree(context.scratch)
     return rows
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Those that hold nothing, innermost first: batches that were answered stay for a next try."""
+    for folder in folders:
+        if any(folder.iterdir()):
+            return
+        folder.rmdir()

@@ -224,9 +224,28 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
         ("--task easy_vqa --mesh fsdp=2", "evaluation.mesh fsdp=2 takes 2 devices, there are 1"),
     ],
 )
-def test_mistakes_are_told_in_one_line(run, places, words, message):
+def test_mistakes_are_told_in_one_line(run, places, tmp_path, words, message):
     with pytest.raises(UserError, match=message):
         run("ours", *words.format(places).split())
+    assert list(tmp_path.iterdir()) == []  # a refusal leaves nothing
+
+
+def test_a_refusal_leaves_what_was_there(run, places, tmp_path):
+    kept = tmp_path / "out" / "note"
+    kept.parent.mkdir()
+    kept.touch()
+    with pytest.raises(UserError, match="training split has"):
+        run("ours", "--task", "vqav2", "--folder", places / "vqav2", "--shots", 99)
+    assert list(tmp_path.rglob("*")) == [kept.parent, kept]
+
+
+def test_a_folder_without_annotations_is_told_with_what_it_holds(run, tmp_path):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for name in ("0.tar", "1.tar", "README"):
+        (folder / name).touch()
+    with pytest.raises(UserError, match=r"expected files .*; found 2 \.tar, 1 without ending"):
+        run("ours", "--task", "vqav2", "--folder", folder)
 
 
 def test_a_finished_evaluation_of_other_images_is_told(places, tmp_path, write_study):
