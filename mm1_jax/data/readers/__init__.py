@@ -32,6 +32,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2"),
     "array_record": (".array_record", ".arrayrecord"),
 }
+# Those whose documents may say which of their texts are answers.
+WITH_ANSWERS: tuple[Format, ...] = ("conversations", "array_record")
 # The columns that a format lets one rename, with their usual names.
 COLUMNS: dict[str, dict[str, str]] = {
     "webdataset": webdataset.COLUMNS,

@@ -240,3 +240,22 @@ def test_an_address_serves_as_input_and_output(raw_captions, own_captions, data_
     manifest = prepare_own(given, "memory://prepared", data_root)
     assert manifest.fingerprint == read_manifest(str(own_captions)).fingerprint
     assert not files.exists("/prepared/unfinished")
+
+
+def test_records_that_cannot_be_of_the_kind_are_refused(raw_captions, tmp_path, data_root):
+    texts = spec("text", raw_captions, format="webdataset")
+    told = r"00000\.tar, record 0: kind text has no images, found 1; nearest: kind captions"
+    with pytest.raises(UserError, match=told):
+        prepare_own(texts, str(tmp_path / "own"), data_root)
+
+
+@pytest.mark.parametrize(
+    ("kind", "format", "told"),
+    [
+        ("captions", "conversations", "not what format conversations holds; valid: conversations"),
+        ("conversations", "jsonl", "jsonl holds no conversations; valid: conversations, array_rec"),
+    ],
+)
+def test_a_format_that_cannot_be_the_kind_is_refused(tmp_path, kind, format, told):
+    with pytest.raises(ValueError, match=told):
+        spec(kind, tmp_path, format=format)
