@@ -133,6 +133,33 @@ def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
         )
 
 
+def check_filled(place: str, manifest: Manifest) -> None:
+    """UserError, with the reasons counted, where nothing is left to train on.
+
+    That is no document; no image in captions; or no image in interleaved documents that had some.
+    """
+    lost = {
+        "documents dropped": manifest.dropped,
+        "images dropped": manifest.dropped_images,
+        "bad records": manifest.quarantined,
+        "bad images": manifest.quarantined_images,
+    }
+    had_images = bool(manifest.dropped_images or manifest.quarantined_images)
+    pictures = manifest.kind == "captions" or (manifest.kind == "interleaved" and had_images)
+    if manifest.documents and (manifest.images or not pictures):
+        return
+    what = "image" if manifest.documents else "document"
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        for name, counts in lost.items()
+        if counts
+    )
+    raise UserError(
+        f"{place}: no {what} of kind {manifest.kind} is left of {manifest.read} records"
+        f" ({told or 'none was dropped'})"
+    )
+
+
 def check_sources(config: DataConfig, vocabulary: str | None, template: str | None = None) -> None:
     """UserError where own sources cannot be what a config says, told from their manifests alone.
 
@@ -142,6 +169,7 @@ def check_sources(config: DataConfig, vocabulary: str | None, template: str | No
     for name, source in config.own.items():
         manifest = read_manifest(source.folder)
         check_kind(name, source, manifest)
+        check_filled(f"data.sources.{name}: {source.folder}", manifest)
         tokens = manifest.tokenizer.vocabulary
         if vocabulary is not None and tokens != config.vocabulary:
             raise UserError(

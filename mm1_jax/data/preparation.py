@@ -38,6 +38,7 @@ from mm1_jax.data.manifest import (
     Manifest,
     Shard,
     TokenizerFacts,
+    check_filled,
     read_manifest,
     sha256,
     token_type,
@@ -197,6 +198,10 @@ def prepare_own(
         quarantined_images=_summed(counts["bad_images"] for counts in surveys),
         shards_sha256=sha256(listed),
     )
+    try:
+        check_filled(out, manifest)
+    except UserError as error:
+        raise UserError(f"{error.message}; before another try, delete {out}") from None
     seconds = time.monotonic() - started
     provenance = {
         "urls": list(spec.urls),
