@@ -68,7 +68,7 @@ class PreparationSpec(Config):
     kind: Kind
     format: readers.Format
     urls: tuple[str, ...] = Field(min_length=1, json_schema_extra=NOT_IDENTITY)
-    columns: dict[str, str] | None = None
+    columns: dict[str, str | None] | None = None
     image_folder: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
     min_similarity: float = Field(0.24, description="mmc4: images below are left out")
     cleaning: CleaningConfig = CleaningConfig()

@@ -279,7 +279,7 @@ def test_interleaved_documents_that_lost_all_images_are_told(tmp_path, data_root
     with (tmp_path / "raw" / "0.jsonl").open("a") as file:
         file.write("\n".join(lines) + "\n")
     pages = spec("interleaved", tmp_path / "raw", format="jsonl")
-    with pytest.raises(UserError, match="no image of kind interleaved .*bad images: 3 unavail"):
+    with pytest.raises(UserError, match=r"no image of kind interleaved .*bad images: 3 unavail"):
         prepare_own(pages, str(tmp_path / "own"), data_root)
 
 
