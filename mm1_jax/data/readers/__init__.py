@@ -99,7 +99,7 @@ def read_file(
         case "obelics":
             return obelics.read(file, named, folder)
         case "mmc4":
-            return mmc4.read(file, folder, min_similarity)
+            return mmc4.read(file, image_folder, min_similarity)
         case "conversations":
             return conversations.read(file, folder)
         case "jsonl":
