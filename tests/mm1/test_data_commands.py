@@ -9,7 +9,9 @@ import yaml
 from click.testing import CliRunner
 from own_data import CLEANING
 
+from ablations.yaml_files import load_model
 from mm1.cli import cli
+from mm1_jax.data.preparation import PreparationSpec
 from mm1_jax.errors import UserError
 
 
@@ -87,6 +89,13 @@ def test_a_mistake_in_the_specification_is_told(data, raw_captions, tmp_path, ch
     spec = spec_file(tmp_path / "spec.yaml", raw_captions, **changes)
     with pytest.raises(UserError, match=message):
         data("prepare", spec, "--out", tmp_path / "own", "--workers", 1)
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    example = tmp_path / "my-captions.yaml"
+    example.write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert load_model(example, PreparationSpec).urls == ("s3://bucket/laion/{00000..00099}.tar",)
 
 
 def test_a_folder_that_holds_no_data_is_told(data, tmp_path):
