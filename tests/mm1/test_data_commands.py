@@ -91,6 +91,12 @@ def test_a_mistake_in_the_specification_is_told(data, raw_captions, tmp_path, ch
         data("prepare", spec, "--out", tmp_path / "own", "--workers", 1)
 
 
+def test_own_data_without_out_is_told(data, raw_captions, tmp_path):
+    spec = spec_file(tmp_path / "spec.yaml", raw_captions)
+    with pytest.raises(UserError, match=r"spec\.yaml:\d+: 'format' .* needs --out FOLDER"):
+        data("prepare", spec)
+
+
 def test_the_example_of_the_documentation_is_valid(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
     example = tmp_path / "my-captions.yaml"
