@@ -82,6 +82,7 @@ def test_damage_is_found_and_named(data, own_captions, tmp_path):
         ({"format": "obelics"}, "expected obelics files .*found 2 .tar"),
         ({"urls": ["nowhere.tar"]}, "nowhere.tar: there is no such file"),
         ({"tokenizer": "nowhere.json"}, "no tokenizer 'nowhere.json'"),
+        ({"urls": "raw/tars"}, r'urls: "raw/tars" is not valid: .* list; write \["raw/tars"\]'),
         ({"shard_mb": 3}, "unknown key 'shard_mb'; did you mean 'shard_megabytes'"),
     ],
 )
