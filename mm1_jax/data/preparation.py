@@ -157,7 +157,9 @@ def prepare_own(
         return manifest
     note = f"{_WORK}/settings.json"
     if folder.exists(note):
-        _same_settings(spec.settings(), json.loads(folder.read(note)), out)
+        # A specification that was refused at its first file holds the folder for nobody.
+        if any(name != note for name in folder.names(_WORK)):
+            _same_settings(spec.settings(), json.loads(folder.read(note)), out)
     elif folder.is_local and Path(out).exists() and any(Path(out).iterdir()):
         raise UserError(f"{out} is not empty and holds no prepared data; choose another --out")
     files = readers.files(spec.format, spec.urls)

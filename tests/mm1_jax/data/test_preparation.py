@@ -244,10 +244,11 @@ def test_an_address_serves_as_input_and_output(raw_captions, own_captions, data_
 
 
 def test_records_that_cannot_be_of_the_kind_are_refused(raw_captions, tmp_path, data_root):
-    texts = spec("text", raw_captions, format="webdataset")
+    texts, out = spec("text", raw_captions, format="webdataset"), str(tmp_path / "own")
     told = r"00000\.tar, record 0: kind text has no images, found 1; nearest: kind captions"
     with pytest.raises(UserError, match=told):
-        prepare_own(texts, str(tmp_path / "own"), data_root)
+        prepare_own(texts, out, data_root)
+    assert prepare_own(spec("captions", raw_captions), out, data_root).images == 80
 
 
 @pytest.mark.parametrize(
