@@ -42,6 +42,8 @@ WORST: dict[str, dict[str, float | None]] = {
 BLIND = "blind_"  # before the name of the task's first metric
 # Tasks without questions: they take no demonstrations, and shuffling images means nothing.
 ONE_FORM = ("held_out_text", "pretrained_text", "emoji_retrieval", "emoji_probe")
+# Tasks whose demonstrations can show something else than what is asked.
+MISLEADING = ("emoji_languages", "emoji_attributes", "fast_binding", "emoji_glossary")
 
 
 # The mean of several tasks' first metrics (MM1 §5.1), a metric for each number of demonstrations:
@@ -87,5 +89,10 @@ def check_form(task: str, shots: int, condition: str) -> None:
     """Raise `UserError` for a form of a task that the task cannot have."""
     if task in ONE_FORM and (shots or condition != "intact"):
         raise UserError(f"{task} asks no questions: no images to shuffle, no demonstrations")
+    if condition == "wrong_demonstrations" and task in WORST and task not in MISLEADING:
+        raise UserError(
+            f"{task} has one kind of answer, so no demonstrations are wrong; condition "
+            f"{condition} is for {', '.join(MISLEADING)}"
+        )
     if task in OFFICIAL and OFFICIAL[task].text and condition != "intact":
         raise UserError(f"{task} asks about no images: condition {condition}")

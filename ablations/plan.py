@@ -336,6 +336,11 @@ def _unfairness(cell: Cell, base: Cell, flops: float) -> Iterator[str]:
         yield "packing: total: with other tokens per image it sees other documents than the base"
     if arm.data.rich_captions and "captions" not in arm.data.mixture.weights:
         yield "data.rich_captions does nothing: captions are not in the mixture"
+    if arm.data.kinds is not None:
+        shares = arm.data.kinds.weights
+        for name in arm.data.mixture.weights:
+            if (kind := arm.data.kind_of[name]) not in shares:
+                yield f"data.mixture.{name} is not read: data.kinds has no share for {kind}"
 
 
 def _text_tokens(config: TrainConfig) -> float:

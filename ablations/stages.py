@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,8 @@ def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str,
     check_sources(
         config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
     )
+    if config.data.tokenizer is not None:
+        _check_tokenizer(config.data.tokenizer, config.data.vocabulary)
     steps = config.training.steps
     return Work(
         kind=kind,
@@ -273,6 +276,16 @@ def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str,
         what=what,
         inputs=inputs,
     )
+
+
+@cache
+def _check_tokenizer(path: str, vocabulary: int) -> None:
+    from mm1_jax.data import tokenizer  # for a recipe that names one alone
+
+    try:
+        tokenizer.check_vocabulary(tokenizer.load(Path(path)), vocabulary, path)
+    except UserError as error:
+        raise UserError(f"data.tokenizer: {error.message}") from None
 
 
 def _pretraining(recipe: Recipe, part: str) -> Work | None:

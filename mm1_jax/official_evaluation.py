@@ -120,6 +120,8 @@ def _shown(stage: EvaluationStage, questions: Sequence[Question]) -> list[tuple[
         raise UserError(f"{stage.task} asks about no images: condition {stage.condition}")
     if stage.condition == "no_image":
         return [()] * len(images)
+    if stage.condition != "shuffled":
+        raise UserError(f"condition {stage.condition}: {stage.task} has one kind of answer only")
     distinct = list(dict.fromkeys(filter(None, images)))
     number = {own: place for place, own in enumerate(distinct)}
     other = prompts.derangement(list(number.values()), stage.seed, stage.task)

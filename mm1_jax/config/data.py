@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt, StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config, assumed
 from mm1_jax.errors import nearest
@@ -331,6 +338,16 @@ class DataConfig(Config):
         if (self.packing == "total") != (self.total_tokens is not None):
             raise ValueError("total_tokens goes with packing: total, and only with it")
         return self
+
+    @field_validator("glossary_languages")
+    @classmethod
+    def _several(cls, languages: tuple[ColourLanguage, ...]) -> tuple[ColourLanguage, ...]:
+        if len(set(languages)) == 1:
+            raise ValueError(
+                f"one language has one word for each colour; nearest: [{languages[0]}, "
+                f"{'en' if languages[0] != 'en' else 'de'}]"
+            )
+        return languages
 
     @model_validator(mode="after")
     def _known_sources(self) -> DataConfig:

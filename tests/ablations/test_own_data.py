@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mm1_jax.data import tokenizer
 from mm1_jax.data.manifest import Manifest, TokenizerFacts
 from mm1_jax.errors import UserError
 
@@ -198,3 +199,13 @@ def test_pixels_alone_need_no_tokenizer_of_the_run(studies, tmp_path):
     studies.recipe["encoder_pretraining"]["objective"]["kind"] = "clip"
     with pytest.raises(UserError, match=r"kind interleaved, and objective clip reads captions alo"):
         studies.plan()
+
+
+def test_a_tokenizer_of_another_size_is_told_by_the_plan(studies, tmp_path):
+    words = tokenizer.train([f"text number {n} has other words" for n in range(300)], 300)
+    words.save(tmp_path)
+    studies.recipe["data"] |= {"tokenizer": str(tmp_path / "tokenizer.json"), "vocabulary": 1024}
+    with pytest.raises(UserError, match=r"data\.tokenizer: .* tokens and the model 1024"):
+        studies.plan()
+    studies.recipe["data"]["vocabulary"] = words.vocabulary + 8  # a table that is rounded up
+    assert studies.plan().trials

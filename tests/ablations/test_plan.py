@@ -440,6 +440,12 @@ class TestWarnings:
         studies.recipe["data"]["mixture"] = {"captions": 1}
         assert studies.plan(design=design).arms[1].warnings == ()
 
+    def test_a_source_whose_kind_has_no_share_is_said(self, studies):
+        studies.recipe["data"] |= {"mixture": {"easy_vqa": 1, "text": 1}}
+        design = {"arms": {"talk": {"data.kinds": {"conversations": 1}}}}
+        (warning,) = studies.plan(design=design).arms[1].warnings
+        assert warning == "data.mixture.text is not read: data.kinds has no share for text"
+
     def test_what_an_override_drops_is_said(self, studies):
         studies.recipe["connector"] = {"kind": "attention_pooling"}
         plan = studies.plan(overrides={"connector.kind": "c_abstractor"})

@@ -210,6 +210,7 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
         ("--task vqav2 --folder {}/arc_easy", "vqav2: expected .*annotations.json"),
         ("--task vqav2 --folder {}/vqav2 --shots 99", "shots: 99 of vqav2: the training split has"),
         ("--task piqa --folder {}/arc_easy --condition shuffled", "piqa asks about no images"),
+        ("--task vqav2 --folder {}/vqav2 --condition wrong_demonstrations", "one kind of answer"),
         ("--task emoji_glossary", r"no questions for .*: data\.glossary_languages is empty"),
         ("--recipe {}/recipe.yaml --shots 2", "--recipe says which tasks"),
         ("--mesh tensr=2", "--mesh: no axis 'tensr'; did you mean 'tensor'"),

@@ -7,6 +7,11 @@ from mm1_jax.config import DataConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 
 
+def test_a_glossary_of_one_language_is_refused():
+    with pytest.raises(ValidationError, match=r"one word for each colour; nearest: \[de, en\]"):
+        DataConfig(glossary_languages=("de",))
+
+
 @pytest.mark.parametrize(
     ("source", "setting"),
     [
