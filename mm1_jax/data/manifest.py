@@ -125,11 +125,16 @@ def read_shards(folder: Folder, manifest: Manifest) -> list[Shard]:
 
 
 def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
-    """UserError where a folder was prepared as another kind than the config says."""
+    """UserError where a folder is of another kind than the config says, or cannot be of its own."""
     if manifest.kind != source.kind:
         raise UserError(
             f"data.sources.{name}.kind: {source.kind} is not what {source.folder} was prepared "
             f"as; valid: {manifest.kind}"
+        )
+    if manifest.kind == "text" and manifest.images:
+        raise UserError(
+            f"data.sources.{name}: {source.folder} is of kind text and has {manifest.images} "
+            f"images; prepare it again, nearest: kind interleaved or captions"
         )
 
 

@@ -294,3 +294,12 @@ def test_a_plan_refuses_a_manifest_with_nothing_in_it(own_captions, tmp_path, co
         UserError, match=rf"data\.sources\.mine: .*no {count[:-1]} of kind captions"
     ):
         check_sources(data, None)
+
+
+def test_a_plan_refuses_texts_with_images(own_captions, tmp_path):
+    manifest = json.loads((own_captions / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "kind": "text"}))
+    sources = {"mine": {"folder": str(tmp_path), "kind": "text"}}
+    data = DataConfig.model_validate({"sources": sources, "mixture": {"mine": 1.0}})
+    with pytest.raises(UserError, match="is of kind text and has 80 images; prepare it again"):
+        check_sources(data, None)
