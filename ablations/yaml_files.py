@@ -138,7 +138,9 @@ def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
     message = error["msg"].replace("Input should be", "expected").replace("Input", "the value")
     for json_word, yaml_word in (("an object", "a mapping"), ("a valid array", "a list")):
         message = message.replace(json_word, yaml_word)
-    return f"{key}: {shown} is not valid: {message[0].lower()}{message[1:]}"
+    one = kind in ("list_type", "tuple_type") and isinstance(error["input"], str)
+    cure = f"; write [{shown}]" if one else ""
+    return f"{key}: {shown} is not valid: {message[0].lower()}{message[1:]}{cure}"
 
 
 def fields_at(model: type[BaseModel], loc: KeyPath) -> list[str]:

@@ -36,13 +36,17 @@ def prepare(
     Example: mm1 data prepare my-captions.yaml --out /data/my-captions
     """
     from ablations.study import load_recipe
+    from ablations.yaml_files import load_model, load_yaml
     from mm1.local import prepare_data
 
     root = api.data_folder(store, data)
     if out is None:
+        document = load_yaml(config)
+        own = [key for key in ("format", "urls") if key in document.value]
+        if own:
+            document.fail(f"{own[0]!r} is of data of one's own, which needs --out FOLDER", own[:1])
         click.echo(prepare_data([load_recipe(config).data], root))
         return
-    from ablations.yaml_files import load_model
     from mm1.local import progress_bars
     from mm1_jax.data.inspection import inspect
     from mm1_jax.data.preparation import PreparationSpec, prepare_own

@@ -125,12 +125,44 @@ def read_shards(folder: Folder, manifest: Manifest) -> list[Shard]:
 
 
 def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
-    """UserError where a folder was prepared as another kind than the config says."""
+    """UserError where a folder is of another kind than the config says, or cannot be of its own."""
     if manifest.kind != source.kind:
         raise UserError(
             f"data.sources.{name}.kind: {source.kind} is not what {source.folder} was prepared "
             f"as; valid: {manifest.kind}"
         )
+    if manifest.kind == "text" and manifest.images:
+        raise UserError(
+            f"data.sources.{name}: {source.folder} is of kind text and has {manifest.images} "
+            f"images; prepare it again, nearest: kind interleaved or captions"
+        )
+
+
+def check_filled(place: str, manifest: Manifest) -> None:
+    """UserError, with the reasons counted, where nothing is left to train on.
+
+    That is no document; no image in captions; or no image in interleaved documents that had some.
+    """
+    lost = {
+        "documents dropped": manifest.dropped,
+        "images dropped": manifest.dropped_images,
+        "bad records": manifest.quarantined,
+        "bad images": manifest.quarantined_images,
+    }
+    had_images = bool(manifest.dropped_images or manifest.quarantined_images)
+    pictures = manifest.kind == "captions" or (manifest.kind == "interleaved" and had_images)
+    if manifest.documents and (manifest.images or not pictures):
+        return
+    what = "image" if manifest.documents else "document"
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        for name, counts in lost.items()
+        if counts
+    )
+    raise UserError(
+        f"{place}: no {what} of kind {manifest.kind} is left of {manifest.read} records"
+        f" ({told or 'none was dropped'})"
+    )
 
 
 def check_sources(config: DataConfig, vocabulary: str | None, template: str | None = None) -> None:
@@ -142,6 +174,7 @@ def check_sources(config: DataConfig, vocabulary: str | None, template: str | No
     for name, source in config.own.items():
         manifest = read_manifest(source.folder)
         check_kind(name, source, manifest)
+        check_filled(f"data.sources.{name}: {source.folder}", manifest)
         tokens = manifest.tokenizer.vocabulary
         if vocabulary is not None and tokens != config.vocabulary:
             raise UserError(

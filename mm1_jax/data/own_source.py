@@ -24,6 +24,7 @@ from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.folder import Folder, Range
 from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import (
+    check_filled,
     check_kind,
     check_template,
     index_name,
@@ -240,6 +241,7 @@ def opened_source(name: str, data: DataConfig, prepared: Path | None) -> OwnSour
     """
     own = OwnSource(name, data.sources[name].folder)
     check_kind(name, data.sources[name], own.manifest)
+    check_filled(f"data.sources.{name}: {own.folder.url}", own.manifest)
     if prepared is not None:
         check_template(name, own.folder.url, own.manifest, data.template, "the run's template")
         tokenizer = tokenizer_file(prepared)

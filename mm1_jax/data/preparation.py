@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config import DataConfig
 from mm1_jax.config.data import Kind
@@ -38,6 +38,7 @@ from mm1_jax.data.manifest import (
     Manifest,
     Shard,
     TokenizerFacts,
+    check_filled,
     read_manifest,
     sha256,
     token_type,
@@ -67,7 +68,7 @@ class PreparationSpec(Config):
     kind: Kind
     format: readers.Format
     urls: tuple[str, ...] = Field(min_length=1, json_schema_extra=NOT_IDENTITY)
-    columns: dict[str, str] | None = None
+    columns: dict[str, str | None] | None = None
     image_folder: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
     min_similarity: float = Field(0.24, description="mmc4: images below are left out")
     cleaning: CleaningConfig = CleaningConfig()
@@ -87,6 +88,19 @@ class PreparationSpec(Config):
     stored_images: Literal["encoded", "pixels"] = Field(
         "encoded", description="pixels: uncompressed, for small images that are read fast"
     )
+
+    @model_validator(mode="after")
+    def _kind_of_format(self) -> Self:
+        if self.format == "conversations" and self.kind != "conversations":
+            raise ValueError(
+                f"kind: {self.kind} is not what format conversations holds; valid: conversations"
+            )
+        if self.kind == "conversations" and self.format not in readers.WITH_ANSWERS:
+            raise ValueError(
+                f"format: {self.format} holds no conversations; "
+                f"valid: {', '.join(readers.WITH_ANSWERS)}"
+            )
+        return self
 
     def settings(self) -> dict[str, Any]:
         """What of it decides the result, as plain values."""
@@ -143,7 +157,9 @@ def prepare_own(
         return manifest
     note = f"{_WORK}/settings.json"
     if folder.exists(note):
-        _same_settings(spec.settings(), json.loads(folder.read(note)), out)
+        # A specification that was refused at its first file holds the folder for nobody.
+        if any(name != note for name in folder.names(_WORK)):
+            _same_settings(spec.settings(), json.loads(folder.read(note)), out)
     elif folder.is_local and Path(out).exists() and any(Path(out).iterdir()):
         raise UserError(f"{out} is not empty and holds no prepared data; choose another --out")
     files = readers.files(spec.format, spec.urls)
@@ -184,6 +200,10 @@ def prepare_own(
         quarantined_images=_summed(counts["bad_images"] for counts in surveys),
         shards_sha256=sha256(listed),
     )
+    try:
+        check_filled(out, manifest)
+    except UserError as error:
+        raise UserError(f"{error.message}; before another try, delete {out}") from None
     seconds = time.monotonic() - started
     provenance = {
         "urls": list(spec.urls),
@@ -296,7 +316,7 @@ def _survey(task: _Task) -> dict[str, Any]:
         try:
             with Quarantine(listed, task.quota) as quarantine:
                 images = image_survey.survey(
-                    quarantine.kept(task.records()),
+                    _of_kind(quarantine.kept(task.records()), task.spec),
                     quarantine,
                     task.spec.cleaning.perceptual_hash,
                 )
@@ -314,6 +334,23 @@ def _survey(task: _Task) -> dict[str, Any]:
     }
     folder.write(note, json.dumps(counts).encode())
     return counts
+
+
+def _of_kind(documents: Iterable[RawDocument], spec: PreparationSpec) -> Iterator[RawDocument]:
+    """The same documents. UserError at the first that the specification's kind cannot be."""
+    for document in documents:
+        where = f"{document.origin.file}, record {document.origin.index}"
+        if spec.kind == "text" and document.images:
+            raise UserError(
+                f"{where}: kind text has no images, found {len(document.images)}; "
+                f"nearest: kind {'captions' if len(document.parts) == 2 else 'interleaved'}"
+            )
+        if spec.kind == "conversations" and document.answers is None:
+            raise UserError(
+                f"{where}: kind conversations needs answers, found none; nearest: kind "
+                f"{'interleaved' if document.images else 'text'}"
+            )
+        yield document
 
 
 def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:

@@ -36,7 +36,7 @@ def prepared(folder, documents=10, kind="captions", vocabulary=1024, template="p
         shards=1,
         documents=documents,
         text_tokens=100,
-        images=documents,
+        images=0 if kind == "text" else documents,
         read=documents,
         dropped={},
         dropped_images={},

@@ -9,7 +9,9 @@ import yaml
 from click.testing import CliRunner
 from own_data import CLEANING
 
+from ablations.yaml_files import load_model
 from mm1.cli import cli
+from mm1_jax.data.preparation import PreparationSpec
 from mm1_jax.errors import UserError
 
 
@@ -80,6 +82,7 @@ def test_damage_is_found_and_named(data, own_captions, tmp_path):
         ({"format": "obelics"}, "expected obelics files .*found 2 .tar"),
         ({"urls": ["nowhere.tar"]}, "nowhere.tar: there is no such file"),
         ({"tokenizer": "nowhere.json"}, "no tokenizer 'nowhere.json'"),
+        ({"urls": "raw/tars"}, r'urls: "raw/tars" is not valid: .* list; write \["raw/tars"\]'),
         ({"shard_mb": 3}, "unknown key 'shard_mb'; did you mean 'shard_megabytes'"),
     ],
 )
@@ -87,6 +90,19 @@ def test_a_mistake_in_the_specification_is_told(data, raw_captions, tmp_path, ch
     spec = spec_file(tmp_path / "spec.yaml", raw_captions, **changes)
     with pytest.raises(UserError, match=message):
         data("prepare", spec, "--out", tmp_path / "own", "--workers", 1)
+
+
+def test_own_data_without_out_is_told(data, raw_captions, tmp_path):
+    spec = spec_file(tmp_path / "spec.yaml", raw_captions)
+    with pytest.raises(UserError, match=r"spec\.yaml:\d+: 'format' .* needs --out FOLDER"):
+        data("prepare", spec)
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    example = tmp_path / "my-captions.yaml"
+    example.write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert load_model(example, PreparationSpec).urls == ("s3://bucket/laion/{00000..00099}.tar",)
 
 
 def test_a_folder_that_holds_no_data_is_told(data, tmp_path):

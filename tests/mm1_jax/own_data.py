@@ -81,6 +81,11 @@ def passage(number: int) -> str:
 
 
 def spec(kind: str, raw: Path, **fields) -> PreparationSpec:
-    form = {"captions": "webdataset", "conversations": "conversations", "text": "jsonl"}[kind]
-    given = {"format": form, "urls": (str(raw),), "cleaning": CLEANING, "shard_megabytes": 1}
+    forms = {"captions": "webdataset", "conversations": "conversations"}
+    given = {
+        "format": forms.get(kind, "jsonl"),
+        "urls": (str(raw),),
+        "cleaning": CLEANING,
+        "shard_megabytes": 1,
+    }
     return PreparationSpec(kind=kind, **{**given, **fields})

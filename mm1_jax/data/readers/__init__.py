@@ -32,12 +32,20 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2"),
     "array_record": (".array_record", ".arrayrecord"),
 }
+# Those whose documents may say which of their texts are answers.
+WITH_ANSWERS: tuple[Format, ...] = ("conversations", "array_record")
 # The columns that a format lets one rename, with their usual names.
 COLUMNS: dict[str, dict[str, str]] = {
     "webdataset": webdataset.COLUMNS,
     "parquet": parquet.COLUMNS,
     "obelics": obelics.COLUMNS,
     "jsonl": json_lines.COLUMNS,
+}
+# Those that null says there are none of.
+_OPTIONAL = {
+    "parquet": ("image", "text", "url"),
+    "obelics": ("metadata", "general_metadata"),
+    "jsonl": ("image",),
 }
 
 
@@ -55,14 +63,14 @@ def files(format: Format, urls: str | Sequence[str]) -> list[str]:
 def read(
     format: Format,
     urls: str | Sequence[str],
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     image_folder: str | None = None,
     min_similarity: float = mmc4.MIN_SIMILARITY,
 ) -> Iterator[RawDocument | BadRecord]:
     """All records of all shards, in the order of (file, index), one shard at a time.
 
     columns         what a record's fields are called in the files, where they are not called as
-                    usual (`COLUMNS`); given, it replaces the usual names as a whole
+                    usual (`COLUMNS`); the others keep their usual names, null = there is none
     image_folder    a folder or URL that relative image paths are below; None = the file's folder
     min_similarity  mmc4 only: images below are left out
 
@@ -76,7 +84,7 @@ def read(
 def read_file(
     format: Format,
     file: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     image_folder: str | None = None,
     min_similarity: float = mmc4.MIN_SIMILARITY,
 ) -> Iterator[RawDocument | BadRecord]:
@@ -91,7 +99,7 @@ def read_file(
         case "obelics":
             return obelics.read(file, named, folder)
         case "mmc4":
-            return mmc4.read(file, folder, min_similarity)
+            return mmc4.read(file, image_folder, min_similarity)
         case "conversations":
             return conversations.read(file, folder)
         case "jsonl":
@@ -101,13 +109,20 @@ def read_file(
     raise UserError(f"format {format!r} is not known{nearest(format, get_args(Format))}")
 
 
-def _columns(format: str, columns: Mapping[str, str] | None) -> Mapping[str, str]:
+def _columns(format: str, columns: Mapping[str, str | None] | None) -> Mapping[str, str]:
     usual = COLUMNS.get(format, {})
     if columns is None:
         return usual
     if not usual:
         raise UserError(f"format {format} has no columns to name; found {', '.join(columns)}")
-    for name in columns:
+    optional = _OPTIONAL.get(format, ())
+    for name, column in columns.items():
         if name not in usual:
             raise UserError(f"format {format} has no column {name!r}{nearest(name, usual)}")
-    return columns
+        if column is None and name not in optional:
+            raise UserError(
+                f"columns.{name}: null is not valid, format {format} needs it"
+                + (f"; null may be: {', '.join(optional)}" if optional else "")
+            )
+    named = {**usual, **columns}
+    return {name: column for name, column in named.items() if column is not None}

@@ -9,8 +9,9 @@ from mm1_jax.data.raw import BadRecord, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.readers.lines import objects
 
-# Without a name for `text`, it is `caption` where a record has an image and `text` elsewhere.
-COLUMNS = {"image": "image", "text": ""}
+# Without a name for `image`, records that have none are texts. Without one for `text`, it is
+# `caption` where a record has an image and `text` elsewhere.
+COLUMNS = {"image": "", "text": ""}
 
 
 def read(
@@ -21,8 +22,9 @@ def read(
     Raises:
         UserError: the file cannot be read, or its first object has none of the fields.
     """
-    image, named = columns.get("image", ""), columns.get("text", "")
-    expected = tuple(filter(None, (image, named))) if named else ("text", image, "caption")
+    named_image, named = columns.get("image"), columns["text"]
+    image = "" if named_image is None else named_image or "image"
+    expected = (image, named) if named else ("text", image, "caption")
     stem = PurePosixPath(file).name.partition(".")[0]
     for item in objects(file, tuple(filter(None, expected)), "JSON lines"):
         if isinstance(item, BadRecord):
@@ -30,7 +32,7 @@ def read(
             continue
         origin, record = item
         # Images are part of the format wherever their column was named on purpose.
-        with_image = image in record or (bool(named) and bool(image))
+        with_image = bool(named_image) or (bool(image) and image in record)
         text = named or ("caption" if with_image else "text")
         try:
             parts: list[str | RawImage] = []

@@ -23,9 +23,12 @@ MIN_SIMILARITY = 0.24  # OpenFlamingo's recipe
 
 
 def read(
-    file: str, image_folder: str, min_similarity: float = MIN_SIMILARITY
+    file: str, image_folder: str | None, min_similarity: float = MIN_SIMILARITY
 ) -> Iterator[RawDocument | BadRecord]:
     """One document a line. Its `facts["left_out"]` counts the images that were not assigned.
+
+    An image is its bytes; else its file below `image_folder`, where one is given; else its address;
+    else its file beside the shard.
 
     Raises:
         UserError: the file cannot be read, or its first object is of another format.
@@ -46,7 +49,7 @@ def _document(
     stem: str,
     record: Mapping[str, Any],
     origin: Origin,
-    image_folder: str,
+    image_folder: str | None,
     min_similarity: float,
 ) -> Iterator[RawDocument | BadRecord]:
     sentences, infos = fields.entry(record, "text_list"), fields.entry(record, "image_info")
@@ -54,11 +57,12 @@ def _document(
         if not isinstance(values, list):
             raise RecordError("malformed", f"{name} is no list")
     similarity = _similarity(record, infos, len(sentences))
+    beside = origin.file.rpartition("/")[0]
 
     images: dict[int, RawImage] = {}
     for number, info in enumerate(infos):
         try:
-            images[number] = _image(info, f"image_info[{number}]", image_folder)
+            images[number] = _image(info, f"image_info[{number}]", image_folder, beside)
         except RecordError as error:
             yield BadRecord(origin, error.reason, error.detail, part=number)
     left_out: Counter[str] = Counter()
@@ -126,7 +130,7 @@ def _assigned(similarity: np.ndarray, images: list[int]) -> dict[int, int]:
     return {images[row]: int(column) for row, column in zip(rows, columns, strict=True)}
 
 
-def _image(info: Any, what: str, image_folder: str) -> RawImage:
+def _image(info: Any, what: str, image_folder: str | None, beside: str) -> RawImage:
     if not isinstance(info, dict):
         raise RecordError("malformed", f"{what} is no object")
     address = info.get("raw_url")
@@ -137,6 +141,9 @@ def _image(info: Any, what: str, image_folder: str) -> RawImage:
         except (TypeError, binascii.Error, ValueError) as error:
             told = f"{what}.image_base64 is not base64: {error}"
             raise RecordError("malformed", told) from None
-    if address:
+    if address and (image_folder is None or not info.get("image_name")):
         return RawImage(None, address)
-    return fields.located(fields.entry(info, "image_name"), f"{what}.image_name", image_folder)
+    name = fields.entry(info, "image_name")
+    return fields.located(
+        name, f"{what}.image_name", beside if image_folder is None else image_folder
+    )

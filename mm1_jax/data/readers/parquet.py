@@ -15,8 +15,9 @@ from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordErr
 from mm1_jax.data.readers import fields
 from mm1_jax.data.readers.parquet_rows import is_text, rows
 
-# Without `image`, rows are text alone. `url` says where the image came from.
+# Without `image` (null), rows are text alone. `url` says where the image came from.
 COLUMNS = {"image": "image", "text": "caption", "url": "url"}
+_HINT = "; `columns` names it, null says that there is none (`image: null`: texts alone)"
 
 
 def read(
@@ -30,7 +31,7 @@ def read(
     required = [columns[name] for name in ("image", "text") if name in columns]
     optional = [columns["url"]] if "url" in columns else []
     stem = PurePosixPath(file).stem
-    for index, row, schema in rows(file, required, optional):
+    for index, row, schema in rows(file, required, optional, _HINT):
         origin = Origin(file, index)
         try:
             if isinstance(row, RecordError):

@@ -20,11 +20,12 @@ _ROWS_AT_A_TIME = 64
 
 
 def rows(
-    file: str, required: Sequence[str], optional: Sequence[str] = ()
+    file: str, required: Sequence[str], optional: Sequence[str] = (), hint: str = ""
 ) -> Iterator[tuple[int, dict[str, Any] | RecordError, pa.Schema]]:
     """Each row's number and its columns, texts as bytes, with the schema that says which are texts.
 
-    A damaged row group gives one RecordError at its first row that cannot be read.
+    A damaged row group gives one RecordError at its first row that cannot be read. `hint` ends what
+    is said of a required column that is not there.
 
     Raises:
         UserError: the file cannot be read, is no Parquet file, or has no column of that name.
@@ -41,7 +42,7 @@ def rows(
                 if name not in schema.names:
                     raise UserError(
                         f"{file}: expected a column {name!r}, found {', '.join(schema.names)}"
-                        f"{nearest(name, schema.names)}"
+                        f"{nearest(name, schema.names)}{hint}"
                     )
             wanted = [*required, *(name for name in optional if name in schema.names)]
             first = 0  # row of the group

@@ -219,3 +219,11 @@ def test_a_gap_is_filled_by_a_later_document_that_fits():
     documents = table([2, 3, 4], [5, 6, 7], [8])
     filled = fill(cut(documents, Budget(4, 1)), Budget(4, 1))
     assert [chosen.tolist() for chosen in filled] == [[0, 2], [1]]
+
+
+def test_a_piece_that_fits_no_sequence_is_told():
+    """It once went on for ever."""
+    documents = table([1, 2], ["i1", 3, 4])
+    pieces = cut(documents, Budget(text=4, images=1))
+    with pytest.raises(UserError, match="document 1 has 2 text tokens and 1 images"):
+        fill(pieces, Budget(text=4, images=0))

@@ -15,8 +15,9 @@ import pytest
 from own_data import CLEANING, spec
 from PIL import Image
 
+from mm1_jax.config import DataConfig
 from mm1_jax.data import preparation
-from mm1_jax.data.manifest import read_manifest
+from mm1_jax.data.manifest import check_sources, read_manifest
 from mm1_jax.data.preparation import prepare_own
 from mm1_jax.data.raw import Origin, RawDocument, RawImage
 from mm1_jax.data.shard_writer import images_of
@@ -240,3 +241,65 @@ def test_an_address_serves_as_input_and_output(raw_captions, own_captions, data_
     manifest = prepare_own(given, "memory://prepared", data_root)
     assert manifest.fingerprint == read_manifest(str(own_captions)).fingerprint
     assert not files.exists("/prepared/unfinished")
+
+
+def test_records_that_cannot_be_of_the_kind_are_refused(raw_captions, tmp_path, data_root):
+    texts, out = spec("text", raw_captions, format="webdataset"), str(tmp_path / "own")
+    told = r"00000\.tar, record 0: kind text has no images, found 1; nearest: kind captions"
+    with pytest.raises(UserError, match=told):
+        prepare_own(texts, out, data_root)
+    assert prepare_own(spec("captions", raw_captions), out, data_root).images == 80
+
+
+@pytest.mark.parametrize(
+    ("kind", "format", "told"),
+    [
+        ("captions", "conversations", "not what format conversations holds; valid: conversations"),
+        ("conversations", "jsonl", "jsonl holds no conversations; valid: conversations, array_rec"),
+    ],
+)
+def test_a_format_that_cannot_be_the_kind_is_refused(tmp_path, kind, format, told):
+    with pytest.raises(ValueError, match=told):
+        spec(kind, tmp_path, format=format)
+
+
+def test_an_empty_result_is_told_with_the_reasons(raw_captions, tmp_path, data_root):
+    large = {"filters": {"min_side_pixels": 1000}}
+    told = r"no document of kind captions is left of 80 records \(documents dropped: 80 too_small"
+    with pytest.raises(UserError, match=told):
+        prepare_own(spec("captions", raw_captions, cleaning=large), str(tmp_path / "a"), data_root)
+    texts = own_data.write_texts(tmp_path / "raw")
+    with pytest.raises(UserError, match=r"no image of kind captions .*\(none was dropped\)"):
+        prepare_own(spec("captions", texts, format="jsonl"), str(tmp_path / "b"), data_root)
+    assert not (tmp_path / "b" / "manifest.json").exists()
+
+
+def test_interleaved_documents_that_lost_all_images_are_told(tmp_path, data_root):
+    own_data.write_texts(tmp_path / "raw")
+    lines = [json.dumps({"image": f"{n}.png", "caption": "a dog"}) for n in range(3)]
+    with (tmp_path / "raw" / "0.jsonl").open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    pages = spec("interleaved", tmp_path / "raw", format="jsonl")
+    with pytest.raises(UserError, match=r"no image of kind interleaved .*bad images: 3 unavail"):
+        prepare_own(pages, str(tmp_path / "own"), data_root)
+
+
+@pytest.mark.parametrize("count", ["documents", "images"])
+def test_a_plan_refuses_a_manifest_with_nothing_in_it(own_captions, tmp_path, count):
+    manifest = json.loads((own_captions / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, count: 0}))
+    sources = {"mine": {"folder": str(tmp_path), "kind": "captions"}}
+    data = DataConfig.model_validate({"sources": sources, "mixture": {"mine": 1.0}})
+    with pytest.raises(
+        UserError, match=rf"data\.sources\.mine: .*no {count[:-1]} of kind captions"
+    ):
+        check_sources(data, None)
+
+
+def test_a_plan_refuses_texts_with_images(own_captions, tmp_path):
+    manifest = json.loads((own_captions / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "kind": "text"}))
+    sources = {"mine": {"folder": str(tmp_path), "kind": "text"}}
+    data = DataConfig.model_validate({"sources": sources, "mixture": {"mine": 1.0}})
+    with pytest.raises(UserError, match="is of kind text and has 80 images; prepare it again"):
+        check_sources(data, None)

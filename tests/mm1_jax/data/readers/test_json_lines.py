@@ -32,6 +32,18 @@ def test_columns_of_other_names(tmp_path):
     assert bad.detail == "no body; found alt"
 
 
+def test_one_column_named_leaves_the_others_their_names(tmp_path):
+    lines = [{"image": "1.jpg", "text": "a dog"}, {"text": "a cat"}]
+    file = str(write_lines(tmp_path / "a.jsonl", lines))
+    pair, text = read("jsonl", file, {"text": "text"})
+    assert pair.parts == (RawImage(None, f"{tmp_path}/1.jpg"), "a dog")
+    assert text.parts == ("a cat",)
+    alone, _ = read("jsonl", file, {"image": None})
+    assert alone.parts == ("a dog",)
+    with pytest.raises(UserError, match=r"columns\.text: null is not valid.* null may be: image"):
+        [*read("jsonl", file, {"text": None})]
+
+
 @pytest.mark.parametrize(
     ("line", "reason", "told"),
     [

@@ -81,8 +81,10 @@ def test_images_are_bytes_addresses_or_names_below_a_folder(tmp_path):
     del value["image_info"][1]["raw_url"]
     file = str(write_lines(tmp_path / "a.jsonl", [value]))
     (document,) = read("mmc4", file, image_folder="/images")
-    expected = (RawImage(picture(7), image(0).url), RawImage(None, "/images/1.jpg"), image(2))
-    assert document.images == expected
+    inside, named = RawImage(picture(7), image(0).url), RawImage(None, "/images/1.jpg")
+    assert document.images == (inside, named, RawImage(None, "/images/2.jpg"))
+    (document,) = read("mmc4", file)
+    assert document.images == (inside, RawImage(None, f"{tmp_path}/1.jpg"), image(2))
 
 
 @pytest.mark.parametrize(

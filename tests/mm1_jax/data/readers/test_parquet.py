@@ -45,10 +45,18 @@ def test_columns_of_other_names_and_text_alone(tmp_path):
     file = write(tmp_path / "a.parquet", jpg=[picture()], alt=["a dog"], body=["long text"])
     (document,) = read("parquet", file, {"image": "jpg", "text": "alt"})
     assert document.parts == (RawImage(picture()), "a dog")
-    (document,) = read("parquet", file, {"text": "body"})
+    (document,) = read("parquet", file, {"image": None, "text": "body"})
     assert document.parts == ("long text",)
+    with pytest.raises(UserError, match=r"expected a column 'image', .*`image: null`: texts alone"):
+        [*read("parquet", file, {"text": "body"})]
     with pytest.raises(UserError, match=r"a\.parquet: expected a column 'image', found jpg, alt"):
         [*read("parquet", file)]
+
+
+def test_one_column_named_leaves_the_others_their_names(tmp_path):
+    file = write(tmp_path / "a.parquet", image=[picture()], text=["a dog"], url=["https://a.org"])
+    (document,) = read("parquet", file, {"text": "text"})
+    assert document.parts == (RawImage(picture(), "https://a.org"), "a dog")
 
 
 def test_relative_paths_are_below_the_folder_of_the_images_and_never_leave_it(tmp_path):
@@ -102,7 +110,7 @@ def test_damaged_rows_are_told_and_those_of_the_next_group_are_read(tmp_path):
     middle = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
     content[middle : middle + 30] = bytes(30)
     path.write_bytes(content)
-    records = [*read("parquet", str(path), {"text": "caption"})]
+    records = [*read("parquet", str(path), {"image": None})]
     (bad,) = [record for record in records if isinstance(record, BadRecord)]
     assert (bad.origin.index, bad.reason) == (10, "unreadable")
     assert "10 rows cannot be read" in bad.detail
