@@ -108,10 +108,11 @@ def evaluate(
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
         return 0
+    width = max((len(f"{row.task}.{row.metric}") for row in rows), default=0)
     for row in rows:
         error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
         click.echo(
-            f"{f'{row.task}.{row.metric}':<30} {row.value:10.3f} {error:<9} "
+            f"{f'{row.task}.{row.metric}':<{width}} {row.value:10.3f} {error:<9} "
             f"({row.n_items} items, {row.shots}-shot, {row.condition})"
         )
     return 0
