@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from mm1_jax.data import templates
 from mm1_jax.data.glossary import Episode, Named
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.errors import UserError
-from mm1_jax.tasks.generation_task import Demonstration, GenerationTask, Item, Score, accuracies
+from mm1_jax.tasks.generation_task import (
+    Demonstration,
+    GenerationTask,
+    Item,
+    Score,
+    accuracies,
+    score_among_choices,
+)
 from mm1_jax.tasks.task_recognition import answer_of
 
 
@@ -71,16 +76,7 @@ def score(
     `chance_accuracy` is that of who sees the colour and guesses its word.
     """
     answers = [answer_of(prediction) for prediction in predictions]
-    right = accuracies(asked, answers)
-    colour = [100.0 * (a in item.choices) for a, item in zip(answers, asked, strict=True)]
-    return Score(
-        right,
-        {
-            "accuracy": float(np.mean(right)),
-            "colour_accuracy": float(np.mean(colour)),
-            "chance_accuracy": float(np.mean([100.0 / len(item.choices) for item in asked])),
-        },
-    )
+    return score_among_choices(asked, answers, accuracies(asked, answers), "colour_accuracy")
 
 
 TASK = GenerationTask("emoji_glossary", items, demonstrations, score)

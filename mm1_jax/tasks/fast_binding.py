@@ -10,13 +10,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from mm1_jax.data import templates
 from mm1_jax.data.in_context import Episode
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.errors import UserError
-from mm1_jax.tasks.generation_task import Demonstration, GenerationTask, Item, Score
+from mm1_jax.tasks.generation_task import (
+    Demonstration,
+    GenerationTask,
+    Item,
+    Score,
+    score_among_choices,
+)
 from mm1_jax.tasks.task_recognition import answer_of
 
 
@@ -79,15 +83,7 @@ def score(
     """
     answers = [answer_of(prediction) for prediction in predictions]
     right = [100.0 * (a in item.references) for a, item in zip(answers, asked, strict=True)]
-    kind = [100.0 * (a in item.choices) for a, item in zip(answers, asked, strict=True)]
-    return Score(
-        right,
-        {
-            "accuracy": float(np.mean(right)),
-            "kind_accuracy": float(np.mean(kind)),
-            "chance_accuracy": float(np.mean([100.0 / len(item.choices) for item in asked])),
-        },
-    )
+    return score_among_choices(asked, answers, right, "kind_accuracy")
 
 
 TASK = GenerationTask("fast_binding", items, demonstrations, score)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mm1_jax.metrics.exact_match import exact_match
 
 if TYPE_CHECKING:  # scoring files must start quickly, and that reads Parquet
@@ -87,6 +89,24 @@ def blind_answers(items: Sequence[Item], demonstrations: Sequence[Demonstration]
         by_prompt.setdefault(example.prompt, Counter())[example.response] += 1
     majority = {prompt: counts.most_common(1)[0][0] for prompt, counts in by_prompt.items()}
     return [majority.get(item.prompt, overall.most_common(1)[0][0]) for item in items]
+
+
+def score_among_choices(
+    items: Sequence[Item], answers: Sequence[str], right: list[float], among: str
+) -> Score:
+    """Percentages of `right` answers and, as metric `among`, of those that are a choice.
+
+    `chance_accuracy` is that of who guesses among an item's choices.
+    """
+    chosen = [100.0 * (a in item.choices) for a, item in zip(answers, items, strict=True)]
+    return Score(
+        right,
+        {
+            "accuracy": float(np.mean(right)),
+            among: float(np.mean(chosen)),
+            "chance_accuracy": float(np.mean([100.0 / len(item.choices) for item in items])),
+        },
+    )
 
 
 def accuracies(items: Sequence[Item], answers: Sequence[str]) -> list[float]:
