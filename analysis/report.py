@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas
 
+from ablations.metrics import WORST, first_metric
 from analysis import figures, words
 from analysis.compare import (
     SYMBOLS,
@@ -257,7 +258,7 @@ def _few_shot(results: StudyResults) -> list[str]:
     labels = {arm.name: arm.label for arm in results.plan.arms}
     parts = []
     for task in dict.fromkeys(task for task, *_ in results.metrics):
-        metric = next(metric for named, metric, *_ in results.metrics if named == task)
+        metric = _known_by(results, task)
         lines = few_shot_lines(results, labels, task, metric)
         if any(len(line) > 1 for seeds in lines.values() for line in seeds.values()):
             picture = figures.curves(lines, "examples in the prompt", f"{task}.{metric}", log=False)
@@ -266,6 +267,15 @@ def _few_shot(results: StudyResults) -> list[str]:
         return []
     note = '<p class="note">Thin: one seed; thick: the mean over seeds.</p>'
     return [_section("Scores by the number of examples", "".join([*parts, note]))]
+
+
+def _known_by(results: StudyResults, task: str) -> str:
+    """The metric that a task is shown by: the study's primary one, else the task's first."""
+    primary_task, primary = results.plan.primary_metric
+    if task == primary_task:
+        return primary
+    measured = next(metric for named, metric, *_ in results.metrics if named == task)
+    return first_metric(task) if task in WORST else measured
 
 
 def few_shot_lines(

@@ -126,7 +126,13 @@ def test_scores_by_the_number_of_examples_have_a_picture(
             for row in [*rows, *more]
             if row.metric == "accuracy"
         ]
-        return [*rows, *more, *guess]
+        captions = [
+            replace(row, task="coco_caption", metric=metric)
+            for row in [*rows, *more]
+            if row.metric == "accuracy"
+            for metric in ("bleu_4", "cider")
+        ]
+        return [*rows, *more, *guess, *captions]
 
     store, plan = Store(tmp_path), make_plan()
     store.register(plan)
@@ -137,7 +143,10 @@ def test_scores_by_the_number_of_examples_have_a_picture(
     assert [*lines] == [*labels.values(), "chance"]
     assert [shots for shots, _ in lines["C-Abstractor"][2]] == [0, 4, 8]
     assert lines["chance"] == {seed: [(0, 12.5), (4, 12.5), (8, 12.5)] for seed in (1, 2, 3)}
-    assert "<h2>Scores by the number of examples</h2>" in report(draw_on)
+    page = report(draw_on)
+    assert "<h2>Scores by the number of examples</h2>" in page
+    shown = page.partition("Scores by the number of examples")[2].partition("<h2>")[0]
+    assert re.findall(r'aria-label="([^"]*)"', shown) == ["easy_vqa.accuracy", "coco_caption.cider"]
     made = comparison(draw_on)
     assert {line.shots for line in made.controls if line.control == "chance"} == {0, 4, 8}
     assert not [line for line in made.effects if line.metric.startswith("chance")]
