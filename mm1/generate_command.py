@@ -275,11 +275,11 @@ def _words_of(folder: Path, config: Any, data: Path, *, must: bool) -> Any:
 
     UserError where the one beside it is of another model, or where there `must` be one and is not.
     """
-    from mm1_jax.data.fingerprint import data_fingerprint
+    from mm1_jax.data.prepare import is_prepared
     from mm1_jax.data.prepared import open_prepared
     from mm1_jax.data.tokenizer import check_same, check_vocabulary, load, tokenizer_file
 
-    prepared = (data / data_fingerprint(config) / "manifest.json").is_file()
+    prepared = is_prepared(config, data)
     if not tokenizer_file(folder).is_file():
         return open_prepared(config, data).tokenizer if must or prepared else None
     words = load(folder)
