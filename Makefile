@@ -32,6 +32,7 @@ lint: env  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ty check --error-on-warning
+	$(VENV)/bin/pytest -o addopts=-q tests/mm1/test_text_encoding.py
 
 test: lint  ## lint, types and the default tests
 	$(VENV)/bin/pytest $(SPREAD)

@@ -97,7 +97,10 @@ def code_fingerprint(module: str, function: str = "") -> str:
     Raises:
         UserError: the module cannot be found.
     """
-    sources = {name: canonical_source(path.read_text()) for name, path in closure(module).items()}
+    sources = {
+        name: canonical_source(path.read_text(encoding="utf-8"))
+        for name, path in closure(module).items()
+    }
     return original(fingerprint([function, sources]))
 
 
@@ -166,7 +169,7 @@ def _imports(module: str, path: Path) -> tuple[str, ...]:
     """Modules that a module's source names in import statements, but for type checkers' sake."""
     found: list[str] = []
     waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [
-        *ast.parse(path.read_text()).body
+        *ast.parse(path.read_text(encoding="utf-8")).body
     ]
     while waiting:
         node = waiting.pop()

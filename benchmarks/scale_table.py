@@ -26,12 +26,14 @@ def compiled(size: str, kept: Path) -> dict[str, Any]:
         recipe = ROOT / "ablations" / "recipes" / f"mm1_{size}.yaml"
         print(f"compiling {recipe.name} …", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "mm1", "aot", str(recipe), "--fit", "--json"]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=False
+        )
         if done.returncode not in (0, 1):
             sys.exit(done.returncode)
         kept.mkdir(parents=True, exist_ok=True)
-        file.write_text(done.stdout)
-    return json.loads(file.read_text())
+        file.write_text(done.stdout, encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def mesh(made: dict[str, Any]) -> str:
@@ -99,10 +101,10 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=ROOT / ".mm1" / "scale")
     options = parser.parse_args()
     sizes = {size: compiled(size, options.kept) for size in options.sizes}
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    PAGE.write_text(before + BEGIN + table(sizes) + END + after)
+    PAGE.write_text(before + BEGIN + table(sizes) + END + after, encoding="utf-8")
     print(table(sizes), end="")
 
 

@@ -124,7 +124,7 @@ def measure(config: Mapping[str, Any], data: Path, cache: Path) -> dict[str, flo
         [*command, "--started", str(time.time())],
         env=variables,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return json.loads(ended.stdout)

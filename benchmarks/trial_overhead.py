@@ -47,7 +47,7 @@ def ours(trials: int, folder: Path) -> float:
     base = ROOT / "ablations" / "recipes" / "mini.yaml"
     rates = ", ".join(f"{0.001 * (1 + number):.3f}" for number in range(trials))
     study = folder / "noop.yaml"
-    study.write_text(STUDY.format(base=base, levels=rates))
+    study.write_text(STUDY.format(base=base, levels=rates), encoding="utf-8")
     start = time.perf_counter()
     plan = make_plan(load_study(study))
     code = run_plan(

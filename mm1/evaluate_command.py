@@ -186,7 +186,9 @@ def scored_model(run: str, store: str) -> ScoredModel:
         at = folder.absolute()
         at = at.parent if at.name == weights_folder.BEST_FOLDER else at
         notes = [place / RECIPE for place in (at, at.parent.parent)]
-        seeds = [json.loads(note.read_text())["seed"] for note in notes if note.is_file()]
+        seeds = [
+            json.loads(note.read_text(encoding="utf-8"))["seed"] for note in notes if note.is_file()
+        ]
         inner = [p for p in (folder / PRETRAINED).glob("*") if weights_folder.is_checkpoint(p)]
         folders = {weights_folder.stated(place).kind: place for place in (*inner, folder)}
         return ScoredModel(run, folders, seeds[0] if seeds else 0, folder / "evaluations")
@@ -331,7 +333,9 @@ def _scored(
         except UserError:
             _remove_empty(made)
             raise
-        (output / SCORES_FILE).write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        (output / SCORES_FILE).write_text(
+            json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8"
+        )
         shutil.rmtree(context.scratch)
     return rows
 

@@ -142,7 +142,7 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
     mine = {"seed": seed, "recipe": recipe.model_dump(mode="json")}
     note = folder / RECIPE
     if note.is_file():
-        theirs = json.loads(note.read_text())
+        theirs = json.loads(note.read_text(encoding="utf-8"))
         if theirs != mine:
             raise UserError(
                 f"{folder} holds another run ({_first_difference(theirs, mine)}); "
@@ -157,7 +157,7 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
         stages[part] = arm.stage(work, seed, stages)
     if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(mine, indent=2))
+        note.write_text(json.dumps(mine, indent=2), encoding="utf-8")
     folders = {part: folder / PRETRAINED / part for part in stages} | {list(stages)[-1]: folder}
     for part, stage in stages.items():
         if (folders[part] / ROWS).is_file():
@@ -171,7 +171,10 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
             return 130
     if not is_first_process():
         return 0
-    last = [ResultRow(**json.loads(line)) for line in (folder / ROWS).read_text().splitlines()]
+    last = [
+        ResultRow(**json.loads(line))
+        for line in (folder / ROWS).read_text(encoding="utf-8").splitlines()
+    ]
     final = {row.metric: row.value for row in last}
     if as_json:
         print(json.dumps({"run": str(folder), "seed": seed, **final}))
@@ -190,7 +193,9 @@ def _run(stage: Stage, inputs: Mapping[str, Path], output: Path, data: Path) -> 
     run = getattr(runner, stage.run.partition(":")[2])
     rows = run(stage.config, stage.seed, inputs, context)
     if is_first_process():
-        (output / ROWS).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+        (output / ROWS).write_text(
+            "".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8"
+        )
         shutil.rmtree(context.scratch)
 
 

@@ -350,7 +350,7 @@ def _compile(lowered: Any) -> tuple[Any, str]:
     with tempfile.TemporaryDirectory() as folder:
         compiled = lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
         (file,) = Path(folder).glob("*.after_codegen.txt")
-        return compiled, file.read_text()
+        return compiled, file.read_text(encoding="utf-8")
 
 
 def _with_roofline(held: Compilation, program: Program, chip: Chip) -> Compilation:

@@ -264,10 +264,10 @@ def _answered(file: Path, images_of: Callable[[Iterable[int]], str]) -> dict[int
     """
     if not file.is_file():
         return {}
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        file.write_text(whole)
+        file.write_text(whole, encoding="utf-8")
     answered: dict[int, Any] = {}
     for line in map(json.loads, whole.splitlines()):
         places = [place for place, _ in line["said"]]
@@ -279,7 +279,7 @@ def _answered(file: Path, images_of: Callable[[Iterable[int]], str]) -> dict[int
 
 
 def _append(file: Path, line: str) -> None:
-    with file.open("a") as opened:
+    with file.open("a", encoding="utf-8") as opened:
         opened.write(line + "\n")
         opened.flush()
         os.fsync(opened.fileno())

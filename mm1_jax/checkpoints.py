@@ -56,7 +56,7 @@ def save_tree(folder: Path, config: StageConfig, weights: Tree) -> None:
     stated = {"kind": kind, "config": config.model_dump(mode="json")}
     folder.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
-        (folder / CONFIG_FILE).write_text(json.dumps(stated, indent=2))
+        (folder / CONFIG_FILE).write_text(json.dumps(stated, indent=2), encoding="utf-8")
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / CHECKPOINT_FOLDER).absolute(), weights, force=True)
 
@@ -68,7 +68,7 @@ def load_config(folder: Path) -> StageConfig:
     """
     if not (folder / CONFIG_FILE).is_file() or not (folder / CHECKPOINT_FOLDER).is_dir():
         raise UserError(f"{folder} holds no trained model ({CONFIG_FILE}, {CHECKPOINT_FOLDER}/)")
-    stated = json.loads((folder / CONFIG_FILE).read_text())
+    stated = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     return KINDS[stated["kind"]].model_validate(stated["config"])
 
 

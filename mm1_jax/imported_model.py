@@ -58,7 +58,7 @@ def imported_words(folder: Path, config: TrainConfig) -> ImportedWords:
     """
     words = imported_tokenizer(folder, config.data.vocabulary)
     source = folder / (SOURCE_FILE if is_checkpoint(folder) else CONFIG_FILE)
-    stated = json.loads(source.read_text())
+    stated = json.loads(source.read_text(encoding="utf-8"))
     marker = image_token(stated.get("config", stated))
     if not words.word(marker):
         raise UserError(

@@ -26,7 +26,7 @@ def imported_tokenizer(folder: Path, vocabulary: int) -> JsonTokenizer:
 def begin_of(folder: Path, words: JsonTokenizer) -> tuple[int, ...]:
     """The token ids that stand before a text, as the folder's files state them."""
     file = folder / "tokenizer_config.json"
-    stated: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    stated: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if stated.get("add_bos_token") is False:
         return ()
     named = stated.get("bos_token")
@@ -41,7 +41,7 @@ def ends_of(folder: Path) -> tuple[int, ...]:
     ends: Any = None
     for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
         if (folder / name).is_file():
-            found = json.loads((folder / name).read_text())
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
             found = found["config"] if name == SOURCE_FILE else found
             inner = found.get("text_config") or {}  # of a whole model
             for one in (inner, found):

@@ -234,7 +234,7 @@ def _template(folder: Path, family: str) -> Literal["vicuna", "chatml"]:
 def _chat_template(folder: Path) -> str | None:
     for name, key in _CHAT_TEMPLATES.items():
         if (folder / name).is_file():
-            text = (folder / name).read_text()
+            text = (folder / name).read_text(encoding="utf-8")
             found = text if key is None else json.loads(text).get(key)
             if isinstance(found, str):
                 return found

@@ -116,6 +116,6 @@ def _preprocessing(folder: Path, config: AnyEncoder) -> Preprocessing:
     source = folder / SOURCE_FILE
     if not source.is_file():
         return usual_preprocessing("squash", config.image_size, one.pixels)
-    said = json.loads(source.read_text())
+    said = json.loads(source.read_text(encoding="utf-8"))
     rule = FAMILIES[said.get("encoder_family", said["family"])].images
     return stated_preprocessing(folder, usual_preprocessing(rule, config.image_size, one.pixels))

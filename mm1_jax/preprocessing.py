@@ -112,7 +112,7 @@ def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
     file = next((folder / n for n in PREPROCESSOR_FILES if (folder / n).is_file()), None)
     if file is None:
         return usual
-    stated: dict[str, Any] = json.loads(file.read_text())
+    stated: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if (within := PREPROCESSOR_FILES[file.name]) is not None:
         stated = stated.get(within) or {}
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)

@@ -111,7 +111,7 @@ def import_folder(path: Path, out: Path) -> Inspected:
         "config": folder.config,
         "dtypes": {name: folder.dtypes[name] for name in _held(file)},
     }
-    (out / SOURCE_FILE).write_text(json.dumps(source, indent=1))
+    (out / SOURCE_FILE).write_text(json.dumps(source, indent=1), encoding="utf-8")
     _copy_beside(path, out)
     return inspect(path)
 
@@ -128,7 +128,7 @@ def export_folder(
     """
     stated = load_config(checkpoint)
     source = checkpoint / SOURCE_FILE
-    known = json.loads(source.read_text()) if source.is_file() else {}
+    known = json.loads(source.read_text(encoding="utf-8")) if source.is_file() else {}
     if known.get("family") == LLAVA:
         if part is None:
             assert isinstance(stated, TrainConfig)

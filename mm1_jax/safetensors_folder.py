@@ -56,7 +56,9 @@ def open_folder(path: Path) -> SafetensorsFolder:
     if not (path / CONFIG_FILE).is_file():
         raise UserError(f"{path} has no {CONFIG_FILE}")
     if (path / INDEX_FILE).is_file():
-        names = sorted(set(json.loads((path / INDEX_FILE).read_text())["weight_map"].values()))
+        names = sorted(
+            set(json.loads((path / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values())
+        )
         found = [path / name for name in names]
     else:
         found = sorted(path.glob("*.safetensors"))
@@ -77,7 +79,7 @@ def open_folder(path: Path) -> SafetensorsFolder:
         except SafetensorError as error:
             raise UserError(f"{one} is cut short or damaged: {error}") from None
     try:
-        config = json.loads((path / CONFIG_FILE).read_text())
+        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(
             f"not JSON: {error.msg}", file=str(path / CONFIG_FILE), line=error.lineno
@@ -88,7 +90,7 @@ def open_folder(path: Path) -> SafetensorsFolder:
 def write_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
     """Write `config.json` and one file of tensors."""
     path.mkdir(parents=True, exist_ok=True)
-    (path / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    (path / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     # PyTorch's loaders ask for the format.
     save_file(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},

@@ -50,7 +50,7 @@ def is_imported(folder: Path) -> bool:
 def is_multimodal(folder: Path) -> bool:
     """Whether a Hugging Face folder says that it holds a whole multimodal model."""
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return False  # opening it says what is wrong
     whole = any(name.endswith(_WHOLE) for name in config.get("architectures") or ())
@@ -79,7 +79,7 @@ class Stated:
 
 def stated(folder: Path) -> Stated:
     """Read `config.json` of a checkpoint of ours."""
-    found = json.loads((folder / CONFIG_FILE).read_text())
+    found = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     return Stated(folder, found["kind"], found["config"])
 
 

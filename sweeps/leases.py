@@ -121,7 +121,8 @@ def _machine() -> str:
     parts = [socket.gethostname()]
     boot = Path("/proc/sys/kernel/random/boot_id")
     if boot.exists():
-        parts += [boot.read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
+        parts.append(boot.read_text(encoding="utf-8").strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
 
 
@@ -135,7 +136,8 @@ def _process(pid: int) -> tuple[bool, str | None]:
     if Path("/proc/self/stat").exists():
         try:
             # After the name, which is in parentheses and may hold anything: state, …, start (22).
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            fields = stat.rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return False, None
         return fields[0] not in "ZX", fields[19]

@@ -140,7 +140,7 @@ class Mirror:
                     ("study.yaml", self._plan.source),
                     ("plan.json", self._plan.model_dump_json(indent=1)),
                 ):
-                    (Path(folder) / name).write_text(text)
+                    (Path(folder) / name).write_text(text, encoding="utf-8")
                     self._client.log_artifact(parent, str(Path(folder) / name))
             self._complete(parent, "RUNNING", None)
         there = [self._trial(experiment, parent, meaning, trial) for trial in self._plan.trials]
@@ -244,15 +244,16 @@ class MirrorProcess:
             "PYTHONPATH": str(Path(__file__).resolve().parent.parent),  # from any folder
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "GIT_PYTHON_REFRESH": "quiet",
+            "PYTHONUTF8": "1",  # what it reads from here and writes to its log
         }
-        with open(self._log, "w") as log:
+        with open(self._log, "w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sweeps.mlflow_mirror", store.root, plan.study, uri],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
-                text=True,
+                encoding="utf-8",
                 start_new_session=True,  # Ctrl-C is for the driver
             )
 
@@ -264,7 +265,7 @@ class MirrorProcess:
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             return "it is not complete; the next run goes on with it"
         if self._process.returncode:
-            lines = self._log.read_text().strip().split("\n")
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().split("\n")
             return f"{lines[-1]} (all of it in {self._log})"
         return None
 

@@ -30,7 +30,7 @@ def markers(store: str, data: Path) -> Generator[str]:
     marker = data / f".reach-{token}"
     with told_when_full(str(data)):
         data.mkdir(parents=True, exist_ok=True)
-        marker.write_text(token)
+        marker.write_text(token, encoding="utf-8")
     try:
         yield token
     finally:

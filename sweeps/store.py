@@ -154,8 +154,12 @@ class Store:
         seconds: float = execution["seconds"]
         with told_when_full(self.root):
             execution = {"schema_version": SCHEMA_VERSION, "attempt": attempt.name, **execution}
-            (attempt.folder / "stage.json").write_text(attempt.stage.model_dump_json(indent=1))
-            (attempt.folder / "execution.json").write_text(json.dumps(execution, indent=1))
+            (attempt.folder / "stage.json").write_text(
+                attempt.stage.model_dump_json(indent=1), encoding="utf-8"
+            )
+            (attempt.folder / "execution.json").write_text(
+                json.dumps(execution, indent=1), encoding="utf-8"
+            )
             table = _table(attempt.stage, rows, status)
             pyarrow.parquet.write_table(table, attempt.folder / "results.parquet")
             durable = seconds >= DURABLE_SECONDS
@@ -289,7 +293,9 @@ class Store:
         Read from this machine; a stage that runs elsewhere on a remote store shows nothing.
         """
         try:
-            lines = (self.scratch(stage_id) / "reports.jsonl").read_text().split("\n")
+            lines = (
+                (self.scratch(stage_id) / "reports.jsonl").read_text(encoding="utf-8").split("\n")
+            )
         except FileNotFoundError:
             return []
         reports: dict[int, dict[str, Any]] = {}

@@ -81,7 +81,7 @@ class StageContext:
         """Append a line that `Store.progress` reads."""
         values = {name: float(value) for name, value in metrics.items()}
         line = json.dumps({"step": int(step), "time": time.time(), **values})
-        with open(self.scratch / "reports.jsonl", "a") as file:
+        with open(self.scratch / "reports.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def record(self, facts: Mapping[str, Any]) -> None:

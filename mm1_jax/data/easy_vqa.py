@@ -35,7 +35,9 @@ def questions(split: Split, first_row: int) -> list[Question]:
             question=question,
             answer=answer,
         )
-        for number, (question, answer, image) in enumerate(json.loads(path.read_text()))
+        for number, (question, answer, image) in enumerate(
+            json.loads(path.read_text(encoding="utf-8"))
+        )
     ]
 
 

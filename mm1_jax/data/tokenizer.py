@@ -172,7 +172,7 @@ class JsonTokenizer:
         self._backend.save(str(folder / "tokenizer.json"))
         if self._end != SPECIAL_TOKENS[END]:
             stated = json.dumps({"eos_token": self._end})
-            (folder / "tokenizer_config.json").write_text(stated)
+            (folder / "tokenizer_config.json").write_text(stated, encoding="utf-8")
 
 
 class SentencePieceTokenizer:
@@ -304,7 +304,7 @@ def load(path: Path) -> Tokenizer:
     try:
         if path.suffix == ".model":
             return SentencePieceTokenizer(path.read_bytes())
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         for token in content.get("added_tokens", ()):
             # Else a text could spell it: only special tokens can be told to stay text.
             token["special"] |= _LIKE_A_MARKER.fullmatch(token["content"]) is not None
@@ -313,7 +313,11 @@ def load(path: Path) -> Tokenizer:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is no tokenizer that can be read: {reason}") from None
     stated = path.with_name("tokenizer_config.json")
-    said = json.loads(stated.read_text()).get("eos_token") if stated.is_file() else None
+    said = (
+        json.loads(stated.read_text(encoding="utf-8")).get("eos_token")
+        if stated.is_file()
+        else None
+    )
     named = [said.get("content") if isinstance(said, dict) else said] if said else _USUAL_ENDS
     end = next((name for name in named if backend.token_to_id(name) is not None), None)
     if end is None:

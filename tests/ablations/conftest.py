@@ -41,10 +41,14 @@ class Studies:
 
     def write(self, text: str | None = None, **changes) -> Path:
         """A study file: the given text, or the standard study with some keys changed."""
-        (self.folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe, sort_keys=False))
+        (self.folder / "recipe.yaml").write_text(
+            yaml.safe_dump(self.recipe, sort_keys=False), encoding="utf-8"
+        )
         path = self.folder / "study.yaml"
         study = {**copy.deepcopy(STUDY), **changes}
-        path.write_text(text if text is not None else yaml.safe_dump(study, sort_keys=False))
+        path.write_text(
+            text if text is not None else yaml.safe_dump(study, sort_keys=False), encoding="utf-8"
+        )
         return path
 
     def load(self, text: str | None = None, **changes):

@@ -57,8 +57,8 @@ def test_shipped_studies_come_to_what_was_agreed(path):
     found = described(make_plan(load_study(path)))
     golden = GOLDEN / f"{path.stem}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(found)
-    assert found == golden.read_text()
+        golden.write_text(found, encoding="utf-8")
+    assert found == golden.read_text(encoding="utf-8")
 
 
 def test_no_golden_file_is_left_over():

@@ -58,7 +58,7 @@ def package(tmp_path, monkeypatch):
             self.folder.mkdir(exist_ok=True)
             (self.folder / "__init__.py").touch()
             for name, source in sources.items():
-                (self.folder / f"{name}.py").write_text(source)
+                (self.folder / f"{name}.py").write_text(source, encoding="utf-8")
 
         def fingerprint(self, module="main", function=""):
             self.forget()
@@ -156,7 +156,7 @@ class TestEquivalences:
     def write(self, tmp_path, monkeypatch):
         def write(text):
             path = tmp_path / "code_equivalences.yaml"
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             monkeypatch.setattr(identity, "EQUIVALENCES", path)
             identity._equivalences.cache_clear()
 

@@ -44,7 +44,7 @@ def prepared(folder, documents=10, kind="captions", vocabulary=1024, template="p
         quarantined_images={},
         shards_sha256="0" * 64,
     )
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
     return folder
 
 

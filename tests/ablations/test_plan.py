@@ -119,7 +119,7 @@ class TestOfficialTasks:
             for split in ("test", "train"):
                 place = studies.folder / name / split
                 place.mkdir(parents=True)
-                (place / "v2_mscoco_annotations.json").write_text(f'["{split}"]')
+                (place / "v2_mscoco_annotations.json").write_text(f'["{split}"]', encoding="utf-8")
         self.ask(studies, "one")
         return studies
 
@@ -153,7 +153,7 @@ class TestOfficialTasks:
     def test_other_annotations_are_another_evaluation_of_the_same_training(self, official, split):
         one = official.plan()
         file = official.folder / "one" / split / "v2_mscoco_annotations.json"
-        file.write_text('["other answers"]')
+        file.write_text('["other answers"]', encoding="utf-8")
         other = official.plan()
         assert trainings(one) == trainings(other)
         assert set(self.stages(one).values()).isdisjoint(self.stages(other).values())
@@ -473,7 +473,7 @@ def test_a_plan_survives_its_json(studies):
 
 def test_the_source_is_kept_as_it_was(studies):
     path = studies.write()
-    assert studies.plan().source == path.read_text()
+    assert studies.plan().source == path.read_text(encoding="utf-8")
     assert yaml.safe_load(studies.plan().source)["study"] == "test"
 
 
@@ -491,7 +491,7 @@ print([name for name in heavy if name in sys.modules])
 def test_planning_is_quick_and_imports_nothing_heavy():
     runs = [
         subprocess.run(
-            [sys.executable, "-c", PLANNING], capture_output=True, text=True, check=True
+            [sys.executable, "-c", PLANNING], capture_output=True, encoding="utf-8", check=True
         ).stdout.splitlines()
         for _ in range(2)  # the first may have to compile the modules
     ]

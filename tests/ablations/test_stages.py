@@ -47,7 +47,9 @@ def trial(plan, arm="base", seed=0):
 def checkpoint(folder, config, kind="encoder", weights=b"weights"):
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "checkpoint" / "values").write_bytes(weights)
-    (folder / "config.json").write_text(json.dumps({"kind": kind, "config": config}))
+    (folder / "config.json").write_text(
+        json.dumps({"kind": kind, "config": config}), encoding="utf-8"
+    )
     return folder
 
 
@@ -257,9 +259,10 @@ class TestWeightsFromFolders:
         self, studies, folder, tmp_path
     ):
         other = checkpoint(
-            tmp_path / "other", json.loads((folder / "config.json").read_text())["config"],
+            tmp_path / "other",
+            json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"],
             weights=b"others",
-        )  # fmt: skip
+        )
         arms = {"other": {"initial_weights.encoder": str(other)}, "few": {"connector.tokens": 1}}
         claims = {"across": "score(base) > score(other)", "within": "score(base) > score(few)"}
         plan = self.pin(studies, folder, design={"arms": arms}, claims=claims)

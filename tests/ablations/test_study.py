@@ -54,7 +54,7 @@ def test_the_shipped_recipe_writes_out_every_value():
     import yaml
 
     path = Path("ablations/recipes/mini.yaml")
-    written = yaml.safe_load(path.read_text())
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
 
     def check(written, resolved, at):
         for key, value in resolved.items():

@@ -15,7 +15,7 @@ def failing(tmp_path):
 
     def message(text):
         path = tmp_path / "recipe.yaml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError) as error:
             load_model(path, Recipe)
         return str(error.value).removeprefix(f"{path}:")
@@ -122,7 +122,7 @@ def test_the_first_of_several_mistakes_is_told(failing):
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path):
-    (tmp_path / "mini.yaml").write_text("{}")
+    (tmp_path / "mini.yaml").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError) as error:
         load_yaml(tmp_path / "mni.yaml")
     assert str(error.value) == f"{tmp_path / 'mni.yaml'}: no such file; did you mean 'mini.yaml'?"
@@ -159,26 +159,30 @@ def test_a_folder_cannot_be_read(tmp_path):
     ],
 )
 def test_scalars_follow_yaml_1_2(tmp_path, text, value):
-    (tmp_path / "x.yaml").write_text(f"key: {text}")
+    (tmp_path / "x.yaml").write_text(f"key: {text}", encoding="utf-8")
     assert load_yaml(tmp_path / "x.yaml").value == {"key": value}
     assert scalar(text) == value
     assert type(scalar(text)) is type(value)
 
 
 def test_quoted_scalars_are_strings(tmp_path):
-    (tmp_path / "x.yaml").write_text("key: '16'\nother: \"null\"")
+    (tmp_path / "x.yaml").write_text("key: '16'\nother: \"null\"", encoding="utf-8")
     assert load_yaml(tmp_path / "x.yaml").value == {"key": "16", "other": "null"}
 
 
 def test_lists_may_stand_for_tuples_and_whole_numbers_for_fractions(tmp_path):
-    (tmp_path / "x.yaml").write_text("training: {freeze: [encoder]}\noptimizer: {clip_norm: 1}")
+    (tmp_path / "x.yaml").write_text(
+        "training: {freeze: [encoder]}\noptimizer: {clip_norm: 1}", encoding="utf-8"
+    )
     recipe = load_model(tmp_path / "x.yaml", Recipe)
     assert recipe.training.freeze == ("encoder",)
     assert recipe.optimizer.clip_norm == 1.0
 
 
 def test_a_preset_stands_for_its_fields_and_those_written_beside_it_win(tmp_path):
-    (tmp_path / "x.yaml").write_text("encoder: {preset: vit_l14, image_size: 224}")
+    (tmp_path / "x.yaml").write_text(
+        "encoder: {preset: vit_l14, image_size: 224}", encoding="utf-8"
+    )
     encoder = load_model(tmp_path / "x.yaml", Recipe).encoder
     assert (encoder.width, encoder.layers, encoder.heads, encoder.patch_size) == (1024, 24, 16, 14)
     assert encoder.image_size == 224

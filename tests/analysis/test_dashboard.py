@@ -106,14 +106,16 @@ def test_a_study_that_goes_on_is_followed(tmp_path: Path, make_plan, fill: Calla
         try:
             store.scratch(stage).mkdir(parents=True)
             reports = store.scratch(stage) / "reports.jsonl"
-            reports.write_text(json.dumps({"step": 25, "time": 0.0, "loss": 3.5}) + "\n")
+            reports.write_text(
+                json.dumps({"step": 25, "time": 0.0, "loss": 3.5}) + "\n", encoding="utf-8"
+            )
             first = tick(address, "demo", one_seed["seen"]["data"])
             assert first is not None
             told = json.dumps(first["status"])
             assert "10 done, 1 running, 1 waiting, 0 failed" in told
             assert "interim: 2 of 3 seeds" in json.dumps(first, ensure_ascii=False)
             assert len(first["curves"]["figure"]["data"]) == 11
-            with reports.open("a") as file:
+            with reports.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": 50, "time": 1.0, "loss": 3.0}) + "\n")
             second = tick(address, "demo", first["seen"]["data"])
             assert second is not None

@@ -132,9 +132,9 @@ primary_metric: easy_vqa.accuracy
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Path:
-    (tmp_path / "base.yaml").write_text(RECIPE)
+    (tmp_path / "base.yaml").write_text(RECIPE, encoding="utf-8")
     path = tmp_path / "little.yaml"
-    path.write_text(STUDY)
+    path.write_text(STUDY, encoding="utf-8")
     return path
 
 
@@ -142,15 +142,15 @@ def test_a_study_file_that_changed_since_is_noted(tmp_path: Path, study_file: Pa
     store = Store(tmp_path / "store")
     store.register(planning.make_plan(load_study(study_file)))
     assert load_results(study_file, store).changed is None
-    study_file.write_text("# a comment means nothing\n" + STUDY)
+    study_file.write_text("# a comment means nothing\n" + STUDY, encoding="utf-8")
     assert load_results("little", store).changed is None
-    study_file.write_text(STUDY.replace("seeds: 2", "seeds: 3"))
+    study_file.write_text(STUDY.replace("seeds: 2", "seeds: 3"), encoding="utf-8")
     for study in (study_file, "little"):
         changed = load_results(study, store).changed
         assert changed is not None
         assert "has changed since this was run" in changed
     assert load_results("little", store).plan.seeds == (0, 1)  # what was run still stands
-    (tmp_path / "base.yaml").write_text("training: {stepz: 20}\n")
+    (tmp_path / "base.yaml").write_text("training: {stepz: 20}\n", encoding="utf-8")
     changed = load_results("little", store).changed
     assert changed is not None
     assert "no longer a valid study" in changed

@@ -38,8 +38,8 @@ def write_study():
     """Write the small study and its recipe into a folder: the path of the study."""
 
     def write(folder: Path) -> Path:
-        (folder / "recipe.yaml").write_text(RECIPE)
-        (folder / "study.yaml").write_text(STUDY)
+        (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+        (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
         return folder / "study.yaml"
 
     return write
@@ -57,7 +57,7 @@ def mm1(tmp_path: Path):
     def call(*words: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mm1", *map(str, words)]
         return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout
+            command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=timeout
         )
 
     return call

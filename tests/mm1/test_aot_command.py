@@ -42,7 +42,8 @@ def test_a_training_step_is_compiled_and_told_as_json(mm1, tmp_path):
     recipe.write_text(
         "encoder: {preset: vit_mini}\n"
         "training: {batch_size: 8, compute_dtype: bfloat16}\n"
-        "optimizer: {peak_lr: 0.001}\n"
+        "optimizer: {peak_lr: 0.001}\n",
+        encoding="utf-8",
     )
     result = mm1("aot", recipe, "--topology", "v5e:2x2", "--mesh", "fsdp=4", "--json")
     assert result.returncode == 0, result.stderr

@@ -75,7 +75,12 @@ def test_a_study_that_has_not_run_is_one_line(mm1):
 
 
 def test_a_mistake_in_a_study_names_file_line_key_and_nearest(mm1, study):
-    study.write_text(study.read_text().replace("connector.tokens: [1, 4]", "conector.tokens: [1]"))
+    study.write_text(
+        study.read_text(encoding="utf-8").replace(
+            "connector.tokens: [1, 4]", "conector.tokens: [1]"
+        ),
+        encoding="utf-8",
+    )
     line = refused(mm1("plan", study))
     assert line.startswith(f"mm1: {study}:7: ")
     assert "connector" in line
@@ -99,7 +104,7 @@ def test_planning_leaves_the_heavy_packages_out(study):
         f"cli.main(['plan', {str(study)!r}], standalone_mode=False); "
         "print([name for name in ('jax', 'ray', 'mlflow', 'scipy.stats') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert result.stdout.strip().splitlines()[-1] == "[]", result.stderr
 
 
@@ -112,7 +117,9 @@ def test_a_store_at_a_url_needs_a_data_folder(mm1, study):
 
 
 def test_a_misspelt_required_key_names_the_nearest(mm1, study):
-    study.write_text(study.read_text().replace("seeds: 2", "sedes: 2"))
+    study.write_text(
+        study.read_text(encoding="utf-8").replace("seeds: 2", "sedes: 2"), encoding="utf-8"
+    )
     assert "did you mean 'seeds'?" in refused(mm1("plan", study))
 
 
@@ -127,7 +134,7 @@ def test_a_misspelt_required_key_names_the_nearest(mm1, study):
 )
 def test_an_impossible_recipe_is_refused_before_anything_runs(mm1, study, tmp_path, old, new, said):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace(old, new))
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     assert said in refused(mm1("plan", study))
 
 
@@ -139,7 +146,7 @@ def test_a_place_that_cannot_be_written_is_one_line(mm1, study, tmp_path):
 
 def test_a_damaged_store_is_one_line(mm1, tmp_path):
     (tmp_path / ".mm1").mkdir()
-    (tmp_path / ".mm1" / "format.json").write_text("{")
+    (tmp_path / ".mm1" / "format.json").write_text("{", encoding="utf-8")
     assert "damaged" in refused(mm1("status"))
 
 
@@ -158,13 +165,14 @@ def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, dat
     recipe = tmp_path / "recipe.yaml"
     longer = "steps: 1500, batch_size: 2, log_every: 20, checkpoint_every: 1500"
     recipe.write_text(
-        recipe.read_text().replace(
+        recipe.read_text(encoding="utf-8").replace(
             "steps: 6, batch_size: 2, log_every: 2, checkpoint_every: 2", longer
-        )
+        ),
+        encoding="utf-8",
     )
     command = [sys.executable, "-m", "mm1", "train", str(recipe), "--data", str(data_root)]
     running = subprocess.Popen(
-        [*command, "--out", "run"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [*command, "--out", "run"], cwd=tmp_path, stderr=subprocess.PIPE, encoding="utf-8"
     )
     assert running.stderr is not None
     for line in running.stderr:
@@ -175,11 +183,15 @@ def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, dat
     assert running.wait(60) == 130, rest
     assert "goes on from" in rest
 
-    recipe.write_text(recipe.read_text().replace("steps: 1500", "steps: 1501"))
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8").replace("steps: 1500", "steps: 1501"), encoding="utf-8"
+    )
     assert "training.steps is 1500 there and 1501 here" in refused(
         mm1("train", recipe, "--data", data_root, "--out", "run")
     )
-    recipe.write_text(recipe.read_text().replace("steps: 1501", "steps: 1500"))
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8").replace("steps: 1501", "steps: 1500"), encoding="utf-8"
+    )
     trained = mm1("train", recipe, "--data", data_root, "--out", "run", "--json")
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout)["loss"] < 5
@@ -208,13 +220,13 @@ def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, dat
 def test_data_show_writes_a_page_of_what_the_model_gets(mm1, study, tmp_path, data_root):
     result = mm1("data", "show", tmp_path / "recipe.yaml", "--data", data_root, "--sequences", 2)
     assert result.returncode == 0, result.stderr
-    page = (tmp_path / "data.html").read_text()
+    page = (tmp_path / "data.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 2
 
 
 def test_a_recipe_with_pretraining_is_trained_stage_by_stage(mm1, study, tmp_path, data_root):
     recipe = tmp_path / "recipe.yaml"
-    whole = yaml.safe_load(recipe.read_text())
+    whole = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     whole["language_model"] |= {"kind": "moe", "experts": 2, "every": 1, "from_dense": True}
     whole["language_model_pretraining"] = {
         "text_tokens": 32,
@@ -222,7 +234,7 @@ def test_a_recipe_with_pretraining_is_trained_stage_by_stage(mm1, study, tmp_pat
         "optimizer": {"warmup_steps": 2},
     }
     whole["training"] |= {"steps": 2, "freeze": ["language_model"]}
-    recipe.write_text(yaml.safe_dump(whole))
+    recipe.write_text(yaml.safe_dump(whole), encoding="utf-8")
     trained = mm1("train", recipe, "--data", data_root, "--out", "run", "--seed", 3)
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr.index("pre-train the language model") < trained.stderr.index(": train")
@@ -247,12 +259,12 @@ def test_a_recipe_with_pretraining_is_trained_stage_by_stage(mm1, study, tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_train_one_model_as_one_process_does(tmp_path, data_root):
-    recipe = yaml.safe_load(Path("ablations/recipes/mini.yaml").read_text())
+    recipe = yaml.safe_load(Path("ablations/recipes/mini.yaml").read_text(encoding="utf-8"))
     recipe["training"] |= {"steps": 4, "log_every": 2, "checkpoint_every": 2}
     recipe["optimizer"]["warmup_steps"] = 2
-    (tmp_path / "one.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     recipe["training"]["mesh"]["data"] = 2
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -276,7 +288,7 @@ def test_two_processes_train_one_model_as_one_process_does(tmp_path, data_root):
     ]
     assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
     one, two = (
-        [json.loads(line) for line in (tmp_path / name / "results.jsonl").open()]
+        [json.loads(line) for line in (tmp_path / name / "results.jsonl").open(encoding="utf-8")]
         for name in ("one", "two")
     )
     assert [row["metric"] for row in one] == [row["metric"] for row in two]
@@ -288,7 +300,7 @@ def test_distributed_without_other_processes_is_one_line():
     done = subprocess.run(
         [sys.executable, "-m", "mm1", "train", "ablations/recipes/mini.yaml", "--distributed"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 2
     assert "JAX_COORDINATOR_ADDRESS" in done.stderr

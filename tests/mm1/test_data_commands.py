@@ -33,7 +33,7 @@ def data(data_root):
 
 def spec_file(path: Path, raw: Path, **changes) -> Path:
     spec = {"kind": "captions", "format": "webdataset", "urls": [str(raw)], "cleaning": CLEANING}
-    path.write_text(yaml.safe_dump({**spec, **changes}))
+    path.write_text(yaml.safe_dump({**spec, **changes}), encoding="utf-8")
     return path
 
 
@@ -51,13 +51,13 @@ def test_from_raw_files_to_a_page(data, raw_captions, tmp_path):
     mean = lengths["text_tokens_per_document"]["mean"]
     assert mean == pytest.approx(found["text_tokens"] / 80, abs=0.01)
     data("show", out, "--out", page)
-    assert "own/00000-000/" in page.read_text()
-    assert page.read_text().count("data:image/png;base64,") > 8
+    assert "own/00000-000/" in page.read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8").count("data:image/png;base64,") > 8
 
 
 def test_damage_is_found_and_named(data, own_captions, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("data: {vocabulary: 1024}\n")
+    recipe.write_text("data: {vocabulary: 1024}\n", encoding="utf-8")
     assert data("validate", own_captions, "--recipe", recipe)[0] == 0
     broken = shutil.copytree(own_captions, tmp_path / "broken")
     for name in ("shards/00000-001.tar", "tokens/00000-000.bin", "tokenizer.json"):
@@ -99,9 +99,9 @@ def test_own_data_without_out_is_told(data, raw_captions, tmp_path):
 
 
 def test_the_example_of_the_documentation_is_valid(tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     example = tmp_path / "my-captions.yaml"
-    example.write_text(text.split("```yaml\n")[1].split("```")[0])
+    example.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     assert load_model(example, PreparationSpec).urls == ("s3://bucket/laion/{00000..00099}.tar",)
 
 

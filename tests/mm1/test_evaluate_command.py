@@ -84,7 +84,7 @@ def test_an_official_task_is_asked_in_every_variant_and_its_scores_are_kept(
     for shots, row in scores.items():
         assert (row["condition"], row["n_items"], row["step"]) == ("no_image", 6, 6)
         kept = tmp_path / "out" / f"vqav2-{shots}-no_image"
-        assert row in json.loads((kept / "scores.json").read_text())
+        assert row in json.loads((kept / "scores.json").read_text(encoding="utf-8"))
         assert sorted(p.name for p in kept.iterdir()) == ["examples.parquet", "scores.json"]
 
 
@@ -99,7 +99,7 @@ def test_a_recipe_names_the_tasks_and_what_is_averaged(run, places, tmp_path, sa
             "average": ["easy_vqa", "vqav2"],
         }
     }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     rows = {(row["task"], row["metric"]): row for row in run("ours", "--recipe", "recipe.yaml")}
     one, other = rows["easy_vqa", "accuracy"], rows["vqav2", "accuracy"]
     average = rows["average", "0_shot"]
@@ -130,7 +130,9 @@ def test_anybodys_llava_is_asked_about_images_in_its_own_words(run, places, tmp_
     assert {rows[shots]["n_items"] for shots in (0, 1)} == {3}
     assert rows[0]["step"] == 0
     kept = tmp_path / "out" / "vqav2-1-intact"
-    assert {row["metric"] for row in json.loads((kept / "scores.json").read_text())} >= {"accuracy"}
+    assert {
+        row["metric"] for row in json.loads((kept / "scores.json").read_text(encoding="utf-8"))
+    } >= {"accuracy"}
     one, two = (
         pq.read_table(tmp_path / f"out/vqav2-{shots}-intact/examples.parquet").to_pylist()
         for shots in (0, 1)
@@ -159,11 +161,13 @@ def test_what_a_llava_cannot_be_asked_is_told_in_one_line(run, places, tmp_path)
     other = make_llava(tmp_path / "other")
     content = json.loads(llama_tokenizer().to_str())
     content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < 320]
-    (other / "tokenizer.json").write_text(json.dumps(content))
+    (other / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match="has no token 320, which marks an image"):
         run(other, *asked)
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "projector_hidden_act": "relu"}))
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(
+        json.dumps({**config, "projector_hidden_act": "relu"}), encoding="utf-8"
+    )
     with pytest.raises(UserError, match="projector_hidden_act 'relu' is not known; valid: 'gelu'"):
         run(other, *asked)
 
@@ -252,12 +256,12 @@ def test_a_folder_without_annotations_is_told_with_what_it_holds(run, tmp_path):
 def test_a_finished_evaluation_of_other_images_is_told(places, tmp_path, write_study):
     folder = shutil.copytree(places / "vqav2", tmp_path / "vqav2")
     write_study(tmp_path)
-    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
     recipe["evaluation"]["official"] = {"vqav2": {"folder": str(folder)}}
 
     def stage_of(edition=None):
         recipe["evaluation"]["official"]["vqav2"]["edition"] = edition
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
         stages = api.plan(tmp_path / "study.yaml", store=str(tmp_path / "store")).stages.values()
         return next(stage for stage in stages if stage.config.get("task") == "vqav2")
 
@@ -277,10 +281,10 @@ def test_a_finished_evaluation_of_other_images_is_told(places, tmp_path, write_s
 
 def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_path, write_study):
     study = write_study(tmp_path)
-    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
     asked = {"folder": str(places / "vqav2"), "shots": [4, 11]}
     recipe["evaluation"]["official"] = {"vqav2": asked}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     with pytest.raises(UserError, match="shots: 11 of vqav2: the training split has 10 examples"):
         api.run(study, store=str(tmp_path / "store"), data=data_root)
     assert not (tmp_path / "store").exists()
@@ -291,7 +295,7 @@ def test_the_best_checkpoint_of_a_run_or_a_stage_is_scored(places, tmp_path):
     part = run / "pretrained" / "multimodal"
     for folder in (run, run / "best", part, part / "best"):
         shutil.copytree(places / "ours", folder, dirs_exist_ok=True)
-    (run / "recipe.json").write_text(json.dumps({"seed": 7}))
+    (run / "recipe.json").write_text(json.dumps({"seed": 7}), encoding="utf-8")
     for folder in (run / "best", part / "best"):
         found = scored_model(str(folder), "nowhere")
         assert found.folders == {"multimodal": folder}

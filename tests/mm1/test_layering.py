@@ -13,7 +13,7 @@ LAYERS = ["mm1_jax", "ablations", "sweeps", "analysis", "mm1"]  # none imports o
 
 def imported_packages(file: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -41,7 +41,7 @@ def test_a_folder_that_hides_one_of_the_packages_is_told_with_both_paths(tmp_pat
     (tmp_path / "analysis").mkdir()
     (tmp_path / "analysis" / "__init__.py").touch()
     made = subprocess.run(
-        [sys.executable, "-c", "import mm1"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", "import mm1"], cwd=tmp_path, capture_output=True, encoding="utf-8"
     )
     last = made.stderr.strip().splitlines()[-1]
     assert str(ROOT / "analysis") in last

@@ -35,7 +35,7 @@ def ran(tmp_path_factory, data_root, write_study):
     first.wait()
     before = stages_done(folder)
     stamps = {p: p.stat().st_mtime_ns for p in (folder / ".mm1/stages").glob("*/*/done.json")}
-    second = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    second = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
     return folder, command, before, stamps, second
 
 
@@ -52,14 +52,14 @@ def test_it_ends_with_effects_verdicts_and_the_reports_path(ran):
     assert "All 4 planned trials (2 arms × 2 seeds) are there exactly once" in second.stdout
     assert "undecided" in second.stdout.lower()
     report = folder / second.stdout.strip().splitlines()[-1].removeprefix("report: ")
-    assert "Does anything matter?" in report.read_text()
+    assert "Does anything matter?" in report.read_text(encoding="utf-8")
 
 
 def test_finished_it_answers_from_the_store(ran):
     folder, command, *_ = ran
     started = time.monotonic()
     again = subprocess.run(
-        [*command, "--json"], cwd=folder, capture_output=True, text=True, timeout=60
+        [*command, "--json"], cwd=folder, capture_output=True, encoding="utf-8", timeout=60
     )
     seconds = time.monotonic() - started
     assert again.returncode == 0, again.stderr
@@ -75,7 +75,9 @@ def test_the_study_can_be_asked_for_by_name(ran):
 
     def mm1(*words: str) -> str:
         command = [sys.executable, "-m", "mm1", *words]
-        made = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        made = subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", timeout=120
+        )
         assert made.returncode == 0, made.stderr
         return made.stdout
 
@@ -94,7 +96,7 @@ def test_mlflow_has_a_parent_with_a_child_for_every_trial(ran):
         "r.data.metrics] for r in runs]))"
     )
     made = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8", timeout=120
     )
     runs = json.loads(made.stdout.strip().splitlines()[-1])
     children = [run for run in runs if run[1]]

@@ -31,10 +31,10 @@ def score(mm1, tmp_path):
             for number, text in enumerate(captions)
         ],
     }
-    (tmp_path / "captions_val.json").write_text(json.dumps(annotations))
+    (tmp_path / "captions_val.json").write_text(json.dumps(annotations), encoding="utf-8")
 
     def call(predicted, *more: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "results.json").write_text(json.dumps(predicted))
+        (tmp_path / "results.json").write_text(json.dumps(predicted), encoding="utf-8")
         return mm1(
             *("score", "--task", "coco_caption", "--annotations", "captions_val.json"),
             *("--predictions", "results.json", *more),
@@ -70,9 +70,9 @@ def test_json_has_the_official_scores_and_their_standard_errors(score):
 
 def test_annotations_without_file_names_score_the_same(score, mm1, tmp_path):
     before = score(rows(PREDICTED), "--json").stdout
-    content = json.loads((tmp_path / "captions_val.json").read_text())
+    content = json.loads((tmp_path / "captions_val.json").read_text(encoding="utf-8"))
     content["images"] = [{"id": image["id"]} for image in content["images"]]
-    (tmp_path / "captions_val.json").write_text(json.dumps(content))
+    (tmp_path / "captions_val.json").write_text(json.dumps(content), encoding="utf-8")
     files = ("--annotations", "captions_val.json", "--predictions", "results.json", "--json")
     assert mm1("score", "--task", "coco_caption", *files).stdout == before != ""
 
@@ -138,9 +138,11 @@ def test_vqa_is_scored_by_answer_type_and_question_type(mm1, tmp_path):
         for number in kinds
     ]
     content = {"data_subtype": "val2014", "annotations": annotations}
-    (tmp_path / "v2_mscoco_val2014_annotations.json").write_text(json.dumps(content))
+    (tmp_path / "v2_mscoco_val2014_annotations.json").write_text(
+        json.dumps(content), encoding="utf-8"
+    )
     answers = [{"question_id": n, "answer": a} for n, a in {1: "yes", 2: "two", 3: "blue"}.items()]
-    (tmp_path / "results.json").write_text(json.dumps(answers))
+    (tmp_path / "results.json").write_text(json.dumps(answers), encoding="utf-8")
     result = mm1(
         *("score", "--task", "vqav2", "--annotations", "v2_mscoco_val2014_annotations.json"),
         *("--predictions", "results.json", "--json"),
@@ -161,5 +163,5 @@ def test_scoring_imports_neither_jax_nor_other_heavy_packages(tmp_path):
         "heavy = {'jax', 'flax', 'ray', 'mlflow', 'scipy', 'pyarrow', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr

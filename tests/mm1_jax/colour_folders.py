@@ -39,9 +39,13 @@ def write_vqav2(folder: Path, *, test: int = 12, train: int = 10) -> Path:
                 }
             )
         name = f"v2_OpenEnded_mscoco_{subset}_questions.json"
-        (place / name).write_text(json.dumps({"data_subtype": subset, "questions": asked}))
+        (place / name).write_text(
+            json.dumps({"data_subtype": subset, "questions": asked}), encoding="utf-8"
+        )
         name = f"v2_mscoco_{subset}_annotations.json"
-        (place / name).write_text(json.dumps({"data_subtype": subset, "annotations": answered}))
+        (place / name).write_text(
+            json.dumps({"data_subtype": subset, "annotations": answered}), encoding="utf-8"
+        )
     return folder
 
 
@@ -64,5 +68,5 @@ def write_arc_easy(folder: Path, *, test: int = 6, train: int = 5) -> Path:
             for number in range(count)
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (place / "ARC-Easy-Test.jsonl").write_text(text)
+        (place / "ARC-Easy-Test.jsonl").write_text(text, encoding="utf-8")
     return folder

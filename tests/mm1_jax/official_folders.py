@@ -258,20 +258,24 @@ def mme(folder: Path) -> Path:
     (folder / "color").mkdir()
     (folder / "artwork" / "images" / "10002.jpg").write_bytes(picture("red"))
     texts = folder / "artwork" / "questions_answers_YN" / "10002.txt"
-    texts.write_text(f"Is it a painting? {asks}\tYes\nIs it of glass? {asks}\tNo\n")
+    texts.write_text(
+        f"Is it a painting? {asks}\tYes\nIs it of glass? {asks}\tNo\n", encoding="utf-8"
+    )
     results = folder / "results"
     results.mkdir()
     said = [f"Is it a painting? {asks}\tYes\tYes, it is.", f"Is it of glass? {asks}\tNo\tno"]
-    (results / "artwork.txt").write_text("".join(f"10002.jpg\t{line}\n" for line in said))
+    (results / "artwork.txt").write_text(
+        "".join(f"10002.jpg\t{line}\n" for line in said), encoding="utf-8"
+    )
     lines = []
     for name in ("0001", "0002"):
         (folder / "color" / f"{name}.png").write_bytes(picture("blue"))
         texts = folder / "color" / f"{name}.txt"
-        texts.write_text(f"Is it blue? {asks}\tYes\nIs it green? {asks}\tNo\n")
+        texts.write_text(f"Is it blue? {asks}\tYes\nIs it green? {asks}\tNo\n", encoding="utf-8")
         lines.append(f"{name}.png\tIs it blue? {asks}\tYes\tYes\n")
         answer = "No" if name == "0001" else "I think so"
         lines.append(f"{name}.png\tIs it green? {asks}\tNo\t{answer}\n")
-    (results / "color.txt").write_text("".join(lines))
+    (results / "color.txt").write_text("".join(lines), encoding="utf-8")
     return results
 
 
@@ -330,11 +334,11 @@ def mmbench(folder: Path) -> Path:
         ["2", "Which is red?", "Look.", "sky", "rose", "sea", "", "B", "colour", *tail],
     ]
     text = "".join("\t".join(row) + "\n" for row in [columns, *rows])
-    (folder / "mmbench_dev_en.tsv").write_text(text)
+    (folder / "mmbench_dev_en.tsv").write_text(text, encoding="utf-8")
     said = ["index\tprediction", "1\tA", "1000001\tA", "2\tIt is the rose."]
     results = folder / "results" / "said.tsv"
     results.parent.mkdir()
-    results.write_text("\n".join(said) + "\n")
+    results.write_text("\n".join(said) + "\n", encoding="utf-8")
     return results
 
 
@@ -388,7 +392,7 @@ def ai2d(folder: Path) -> Path:
             for number, (text, answers) in enumerate(questions.items())
         }
         write_json(folder / "questions" / f"{name}.png.json", {"questions": content})
-    (folder / "ai2d_test_ids.csv").write_text("0\n")
+    (folder / "ai2d_test_ids.csv").write_text("0\n", encoding="utf-8")
     said = [{"question_id": "0.png-0", "text": "A. grass"}, {"question_id": "0.png-1", "text": "A"}]
     return write_lines(folder / "results.jsonl", said)
 

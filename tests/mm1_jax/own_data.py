@@ -63,7 +63,7 @@ def write_conversations(folder: Path, count: int = 10) -> Path:
             {"from": "gpt", "value": "yes"},
         ]
         entries.append({"id": str(number), "image": f"images/{number}.png", "conversations": turns})
-    (folder / "talk.json").write_text(json.dumps(entries))
+    (folder / "talk.json").write_text(json.dumps(entries), encoding="utf-8")
     return folder
 
 
@@ -72,7 +72,7 @@ def write_texts(folder: Path, count: int = 60) -> Path:
     folder.mkdir(parents=True)
     for file in range(2):
         lines = [json.dumps({"text": passage(number)}) for number in range(file, count, 2)]
-        (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n")
+        (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 

@@ -203,7 +203,7 @@ def write_preprocessor(path: Path, **stated: object) -> None:
     """`preprocessor_config.json`, as CLIP's is for 28 pixels but for what is `stated`."""
     clip = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
     clip |= {"do_center_crop": True, "resample": 3, "image_processor_type": "CLIPImageProcessor"}
-    (path / "preprocessor_config.json").write_text(json.dumps({**clip, **stated}))
+    (path / "preprocessor_config.json").write_text(json.dumps({**clip, **stated}), encoding="utf-8")
 
 
 def values(name: str, shape: tuple[int, ...]) -> np.ndarray:

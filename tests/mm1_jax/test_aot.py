@@ -177,7 +177,9 @@ COMPILED = [("v5e:2x2", 128, 12.09), ("v5e:16x16", 1, 4.64)]
 
 @pytest.mark.parametrize(("topology", "micro_batches", "gibibytes"), COMPILED)
 def test_the_memory_formula_is_near_what_was_compiled(topology, micro_batches, gibibytes):
-    config = Recipe.model_validate(yaml.safe_load((RECIPES / "mm1_1b.yaml").read_text()))
+    config = Recipe.model_validate(
+        yaml.safe_load((RECIPES / "mm1_1b.yaml").read_text(encoding="utf-8"))
+    )
     mesh = MeshConfig(fsdp=chip_of(topology)[1])
     there = aot.for_accelerators(config, mesh, micro_batches)
     formula = sum(costs.memory_per_chip(there).values()) / 2**30

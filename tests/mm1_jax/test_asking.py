@@ -120,13 +120,13 @@ def test_an_interrupted_asking_goes_on_after_the_last_finished_batch(model, reco
     with pytest.raises(StageStopped, match="after 4 of 8 items"):
         asked(model, first)
     file = first.scratch / ANSWERED_FILE
-    assert len(file.read_text().splitlines()) == 1
-    with file.open("a") as opened:
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 1
+    with file.open("a", encoding="utf-8") as opened:
         opened.write('{"3": "cut sho')  # by a kill
     again = recording_context("stopped")
     assert asked(model, again) == whole
     assert again.reports == [(8, {"items": 8, "of": 8})]
-    assert all(map(json.loads, file.read_text().splitlines()))
+    assert all(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
 
 
 def test_a_likelihood_is_the_sum_over_the_continuations_tokens(model, recording_context):

@@ -175,7 +175,7 @@ def test_the_loss_is_over_the_whole_batch_however_it_is_cut():
         [sys.executable, "-c", ON_EIGHT_DEVICES, str(Path(__file__).parent)],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=240,
     )
     assert made.stdout.strip() == "equal", made.stderr

@@ -49,7 +49,7 @@ def check(*jobs: Job) -> None:
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     alone = said_of({**jobs[0], "mesh": None})  # while the other process is busy
     out, errors = child.communicate(timeout=900)

@@ -73,24 +73,30 @@ def test_the_begin_token_is_what_the_files_say(folder):
     words = words_of(folder).words
     assert begin_of(folder, words) == (1,)
     config = folder / "tokenizer_config.json"
-    config.write_text(json.dumps({"add_bos_token": False}))
+    config.write_text(json.dumps({"add_bos_token": False}), encoding="utf-8")
     assert begin_of(folder, words) == ()
-    config.write_text(json.dumps({"add_bos_token": True, "bos_token": {"content": "</s>"}}))
+    config.write_text(
+        json.dumps({"add_bos_token": True, "bos_token": {"content": "</s>"}}), encoding="utf-8"
+    )
     assert begin_of(folder, words) == (1,)  # what tokenizer.json puts there
     bare = llama_tokenizer()
     bare.post_processor = None
     bare.save(str(folder / "tokenizer.json"))
     words = words_of(folder).words
     assert begin_of(folder, words) == (2,)
-    config.write_text("{}")
+    config.write_text("{}", encoding="utf-8")
     assert begin_of(folder, words) == ()
 
 
 def test_an_answer_ends_with_the_token_of_the_text_config_or_of_the_template(folder):
     assert words_of(folder).ends == (2,)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 6]}))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [5, 6]}), encoding="utf-8"
+    )
     assert words_of(folder).ends == (5, 6, 2)
-    (folder / "chat_template.jinja").write_text("{{ '<|im_start|>' + message['role'] }}")
+    (folder / "chat_template.jinja").write_text(
+        "{{ '<|im_start|>' + message['role'] }}", encoding="utf-8"
+    )
     assert words_of(folder).ends == (5, 6, 2, IMAGE + 2)
     import_folder(folder, folder / "ours")
     config = recognise_multimodal(open_folder(folder)).config
@@ -102,13 +108,15 @@ def test_the_template_is_told_by_the_folders_own(folder, tmp_path):
     assert template_of(folder) == "vicuna"
     assert template_of(make_llava(tmp_path / "qwen", "llava_qwen2")) == "chatml"
     own = "{{ message['role'].upper() + ': ' }}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}"
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": own}))
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": own}), encoding="utf-8")
     assert template_of(folder) == "vicuna"
     told = {"chat_template": "<|im_start|>{{ message.role }}"}
     (folder / "chat_template.json").unlink()
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
     assert template_of(folder) == "chatml"
-    (folder / "chat_template.jinja").write_text("[INST] {{ message.content }} [/INST]")
+    (folder / "chat_template.jinja").write_text(
+        "[INST] {{ message.content }} [/INST]", encoding="utf-8"
+    )
     with pytest.raises(UserError, match=r"the chat template in .* is not known: neither vicuna's"):
         template_of(folder)
 
@@ -124,7 +132,7 @@ def test_a_tokenizer_without_the_image_token_is_refused(folder):
     backend = llama_tokenizer()
     content = json.loads(backend.to_str())
     content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < IMAGE]
-    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match="has no token 320, which marks an image"):
         words_of(folder)
     (folder / "tokenizer.json").unlink()

@@ -78,7 +78,9 @@ def test_a_part_is_read_out_of_a_whole_model(tiny, folder, part, recording_conte
 
 def test_a_folder_that_changed_after_planning_is_refused(folder, recording_context):
     content = content_of(folder)
-    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text(encoding="utf-8") + " ", encoding="utf-8"
+    )
     with pytest.raises(UserError, match="has changed since the study was planned"):
         read_weights(
             "encoder", folder, content=content, vocabulary=300, context=recording_context()

@@ -261,9 +261,9 @@ def test_a_part_of_the_optimisation_that_is_written_keeps_the_other_defaults():
 
 @pytest.mark.parametrize("vocabulary", [1024, 200])
 def test_the_vocabulary_of_a_checkpoint_is_its_own(trained, tmp_path, vocabulary):
-    stated = json.loads((trained / "config.json").read_text())
+    stated = json.loads((trained / "config.json").read_text(encoding="utf-8"))
     stated["config"]["vocabulary"] = vocabulary  # a public model's may be smaller than ours
-    (tmp_path / "config.json").write_text(json.dumps(stated))
+    (tmp_path / "config.json").write_text(json.dumps(stated), encoding="utf-8")
     (tmp_path / "checkpoint").mkdir()
     config, found = part_config(tmp_path, "language_model")
     assert (config.width, found) == (16, vocabulary)

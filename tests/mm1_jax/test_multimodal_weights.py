@@ -171,7 +171,7 @@ def reference_inputs(transformers, folder, images):
 
 
 def folder_name(folder):
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return next(
         name for name, known in LLAVAS.items() if known["text_config"]["model_type"] in str(config)
     )

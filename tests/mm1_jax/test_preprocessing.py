@@ -40,12 +40,12 @@ def test_what_the_folder_states_goes_before_what_is_usual(tmp_path):
     usual = usual_preprocessing("crop", 32, "clip")
     assert stated_preprocessing(tmp_path, usual) == usual
     stated = {"do_center_crop": False, "size": {"height": 20, "width": 24}, "image_mean": [0, 0, 0]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     found = stated_preprocessing(tmp_path, usual)
     assert (found.resize, found.height, found.width) == ("squash", 20, 24)
     assert (found.mean, found.std) == ((0, 0, 0), usual.std)
     stated = {"do_center_crop": True, "size": 30, "crop_size": 28}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     found = stated_preprocessing(tmp_path, usual)
     assert (found.shortest_edge, found.height, found.width) == (30, 28, 28)
 
@@ -54,10 +54,10 @@ def test_what_newer_files_nest_is_read_and_the_older_file_goes_first(tmp_path):
     usual = usual_preprocessing("crop", 32, "clip")
     sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     nested = {"image_processor": {**sizes, "do_pad": True}, "patch_size": 8}
-    (tmp_path / "processor_config.json").write_text(json.dumps(nested))
+    (tmp_path / "processor_config.json").write_text(json.dumps(nested), encoding="utf-8")
     found = stated_preprocessing(tmp_path, usual)
     assert found == usual_preprocessing("pad", 32, "clip")
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(sizes))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(sizes), encoding="utf-8")
     assert stated_preprocessing(tmp_path, usual) == usual
 
 
@@ -70,7 +70,7 @@ def test_what_newer_files_nest_is_read_and_the_older_file_goes_first(tmp_path):
     ],
 )
 def test_what_is_not_known_is_refused(stated, message, tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     with pytest.raises(UserError, match=message):
         stated_preprocessing(tmp_path, usual_preprocessing("crop", 32, "clip"))
 

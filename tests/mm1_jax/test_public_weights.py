@@ -251,7 +251,9 @@ def test_several_files_are_read_by_their_index(tmp_path):
         file = f"model-{number}.safetensors"
         (parts / "model.safetensors").rename(parts / file)
         where |= dict.fromkeys(some, file)
-    (parts / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    (parts / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": where}), encoding="utf-8"
+    )
     np.testing.assert_array_equal(our_language_model(parts)[0], our_language_model(whole.path)[0])
     (parts / "model-1.safetensors").unlink()
     with pytest.raises(UserError, match=r"lacks model-1\.safetensors, which .*index"):

@@ -54,7 +54,7 @@ def start(jobs: list[dict], devices: int, **environment: str) -> subprocess.Pope
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 

@@ -20,17 +20,17 @@ HERE = str(Path(__file__).parent)
 def train(config, seed, inputs, context):
     """`steps` steps of `seconds` each, resumed from scratch; fails or dies as it is told."""
     state = context.scratch / "step"
-    first = int(state.read_text()) if state.exists() else 0
+    first = int(state.read_text(encoding="utf-8")) if state.exists() else 0
     _misbehave(config, context)
     context.record(config.get("facts", {}))
     for step in range(first, config.get("steps", 0)):
         time.sleep(config.get("seconds", 0))
         context.report(step + 1, {"loss": 1.0 / (step + 1)})
-        state.write_text(str(step + 1))
+        state.write_text(str(step + 1), encoding="utf-8")
         if context.stop_requested():
             raise StageStopped
-    (context.output / "config.json").write_text(json.dumps(dict(config)))
-    (context.output / "first_step").write_text(str(first))
+    (context.output / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
+    (context.output / "first_step").write_text(str(first), encoding="utf-8")
     rows = [ResultRow("training", "loss", 1.0, step=step + 1) for step in range(3)]
     if config.get("diverges"):
         rows.append(ResultRow("training", "diverged", 1.0))
@@ -39,7 +39,7 @@ def train(config, seed, inputs, context):
 
 def evaluate(config, seed, inputs, context):
     """A score that follows from the trained config and the seed."""
-    trained = json.loads((inputs["model"] / "config.json").read_text())
+    trained = json.loads((inputs["model"] / "config.json").read_text(encoding="utf-8"))
     score = float(trained.get("score", 50)) + seed
     return [ResultRow("easy_vqa", "accuracy", score, split="test", n_items=10)]
 
@@ -48,8 +48,8 @@ def _misbehave(config, context):
     if not config.get("fails") and not config.get("dies"):
         return
     times = context.scratch / "failures"
-    count = int(times.read_text()) if times.exists() else 0
-    times.write_text(str(count + 1))
+    count = int(times.read_text(encoding="utf-8")) if times.exists() else 0
+    times.write_text(str(count + 1), encoding="utf-8")
     if count < config.get("fails", 0):
         raise ValueError(f"told to fail ({count + 1})")
     if count < config.get("dies", 0):

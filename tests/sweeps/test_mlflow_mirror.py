@@ -50,7 +50,7 @@ def mirrored(tmp_path_factory):
     mirror.study(None)
 
     report = store.local / "report.html"
-    report.write_text("<html>")
+    report.write_text("<html>", encoding="utf-8")
     process = MirrorProcess(store, PLAN, uri)
     assert process.finish(report) is None
     process.end()

@@ -36,7 +36,7 @@ def finish(store, scheduler, stage_id, value=0.0):
 
 def report(store, stage_id, step, loss):
     store.scratch(stage_id).mkdir(parents=True, exist_ok=True)
-    with open(store.scratch(stage_id) / "reports.jsonl", "a") as file:
+    with open(store.scratch(stage_id) / "reports.jsonl", "a", encoding="utf-8") as file:
         file.write(f'{{"step": {step}, "time": 0, "loss": {loss}}}\n')
 
 

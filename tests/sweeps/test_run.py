@@ -200,7 +200,7 @@ def test_kill_and_interrupt_lose_nothing(run, store, tmp_path):
     assert after_kill + 5 <= after_stop < 60
 
     assert run(plan) == 0
-    first_step = int((store.stage_folder(trial.train) / "first_step").read_text())
+    first_step = int((store.stage_folder(trial.train) / "first_step").read_text(encoding="utf-8"))
     assert first_step >= after_stop - 1
     assert not store.scratch(trial.train).exists()
 
@@ -228,7 +228,7 @@ def _workers_of(store: Store) -> list[int]:
     """Processes other than this one that hold a lease on a stage of the store."""
     pids = []
     for path in Path(store.root).glob("stages/*/*/lease/*.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if not record["released"] and leases._alive(record["pid"], record["started"]):
             pids.append(record["pid"])
     return pids

@@ -74,7 +74,7 @@ def store(request, tmp_path, monkeypatch) -> Store:
 
 def finish(store: Store, stage: Stage, rows=ROWS, **more) -> bool:
     attempt = store.begin(stage)
-    (attempt.output / "config.json").write_text("{}")
+    (attempt.output / "config.json").write_text("{}", encoding="utf-8")
     return store.finish(attempt, rows, {"seconds": 1.5}, **more)
 
 
@@ -93,7 +93,7 @@ def test_finished_stage_is_read_back_whole(store):
     assert table["seed"][0] == 1
     assert again.execution(stage.id)["seconds"] == 1.5
     assert again.stage(stage.id) == stage
-    assert (again.stage_folder(stage.id) / "config.json").read_text() == "{}"
+    assert (again.stage_folder(stage.id) / "config.json").read_text(encoding="utf-8") == "{}"
 
 
 def test_rows_of_nothing_still_have_their_columns(store):
@@ -162,7 +162,7 @@ def test_damage_is_noticed_and_named(tmp_path, name, damage):
 
 
 def test_store_of_a_newer_version_is_refused(tmp_path):
-    (tmp_path / "format.json").write_text('{"schema_version": 99}')
+    (tmp_path / "format.json").write_text('{"schema_version": 99}', encoding="utf-8")
     with pytest.raises(UserError, match="newer version"):
         Store(tmp_path)
 
@@ -172,7 +172,10 @@ def test_record_of_a_newer_version_is_refused(tmp_path):
     stage = a_stage()
     finish(store, stage)
     (path,) = tmp_path.glob("stages/*/*/done.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"schema_version": 99}),
+        encoding="utf-8",
+    )
     with pytest.raises(UserError, match="newer version"):
         store.rows([stage.id])
 
@@ -185,7 +188,7 @@ def test_looking_at_a_store_creates_nothing(tmp_path):
 
 
 def test_file_in_the_way_and_unknown_protocol_are_told(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="not a folder"):
         Store(tmp_path / "file")
     with pytest.raises(UserError, match="cannot open"):
@@ -233,7 +236,7 @@ def test_progress_keeps_the_last_report_of_a_step_and_skips_torn_lines(tmp_path)
         '{"step": 2, "lo{"step": 2, "loss": 2}',
         '{"step": 1, "loss": 9}',
     ]
-    (scratch / "reports.jsonl").write_text("\n".join(lines) + '\n{"step": 3')
+    (scratch / "reports.jsonl").write_text("\n".join(lines) + '\n{"step": 3', encoding="utf-8")
     assert store.progress(stage.id) == [{"step": 1, "loss": 9}]
 
 

@@ -28,7 +28,11 @@ def test_shipment_holds_our_packages_and_the_runners():
         assert not list(folder.rglob("__pycache__"))
         code = "import mm1_jax.stage, noop_stage; print(mm1_jax.stage.__file__)"
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         )
         assert done.stdout.startswith(str(folder))
 

@@ -81,10 +81,10 @@ def test_stop_signal_saves_and_the_next_attempt_goes_on(store):
     stop.set()
     for done in range(1, 3):
         assert run(store, stage, stop).state == "stopped"
-        assert (store.scratch(stage.id) / "step").read_text() == str(done)
+        assert (store.scratch(stage.id) / "step").read_text(encoding="utf-8") == str(done)
         assert not store.is_done(stage.id)
     assert run(store, stage).state == "done"
-    assert (store.stage_folder(stage.id) / "first_step").read_text() == "2"
+    assert (store.stage_folder(stage.id) / "first_step").read_text(encoding="utf-8") == "2"
 
 
 def test_exception_is_recorded_and_worth_another_try(store):
@@ -119,7 +119,7 @@ def test_damaged_input_is_refused(tmp_path):
     (trial,) = plan.trials
     run(Store(tmp_path), plan.stages[trial.train])
     (path,) = tmp_path.glob("stages/*/*/*/output/config.json")
-    path.write_text('{"score": 99}')
+    path.write_text('{"score": 99}', encoding="utf-8")
     outcome = run(Store(tmp_path), plan.stages[trial.evaluations[0].stage])
     assert (outcome.state, outcome.again) == ("failed", False)
     assert "damaged" in outcome.error

@@ -75,7 +75,7 @@ def test_every_module_that_preparation_imports_is_in_it():
 
     def imported(module: str) -> set[str]:
         names = set()
-        for node in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
+        for node in ast.walk(ast.parse((folder / f"{module}.py").read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mm1_jax.data"):
                 inner = node.module.removeprefix("mm1_jax.data").strip(".")
                 names |= {inner} if inner else {alias.name for alias in node.names}
@@ -94,7 +94,7 @@ def test_a_tokenizers_content_changes_it_and_its_place_does_not(tmp_path):
     found = {}
     for name, content in (("a", "{}"), ("b", "{}"), ("c", "[]")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "tokenizer.json").write_text(content)
+        (tmp_path / name / "tokenizer.json").write_text(content, encoding="utf-8")
         found[name] = data_fingerprint(DataConfig(tokenizer=str(tmp_path / name)))
         file = str(tmp_path / name / "tokenizer.json")
         assert data_fingerprint(DataConfig(tokenizer=file)) == found[name]

@@ -121,7 +121,10 @@ def test_the_survey_has_a_row_for_every_image_and_bad_ones_are_put_away(tmp_path
     assert rows[2]["width"] == 120
     assert rows[2]["url"] == "https://example.org/2.jpg"
     assert rows[2]["file"] == tar
-    listed = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    listed = [
+        json.loads(line)
+        for line in (tmp_path / "bad.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [(line["file"], line["index"], line["part"], line["reason"]) for line in listed] == [
         (tar, 1, 0, "truncated"),
         (tar, 3, 0, "bomb"),

@@ -194,9 +194,9 @@ class TestRestart:
     def test_numbers_that_cannot_be_are_told(self, config, data_root, tmp_path):
         asked = config(data=ALONE)
         self.kept(asked, data_root, tmp_path)
-        stated = json.loads((tmp_path / FILE).read_text())
+        stated = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
         stated["first_sequences"]["mine"][3] += 1
-        (tmp_path / FILE).write_text(json.dumps(stated))
+        (tmp_path / FILE).write_text(json.dumps(stated), encoding="utf-8")
         stream = stream_of(asked, data_root, 0, tmp_path)
         with pytest.raises(UserError, match=r"window 3 of mine has .* windows.json .* remove"):
             stream[stated["first_sequences"]["mine"][3]]
@@ -315,6 +315,6 @@ class TestUsersMistakes:
 
     def test_shards_that_are_not_the_manifests(self, config, own_captions, tmp_path, data_root):
         broken = shutil.copytree(own_captions, tmp_path / "broken")
-        (broken / "shards.jsonl").write_text("")
+        (broken / "shards.jsonl").write_text("", encoding="utf-8")
         with pytest.raises(UserError, match="differs from the manifest"):
             stream_of(config(broken), data_root, 0)

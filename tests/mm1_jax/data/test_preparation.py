@@ -76,7 +76,7 @@ def test_a_shard_is_a_webdataset_with_an_index_into_its_bytes(own_captions):
 def test_the_manifest_counts_what_is_there(own_captions):
     manifest = read_manifest(str(own_captions))
     assert (manifest.documents, manifest.images, manifest.read) == (80, 80, 80)
-    shards = [json.loads(line) for line in (own_captions / "shards.jsonl").open()]
+    shards = [json.loads(line) for line in (own_captions / "shards.jsonl").open(encoding="utf-8")]
     assert len(shards) == manifest.shards == 8
     assert sum(shard["text_tokens"] for shard in shards) == manifest.text_tokens
     assert not (own_captions / "unfinished").exists()
@@ -136,7 +136,7 @@ def test_a_folder_is_for_one_specification(own_captions, raw_captions, tmp_path,
         prepare_own(
             spec("captions", raw_captions, caption_prompt=False), str(own_captions), data_root
         )
-    (tmp_path / "mine.txt").write_text("")
+    (tmp_path / "mine.txt").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="not empty and holds no prepared data"):
         prepare_own(spec("captions", raw_captions), str(tmp_path), data_root)
 
@@ -158,7 +158,7 @@ def test_what_is_dropped_and_what_is_bad_is_counted_and_told(tmp_path, data_root
     assert manifest.dropped_images == {"exact_copy": 1, "too_small": 1, "truncated": 1}
     assert sum(manifest.dropped.values()) == 3
     assert manifest.quarantined_images == {"truncated": 1}
-    (line,) = (out / "quarantine" / "00001.jsonl").read_text().splitlines()
+    (line,) = (out / "quarantine" / "00001.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["index"] == 1
     strict = {**cleaning, "quota": {"share": 0.01, "minimum": 0}}
     with pytest.raises(UserError, match=r"1 of 15 images cannot be used .1 truncated"):
@@ -277,7 +277,7 @@ def test_an_empty_result_is_told_with_the_reasons(raw_captions, tmp_path, data_r
 def test_interleaved_documents_that_lost_all_images_are_told(tmp_path, data_root):
     own_data.write_texts(tmp_path / "raw")
     lines = [json.dumps({"image": f"{n}.png", "caption": "a dog"}) for n in range(3)]
-    with (tmp_path / "raw" / "0.jsonl").open("a") as file:
+    with (tmp_path / "raw" / "0.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     pages = spec("interleaved", tmp_path / "raw", format="jsonl")
     with pytest.raises(UserError, match=r"no image of kind interleaved .*bad images: 3 unavail"):
@@ -286,8 +286,8 @@ def test_interleaved_documents_that_lost_all_images_are_told(tmp_path, data_root
 
 @pytest.mark.parametrize("count", ["documents", "images"])
 def test_a_plan_refuses_a_manifest_with_nothing_in_it(own_captions, tmp_path, count):
-    manifest = json.loads((own_captions / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, count: 0}))
+    manifest = json.loads((own_captions / "manifest.json").read_text(encoding="utf-8"))
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, count: 0}), encoding="utf-8")
     sources = {"mine": {"folder": str(tmp_path), "kind": "captions"}}
     data = DataConfig.model_validate({"sources": sources, "mixture": {"mine": 1.0}})
     with pytest.raises(
@@ -297,8 +297,10 @@ def test_a_plan_refuses_a_manifest_with_nothing_in_it(own_captions, tmp_path, co
 
 
 def test_a_plan_refuses_texts_with_images(own_captions, tmp_path):
-    manifest = json.loads((own_captions / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "kind": "text"}))
+    manifest = json.loads((own_captions / "manifest.json").read_text(encoding="utf-8"))
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({**manifest, "kind": "text"}), encoding="utf-8"
+    )
     sources = {"mine": {"folder": str(tmp_path), "kind": "text"}}
     data = DataConfig.model_validate({"sources": sources, "mixture": {"mine": 1.0}})
     with pytest.raises(UserError, match="is of kind text and has 80 images; prepare it again"):

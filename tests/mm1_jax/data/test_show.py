@@ -19,7 +19,7 @@ CONFIG = TrainConfig(
 
 def test_the_page_shows_what_the_model_gets_and_needs_no_network(data_root, tmp_path):
     show(CONFIG, data_root, seed=1, sequences=2, path=tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:)', page)
     packed = list(sequences(CONFIG, data_root, 1)[:2])
     assert page.count("<section>") == 2

@@ -141,7 +141,7 @@ def test_the_token_that_ends_a_text_is_the_stated_one_or_a_usual_one(tmp_path):
     with pytest.raises(UserError, match="has no token that ends a text; expected"):
         tokenizer.load(path)
     stated = {"eos_token": {"content": "<|done|>"}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated), encoding="utf-8")
     found = tokenizer.load(tmp_path)
     assert (found.end, found.marker(Marker("<|end|>"))) == (1, 1)
     (tmp_path / "copy").mkdir()

@@ -22,7 +22,7 @@ PREDICTED = ["a man on a motorcycle", "a woman cuts a large cake", "a child with
 
 
 def written(path: Path, content: Any) -> Path:
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 

@@ -176,7 +176,7 @@ def test_images_in_the_cells_of_tables_are_found(tmp_path):
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_another_folder_is_refused_with_what_was_expected_and_found(name, tmp_path):
-    (tmp_path / "holiday.txt").write_text("")
+    (tmp_path / "holiday.txt").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=rf"{name}: expected .* found holiday\.txt"):
         official_task(name).read(tmp_path)
 
@@ -202,9 +202,9 @@ def test_another_file_is_refused_with_the_fields_it_lacks(name, tmp_path):
 )
 def test_a_split_without_answers_is_refused(name, file, answer, hidden, tmp_path):
     FOLDERS[name](tmp_path)
-    text = (tmp_path / file).read_text()
+    text = (tmp_path / file).read_text(encoding="utf-8")
     assert answer in text
-    (tmp_path / file).write_text(text.replace(answer, hidden))
+    (tmp_path / file).write_text(text.replace(answer, hidden), encoding="utf-8")
     with pytest.raises(UserError, match=r"a split without (answers|them)\?"):
         official_task(name).read(tmp_path)
 
@@ -306,7 +306,7 @@ def test_a_folder_of_the_training_split_is_read_as_such(name, asked, training, t
 def test_mathvista_reads_the_table_form_with_its_images(tmp_path):
     FOLDERS["mathvista"](tmp_path)
     task = official_task("mathvista")
-    problems = json.loads((tmp_path / "testmini.json").read_text())
+    problems = json.loads((tmp_path / "testmini.json").read_text(encoding="utf-8"))
     rows = [{"pid": pid, "decoded_image": picture("red"), **row} for pid, row in problems.items()]
     file = write_parquet(tmp_path / "data" / "testmini-00000-of-00001.parquet", rows)
     from_table = task.read(file)
@@ -334,7 +334,7 @@ def test_mathvista_takes_the_extraction_of_a_result_file(tmp_path):
 )
 def test_a_file_that_holds_no_results_is_refused(content, told, tmp_path):
     file = tmp_path / "results.json"
-    file.write_text(content)
+    file.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=told):
         official_task("vqav2").predictions(file)
 
@@ -347,9 +347,9 @@ def test_results_may_be_one_object_or_rows_in_any_form(tmp_path):
     assert predictions(write_lines(tmp_path / "c.json", [row])) == {"1": "x"}
     assert predictions(write_lines(tmp_path / "d.jsonl", [row])) == {"1": "x"}
     assert predictions(write_parquet(tmp_path / "e.parquet", [row])) == {"1": "x"}
-    (tmp_path / "f.tsv").write_text("question_id\tanswer\n1\tNA\n")
+    (tmp_path / "f.tsv").write_text("question_id\tanswer\n1\tNA\n", encoding="utf-8")
     assert predictions(tmp_path / "f.tsv") == {"1": "NA"}
-    assert json.loads((tmp_path / "c.json").read_text()) == row
+    assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8")) == row
 
 
 @pytest.mark.parametrize(

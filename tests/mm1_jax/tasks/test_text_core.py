@@ -175,7 +175,7 @@ def test_samples_of_the_harness_can_be_scored(tmp_path):
 
 @pytest.mark.parametrize("name", TEXT_FOLDERS)
 def test_another_folder_is_refused_with_what_was_expected_and_found(name, tmp_path):
-    (tmp_path / "holiday.txt").write_text("")
+    (tmp_path / "holiday.txt").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=rf"{name}: expected .* found holiday\.txt"):
         official_task(name).read(tmp_path)
     other = write_lines(tmp_path / "other.jsonl", [{"colour": "red"}])

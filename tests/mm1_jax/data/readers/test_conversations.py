@@ -24,7 +24,7 @@ ASKED = conversation(
 
 
 def write(path, entries) -> str:
-    path.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries), encoding="utf-8")
     return str(path)
 
 
@@ -118,7 +118,9 @@ def test_a_byte_that_is_no_utf_8_spoils_one_conversation(tmp_path):
 def test_a_long_list_is_read_piece_by_piece(tmp_path, monkeypatch):
     entries = [conversation(("human", f"<image>{n}"), ("gpt", "é" * n)) for n in range(1, 60)]
     file = write(tmp_path / "a.json", entries)
-    (tmp_path / "b.json").write_text(json.dumps(entries, indent=2, ensure_ascii=False))
+    (tmp_path / "b.json").write_text(
+        json.dumps(entries, indent=2, ensure_ascii=False), encoding="utf-8"
+    )
     whole = [document.parts for document in read("conversations", file, image_folder="")]
     assert len(whole) == 59
     for chunk in (1, 7, 64):
@@ -131,7 +133,7 @@ def test_a_long_list_is_read_piece_by_piece(tmp_path, monkeypatch):
 @pytest.mark.parametrize("cut", [200, 450])
 def test_a_list_that_ends_early_is_no_silent_end(tmp_path, cut):
     path = tmp_path / "a.json"
-    path.write_text(json.dumps([ASKED, ASKED, ASKED])[:cut])
+    path.write_text(json.dumps([ASKED, ASKED, ASKED])[:cut], encoding="utf-8")
     *good, bad = read("conversations", str(path))
     assert bad.reason == "truncated"
     assert "what follows is lost" in bad.detail
@@ -160,7 +162,7 @@ def test_files_of_another_format_are_told(tmp_path):
         ('[{"question": "x", "id": 1}]', "expected conversations, found entries with question, id"),
         ('{"images": [], "annotations": []}', "with conversations; found images, annotations"),
     ]:
-        (tmp_path / "a.json").write_text(content)
+        (tmp_path / "a.json").write_text(content, encoding="utf-8")
         with pytest.raises(UserError) as error:
             [*read("conversations", str(tmp_path))]
         assert told in str(error.value)

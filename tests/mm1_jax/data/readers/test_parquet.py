@@ -86,7 +86,7 @@ def test_the_nan_of_a_data_frame_is_no_caption(tmp_path):
 
 
 def test_what_is_no_parquet_is_told(tmp_path):
-    (tmp_path / "a.parquet").write_text("image,caption\n")
+    (tmp_path / "a.parquet").write_text("image,caption\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.parquet: expected a Parquet file, found none"):
         [*read("parquet", str(tmp_path / "a.parquet"))]
 
