@@ -14,6 +14,10 @@ that set several paths at once:
 
 The level that equals the base is the factor's base level and is left out of arm names. The base
 is always an arm.
+
+**What setting a value means**, in `overrides`, arms and levels alike: a mapping sets what it names
+and leaves the rest, so `data.mixture: {captions: 0.5}` is `data.mixture.captions: 0.5`; a list is
+replaced whole; `null` leaves a group out and `{}` puts it there. See docs/studies.md.
 """
 
 from __future__ import annotations
@@ -21,13 +25,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place
+from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place, places_at
 from mm1_jax.config import Config, MixtureConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -73,11 +78,19 @@ Fail = Callable[[str, str], NoReturn]  # (path, message)
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a factor: what it sets, and where it stands in the study file."""
+    """One value of a factor: what it sets, as written, and where it stands in the study file."""
 
     name: str
-    values: Mapping[str, Any]
+    written: Mapping[str, Any]
     at: KeyPath
+
+    def settings(self, document: YamlDocument) -> dict[str, Any]:
+        """Path → value. Raises `UserError` where a path is set twice."""
+        return as_paths(self.written, lambda path, said: self.fail(document, path, said))
+
+    def fail(self, document: YamlDocument, path: str, message: str) -> NoReturn:
+        """Raise `UserError` that points at the line where a path is set."""
+        document.fail(message, (*self.at, *written_at(self.written, path)))
 
 
 @dataclass(frozen=True)
@@ -167,13 +180,14 @@ def _cell(
     document: YamlDocument,
 ) -> Cell:
     values: dict[str, Any] = {}
-    places: dict[str, KeyPath] = {}
+    setting: dict[str, Level] = {}
     for level in levels:
-        values.update(level.values)
-        places.update(dict.fromkeys(level.values, level.at))
+        paths_of_level = level.settings(document)
+        values |= paths_of_level
+        setting |= dict.fromkeys(paths_of_level, level)
 
     def fail(path: str, message: str) -> NoReturn:
-        document.fail(f"{name}: {message}", places[path])
+        setting[path].fail(document, path, f"{name}: {message}")
 
     recipe, dropped = assign(base, values, fail)
     return Cell(name, dict(names), recipe, dropped, tuple(values))
@@ -227,16 +241,23 @@ def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: K
 
 
 def _refuse_shared_paths(factors: Iterable[Factor], document: YamlDocument) -> None:
-    owner: dict[str, str] = {}
+    owner: dict[str, str] = {}  # path → factor
     for factor in factors:
         for level in factor.levels:
-            for path in level.values:
-                if owner.setdefault(path, factor.name) != factor.name:
-                    document.fail(
-                        f"{factor.name} and {owner[path]} both set {path}; "
+            for path in level.settings(document):
+                for other in [p for p in owner if owner[p] != factor.name and _overlap(p, path)]:
+                    level.fail(
+                        document,
+                        path,
+                        f"{factor.name} and {owner[other]} both set {min(path, other, key=len)}; "
                         "a combination would have two values",
-                        level.at,
                     )
+                owner.setdefault(path, factor.name)
+
+
+def _overlap(path: str, other: str) -> bool:
+    """Whether two paths are the same or one lies in the other."""
+    return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
 
 
 def _named_arms(
@@ -249,6 +270,8 @@ def _named_arms(
         at = ("design", "arms", name)
         if name == BASE:
             document.fail("the base is always an arm; give this one another name", at)
+        if not values:
+            document.fail(f"arm {name!r} sets nothing; it would be the base", at)
         levels.append(Level(name, values, at))
         cells.append(_cell(name, {"arm": name}, [levels[-1]], base, document))
     return (Factor("arm", tuple(levels)),), tuple(cells)
@@ -257,19 +280,67 @@ def _named_arms(
 # -- setting paths of a recipe -------------------------------------------------------------------
 
 
-def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe, tuple[str, ...]]:
+def as_paths(written: Mapping[str, Any], fail: Fail, under: str = "") -> dict[str, Any]:
+    """What was written as one value a path: a mapping stands for the paths of what it names.
+
+    `data.mixture: {captions: 0.5}` is `data.mixture.captions: 0.5`. Lists stay whole. `fail(path,
+    message)` is called where a path is set twice, or a group and something in it.
+    """
+    found: dict[str, Any] = {}
+    for key, value in written.items():
+        path = under + key
+        inside = (
+            as_paths(value, fail, f"{path}.")
+            if isinstance(value, dict) and value and _is_group(path)
+            else {path: value}
+        )
+        for one in inside:
+            if one in found:
+                fail(one, f"{one} is set twice")
+        found |= inside
+    for path in found if not under else ():
+        *parents, _ = itertools.accumulate(path.split("."), lambda a, b: f"{a}.{b}")
+        for parent in parents:
+            if parent in found:
+                fail(path, f"{path} is set, and so is {parent} as a whole; say one of them")
+    return found
+
+
+def written_at(written: Mapping[str, Any], path: str) -> KeyPath:
+    """Keys that lead to where a path is set."""
+    for key, value in written.items():
+        if path == key:
+            return (key,)
+        if path.startswith(f"{key}.") and isinstance(value, dict):
+            return (key, *written_at(value, path[len(key) + 1 :]))
+    return ()
+
+
+def _is_group(path: str) -> bool:
+    """Whether a path of the recipe holds further paths."""
+    return any(
+        typing.get_origin(place) is dict or isinstance(place, type)
+        for place in places_at(Recipe, tuple(path.split(".")))
+    )
+
+
+def assign(base: Recipe, written: Mapping[str, Any], fail: Fail) -> tuple[Recipe, tuple[str, ...]]:
     """The base with some paths set, and the fields that a change of `kind` dropped.
 
-    The order of `values` does not matter: kinds first, then fields, then the mixture. A mixture
-    weight is the source's share; the sources that are not set keep their ratio. `fail(path,
-    message)` is called for the first mistake.
+    A mapping sets what it names and leaves the rest (`as_paths`). The order of `written` does not
+    matter: names of one's own first, then kinds, then presets, then fields, then mixtures. A
+    mixture's weight is the source's share; the sources that are not set keep their ratio.
+    `fail(path, message)` is called for the first mistake.
     """
+    values = as_paths(written, fail)
     if not values:
         return base, ()
     tree = base.model_dump(mode="json")
     dropped: list[str] = []
     for path in sorted(values):
-        if path.endswith(".kind"):
+        _name_entry(tree, path)
+    for path in sorted(values):
+        if _chooses_kind(path):
             dropped += _change_kind(tree, path, values[path], fail)
     for path in sorted(values):
         if path.endswith(".preset"):
@@ -282,7 +353,7 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
         parent, _, source = path.rpartition(".")
         if parent in MIXTURES:
             shares.setdefault(parent, {})[source] = _share(path, value, fail)
-        elif not path.endswith(".kind"):
+        elif not _chooses_kind(path) and not (value == {} and isinstance(_get(tree, path), dict)):
             _set(tree, path, value)
     for mixture, wanted in shares.items():
         weights = _get(tree, mixture) or MIXTURES[mixture]
@@ -295,13 +366,33 @@ def assign(base: Recipe, values: Mapping[str, Any], fail: Fail) -> tuple[Recipe,
         fail(_responsible(values, where), explain(first, Recipe, where))
 
 
+def _name_entry(tree: dict[str, Any], path: str) -> None:
+    """Where a path goes through a mapping with names of one's own, put its name there."""
+    parts = path.split(".")
+    for end in range(1, len(parts)):
+        group = tuple(parts[:end])
+        if any(typing.get_origin(place) is dict for place in places_at(Recipe, group)):
+            entry = ".".join(parts[: end + 1])
+            if _get(tree, entry) is None:
+                _set(tree, entry, {} if models_at(Recipe, tuple(entry.split("."))) else None)
+            return
+
+
+def _chooses_kind(path: str) -> bool:
+    """Whether a path is the `kind` that says which of several configs a group is."""
+    parent, _, name = path.rpartition(".")
+    return name == "kind" and len(models_at(Recipe, tuple(parent.split(".")))) > 1
+
+
 def _change_kind(tree: dict[str, Any], path: str, kind: Any, fail: Fail) -> list[str]:
     parent = path.rpartition(".")[0]
     _check_path(tree, path, fail)
     current = _get(tree, parent) or {}
     kinds = {m.model_fields["kind"].default: m for m in models_at(Recipe, tuple(parent.split(".")))}
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         fail(path, f"{path}: {kind!r} is not valid{nearest(str(kind), kinds)}")
+    if kind == current.get("kind"):
+        return []
     kept = [k for k, info in kinds[kind].model_fields.items() if info.json_schema_extra != FOLLOWS]
     _set(tree, parent, {**{k: v for k, v in current.items() if k in kept}, "kind": kind})
     return [f"{parent}.{field}" for field in current if field not in kept]
@@ -319,14 +410,18 @@ def _take_preset(tree: dict[str, Any], path: str, name: Any, fail: Fail) -> None
             presets = member.presets
     if not presets:
         fail(path, f"unknown path {path!r}; {parent} has no presets")
-    if name not in presets:
+    if not isinstance(name, str) or name not in presets:
         fail(path, f"{path}: {name!r} is not valid{nearest(str(name), presets)}")
     _set(tree, parent, {**_get(tree, parent), **presets[name]})
 
 
 def _share(path: str, value: Any, fail: Fail) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        fail(path, f"{path}: {level_name(value)} is not a share of the mixture, from 0 to 1")
+        fail(
+            path,
+            f"{path}: {level_name(value)} is not a share of the mixture, from 0 to 1; what is not "
+            "named keeps its ratio in the rest",
+        )
     return float(value)
 
 
@@ -367,11 +462,16 @@ def paths(
         value = tree.get(name)
         kind = value.get("kind") if isinstance(value, dict) else None
         for member in members:
-            if kind is None or member.model_fields["kind"].default == kind:
+            if kind is None or len(members) == 1 or member.model_fields["kind"].default == kind:
                 inner = value if isinstance(value, dict) else {}
                 found += paths(inner, member, f"{prefix}{name}.", own)
         if MixtureConfig in members:
             found += [f"{prefix}{name}.{source}" for source in own]
+        if any(typing.get_origin(place) is dict for place in places_at(model, (name,))):
+            for entry, inner in (value or {}).items():
+                found.append(f"{prefix}{name}.{entry}")
+                for member in models_at(model, (name, entry)):
+                    found += paths(inner or {}, member, f"{prefix}{name}.{entry}.", own)
     return found
 
 

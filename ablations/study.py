@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field, NonNegativeInt, PlainValidator, PositiveInt, model_validator
 
-from ablations.designs import DesignConfig, assign
+from ablations.designs import DesignConfig, assign, written_at
 from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
 from mm1_jax.config import Config
 from mm1_jax.recipe import Recipe
@@ -148,8 +148,9 @@ def load_study(path: str | Path) -> Study:
         document.fail(f"base: no such file {str(base_path)!r}", ("base",))
     base = load_recipe(base_path)
 
-    def fail(key: str, message: str) -> NoReturn:
-        document.fail(f"overrides: {message}", ("overrides", key))
+    def fail(path: str, message: str) -> NoReturn:
+        place = written_at(file.overrides, path)
+        document.fail(f"overrides: {message}", ("overrides", *place))
 
     base, dropped = assign(base, file.overrides, fail)
     return Study(file, base, dropped, document)

@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -156,21 +157,29 @@ def kinds_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
     return [field.default for field in found]
 
 
-def models_at(model: type[BaseModel], loc: KeyPath) -> list[type[BaseModel]]:
-    """Models that may stand at a place of a model; several where it is a union."""
-    places: list[Any] = [model]
-    for part in loc:
-        inner: list[Any] = []
-        for place in places:
-            if isinstance(place, type) and issubclass(place, BaseModel):
-                if part in place.model_fields:
-                    inner += _models(place.model_fields[str(part)].annotation)
-                elif _has_tag(place, part):
-                    inner.append(place)
-            else:  # a mapping's or list's own elements
-                inner += [m for a in typing.get_args(place) for m in _models(a)]
-        places = inner
-    return [place for place in places if isinstance(place, type)]
+@cache
+def models_at(model: type[BaseModel], loc: KeyPath) -> tuple[type[BaseModel], ...]:
+    """Models that may stand at a place of a model, each once; several where it is a union."""
+    found = [place for place in places_at(model, loc) if isinstance(place, type)]
+    return tuple(dict.fromkeys(found))
+
+
+@cache
+def places_at(model: type[BaseModel], loc: KeyPath) -> tuple[Any, ...]:
+    """Models, and annotations of mappings and lists, that may stand at a place of a model."""
+    if not loc:
+        return (model,)
+    *above, part = loc
+    found: list[Any] = []
+    for place in places_at(model, tuple(above)):
+        if isinstance(place, type) and issubclass(place, BaseModel):
+            if part in place.model_fields:
+                found += _models(place.model_fields[str(part)].annotation)
+            elif _has_tag(place, part):
+                found.append(place)
+        else:  # a mapping's or list's own elements
+            found += [m for a in typing.get_args(place) for m in _models(a)]
+    return tuple(found)
 
 
 def _models(annotation: Any) -> list[Any]:
@@ -229,6 +238,17 @@ for _tag, _pattern, _first in (
     _Yaml12.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
     )
+
+
+class _Yaml12Dumper(yaml.SafeDumper):
+    """Writes what `_Yaml12` reads back: by YAML 1.1 the text `1e3` would need no quotes."""
+
+    yaml_implicit_resolvers = _Yaml12.yaml_implicit_resolvers
+
+
+def dump_yaml(value: Mapping[str, Any]) -> str:
+    """Plain values as YAML that `load_yaml` reads as the same values."""
+    return yaml.dump(value, Dumper=_Yaml12Dumper, sort_keys=False, allow_unicode=True, width=10**9)
 
 
 def scalar(text: str) -> Any:

@@ -79,16 +79,24 @@ def cli(ctx: click.Context) -> None:
 @store_option
 @workers_option
 @yes_option
+@click.option("--show", "arm", default=None, help="Print this arm's resolved recipe and no more.")
 @json_option
-def plan(study: str, store: str, workers: int | None, yes: bool, as_json: bool) -> None:
+def plan(
+    study: str, store: str, workers: int | None, yes: bool, arm: str | None, as_json: bool
+) -> None:
     """Show what a study would run, and what it costs. Runs nothing.
 
+    `--show ARM` prints the complete recipe of one arm, which `mm1 train` takes.
+
     \b
-    Example: mm1 plan ablations/studies/demo.yaml
+    Example: mm1 plan ablations/studies/demo.yaml --show encoder.image_size=16
     """
     from mm1 import plan_text
 
     made = api.plan(study, store=store, many=yes)
+    if arm is not None:
+        click.echo(plan_text.resolved(made, arm), nl=False)
+        return
     finished = api.finished_stages(made, store)
     if as_json:
         click.echo(json.dumps(plan_text.summary(made, worker_count(workers), finished), indent=2))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from ablations.plan import Plan
+from ablations.designs import MIXTURES
+from ablations.plan import Arm, Plan
+from ablations.yaml_files import dump_yaml
 from analysis.words import count, duration
+from mm1_jax.errors import UserError, nearest
 
 
 def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
@@ -24,6 +29,8 @@ def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
                 "name": arm.name,
                 "label": arm.label,
                 "levels": arm.levels,
+                "mixtures": mixtures(arm.config),
+                "sets": changes(arm, plan.arms[0]),
                 "parameters": arm.parameters,
                 "peak_lr": arm.peak_lr,
                 "flops_per_trial": arm.flops_per_trial,
@@ -44,6 +51,79 @@ def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
         "claims": plan.claims,
         "warnings": list(plan.warnings),
     }
+
+
+def resolved(plan: Plan, arm: str) -> str:
+    """The complete recipe of an arm, by its name or label, as YAML that `mm1 train` takes.
+
+    Raises `UserError` for an arm that is not there.
+    """
+    found = next((one for one in plan.arms if arm in (one.name, one.label)), None)
+    if found is None:
+        raise UserError(f"no arm {arm!r}{nearest(arm, [one.name for one in plan.arms])}")
+    return f"# arm {found.name} of study {plan.study}\n{dump_yaml(found.config)}"
+
+
+def mixtures(config: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Path of each mixture that a recipe has → source → share."""
+    found = {}
+    for path in MIXTURES:
+        group: Any = config
+        for part in path.split("."):
+            group = (group or {}).get(part)
+        if group:
+            found[path] = {source: share for source, share in group.items() if share}
+    return found
+
+
+def changes(arm: Arm, base: Arm) -> dict[str, Any]:
+    """Path → the arm's value where the base has another, or none; a group the arm leaves out: None.
+
+    Fields that a change of kind dropped are not among them (`Arm.dropped`).
+    """
+    return dict(_differences(arm.config, base.config))
+
+
+def _differences(
+    config: Mapping[str, Any], base: Mapping[str, Any], above: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            yield from _differences(value, old, f"{above}{key}.")
+        elif key not in base or value != old:
+            yield above + key, value
+
+
+def _set_lines(plan: Plan) -> Iterator[str]:
+    """What each arm trains on, and what it sets where its name does not say so."""
+    base = plan.arms[0]
+    known = mixtures(base.config)
+    for path, shares in known.items():
+        yield f"{base.label}: {path}: {_percent(shares)}"
+    for arm in plan.arms[1:]:
+        own = mixtures(arm.config)
+        for path, shares in own.items():
+            if shares != known.get(path):
+                yield f"{arm.label}: {path}: {_percent(shares)}"
+        said = {f"{f}={level}" for f, level in arm.levels.items()}
+        found = [
+            f"{path}: {_value(new)}"
+            for path, new in changes(arm, base).items()
+            if path.rpartition(".")[0] not in MIXTURES and f"{path}={_value(new)}" not in said
+        ]
+        if found:
+            yield f"{arm.label}: {', '.join(found)}"
+
+
+def _percent(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{source} {100 * share:.3g} %" for source, share in shares.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict) and value:
+        return "{…}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -127,6 +207,10 @@ def show(plan: Plan, workers: int, finished: set[str]) -> None:
             f"{arm.memory_bytes / 2**20:.0f} MiB",
         )
     console.print(table)
+    console.print("\n[bold]what the arms set[/bold] (all else is the base's)")
+    for line in _set_lines(plan):
+        console.print(f"  {line}", markup=False)
+    console.print()
     console.print(
         f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
         f"{len(plan.stages)} stages ({figures['stages_finished']} already finished), "

@@ -112,6 +112,18 @@ class TestFactorial:
                 }
             )
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ({"encoder": {"width": 32}}, {"encoder": {"width": 48}}),
+            ({"sft": None}, {"sft": {"images": 4}}),
+        ],
+    )
+    def test_a_path_written_as_a_mapping_is_found_too(self, studies, one, other):
+        studies.recipe["sft"] = {}
+        with pytest.raises(UserError, match="both set"):
+            studies.plan(design={"factorial": {"one": {"a": one}, "other": {"b": other}}})
+
 
 def test_named_arms_are_levels_of_the_factor_arm(studies):
     plan = studies.plan(
@@ -173,8 +185,108 @@ class TestSettingPaths:
         )
 
     def test_a_whole_mixture_may_be_replaced(self):
-        changed, _ = assign(self.BASE, {"data.mixture": {"text": 3, "easy_vqa": 1}}, refuse)
+        changed, _ = assign(self.BASE, {"data.mixture": {"text": 0.75, "easy_vqa": 0.25}}, refuse)
         assert changed.data.mixture.weights == {"easy_vqa": 0.25, "text": 0.75}
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            {"data.mixture.captions": 0.5},
+            {"data.mixture": {"captions": 0.5}},
+            {"data": {"mixture": {"captions": 0.5}}},
+            {"data": {"mixture.captions": 0.5}},
+        ],
+    )
+    def test_a_mapping_sets_what_it_names_and_leaves_the_rest(self, written):
+        weights = assign(self.BASE, written, refuse)[0].data.mixture.weights
+        assert weights == pytest.approx(
+            {"captions": 0.5, "easy_vqa": 0.3, "emoji_captions": 0.15, "interleaved": 0.05}
+        )
+
+    @pytest.mark.parametrize(
+        ("written", "path", "kept"),
+        [
+            ({"training.mesh": {"data": 2}}, "training.mesh.fsdp", 2),
+            ({"training": {"divergence": {"policy": "skip"}}}, "training.divergence.most", 3),
+            ({"evaluation": {"easy_vqa": {"shots": [4]}}}, "evaluation.easy_vqa.items", 50),
+            ({"evaluation": {"held_out_text": {}}}, "evaluation.easy_vqa.items", 50),
+            ({"evaluation.easy_vqa": {}}, "evaluation.easy_vqa.items", 50),
+            ({"data.sources.b": {"folder": "y", "kind": "text"}}, "data.sources.a.folder", "x"),
+            ({"data": {"sources": {"b": {"folder": "y", "kind": "text"}}}}, "data.fit", "pad"),
+            ({"data.sources.a": {"folder": "y"}}, "data.sources.a.kind", "captions"),
+            ({"data.exhausted": {"text": "stop"}}, "data.exhausted.easy_vqa", "reweight"),
+            ({"connector": {"kind": "c_abstractor", "depth": 1}}, "connector.tokens", 9),
+            ({"encoder": {"width": 32}}, "encoder.image_size", 48),
+            ({"sft": {"mixture": {"emoji_chat": 0.25}}}, "sft.mixture.easy_vqa_chat", 0.75),
+            ({"evaluation": {"official": {"gqa": {"folder": "g"}}}}, "evaluation.seed", 5),
+            ({"evaluation.official.gqa.folder": "g"}, "evaluation.official.vqav2.items", 7),
+            ({"evaluation.official.vqav2.shots": [4]}, "evaluation.official.vqav2.folder", "v"),
+        ],
+    )
+    def test_no_mapping_resets_what_it_does_not_name(self, written, path, kept):
+        base = Recipe.model_validate(
+            {
+                "encoder": {"image_size": 48},
+                "connector": {"kind": "average_pooling", "tokens": 9},
+                "training": {"batch_size": 8, "mesh": {"fsdp": 2}, "divergence": {"most": 3}},
+                "data": {
+                    "fit": "pad",
+                    "sources": {"a": {"folder": "x", "kind": "captions"}},
+                    "exhausted": {"easy_vqa": "reweight"},
+                },
+                "evaluation": {
+                    "seed": 5,
+                    "easy_vqa": {"items": 50},
+                    "official": {"vqav2": {"folder": "v", "items": 7}},
+                },
+            }
+        )
+        found = assign(base, written, refuse)[0].model_dump()
+        for part in path.split("."):
+            found = found[part]
+        assert found == kept
+
+    def test_a_list_is_replaced_whole_and_null_leaves_a_group_out(self):
+        base, _ = assign(self.BASE, {"sft": {}, "training.freeze": ["encoder"]}, refuse)
+        changed, _ = assign(base, {"sft": None, "training.freeze": ["connector"]}, refuse)
+        assert (changed.sft, changed.training.freeze) == (None, ("connector",))
+
+    def test_a_source_and_its_share_may_be_set_in_any_order(self):
+        values = {
+            "data.mixture.mine": 0.5,
+            "data.sources.mine": {"folder": "x", "kind": "captions"},
+        }
+        turned = dict(reversed(values.items()))
+        assert assign(self.BASE, values, refuse) == assign(self.BASE, turned, refuse)
+
+    def test_a_kind_that_chooses_no_config_is_an_ordinary_value(self):
+        scaling = {"language_model.rope_scaling": {"kind": "llama3", "factor": 8.0}}
+        changed, _ = assign(self.BASE, {"optimizer.kind": "adafactor", **scaling}, refuse)
+        assert changed.optimizer.kind == "adafactor"
+        assert changed.language_model.rope_scaling.kind == "llama3"
+        assert assign(changed, {"optimizer.peak_lr": 0.5}, refuse)[0].optimizer.peak_lr == 0.5
+
+    def test_the_same_kind_again_changes_nothing(self):
+        base, _ = assign(self.BASE, {"connector": {"kind": "mlp", "tokens": 16}}, refuse)
+        assert assign(base, {"connector.kind": "mlp"}, refuse) == (base, ())
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ({"data.mixture": {"text": 3}}, "data.mixture.text: 3 is not a share of the mixture"),
+            ({"sft": None, "sft.images": 3}, "sft.images is set, and so is sft as a whole"),
+            (
+                {"encoder": {"width": 32}, "encoder.width": 48},
+                "encoder.width is set twice",
+            ),
+            ({"connector.kind": []}, "connector.kind: [] is not valid"),
+            ({"encoder.preset": {}}, "encoder.preset: {} is not valid"),
+        ],
+    )
+    def test_two_meanings_are_refused(self, written, message):
+        with pytest.raises(UserError) as error:
+            assign(self.BASE, written, refuse)
+        assert message in str(error.value)
 
     def test_order_of_paths_does_not_matter(self):
         values = {
@@ -260,10 +372,15 @@ def one(**levels):
         ),
         (
             one(mix={"a": {"data.mixture.easy_vqa": 0.7, "data.mixture.text": 0.6}}),
-            "7: mix=a: data.mixture: the shares",
+            "8: mix=a: data.mixture: the shares",
         ),
         (one(task=[1, 2]), "6: a factor cannot be called 'task'"),
         ({"arms": {"base": {"encoder.width": 32}}}, "6: the base is always an arm"),
+        ({"arms": {"same": {}}}, "6: arm 'same' sets nothing; it would be the base"),
+        (
+            {"arms": {"a": {"encoder": {"layers": 1, "width": "big"}}}},
+            '9: a: encoder.width: "big" is not valid',
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_line(studies, design, message):

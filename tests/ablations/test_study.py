@@ -92,6 +92,20 @@ def test_overrides_change_the_base(studies):
     assert study.base.connector.kind == "c_abstractor"
 
 
+def test_an_override_of_a_mapping_leaves_what_it_does_not_name(studies):
+    """Half of the documents are captions; it does not train on captions alone."""
+    study = studies.load(overrides={"data.mixture": {"captions": 0.5}})
+    assert study.base.data.mixture.weights == pytest.approx(
+        {
+            "captions": 0.5,
+            "easy_vqa": 0.35,
+            "emoji_captions": 0.075,
+            "interleaved": 0.05,
+            "text": 0.025,
+        }
+    )
+
+
 TOP = """\
 study: demo
 question: Why?
@@ -146,6 +160,10 @@ primary_metric: easy_vqa.accuracy
         (
             TOP + "overrides: {training.step: 3}",
             "7: overrides: unknown path 'training.step'; did you mean 'steps'?",
+        ),
+        (
+            TOP + "overrides:\n  data:\n    text_tokens: 5\n    mixture:\n      text: 3",
+            "11: overrides: data.mixture.text: 3 is not a share of the mixture, from 0 to 1",
         ),
         (TOP + "labels: {bse: the base}", "7: labels: no arm or level 'bse'; did you mean 'base'?"),
         (

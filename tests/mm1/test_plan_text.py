@@ -1,0 +1,75 @@
+"""What `mm1 plan` says of the arms of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ablations.plan import make_plan
+from ablations.study import load_recipe, load_study
+from mm1 import plan_text
+from mm1_jax.errors import UserError
+
+STUDY = """\
+study: shares
+question: Is half of it better?
+base: recipe.yaml
+overrides:
+  data.mixture: {captions: 0.5}
+design:
+  arms:
+    small: {encoder: {width: 32}, training.steps: 60}
+    fewer: {data.mixture: {captions: 0.1}}
+    chat: {sft: {}}
+seeds: 2
+primary_metric: easy_vqa.accuracy
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def make(recipe="data: {mixture: {easy_vqa: 1}}\n"):
+        (tmp_path / "recipe.yaml").write_text(recipe)
+        (tmp_path / "study.yaml").write_text(STUDY)
+        return make_plan(load_study(tmp_path / "study.yaml"))
+
+    return make
+
+
+def test_each_arms_mixture_and_what_a_named_arm_sets_are_shown(plan, capsys):
+    plan_text.show(plan(), workers=1, finished=set())
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "base: data.mixture: easy_vqa 50 %, captions 50 %" in lines
+    assert "fewer: data.mixture: easy_vqa 90 %, captions 10 %" in lines
+    assert "small: encoder.width: 32, training.steps: 60" in lines
+    assert "chat: sft.mixture: easy_vqa_chat 100 %" in lines
+    assert "chat: sft: {…}" in lines
+
+
+def test_programs_are_told_the_same(plan):
+    base, small, fewer, _ = plan_text.summary(plan(), 1, set())["arms"]
+    assert base["mixtures"] == {"data.mixture": {"easy_vqa": 0.5, "captions": 0.5}}
+    assert small["sets"] == {"encoder.width": 32, "training.steps": 60}
+    assert fewer["mixtures"]["data.mixture"]["captions"] == 0.1
+
+
+@pytest.mark.parametrize("study", sorted(Path("ablations/studies").glob("*.yaml")), ids=str)
+def test_a_resolved_recipe_is_read_as_the_arms_own(study, tmp_path):
+    made = make_plan(load_study(study))
+    for arm in made.arms:
+        (tmp_path / "arm.yaml").write_text(plan_text.resolved(made, arm.name))
+        assert load_recipe(tmp_path / "arm.yaml").model_dump(mode="json") == arm.config
+
+
+def test_text_that_looks_like_a_number_stays_text(plan, tmp_path):
+    recipe = "data: {sources: {a: {folder: '1e3', kind: text}, b: {folder: 'null', kind: text}}}"
+    made = plan(f"{recipe}\n")
+    (tmp_path / "arm.yaml").write_text(plan_text.resolved(made, "base"))
+    sources = load_recipe(tmp_path / "arm.yaml").data.sources
+    assert (sources["a"].folder, sources["b"].folder) == ("1e3", "null")
+
+
+def test_an_arm_that_is_not_there_names_the_nearest(plan):
+    with pytest.raises(UserError, match="no arm 'smal'; did you mean 'small'"):
+        plan_text.resolved(plan(), "smal")
