@@ -30,8 +30,8 @@ primary_metric: easy_vqa.accuracy
 @pytest.fixture
 def plan(tmp_path):
     def make(recipe="data: {mixture: {easy_vqa: 1}}\n"):
-        (tmp_path / "recipe.yaml").write_text(recipe)
-        (tmp_path / "study.yaml").write_text(STUDY)
+        (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        (tmp_path / "study.yaml").write_text(STUDY, encoding="utf-8")
         return make_plan(load_study(tmp_path / "study.yaml"))
 
     return make
@@ -58,14 +58,14 @@ def test_programs_are_told_the_same(plan):
 def test_a_resolved_recipe_is_read_as_the_arms_own(study, tmp_path):
     made = make_plan(load_study(study))
     for arm in made.arms:
-        (tmp_path / "arm.yaml").write_text(plan_text.resolved(made, arm.name))
+        (tmp_path / "arm.yaml").write_text(plan_text.resolved(made, arm.name), encoding="utf-8")
         assert load_recipe(tmp_path / "arm.yaml").model_dump(mode="json") == arm.config
 
 
 def test_text_that_looks_like_a_number_stays_text(plan, tmp_path):
     recipe = "data: {sources: {a: {folder: '1e3', kind: text}, b: {folder: 'null', kind: text}}}"
     made = plan(f"{recipe}\n")
-    (tmp_path / "arm.yaml").write_text(plan_text.resolved(made, "base"))
+    (tmp_path / "arm.yaml").write_text(plan_text.resolved(made, "base"), encoding="utf-8")
     sources = load_recipe(tmp_path / "arm.yaml").data.sources
     assert (sources["a"].folder, sources["b"].folder) == ("1e3", "null")
 
