@@ -23,6 +23,7 @@ from mm1.options import data_option, json_option, store_option, worker_count, wo
 from mm1.score_command import score
 from mm1.weights_commands import encode, weights
 from mm1_jax.errors import UserError, nearest
+from sweeps.plain_signs import use_plain_signs
 
 FIRST_STEPS = """\
 mm1 runs ablation studies of multimodal LLM pre-training.
@@ -345,6 +346,7 @@ _PLACE_ERRORS = (
 
 def main() -> None:
     """Run the command line; tell a user's mistake in one line."""
+    use_plain_signs()
     try:
         code = cli.main(standalone_mode=False)
     except UserError as error:

@@ -10,10 +10,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from ablations.metrics import worst_value
 from ablations.plan import Plan
+from sweeps.display import Running, Screen, Snapshot
+from sweeps.plain_signs import use_plain_signs
 from sweeps.scheduler import Scheduler
 from sweeps.store import Store
 
@@ -22,32 +24,46 @@ LOOK_SECONDS = 1.0  # how often the reports of running stages are read
 
 
 class Progress:
-    """Shows where a run of a plan is; as a context, live. `update` may be called often."""
+    """Shows where a run of a plan is; as a context, live. `update` may be called often.
+
+    Everything but the drawing happens in the thread that calls it; what is drawn is a frozen
+    `Snapshot` of that moment.
+    """
 
     def __init__(self, plan: Plan, store: Store, *, quiet: bool = False):
         self._plan, self._store = plan, store
         self.scheduler = Scheduler(plan, (), ["nobody"])  # until there is one that decides
+        use_plain_signs()
         self._console = Console(quiet=quiet, highlight=False)
         self._started = time.monotonic()
         self._looked = self._printed = -math.inf
         self._first_metric_at: float | None = None
         self._reports: dict[str, dict[str, Any]] = {}  # stage → its latest report
-        self._elapsed: Mapping[str, float] = {}
         self._scores = _Scores(plan, store)
-        self._live = (
-            Live(console=self._console, get_renderable=self._render, refresh_per_second=4)
-            if self._console.is_terminal and not quiet
-            else None
-        )
+        self._screen = Screen()
+        self._live = Live(self._screen, console=self._console) if self._can_redraw else None
+
+    @property
+    def _can_redraw(self) -> bool:
+        # Not what Rich is told by FORCE_COLOR: in a file a table that is redrawn is garbage.
+        console = self._console
+        terminal = console.is_terminal and sys.stdout.isatty()
+        return terminal and not console.is_dumb_terminal and not console.quiet
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            self._live.start()
+            self._screen.snapshot = self.snapshot({})
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Show the end once more, and let it stand."""
         if self._live is not None:
-            self._live.stop()
+            try:
+                self._scores.read(self.scheduler.in_state("done"))
+                self._screen.snapshot = self.snapshot({})
+            finally:
+                self._live.stop()
 
     def say(self, message: str) -> None:
         """Print one line that stays."""
@@ -62,16 +78,18 @@ class Progress:
 
     def update(self, elapsed: Mapping[str, float]) -> None:
         """Look at what happens and show it; `elapsed` as for the scheduler."""
-        self._elapsed = elapsed
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
         self._read_reports()
         self._scores.read(self.scheduler.in_state("done"))
-        if self._live is None and now - self._printed >= LINE_SECONDS:
+        shown = self.snapshot(elapsed)
+        if self._live is not None:
+            self._screen.snapshot = shown
+        elif now - self._printed >= LINE_SECONDS:
             self._printed = now
-            self._console.print(Text(self.line()), soft_wrap=True)
+            self._console.print(Text(shown.line()), soft_wrap=True)
 
     def _read_reports(self) -> None:
         running = self.scheduler.running.values()
@@ -82,9 +100,10 @@ class Progress:
         }
         if self._reports and self._first_metric_at is None:
             self._first_metric_at = time.monotonic() - self._started
-            stage_id, report = next(iter(self._reports.items()))
+            stage_id = next(iter(self._reports))
+            told = self._running(stage_id, 0.0).told(most=1)
             label = self._plan.stages[stage_id].label
-            self.say(f"first metric after {self._first_metric_at:.0f} s: {label}: {_told(report)}")
+            self.say(f"first metric after {self._first_metric_at:.0f} s: {label}: {told}")
 
     # -- what is shown -----------------------------------------------------------------------
 
@@ -103,43 +122,27 @@ class Progress:
                 counts["waiting"] += 1
         return counts
 
-    def headline(self) -> str:
-        """Trials, elapsed and remaining time."""
-        counts = self.trials()
-        parts = [f"{counts[name]} {name}" for name in ("done", "running", "waiting")]
-        if counts["failed"]:
-            parts.append(f"{counts['failed']} failed")
-        elapsed = time.monotonic() - self._started
-        remaining = self.scheduler.remaining_seconds(self._elapsed)
-        return (
-            f"trials: {', '.join(parts)} · elapsed {_clock(elapsed)} "
-            f"· remaining about {_clock(remaining)}"
+    def snapshot(self, elapsed: Mapping[str, float]) -> Snapshot:
+        """Where the run is now; `elapsed` as for the scheduler."""
+        now = time.monotonic()
+        busy = sorted(self.scheduler.running.items())
+        return Snapshot(
+            study=self._plan.study,
+            taken=now,
+            elapsed=now - self._started,
+            remaining=self.scheduler.remaining_seconds(elapsed),
+            **self.trials(),
+            stages=tuple(self._running(one, elapsed.get(worker, 0.0)) for worker, one in busy),
+            metric=".".join(self._plan.primary_metric),
+            scores=tuple(self._scores.told().items()),
         )
 
-    def line(self) -> str:
-        """All of it on one line, for logs."""
-        scores = [f"{arm} {score}" for arm, score in self._scores.told().items()]
-        running = [
-            f"{self._plan.stages[stage_id].label} {_told(report, most=1)}"
-            for stage_id, report in self._reports.items()
-        ]
-        return " | ".join([self.headline(), *running, *scores])
-
-    def _render(self) -> Table:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row(Text(self.headline(), style="bold"))
-        for worker, stage_id in sorted(self.scheduler.running.items()):
-            report = self._reports.get(stage_id)
-            label = self._plan.stages[stage_id].label
-            seconds = _clock(self._elapsed.get(worker, 0))
-            grid.add_row(Text(f"  {label}  {seconds}  {_told(report) if report else ''}"))
-        task, metric = self._plan.primary_metric
-        table = Table("arm", f"{task}.{metric}", box=None, header_style="dim")
-        for arm, score in self._scores.told().items():
-            table.add_row(arm, score)
-        if table.row_count:
-            grid.add_row(table)
-        return grid
+    def _running(self, stage_id: str, seconds: float) -> Running:
+        label, report = self._plan.stages[stage_id].label, self._reports.get(stage_id)
+        if report is None:
+            return Running(label, seconds)
+        metrics = tuple((name, value) for name, value in report.items() if name not in _FIXED)
+        return Running(label, seconds, report["step"], metrics)
 
 
 class _Scores:
@@ -156,38 +159,44 @@ class _Scores:
         self._values: dict[str, dict[int, float]] = {}
 
     def read(self, done: list[str]) -> None:
+        task, metric = self._plan.primary_metric
         for stage_id in done:
             trials = self._waiting.pop(stage_id, None)
             if trials is None:
                 continue
             rows = self._store.rows([stage_id])
-            task, metric = self._plan.primary_metric
-            values = rows.loc[(rows["task"] == task) & (rows["metric"] == metric), "value"]
-            for arm, seed in trials if len(values) else []:
-                self._values.setdefault(arm, {})[seed] = float(values.iloc[-1])
+            found = rows[(rows["task"] == task) & (rows["metric"] == metric)]
+            if not len(found):
+                continue
+            value, status = float(found["value"].iloc[-1]), found["status"].iloc[-1]
+            if status == "diverged":  # as verdicts count it
+                worst = worst_value(task, metric)
+                value = math.nan if worst is None else worst
+            for arm, seed in trials:
+                self._values.setdefault(arm, {})[seed] = value
 
     def told(self) -> dict[str, str]:
+        """Label of an arm → mean ± standard deviation over its seeds so far, the latest beside."""
         texts = {}
         for arm in self._plan.arms:
             values = self._values.get(arm.name)
             if values:
-                mean = math.fsum(values.values()) / len(values)
-                seed, latest = list(values.items())[-1]
-                count = f"{len(values)} of {len(self._plan.seeds)} seeds"
-                texts[arm.label] = f"{latest:.1f} (seed {seed}), mean {mean:.1f} of {count}"
+                texts[arm.label] = _told(values, len(self._plan.seeds))
         return texts
 
 
-def _told(report: Mapping[str, Any], most: int | None = None) -> str:
-    """The step and the first `most` metrics of a report."""
-    numbers = [f"{name} {value:.4g}" for name, value in report.items() if name not in _FIXED]
-    return f"step {report['step']} {' '.join(numbers[:most])}"
+def _told(values: Mapping[int, float], seeds: int) -> str:
+    mean = math.fsum(values.values()) / len(values)
+    places = 1 if abs(mean) >= 10 else 3
+    text = f"{mean:.{places}f}"
+    if len(values) > 1:
+        squares = math.fsum((value - mean) ** 2 for value in values.values())
+        text += f" ± {math.sqrt(squares / (len(values) - 1)):.{places}f}"
+    text += f", {len(values)} of {seeds} seeds"
+    if len(values) < seeds:
+        seed, latest = list(values.items())[-1]
+        text += f", latest {latest:.{places}f} (seed {seed})"
+    return text
 
 
 _FIXED = ("step", "time")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -178,18 +178,21 @@ class Scheduler:
 
     def seconds(self, stage_id: str) -> float:
         """How long a stage takes, by what was measured so far."""
+        return self._seconds(stage_id, self._at_least)
+
+    def _seconds(self, stage_id: str, at_least: Mapping[str, float]) -> float:
         stage = self.stages[stage_id]
         measured = self._measured.get(stage.compile_class)
         if measured:
             return sum(measured) / len(measured)
-        known = self._at_least.get(stage.compile_class, 0.0)
-        return max(stage.seconds * self._slowness(), known)
+        return max(stage.seconds * self._slowness(), at_least.get(stage.compile_class, 0.0))
 
     def remaining_seconds(self, elapsed: Mapping[str, float]) -> float:
-        """Time until everything is done, if the workers share the rest evenly."""
-        self._see(elapsed)
+        """Time until everything is done, if the workers share the rest evenly. Changes nothing."""
         busy = [self._running_seconds(worker, elapsed) for worker in self.workers]
-        rest = sum(self.seconds(one) for one in self.in_state("waiting", "ready", "elsewhere"))
+        seen = self._seen(elapsed)
+        open_ = self.in_state("waiting", "ready", "elsewhere")
+        rest = sum(self._seconds(one, seen) for one in open_)
         return max((sum(busy) + rest) / len(self.workers), *busy)
 
     # -- details -----------------------------------------------------------------------------
@@ -209,10 +212,15 @@ class Scheduler:
 
     def _see(self, elapsed: Mapping[str, float]) -> None:
         """Correct a plan that was too hopeful before the first stage of a class is through."""
+        self._at_least = self._seen(elapsed)
+
+    def _seen(self, elapsed: Mapping[str, float]) -> dict[str, float]:
+        """Compile class → seconds that one of its stages has taken at the least."""
+        seen = dict(self._at_least)
         for worker, stage_id in self.running.items():
             compile_class = self.stages[stage_id].compile_class
-            known = self._at_least.get(compile_class, 0.0)
-            self._at_least[compile_class] = max(known, elapsed[worker])
+            seen[compile_class] = max(seen.get(compile_class, 0.0), elapsed.get(worker, 0.0))
+        return seen
 
     def _make_ready(self, stage_ids: Iterable[str]) -> None:
         for one in stage_ids:
@@ -244,7 +252,9 @@ class Scheduler:
 
     def _running_seconds(self, worker: str, elapsed: Mapping[str, float]) -> float:
         stage_id = self.running.get(worker)
-        return 0.0 if stage_id is None else max(0.0, self.seconds(stage_id) - elapsed[worker])
+        return (
+            0.0 if stage_id is None else max(0.0, self.seconds(stage_id) - elapsed.get(worker, 0.0))
+        )
 
     def _remaining(self, worker: str, elapsed: Mapping[str, float]) -> float:
         """Seconds until a worker is through with what it runs and what follows from that."""

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import signal
+import struct
+import subprocess
 import tempfile
+import termios
 from pathlib import Path
 
 import pytest
@@ -75,3 +81,77 @@ def own_texts(tmp_path_factory, data_root) -> Path:
         patch.setattr(preparation, "MEGABYTE", 1_200)
         preparation.prepare_own(own_data.spec("text", raw), str(folder / "out"), data_root)
     return folder / "out"
+
+
+class Terminal:
+    """A program in a pseudo-terminal, and what its screen shows."""
+
+    def __init__(self, command, *, columns=100, rows=30, cwd=None, env=None):
+        import pyte
+
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self.screen)
+        self._master, slave = pty.openpty()
+        self._size(columns, rows)
+        environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+            if name not in (env or {}):
+                environment.pop(name, None)
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        self.bytes = b""  # all that was ever written
+        self.frames: list[str] = []  # the screen after each piece of output
+
+    def _size(self, columns, rows):
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize(self, columns, rows):
+        self.screen.resize(rows, columns)
+        self._size(columns, rows)
+        os.kill(self.process.pid, signal.SIGWINCH)
+
+    @property
+    def text(self):
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+
+    def read(self):
+        """Take in a piece of output; False at the end of the program."""
+        try:
+            piece = os.read(self._master, 65536)
+        except OSError:  # Linux's way to say that the other end is closed
+            piece = b""
+        if not piece:
+            return False
+        self.bytes += piece
+        self._stream.feed(piece)
+        self.frames.append(self.text)
+        return True
+
+    def finish(self):
+        """Read to the end; the exit code."""
+        while self.read():
+            pass
+        return self.process.wait()
+
+    def close(self):
+        os.close(self._master)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def terminal():
+    """Start a program in a pseudo-terminal: `Terminal`'s arguments."""
+    opened = []
+
+    def start(command, **options):
+        opened.append(Terminal(command, **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from noop_stage import a_plan
 
 from mm1_jax.stage import ResultRow
 from sweeps import progress as module
+from sweeps.display import table
 from sweeps.progress import Progress
 from sweeps.scheduler import Scheduler
 from sweeps.store import Store
@@ -51,7 +54,7 @@ def test_trials_are_counted_by_state(store):
     finish(store, scheduler, scheduler.next("w", {"v": 0}))
     scheduler.failed(second, again=False)
     assert progress.trials() == {"done": 1, "running": 0, "waiting": 2, "failed": 1}
-    assert "1 done, 0 running, 2 waiting, 1 failed" in progress.headline()
+    assert "1 done, 0 running, 2 waiting, 1 failed" in progress.snapshot({}).headline()
 
 
 def test_first_metric_is_printed_as_soon_as_it_is_there(store, capsys):
@@ -88,15 +91,14 @@ def test_latest_score_of_each_arm_and_its_mean_are_shown(store):
         finish(store, scheduler, stage_id, next(scores) if PLAN.stages[stage_id].inputs else 0)
     progress.update({})
     arms = [trial.arm for trial in PLAN.trials]
-    line = progress.line()
+    line = progress.snapshot({}).line()
     assert all(arm in line for arm in arms)
-    assert "(seed 2), mean" in line
-    assert "of 2 of 2 seeds" in line
-    assert "of 1 of 2 seeds" in line
+    assert "65.0 ± 7.1, 2 of 2 seeds" in line
+    assert "50.0, 1 of 2 seeds, latest 50.0 (seed 1)" in line
 
 
 def test_table_of_a_terminal_shows_runs_and_scores(store):
-    from rich.console import Console
+    from rich.console import Console, Group
 
     progress = follow(store, workers=("w",))
     finish(store, progress.scheduler, progress.scheduler.next("w", {}))
@@ -106,11 +108,25 @@ def test_table_of_a_terminal_shows_runs_and_scores(store):
     progress.update({"w": 61.0})
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(progress._render())
+        console.print(Group(*table(progress.snapshot({"w": 61.0}), 120, 30)))
     text = capture.get()
     assert "easy_vqa.accuracy" in text
     assert "66.0 (seed 1)" in text
     assert f"{PLAN.stages[running].label}  1:01  step 50 loss 0.25" in text
+
+
+def test_drawing_reads_and_changes_nothing_of_the_scheduler(store):
+    """What broke the live table: it asked a scheduler that was being changed."""
+    progress = follow(store)
+    first = progress.scheduler.next("w", {})
+    shown = progress.snapshot({"w": 1.0})
+    state = copy.deepcopy(vars(progress.scheduler))
+    progress.scheduler.next("v", {"w": 1.0})  # busy, and nobody has said since when
+    list(table(shown.later(shown.taken + 5), 100, 30))
+    assert [one.label for one in shown.stages] == [PLAN.stages[first].label]
+    progress.scheduler.__dict__.update(copy.deepcopy(state))
+    progress.snapshot({"w": 500.0})
+    assert vars(progress.scheduler) == state
 
 
 def test_quiet_prints_nothing_but_failures(store, capsys):
