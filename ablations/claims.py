@@ -36,8 +36,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
@@ -57,7 +56,7 @@ from mm1_jax.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ablations.plan import Plan
-    from ablations.verdicts import Verdict
+    from ablations.verdicts import Evidence, Verdict
 
 OPTIONS = ("task", "metric", "shots", "condition")
 FORMER = {"images": "condition"}  # option as it was called → as it is called
@@ -95,6 +94,10 @@ class Contrast:
     def minus(self, other: Contrast) -> Contrast:
         """This minus another."""
         return self.plus(other, -1.0)
+
+    def times(self, factor: float) -> Contrast:
+        """This, so many times."""
+        return Contrast({}).plus(self, factor)
 
 
 @dataclass(frozen=True)
@@ -453,18 +456,18 @@ def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contra
 def _meaning(statement: Statement, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
     if isinstance(statement, Best):
         level = _level(statement.factor, statement.level, names)
-        means = _level_means(statement.factor, statement.options, names)
-        others = [other for name, other in means.items() if name != level]
-        return All(tuple(_beyond(means[level], other, -1, min_effect) for other in others))
+        sides = _level_sides(statement, names)
+        others = [side for name, side in sides.items() if name != level]
+        return All(tuple(_beyond(sides[level], other, min_effect) for other in others))
     if isinstance(statement, Peak):
-        means = _level_means(statement.factor, statement.options, names)
-        order = sorted(means, key=lambda level: _numeric(statement.factor, level))
+        sides = _level_sides(statement, names)
+        order = sorted(sides, key=lambda level: _numeric(statement.factor, level))
         if len(order) < 3:
             raise UserError(f"peak({statement.factor}) needs at least 3 levels, not {len(order)}")
-        first, *interior, last = (means[level] for level in order)
+        first, *interior, last = (sides[level] for level in order)
         return AnyOf(
             tuple(
-                All((_beyond(inner, first, -1, min_effect), _beyond(inner, last, -1, min_effect)))
+                All((_beyond(inner, first, min_effect), _beyond(inner, last, min_effect)))
                 for inner in interior
             )
         )
@@ -475,57 +478,86 @@ def _compared(statement: Comparison, min_effect: float, names: Vocabulary) -> Co
     operator, within = statement.operator, statement.within
     if min_effect and (within is not None or statement.by is not None):
         raise UserError("give the margin once: `by`, `within` or min_effect")
-    left, left_abs = _side(statement.left, statement.right, names)
-    right, right_abs = _side(statement.right, statement.left, names)
+    left = _side(statement.left, statement.right, names)
+    right = _side(statement.right, statement.left, names)
     if operator == "==":
-        if left_abs or right_abs:
+        if left.magnitude or right.magnitude:
             raise UserError("`==` compares signed effects; leave out abs( )")
         assert within is not None
-        return All(
-            (_beyond(left, right, -1, -within), _beyond(left, right, -1, within, below=True))
-        )
+        return All((_beyond(left, right, -within), _beyond(left, right, within, below=True)))
     margin = -within if within is not None else statement.by or min_effect
-    if operator in ("<", "<="):
-        if not (left_abs or right_abs):
-            return _beyond(left, right, -1, -margin, below=True)
-        left, left_abs, right, right_abs = right, right_abs, left, left_abs
-    above = _beyond(left, right, -1, margin)  # left > right + margin
-    if not (left_abs or right_abs):
-        return above
-    above_opposite = _beyond(left, right, +1, margin)  # left > -right + margin
-    if not left_abs:
-        return All((above, above_opposite))
-    opposite_above = _beyond(left, right, +1, -margin, below=True)  # -left > right + margin
-    if not right_abs:
-        return AnyOf((above, opposite_above))
-    opposite_above_opposite = _beyond(left, right, -1, -margin, below=True)
-    return AnyOf((All((above, above_opposite)), All((opposite_above, opposite_above_opposite))))
+    below = operator in ("<", "<=")
+    # |a| > |b| where a sign of a beats both signs of b.
+    larger, smaller = (right, left) if below else (left, right)
+    found = []
+    for one in larger.signs:
+        parts = []
+        for other in smaller.signs:
+            signed = (other, one) if below else (one, other)
+            parts.append(_beyond(*signed, -margin if below else margin, below))
+        found.append(parts[0] if len(parts) == 1 else All(tuple(parts)))
+    return found[0] if len(found) == 1 else AnyOf(tuple(found))
 
 
-def _beyond(
-    left: Contrast, right: Contrast, sign: int, boundary: float, below: bool = False
-) -> Above[Contrast]:
-    """`left + sign·right` above (or below) a boundary; constants go into the boundary."""
-    total = left.plus(right, sign)
+@dataclass(frozen=True)
+class _Side:
+    """One side of a comparison, as it is written."""
+
+    contrast: Contrast
+    name: str  # "" for a number
+    magnitude: bool = False
+
+    @property
+    def signs(self) -> tuple[_Side, ...]:
+        """Itself; of a magnitude the effect and its negative, one of which it is."""
+        if not self.magnitude:
+            return (self,)
+        return _Side(self.contrast, self.name), _Side(self.contrast.times(-1.0), f"−{self.name}")
+
+
+def _beyond(left: _Side, right: _Side, boundary: float, below: bool = False) -> Above[Contrast]:
+    """`left - right` above (or below) a boundary; constants go into the boundary."""
+    total = left.contrast.minus(right.contrast)
     boundary -= total.constant
-    if sign < 0 and not left.weights:  # 67 < score(base): show the score, not its negative
-        return Above(Contrast(right.weights), -boundary, not below)
-    return Above(Contrast(total.weights), boundary, below)
+    if not left.contrast.weights:  # 67 < score(base): show the score, not its negative
+        right_alone = Contrast(right.contrast.weights)
+        return Above(right_alone, 0.0 - boundary, not below, right.name)
+    name = left.name
+    if right.contrast.weights:
+        name += f" + {right.name[1:]}" if right.name.startswith("−") else f" − {right.name}"
+    return Above(Contrast(total.weights), boundary + 0.0, below, name)
 
 
-def _side(term: Term, other: Term, names: Vocabulary) -> tuple[Contrast, bool]:
-    """A side of a comparison as a contrast, and whether its magnitude is meant."""
-    if isinstance(term, Magnitude):
-        return _effect(term.of, names), True
+def _side(term: Term, other: Term, names: Vocabulary) -> _Side:
+    """A side of a comparison as a contrast."""
     if isinstance(term, Number):
-        return Contrast({}, term.value), False
+        return _Side(Contrast({}, term.value), "")
+    if isinstance(term, Magnitude):
+        return _Side(_effect(term.of, names), written(term.of), magnitude=True)
     if isinstance(term, Blind):
-        return Contrast({_blind(term, other, names): 1.0}), False
+        contrast = Contrast({_blind(term, other, names): 1.0})
+    elif isinstance(term, Score):
+        contrast = _score(_arm(term.arm, names), term.options, names)
+    elif isinstance(term, Effect):
+        contrast = _effect(term, names)
+    else:
+        contrast = _slope(term, names)
+    return _Side(contrast, written(term))
+
+
+def written(term: Score | Blind | Effect | Slope) -> str:
+    """A term in the language of claims, in its usual spaces."""
+    if isinstance(term, Blind):
+        return f"blind({term.task})"
+    options = "".join(f", {name}={value}" for name, value in term.options.items())
+    if isinstance(term, Slope):
+        return f"slope({term.factor}{options})"
     if isinstance(term, Score):
-        return _score(_arm(term.arm, names), term.options, names), False
-    if isinstance(term, Effect):
-        return _effect(term, names), False
-    return _slope(term, names), False
+        arm = ", ".join(name if level is None else f"{name}={level}" for name, level in term.arm)
+        return f"score({arm}{options})"
+    fixed = ", ".join(f"{factor}: {level}" for factor, level in term.at.items())
+    at = f", at: {{{fixed}}}" if fixed else ""
+    return f"effect({term.factor}, {term.start} -> {term.end}{at}{options})"
 
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
@@ -560,6 +592,15 @@ def _slope(slope: Slope, names: Vocabulary) -> Contrast:
     for level, mean in means.items():
         total = total.plus(mean, (x[level] - center) / spread)
     return total
+
+
+def _level_sides(statement: Peak | Best, names: Vocabulary) -> dict[str, _Side]:
+    """Level → its mean score, as a side of a comparison."""
+    options, factor = statement.options, statement.factor
+    return {
+        level: _Side(mean, written(Score(((factor, level),), options)))
+        for level, mean in _level_means(factor, options, names).items()
+    }
 
 
 def _level_means(factor: str, options: Options, names: Vocabulary) -> dict[str, Contrast]:
@@ -707,73 +748,131 @@ def claim_stages(plan: Plan) -> dict[str, set[str]]:
 def decide(
     plan: Plan,
     scores: Scores,
-    diverged: AbstractSet[tuple[str, int]] = frozenset(),
+    diverged: Collection[str] = frozenset(),
     known_stages: Collection[str] = (),
 ) -> list[Verdict]:
     """The verdict of each claim of a study, in the order of the study file.
 
-    `scores` holds what has come in. `diverged` names (arm, seed) of trials whose loss was no
-    longer a number: they get their metric's worst value; a claim on a metric without one is
-    undecided. A claim is undecided until all registered seeds of its arms are in; Holm's
-    correction is over all claims, with p = 1 for those (a later p value can only help the
-    others). `known_stages` had results before the study was registered.
+    `scores` holds what has come in. `diverged` names the stages whose loss was no longer a number,
+    and those that took input from them: what they scored is their metric's worst value; a claim on
+    a metric without one is undecided. What was scored before, such as an encoder's probe, stands.
+    A claim is undecided until all registered seeds of its arms are in; Holm's correction is over
+    all claims, with p = 1 for those (a later p value can only help the others). `known_stages` had
+    results before the study was registered.
     """
-    from ablations.verdicts import Evidence, Values, judge  # numpy; planning does without
+    from ablations.verdicts import judge  # numpy; planning does without
 
     stages = claim_stages(plan) if known_stages else {}
-    evidence = []
+    lost = _scored_from(plan, diverged) if diverged else frozenset()
+    evidence: list[Evidence] = []
+    affected: dict[str, list[int]] = {}  # claim → seeds in which something it reads diverged
     for name, condition in conditions(plan).items():
-        keys = keys_of([condition])
-        table, problem, warnings = _per_seed(keys, plan.seeds, scores, diverged)
-        complete = [seed for seed in plan.seeds if seed in table]
-        if not problem and len(complete) < len(plan.seeds):
-            problem = f"{len(complete)} of {len(plan.seeds)} seeds"
+        read = _Read.of(condition, plan.seeds, scores, lost)
+        affected[name] = read.diverged_seeds
+        warnings = list(read.warnings)
         known = stages.get(name, set()) & set(known_stages)
         if known and known == stages[name]:
             warnings.append("exploratory: all of its results were there before registration")
         elif known:
             warnings.append("some of its results were there before registration")
-        evidence.append(
-            Evidence(
-                name=name,
-                text=plan.claims[name],
-                condition=mapped(
-                    condition, lambda contrast, t=table, s=complete: Values.of(contrast, t, s)
-                ),
-                n=len(complete),
-                problem=problem,
-                warnings=tuple(warnings),
-            )
+        evidence.append(read.evidence(name, plan.claims[name], plan.seeds, tuple(warnings)))
+    verdicts = judge(evidence, plan.alpha)
+    for index, (claim, verdict) in enumerate(zip(evidence, verdicts, strict=True)):
+        if not affected[claim.name] or any(seed not in claim.seeds for seed in plan.seeds):
+            continue
+        rest = [seed for seed in plan.seeds if seed not in affected[claim.name]]
+        read = _Read.of(conditions(plan)[claim.name], rest, scores, frozenset())
+        other = [*evidence[:index], read.evidence(claim.name, claim.text, rest, ())]
+        without = judge([*other, *evidence[index + 1 :]], plan.alpha)[index]
+        verdicts[index] = replace(verdict, warnings=(*verdict.warnings, _told_without(without)))
+    return verdicts
+
+
+def _told_without(verdict: Verdict) -> str:
+    effect = "" if verdict.effect is None else f", {verdict.effect:+.4g}".replace("-", "−")
+    return f"without what diverged: {verdict.verdict}{effect} ({verdict.n} seeds)"
+
+
+Cell = tuple[str, str, int, str, int]  # arm, task, shots, condition, seed
+
+
+def _scored_from(plan: Plan, diverged: Collection[str]) -> frozenset[Cell]:
+    """Which scores were made from some stages."""
+    return frozenset(
+        (trial.arm, e.task, e.shots, e.condition, trial.seed)
+        for trial in plan.trials
+        for e in trial.evaluations
+        if not {e.stage, *plan.stages[e.stage].inputs.values()}.isdisjoint(diverged)
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a claim reads from the scores, seed by seed."""
+
+    condition: Condition[Contrast]
+    table: Mapping[int, Mapping[ScoreKey, float]]  # seeds that have every score
+    problem: str  # why there can be no verdict
+    warnings: Sequence[str]
+    diverged_seeds: list[int]
+
+    @classmethod
+    def of(
+        cls,
+        condition: Condition[Contrast],
+        seeds: Sequence[int],
+        scores: Scores,
+        lost: Collection[Cell],
+    ) -> _Read:
+        """Read the scores of some seeds; `lost` are those of models that had diverged."""
+        keys = keys_of([condition])
+        table: dict[int, dict[ScoreKey, float]] = {}
+        problem = ""
+        flagged: dict[str, None] = {}
+        diverged_seeds: list[int] = []
+        for seed in seeds:
+            row: dict[ScoreKey, float] = {}
+            fallen = set()
+            for key in keys:
+                value = scores.get(key, {}).get(seed)
+                trial = f"{key.arm} seed {seed}"
+                cell = (key.arm, key.task, key.shots, key.condition, seed)
+                # What a blind answerer scores does not depend on the model.
+                if cell in lost and not key.metric.startswith(BLIND):
+                    value = worst_value(key.task, key.metric)
+                    fallen.add(key)
+                    flagged[f"{trial} diverged"] = None
+                    if value is None:
+                        problem = f"{trial} diverged and {key.metric} has no worst value"
+                        value = math.nan
+                elif value is not None and not math.isfinite(value):
+                    problem = f"{trial}: {key.task}.{key.metric} is {value}"
+                    value = math.nan
+                if value is not None:
+                    row[key] = value
+            if fallen:
+                diverged_seeds.append(seed)
+            for contrast in quantities(condition):
+                if len(contrast.weights) > 1 and fallen.issuperset(contrast.weights):
+                    problem = f"all that it compares diverged in seed {seed}"
+            if len(row) == len(keys):
+                table[seed] = row
+        return cls(condition, table, problem, list(flagged), diverged_seeds)
+
+    def evidence(
+        self, name: str, text: str, seeds: Sequence[int], warnings: tuple[str, ...]
+    ) -> Evidence:
+        """As `judge` takes it; `seeds` are all that should be there."""
+        from ablations.verdicts import Evidence, Values
+
+        there = tuple(seed for seed in seeds if seed in self.table)
+        missing = f"{len(there)} of {len(seeds)} seeds" if len(there) < len(seeds) else ""
+        return Evidence(
+            name=name,
+            text=text,
+            condition=mapped(self.condition, lambda one: Values.of(one, self.table, there)),
+            n=len(there),
+            problem=self.problem or missing,
+            warnings=warnings,
+            seeds=there,
         )
-    return judge(evidence, plan.alpha)
-
-
-def _per_seed(
-    keys: Iterable[ScoreKey],
-    seeds: Iterable[int],
-    scores: Scores,
-    diverged: AbstractSet[tuple[str, int]],
-) -> tuple[dict[int, dict[ScoreKey, float]], str, list[str]]:
-    """Seed → score of every key, for the seeds that have them all; a problem; warnings."""
-    table: dict[int, dict[ScoreKey, float]] = {}
-    problem = ""
-    flagged: dict[str, None] = {}
-    for seed in seeds:
-        row: dict[ScoreKey, float] = {}
-        for key in keys:
-            value = scores.get(key, {}).get(seed)
-            trial = f"{key.arm} seed {seed}"
-            # What a blind answerer scores does not depend on the model.
-            if (key.arm, seed) in diverged and not key.metric.startswith(BLIND):
-                value = worst_value(key.task, key.metric)
-                flagged[f"{trial} diverged"] = None
-                if value is None:
-                    problem = f"{trial} diverged and {key.metric} has no worst value"
-            elif value is not None and not math.isfinite(value):
-                problem = f"{trial}: {key.task}.{key.metric} is {value}"
-                value = None
-            if value is not None:
-                row[key] = value
-        if len(row) == len(list(keys)):
-            table[seed] = row
-    return table, problem, list(flagged)

@@ -8,14 +8,15 @@ Every form of claim comes down to these three, and so do its negation and its p 
     effect(A) > abs(effect(B)) All(Above(A - B, 0), Above(A + B, 0))
     abs(effect(A)) > 2         Any(Above(A, 2), Above(-A, 2))
 
-An `Above` says on which side of a boundary a quantity lies. Both sides are kept in the quantity's
-own sign, so that an interval is shown in the units in which the claim was written.
+An `Above` says on which side of a boundary a quantity lies. The quantity is the left side of the
+claim minus its right side, in the order in which it was written, and `name` says so: the number
+and the interval beside a verdict are read with the claim, never against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 Quantity = TypeVar("Quantity")
@@ -29,6 +30,7 @@ class Above(Generic[Quantity]):
     quantity: Quantity
     boundary: float
     reverse: bool = False
+    name: str = field(default="", compare=False)  # of the quantity, in the language of claims
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ Condition = Above[Quantity] | All[Quantity] | AnyOf[Quantity]
 def negated(condition: Condition[Quantity]) -> Condition[Quantity]:
     """The condition that holds where this one does not (De Morgan; ties do not matter)."""
     if isinstance(condition, Above):
-        return Above(condition.quantity, condition.boundary, not condition.reverse)
+        return replace(condition, reverse=not condition.reverse)
     turned = tuple(map(negated, condition.parts))
     return AnyOf(turned) if isinstance(condition, All) else All(turned)
 
@@ -59,7 +61,8 @@ def negated(condition: Condition[Quantity]) -> Condition[Quantity]:
 def mapped(condition: Condition[Quantity], change: Callable[[Quantity], Other]) -> Condition[Other]:
     """The same condition about other quantities."""
     if isinstance(condition, Above):
-        return Above(change(condition.quantity), condition.boundary, condition.reverse)
+        changed = change(condition.quantity)
+        return Above(changed, condition.boundary, condition.reverse, condition.name)
     parts = tuple(mapped(part, change) for part in condition.parts)
     return All(parts) if isinstance(condition, All) else AnyOf(parts)
 

@@ -28,13 +28,13 @@ and `scipy.special`: `scipy.stats` takes a second to import.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablations.conditions import Above, All, Condition, mapped, negated, quantities
+from ablations.conditions import Above, All, Condition, mapped, negated
 
 if TYPE_CHECKING:
     from ablations.claims import Contrast, ScoreKey
@@ -46,6 +46,9 @@ Outcome = Literal["supported", "refuted", "undecided"]
 # is nearly always so, that one seed decides the sign.
 SENSITIVE_FROM = 5
 
+# Seeds that are further from the median than so many median absolute deviations are named.
+EXTREME, EXTREME_FROM = 12.0, 4  # of normal seeds 5 studies in 100 have one at n = 5
+
 
 @dataclass(frozen=True)
 class Values:
@@ -53,6 +56,7 @@ class Values:
 
     values: Array
     scale: Array  # […]: differences below 1e-12 of it are rounding
+    is_difference: bool = True  # of scores; else a score itself, which is shown without a plus
 
     @classmethod
     def given(cls, values: Any) -> Values:
@@ -72,11 +76,12 @@ class Values:
             [[w * table[seed][key] for key, w in contrast.weights.items()] for seed in seeds]
         ).reshape(len(seeds), len(contrast.weights))
         size = np.abs(parts).sum(axis=1).max(initial=0.0)
-        return cls(parts.sum(axis=1) + contrast.constant, np.asarray(size))
+        signs = {weight > 0 for weight in contrast.weights.values()}
+        return cls(parts.sum(axis=1) + contrast.constant, np.asarray(size), len(signs) > 1)
 
     def without(self, seed: int) -> Values:
         """Leave out the seed at this index."""
-        return Values(np.delete(self.values, seed, axis=-1), self.scale)
+        return replace(self, values=np.delete(self.values, seed, axis=-1))
 
 
 def _student_cdf(df: int, t: Any) -> Any:
@@ -173,6 +178,7 @@ class Evidence:
     n: int  # seeds that are in
     problem: str = ""  # why there can be no verdict yet
     warnings: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()  # that are in, in the order of the condition's values
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,8 @@ class Verdict:
     name: str
     text: str
     verdict: Outcome
-    effect: float | None  # mean over seeds, in the metric's units
+    contrast: str  # what is compared, in the language of claims: its left side minus its right
+    effect: float | None  # mean of the contrast over seeds, in the metric's units
     ci_low: float | None
     ci_high: float | None
     ci_level: float  # 1 - 2·alpha_j: the interval that agrees with the verdict
@@ -194,6 +201,10 @@ class Verdict:
     sensitive: bool  # one seed decides it
     warnings: tuple[str, ...]
     boundary: float  # what the effect is compared with
+    below: bool  # the claim says that the effect is below the boundary, not above
+    is_difference: bool  # else the effect is a score
+    by_seed: Mapping[int, float]  # the contrast seed by seed
+    extreme_seeds: tuple[int, ...]  # far from the others: failures, or luck
 
 
 SCOPE = "on these benchmarks"  # test items are fixed, seeds are the sample
@@ -229,6 +240,8 @@ def _verdict(
     part, factor = binding(nearer)
     ci_level = 1 - 2 * level / factor
     mean, low, high = t_interval(part.quantity.values, ci_level)
+    if claim.n > 1 and no_spread(part.quantity):
+        low = high = np.nan
     outcome: Outcome = "undecided"
     if adjusted <= alpha:
         outcome = "supported" if p_sup <= p_ref else "refuted"
@@ -236,6 +249,7 @@ def _verdict(
         name=claim.name,
         text=claim.text,
         verdict=outcome,
+        contrast=part.name,
         effect=_finite(mean),
         ci_low=_finite(low),
         ci_high=_finite(high),
@@ -244,17 +258,36 @@ def _verdict(
         p_adjusted=None if interim else adjusted,
         n=claim.n,
         scope=SCOPE,
-        reason=claim.problem or _reason(claim, outcome, adjusted, alpha),
+        reason=claim.problem or _reason(claim, part, outcome, adjusted, alpha),
         sensitive=not interim and _sensitive(claim.condition, part, level, claim.n),
         warnings=claim.warnings,
         boundary=part.boundary,
+        below=part.reverse == (nearer is claim.condition),
+        is_difference=part.quantity.is_difference,
+        by_seed=dict(zip(claim.seeds, map(float, part.quantity.values), strict=False)),
+        extreme_seeds=tuple(claim.seeds[i] for i in _extreme(part.quantity.values) if claim.seeds),
     )
 
 
-def _reason(claim: Evidence, outcome: Outcome, adjusted: float, alpha: float) -> str:
+def _extreme(values: Array) -> list[int]:
+    """Places of values that are far from the others: runs that failed, or one that was lucky.
+
+    More than `EXTREME` median absolute deviations from the median, which a few failures cannot
+    hide behind, as they do behind an SD that they have blown up themselves.
+    """
+    if len(values) < EXTREME_FROM or not np.isfinite(values).all():
+        return []
+    distance = np.abs(values - np.median(values))
+    deviation = np.median(distance)
+    return [int(i) for i in np.flatnonzero(distance > EXTREME * deviation)] if deviation else []
+
+
+def _reason(
+    claim: Evidence, part: Above[Values], outcome: Outcome, adjusted: float, alpha: float
+) -> str:
     if claim.n < 2:
         return "1 seed has no spread to test against"
-    if outcome == "undecided" and any(no_spread(values) for values in quantities(claim.condition)):
+    if outcome == "undecided" and no_spread(part.quantity):
         return f"all {claim.n} seeds gave the same difference; there is no spread to test against"
     relation = ">" if outcome == "undecided" else "<="
     return f"adjusted p {adjusted:.3g} {relation} {alpha:g}"

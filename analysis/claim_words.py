@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ablations.claims import (
     Best,
@@ -90,24 +91,48 @@ def _options(options: Mapping[str, str]) -> str:
 
 
 def sentence(verdict: Verdict, seeds: int, min_effect: float = 0.0, *, interim: bool) -> str:
-    """The verdict as one sentence with effect, interval, seeds and adjusted p."""
+    """The verdict as one sentence: what was compared, effect, boundary, interval, seeds, p."""
     said = plain(verdict.text, min_effect)
-    places = words.decimals([words.width(verdict.ci_low, verdict.ci_high)])
-    effect = words.signed(verdict.effect, places)
+    shown = numbers(verdict)
     details = [f"{verdict.n} seeds" if verdict.n != 1 else "1 seed"]
     if verdict.ci_low is not None:
-        span = words.interval(verdict.ci_low, verdict.ci_high, places)
-        details.insert(0, f"{words.percent(verdict.ci_level)} interval {span}")
+        details.insert(0, f"{words.percent(verdict.ci_level)} interval {shown.interval}")
     if interim:
         text = f"Not yet: {verdict.n} of {seeds} seeds are in for whether {said}"
-        so_far = f"; so far {effect} ({', '.join(details)})" if verdict.n else ""
-        return f"{text}{so_far}."
+        so_far = f"; so far {verdict.contrast} = {shown.effect} ({', '.join(details)})"
+        return f"{text}{so_far if verdict.n else ''}."
     if verdict.verdict == "undecided":
-        so_far = f": {effect} ({', '.join(details)})" if verdict.n else ""
-        return f"Undecided: whether {said}{so_far}; {verdict.reason}."
+        so_far = f": {verdict.contrast} = {shown.effect} against {shown.boundary}"
+        told = f"{so_far} ({', '.join(details)})" if verdict.n else ""
+        return f"Undecided: whether {said}{told}; {verdict.reason}."
     p = words.p_value(verdict.p_adjusted)
     details.append(f"adjusted p {p}" if p.startswith("<") else f"adjusted p = {p}")
-    evidence = f"{effect} ({', '.join(details)})"
+    side = "below" if verdict.below == (verdict.verdict == "supported") else "above"
+    evidence = f"{verdict.contrast} = {shown.effect}, {side} {shown.boundary}"
+    evidence += f" ({', '.join(details)})"
     if verdict.verdict == "supported":
         return f"Supported: {said}: {evidence}."
     return f"Refuted: it is not so that {said}: {evidence}."
+
+
+class Numbers(NamedTuple):
+    """A claim's numbers as they are shown."""
+
+    effect: str
+    interval: str
+    boundary: str
+    by_seed: str
+
+
+def numbers(verdict: Verdict) -> Numbers:
+    """Effect, interval, boundary and the values of the seeds, at the same decimals."""
+    low, high = verdict.ci_low, verdict.ci_high
+    places = words.claim_decimals(low, high, verdict.boundary)
+    plus = verdict.is_difference
+    told = words.signed if plus else words.number
+    return Numbers(
+        effect=told(verdict.effect, places),
+        interval=words.interval(low, high, places, plus=plus),
+        boundary=words.boundary(verdict.boundary),
+        by_seed=" ".join(told(value, places) for value in verdict.by_seed.values()),
+    )

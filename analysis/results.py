@@ -262,7 +262,7 @@ class StudyResults:
     def verdicts(self) -> list[Verdict]:
         """The verdict of each claim, in the order of the study file."""
         known = self.registration.known_stages
-        return decide(self.plan, self._scores, frozenset(self.diverged), known)
+        return decide(self.plan, self._scores, self.diverged_stages, known)
 
     @cached_property
     def claim_stages(self) -> dict[str, set[str]]:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable
 
 MISSING = "–"
+MOST_DECIMALS = 9
 
 
 def decimals(uncertainties: Iterable[float]) -> int:
@@ -23,6 +24,16 @@ def decimals(uncertainties: Iterable[float]) -> int:
     return min(4, max(1, digits - 1 - exponent))
 
 
+def claim_decimals(low: float | None, high: float | None, edge: float) -> int:
+    """Decimals for a claim's numbers: as many as show that the interval leaves its boundary out."""
+    places = decimals([width(low, high)])
+    if low is None or high is None or low <= edge <= high:
+        return places
+    while places < MOST_DECIMALS and edge in (round(low, places), round(high, places)):
+        places += 1
+    return places
+
+
 def width(low: float | None, high: float | None) -> float:
     """Of an interval; not-a-number where there is none."""
     return math.nan if low is None or high is None else high - low
@@ -32,14 +43,19 @@ def number(value: float | None, places: int) -> str:
     """`81.3`, `−4.0`; a dash for what is not there."""
     if value is None or not math.isfinite(value):
         return MISSING
-    return f"{value:.{places}f}".replace("-", "−")
+    return f"{_rounded(value, places):.{places}f}".replace("-", "−")
 
 
 def signed(value: float | None, places: int) -> str:
-    """`+12.3`, `−4.0`."""
+    """`+12.3`, `−4.0`; what rounds to zero has no sign."""
     if value is None or not math.isfinite(value):
         return MISSING
-    return f"{value:+.{places}f}".replace("-", "−")
+    rounded = _rounded(value, places)
+    return f"{rounded:{'+' if rounded else ''}.{places}f}".replace("-", "−")
+
+
+def _rounded(value: float, places: int) -> float:
+    return round(value, places) + 0.0  # no negative zero
 
 
 def mean_sd(mean: float, sd: float, places: int) -> str:
@@ -49,11 +65,17 @@ def mean_sd(mean: float, sd: float, places: int) -> str:
     return f"{number(mean, places)} ± {number(sd, places)}"
 
 
-def interval(low: float | None, high: float | None, places: int) -> str:
-    """`−1.2 to 3.4`."""
+def interval(low: float | None, high: float | None, places: int, *, plus: bool = True) -> str:
+    """`−1.2 to +3.4`; of scores themselves, without `plus`, `80.1 to 83.4`."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return MISSING
-    return f"{signed(low, places)} to {signed(high, places)}"
+    told = signed if plus else number
+    return f"{told(low, places)} to {told(high, places)}"
+
+
+def boundary(value: float) -> str:
+    """`0`, `−3`, `67.5`: what was written, with a real minus sign."""
+    return f"{value + 0.0:g}".replace("-", "−")
 
 
 def percent(share: float) -> str:

@@ -93,16 +93,20 @@ def read(text, min_effect=0.0):
         ),
         (
             f"abs(effect({KIND}, average_pooling -> c_abstractor)) < effect(size, 16 -> 32)",
-            All((Above(9.0, 0.0), Above(11.0, 0.0))),
+            All((Above(-9.0, 0.0, True), Above(-11.0, 0.0, True))),
         ),
-        ("abs(effect(size, 16 -> 32)) > 3", AnyOf((Above(10.0, 3.0), Above(10.0, -3.0, True)))),
-        ("abs(effect(size, 16 -> 32)) < 3", All((Above(10.0, 3.0, True), Above(10.0, -3.0)))),
+        ("abs(effect(size, 16 -> 32)) > 3", AnyOf((Above(10.0, 3.0), Above(-10.0, 3.0)))),
+        (
+            "abs(effect(size, 16 -> 32)) < 3",
+            All((Above(10.0, 3.0, True), Above(-10.0, 3.0, True))),
+        ),
+        ("3 < abs(effect(size, 16 -> 32))", AnyOf((Above(10.0, 3.0), Above(-10.0, 3.0)))),
         (
             "abs(effect(size, 16 -> 32)) > abs(effect(size, 32 -> 64))",
             AnyOf(
                 (
                     All((Above(5.0, 0.0), Above(15.0, 0.0))),
-                    All((Above(15.0, 0.0, True), Above(5.0, 0.0, True))),
+                    All((Above(-15.0, 0.0), Above(-5.0, 0.0))),
                 )
             ),
         ),
@@ -120,6 +124,52 @@ def read(text, min_effect=0.0):
 )
 def test_every_form_of_claim(text, expected):
     assert read(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("score(size=16)<score(base, condition=shuffled)",
+         ["score(size=16) − score(base, condition=shuffled)"]),
+        ("67 < score(base)", ["score(base)"]),
+        ("score(base) > blind(easy_vqa) by 5", ["score(base) − blind(easy_vqa)"]),
+        (
+            "effect(size, 16->32, at: {connector.kind: average_pooling}) > "
+            "abs(effect(size, 32 -> 64))",
+            [
+                "effect(size, 16 -> 32, at: {connector.kind: average_pooling}) "
+                f"{sign} effect(size, 32 -> 64)" for sign in "−+"
+            ],
+        ),
+        (
+            "abs(effect(size, 32 -> 64)) < effect(size, 16 -> 32)",
+            ["effect(size, 32 -> 64) − effect(size, 16 -> 32)",
+             "−effect(size, 32 -> 64) − effect(size, 16 -> 32)"],
+        ),
+        ("slope(size, shots=4) > 0", ["slope(size, shots=4)"]),
+        (
+            "best(size) == 64",
+            ["score(size=64) − score(size=32)", "score(size=64) − score(size=16)"],
+        ),
+        ("peak(size)", ["score(size=32) − score(size=16)", "score(size=32) − score(size=64)"]),
+        (
+            "score(size=64) > score(base) > 50",
+            ["score(size=64) − score(base)", "score(base)"],
+        ),
+    ],
+)  # fmt: skip
+def test_each_part_is_named_left_minus_right_in_the_order_of_the_claim(text, names):
+    found = []
+
+    def visit(condition):
+        if isinstance(condition, Above):
+            found.append(condition.name)
+        else:
+            for part in condition.parts:
+                visit(part)
+
+    visit(meaning(text, 0.0, NAMES))
+    assert found == names
 
 
 def test_slope_is_least_squares_over_numeric_levels():
@@ -307,25 +357,61 @@ def test_nothing_in_yet(plan):
     assert {v.effect for v in found} == {None}
 
 
-def test_a_diverged_trial_has_the_worst_value_and_is_named(plan):
-    scores = table(plan)
-    del scores[ScoreKey("encoder.image_size=16", "easy_vqa", "accuracy", 0, "intact")][1]
-    first = decide(plan, scores, diverged={("encoder.image_size=16", 1)})[0]
+def training(plan, arm, seed):
+    return next(t.train for t in plan.trials if (t.arm, t.seed) == (arm, seed))
+
+
+def test_a_diverged_trial_has_the_worst_value_and_the_verdict_stands_with_and_without_it(plan):
+    lost = training(plan, "encoder.image_size=16", 1)
+    first = decide(plan, table(plan), diverged={lost})[0]
     assert first.n == 3
+    assert first.verdict == "undecided"
     assert first.effect == pytest.approx((10 + 80 + 10) / 3, abs=0.5)
-    assert first.warnings == ("encoder.image_size=16 seed 1 diverged",)
+    assert first.warnings[0] == "encoder.image_size=16 seed 1 diverged"
+    assert first.warnings[1].startswith("without what diverged: supported, +10.04")
+    assert first.warnings[1].endswith("(2 seeds)")
 
 
 def test_the_blind_answerer_never_diverges(studies):
     plan = studies.plan(claims={"beats": "score(base) > blind(easy_vqa)"})
-    (beats,) = decide(plan, table(plan), diverged={("base", 1)})
+    (beats,) = decide(plan, table(plan), diverged={training(plan, "base", 1)})
     assert beats.effect == pytest.approx((13 - 67 + 13) / 3, abs=0.5)
 
 
 def test_a_diverged_trial_without_worst_value_leaves_the_claim_undecided(plan):
-    reads = decide(plan, table(plan), diverged={("base", 1)})[2]
+    reads = decide(plan, table(plan), diverged={training(plan, "base", 1)})[2]
     assert reads.verdict == "undecided"
     assert reads.reason == "base seed 1 diverged and perplexity has no worst value"
+    assert (reads.effect, reads.n) == (None, 3)
+
+
+def test_where_both_sides_diverged_in_a_seed_nothing_is_shown_to_be_equal(studies):
+    same = "score(encoder.image_size=16) == score(base) within 30"
+    plan = studies.plan(claims={"same": same, "low": "score(base) < 90"})
+    lost = {training(plan, arm, 1) for arm in ("base", "encoder.image_size=16")}
+    assert decide(plan, table(plan))[0].verdict == "supported"
+    same, low = decide(plan, table(plan), diverged=lost)
+    assert (same.verdict, same.reason) == (
+        "undecided",
+        "all that it compares diverged in seed 1",
+    )
+    assert low.reason != same.reason  # one score and a number: its worst value counts
+
+
+def test_what_was_scored_before_a_divergence_stands(studies):
+    studies.recipe["encoder_pretraining"] = {}
+    studies.recipe["evaluation"]["emoji_probe"] = {}
+    plan = studies.plan(claims={"probe": "score(base, task=emoji_probe) > 40"})
+    scores = {
+        ScoreKey("base", "emoji_probe", "accuracy", 0, "intact"): {
+            seed: 50.0 + seed for seed in plan.seeds
+        }
+    }
+    (probe,) = decide(plan, scores, diverged={training(plan, "base", 1)})
+    assert (probe.effect, probe.warnings) == (51.0, ())
+    encoder = plan.trials[0].pretrained["encoder"]
+    (probe,) = decide(plan, scores, diverged={encoder})
+    assert probe.by_seed[0] == 0.0
 
 
 def test_a_score_that_is_no_number_leaves_the_claim_undecided_and_is_named(plan):

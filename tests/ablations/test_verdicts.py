@@ -222,6 +222,23 @@ class TestVerdict:
         assert judge([], 0.05) == []
 
 
+class TestExtremeSeeds:
+    def found(self, values):
+        claim = Evidence("c", "c", above(values), len(values), seeds=tuple(range(len(values))))
+        return judge([claim], 0.05)[0].extreme_seeds
+
+    def test_failures_are_named_however_much_they_widen_the_spread(self):
+        assert self.found([9.8, 10.1, -60.0, 10.0, 9.9, -70.0, 10.2]) == (2, 5)
+
+    def test_a_calm_set_of_seeds_has_none(self):
+        assert self.found([9.8, 10.1, 10.6, 9.2, 10.0]) == ()
+        assert self.found([5.0, 5.0, 5.0, 5.0]) == ()
+
+    def test_normal_seeds_are_rarely_called_extreme(self):
+        rng = np.random.default_rng(0)
+        assert np.mean([bool(self.found(x)) for x in rng.normal(size=(400, 5))]) < 0.09
+
+
 class TestHolmLevels:
     @pytest.mark.parametrize("seed", range(10))
     def test_a_verdict_stays_when_claims_that_waited_with_p_1_come_in(self, seed):
@@ -304,6 +321,12 @@ class TestDegenerateInput:
         assert verdict.reason.startswith(reason)
         assert verdict.p_value == 1.0
         assert verdict.effect == values[0]
+        assert (verdict.ci_low, verdict.ci_high) == (None, None)
+
+    def test_the_reason_is_of_the_part_that_decides(self):
+        flat, noisy = above([5.0, 5.0, 5.0]), above([1.0, -2.0, 0.5])
+        (verdict,) = judge([evidence(AnyOf((flat, noisy)), n=3)], 0.05)
+        assert verdict.reason.startswith("adjusted p")
 
     def test_rounding_is_no_spread(self):
         scores = np.array([81.1, 1.3, 0.7])

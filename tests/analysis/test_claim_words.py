@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ablations.verdicts import Verdict
-from analysis.claim_words import plain, sentence
+from analysis.claim_words import numbers, plain, sentence
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,10 @@ VERDICT = Verdict(
     name="sees",
     text="score(base) > 60",
     verdict="supported",
-    effect=12.34,
-    ci_low=8.06,
-    ci_high=16.52,
+    contrast="score(base)",
+    effect=72.34,
+    ci_low=68.06,
+    ci_high=76.52,
     ci_level=0.9,
     p_value=0.004,
     p_adjusted=0.004,
@@ -68,15 +69,20 @@ VERDICT = Verdict(
     reason="",
     sensitive=False,
     warnings=(),
-    boundary=0.0,
+    boundary=60.0,
+    below=False,
+    is_difference=False,
+    by_seed={0: 70.1, 1: 72.3, 2: 74.62},
+    extreme_seeds=(),
 )
 
 
 def test_sentences_carry_effect_interval_seeds_and_p() -> None:
     assert sentence(VERDICT, 3, interim=False) == (
-        "Supported: the score of base is higher than 60: +12.3 (90 % interval +8.1 to +16.5, "
-        "3 seeds, adjusted p = 0.004)."
+        "Supported: the score of base is higher than 60: score(base) = 72.3, above 60 "
+        "(90 % interval 68.1 to 76.5, 3 seeds, adjusted p = 0.004)."
     )
+    assert numbers(VERDICT).by_seed == "70.1 72.3 74.6"
     refuted = dataclasses.replace(VERDICT, verdict="refuted", p_adjusted=1e-6)
     assert sentence(refuted, 3, interim=False).startswith("Refuted: it is not so that the score")
     assert "adjusted p < 0.0001" in sentence(refuted, 3, interim=False)
@@ -89,6 +95,30 @@ def test_an_interim_sentence_gives_no_verdict() -> None:
     assert "p =" not in told
     nothing = dataclasses.replace(early, n=0, effect=None, ci_low=None, ci_high=None)
     assert sentence(nothing, 3, interim=True).endswith("higher than 60.")
+
+
+def test_a_refuted_claim_says_on_which_side_its_contrast_lies() -> None:
+    refuted = dataclasses.replace(
+        VERDICT,
+        text="score(a=1) < score(base)",
+        verdict="refuted",
+        contrast="score(a=1) − score(base)",
+        is_difference=True,
+        effect=3.0,
+        ci_low=1.0,
+        ci_high=5.0,
+        boundary=-0.0,
+        below=True,
+    )
+    told = sentence(refuted, 3, interim=False)
+    assert "score(a=1) − score(base) = +3.0, above 0 (90 % interval +1.0 to +5.0" in told
+
+
+def test_an_interval_that_leaves_the_boundary_out_is_seen_to_do_so() -> None:
+    close = dataclasses.replace(VERDICT, effect=62.0, ci_low=60.004, ci_high=64.1)
+    assert numbers(close).interval == "60.004 to 64.100"
+    touching = dataclasses.replace(VERDICT, effect=62.0, ci_low=59.996, ci_high=64.1)
+    assert numbers(touching).interval == "60.0 to 64.1"
 
 
 def test_an_undecided_sentence_gives_the_reason() -> None:
