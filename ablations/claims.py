@@ -51,6 +51,7 @@ from ablations.metrics import (
     first_metric,
     worst_value,
 )
+from ablations.scope import scope
 from ablations.yaml_files import scalar
 from mm1_jax.errors import UserError, nearest
 
@@ -775,7 +776,8 @@ def decide(
             warnings.append("exploratory: all of its results were there before registration")
         elif known:
             warnings.append("some of its results were there before registration")
-        evidence.append(read.evidence(name, plan.claims[name], plan.seeds, tuple(warnings)))
+        claim = read.evidence(name, plan.claims[name], plan.seeds, tuple(warnings))
+        evidence.append(replace(claim, scope=scope(plan, keys_of([condition]))))
     verdicts = judge(evidence, plan.alpha)
     for index, (claim, verdict) in enumerate(zip(evidence, verdicts, strict=True)):
         if not affected[claim.name] or any(seed not in claim.seeds for seed in plan.seeds):

@@ -19,10 +19,10 @@ from ablations import claims, identity
 from ablations.conditions import Condition, quantities
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.metrics import AVERAGE, average_shots, check_form, check_metric
+from ablations.scope import FIXED, WEIGHTS
 from ablations.stages import (
     EVALUATIONS,
     MULTIMODAL,
-    WEIGHTS,
     ArmStages,
     Stage,
     Trial,
@@ -360,8 +360,9 @@ def _warnings(
         yield (f"{count} next to no evidence: take at least {FEW_SEEDS}, or claims stay undecided")
     for field in study.dropped:
         yield f"overrides dropped {field}"
-    if study.base.seeds.initialisation is not None:
-        yield "seeds.initialisation is fixed: claims hold for these first weights only"
+    for key, what in FIXED.items():
+        if getattr(study.base.seeds, key) is not None:
+            yield f"seeds.{key} is fixed: claims hold for {what} only"
     if study.base.data.packing == "total":
         yield "packing: total: which documents an arm sees depends on its tokens per image"
     answers = {

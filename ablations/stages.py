@@ -23,6 +23,7 @@ from pydantic import Field
 
 from ablations import identity
 from ablations.claims import ScoreKey
+from ablations.scope import WEIGHTS
 from mm1_jax import costs, weights_folder
 from mm1_jax.config import Config, DataConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
@@ -41,7 +42,7 @@ from mm1_jax.recipe import (
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
 from mm1_jax.tasks.official_names import OFFICIAL, module_of
 
-MULTIMODAL, SFT, WEIGHTS = "multimodal", "sft", "weights"
+MULTIMODAL, SFT = "multimodal", "sft"
 # Part that a task scores → kind of stage that scores it.
 EVALUATIONS = {
     MULTIMODAL: "evaluation",

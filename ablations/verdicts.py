@@ -168,6 +168,9 @@ def holm_levels(p: Any, alpha: float) -> Array:
     return alpha / (p.size - before)
 
 
+SCOPE = "on these benchmarks"  # test items are fixed, seeds are the sample
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What is known about a claim: its condition on the seeds that are in, and what is missing."""
@@ -179,6 +182,7 @@ class Evidence:
     problem: str = ""  # why there can be no verdict yet
     warnings: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()  # that are in, in the order of the condition's values
+    scope: str = SCOPE
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ class Verdict:
     p_value: float | None  # of the direction that is nearer; None while seeds are missing
     p_adjusted: float | None  # Holm over the study's claims
     n: int  # seeds
-    scope: str
+    scope: str  # what it is limited to (`ablations.scope`)
     reason: str
     sensitive: bool  # one seed decides it
     warnings: tuple[str, ...]
@@ -205,9 +209,6 @@ class Verdict:
     is_difference: bool  # else the effect is a score
     by_seed: Mapping[int, float]  # the contrast seed by seed
     extreme_seeds: tuple[int, ...]  # far from the others: failures, or luck
-
-
-SCOPE = "on these benchmarks"  # test items are fixed, seeds are the sample
 
 
 def judge(evidence: Sequence[Evidence], alpha: float) -> list[Verdict]:
@@ -257,7 +258,7 @@ def _verdict(
         p_value=None if interim else min(p_sup, p_ref),
         p_adjusted=None if interim else adjusted,
         n=claim.n,
-        scope=SCOPE,
+        scope=claim.scope,
         reason=claim.problem or _reason(claim, part, outcome, adjusted, alpha),
         sensitive=not interim and _sensitive(claim.condition, part, level, claim.n),
         warnings=claim.warnings,

@@ -15,13 +15,14 @@ An attempt without a `done.json` that names it does not exist for any reader. Ev
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -379,6 +380,22 @@ class Store:
         record = json.loads(self.objects.read(f"{folder}/plan.json"))
         _check_version(record, f"the snapshot of study {name!r}")
         return Plan.model_validate(record), self._registration(folder)
+
+    def registrations(self) -> Iterator[tuple[Plan, Registration]]:
+        """Every registration of every study, as it was made, in no order."""
+        for study in self.objects.children("studies"):
+            for name in self.objects.children(f"studies/{study}"):
+                folder = f"studies/{study}/{name}"
+                with contextlib.suppress(FileNotFoundError):
+                    plan = json.loads(self.objects.read(f"{folder}/plan.json"))
+                    yield Plan.model_validate(plan), self._registration(folder)
+
+    def finished_at(self, stage_id: str) -> str | None:
+        """When a stage was finished, UTC in ISO 8601; None if it is not."""
+        try:
+            return self._done_record(stage_id)["finished_at"]
+        except UserError:
+            return None
 
     def studies(self) -> list[str]:
         """Names of the studies that were registered here."""
