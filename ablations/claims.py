@@ -750,7 +750,7 @@ def decide(
     plan: Plan,
     scores: Scores,
     diverged: Collection[str] = frozenset(),
-    known_stages: Collection[str] = (),
+    family: Collection[str] | None = None,
 ) -> list[Verdict]:
     """The verdict of each claim of a study, in the order of the study file.
 
@@ -758,32 +758,26 @@ def decide(
     and those that took input from them: what they scored is their metric's worst value; a claim on
     a metric without one is undecided. What was scored before, such as an encoder's probe, stands.
     A claim is undecided until all registered seeds of its arms are in; Holm's correction is over
-    all claims, with p = 1 for those (a later p value can only help the others). `known_stages` had
-    results before the study was registered.
+    the claims of `family`, all by default, with p = 1 for those (a later p value can only help the
+    others).
     """
     from ablations.verdicts import judge  # numpy; planning does without
 
-    stages = claim_stages(plan) if known_stages else {}
+    meant = {n: c for n, c in conditions(plan).items() if family is None or n in family}
     lost = _scored_from(plan, diverged) if diverged else frozenset()
     evidence: list[Evidence] = []
     affected: dict[str, list[int]] = {}  # claim → seeds in which something it reads diverged
-    for name, condition in conditions(plan).items():
+    for name, condition in meant.items():
         read = _Read.of(condition, plan.seeds, scores, lost)
         affected[name] = read.diverged_seeds
-        warnings = list(read.warnings)
-        known = stages.get(name, set()) & set(known_stages)
-        if known and known == stages[name]:
-            warnings.append("exploratory: all of its results were there before registration")
-        elif known:
-            warnings.append("some of its results were there before registration")
-        claim = read.evidence(name, plan.claims[name], plan.seeds, tuple(warnings))
+        claim = read.evidence(name, plan.claims[name], plan.seeds, tuple(read.warnings))
         evidence.append(replace(claim, scope=scope(plan, keys_of([condition]))))
     verdicts = judge(evidence, plan.alpha)
     for index, (claim, verdict) in enumerate(zip(evidence, verdicts, strict=True)):
         if not affected[claim.name] or any(seed not in claim.seeds for seed in plan.seeds):
             continue
         rest = [seed for seed in plan.seeds if seed not in affected[claim.name]]
-        read = _Read.of(conditions(plan)[claim.name], rest, scores, frozenset())
+        read = _Read.of(meant[claim.name], rest, scores, frozenset())
         other = [*evidence[:index], read.evidence(claim.name, claim.text, rest, ())]
         without = judge([*other, *evidence[index + 1 :]], plan.alpha)[index]
         verdicts[index] = replace(verdict, warnings=(*verdict.warnings, _told_without(without)))

@@ -18,7 +18,8 @@ from ablations.verdicts import SENSITIVE_FROM
 from analysis import words
 from analysis.claim_words import sentence
 from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
-from analysis.results import Standing, StudyResults, is_answerer
+from analysis.registry import Standing
+from analysis.results import StudyResults, is_answerer
 from mm1_jax.config import Config
 from mm1_jax.errors import UserError, nearest
 

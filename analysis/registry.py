@@ -73,7 +73,8 @@ class History:
     """Which registration counts for a claim, and what else was tried."""
 
     counts: Registered
-    family: tuple[str, ...]  # its claims that Holm's correction covers together with this one
+    name: str  # of the claim in that registration
+    family: tuple[str, ...]  # the claims there that Holm's correction covers together with it
     standing: Standing
     others: tuple[Other, ...]  # oldest first
 
@@ -101,8 +102,16 @@ class Registry:
 
     def _history(self, now: Registered, claim: str) -> History:
         counts, same = self._counting(now, claim)
-        family = [c for c in counts.plan.claims if self._counting(counts, c)[0] is counts]
         own = self._own(now)[claim]
+        name = next(
+            (
+                c
+                for c in counts.plan.claims
+                if self._is_same(counts, c, _said(now.plan, claim), own)
+            ),
+            claim,
+        )
+        family = [c for c in counts.plan.claims if self._counting(counts, c)[0] is counts]
         last = _end([self._finished(stage) for stage in own])
         keys = keys_of([conditions(now.plan)[claim]])
         others = [
@@ -111,7 +120,11 @@ class Registry:
             if one is not now and one not in same
         ]
         found = tuple(other for other in others if other)
-        return History(counts, tuple(family), self._standing(counts, own, found), found)
+        standing = self._standing(counts, own, found)
+        return History(counts, name, tuple(family), standing, found)
+
+    def _is_same(self, one: Registered, claim: str, said: tuple[str, float], own: set[str]) -> bool:
+        return _said(one.plan, claim) == said and self._own(one)[claim] == own
 
     def _own(self, one: Registered) -> dict[str, set[str]]:
         """Claim → the stages that its scores come from."""
@@ -125,7 +138,7 @@ class Registry:
         same = [
             one
             for one in self._all
-            if any(_said(one.plan, c) == said and self._own(one)[c] == own for c in one.plan.claims)
+            if any(self._is_same(one, c, said, own) for c in one.plan.claims)
         ]
         if not same:  # it is only being planned
             return now, same

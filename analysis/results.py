@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +28,11 @@ from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
 from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
+from analysis.registry import History, Other, Registered, Registry, Standing
 from mm1_jax.errors import UserError
 from sweeps import leases
 from sweeps.store import Registration, Store
 
-# How far a claim was fixed before its results were known.
-Standing = Literal["registered", "partly known", "exploratory"]
 # Parts of the execution record within which results are promised to be equal to the bit.
 EXECUTION_CLASS = (
     "device_kind",
@@ -259,10 +258,46 @@ class StudyResults:
         )
 
     @cached_property
+    def histories(self) -> dict[str, History]:
+        """Claim → which registration counts for it, its standing, and what else was tried."""
+        now = Registered(self.plan, self.registration)
+        found = self.store.registrations(self.plan.study, self.plan.primary_metric)
+        others = [
+            Registered(plan, registration)
+            for plan, registration in found
+            if registration != self.registration
+        ]
+        return Registry([now, *others], self.store.finished_at).histories(now)
+
+    @cached_property
     def verdicts(self) -> list[Verdict]:
-        """The verdict of each claim, in the order of the study file."""
-        known = self.registration.known_stages
-        return decide(self.plan, self._scores, self.diverged_stages, known)
+        """The verdict of each claim, in the order of the study file.
+
+        Each in the family of the registration that counts for it: what was claimed together then,
+        also where the study claims less, or more, by now.
+        """
+        decided: dict[tuple[str, str, tuple[str, ...]], dict[str, Verdict]] = {}
+        found = []
+        for name, history in self.histories.items():
+            registration = history.counts.registration
+            key = (registration.hash, registration.registered_at, history.family)
+            if key not in decided:
+                there = self if registration == self.registration else self._as(history.counts)
+                own = decide(there.plan, there.scores(), there.diverged_stages, history.family)
+                decided[key] = {verdict.name: verdict for verdict in own}
+            found.append(replace(decided[key][history.name], name=name))
+        return found
+
+    def _as(self, registered: Registered) -> StudyResults:
+        """What the store holds of another registration."""
+        return read_results(registered.plan, registered.registration, self.store)
+
+    def tried(self, other: Other) -> str:
+        """Another registration, and what it came to by itself."""
+        there = self._as(other.registered)
+        own = decide(there.plan, there.scores(), there.diverged_stages)
+        verdicts = "; ".join(f"{one.name}: {one.verdict}" for one in own) or "no claims"
+        return f"{other.told}: {verdicts}"
 
     @cached_property
     def claim_stages(self) -> dict[str, set[str]]:
@@ -283,22 +318,18 @@ class StudyResults:
         return others or self.is_waiting(verdict.name)
 
     def standing(self, claim: str) -> Standing:
-        """How far a claim was registered before its results were known.
+        """How far a claim was fixed before its results were known (`analysis.registry`)."""
+        return self.histories[claim].standing
 
-        Results that an earlier version of this very study had were looked at: a claim that reads
-        any of them is exploratory, as is one that found all of its results in the store.
+    def mixed_executions(self, stages: Collection[str] | None = None) -> list[str]:
+        """Warnings where stages that are compared ran on unlike devices or libraries.
+
+        All of the study, or some, such as those that a claim reads.
         """
-        known = self.claim_stages[claim] & set(self.registration.known_stages)
-        if not known:
-            return "registered"
-        if self.registration.previous or known == self.claim_stages[claim]:
-            return "exploratory"
-        return "partly known"
-
-    def mixed_executions(self) -> list[str]:
-        """Warnings where trials that are compared ran on unlike devices or libraries."""
         classes: dict[tuple[str, str], set[str]] = {}  # of stages of one kind: others may differ
         for stage, execution in self.executions.items():
+            if stages is not None and stage not in stages:
+                continue
             for fact in EXECUTION_CLASS:
                 if fact in execution:
                     own = classes.setdefault((self.plan.stages[stage].kind, fact), set())

@@ -83,6 +83,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
+def ordinal(number: int) -> str:
+    """`first`, `second`, `third`, `4th`."""
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+
+
 def p_value(p: float | None) -> str:
     """`0.034`, `< 0.0001`: two digits, never zero."""
     if p is None or not math.isfinite(p):

@@ -15,7 +15,6 @@ An attempt without a `done.json` that names it does not exist for any reader. Ev
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -381,14 +380,18 @@ class Store:
         _check_version(record, f"the snapshot of study {name!r}")
         return Plan.model_validate(record), self._registration(folder)
 
-    def registrations(self) -> Iterator[tuple[Plan, Registration]]:
-        """Every registration of every study, as it was made, in no order."""
-        for study in self.objects.children("studies"):
-            for name in self.objects.children(f"studies/{study}"):
-                folder = f"studies/{study}/{name}"
-                with contextlib.suppress(FileNotFoundError):
-                    plan = json.loads(self.objects.read(f"{folder}/plan.json"))
-                    yield Plan.model_validate(plan), self._registration(folder)
+    def registrations(
+        self, study: str, primary_metric: tuple[str, str]
+    ) -> Iterator[tuple[Plan, Registration]]:
+        """Registrations of a study's name, or with the same primary metric; in no order."""
+        for name in self.studies():
+            for one in self.objects.children(_study(name)):
+                folder = f"{_study(name)}/{one}"
+                if not self.objects.exists(f"{folder}/plan.json"):
+                    continue  # no registration, or one that was killed before it had a plan
+                record = json.loads(self.objects.read(f"{folder}/plan.json"))
+                if name == study or tuple(record.get("primary_metric", ())) == primary_metric:
+                    yield Plan.model_validate(record), self._registration(folder)
 
     def finished_at(self, stage_id: str) -> str | None:
         """When a stage was finished, UTC in ISO 8601; None if it is not."""

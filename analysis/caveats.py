@@ -1,0 +1,120 @@
+"""What stands beside a verdict, in every form of output: why a careful reader would hesitate.
+
+One list of sentences per claim. Text, Markdown, LaTeX, JSON, the report, the dashboard and MLflow
+all print it, so no form can drop a caveat that another one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ablations.claims import ScoreKey, conditions, keys_of
+from ablations.verdicts import SENSITIVE_FROM, Verdict
+from analysis import words
+from analysis.effects import LEVEL, paired, summarize
+from analysis.registry import History
+from analysis.results import StudyResults, is_answerer
+
+OTHERS_NAMED = 5  # of the other registrations, by name
+# Conditions and answerers that a model which has learnt something beats.
+CONTROLS = ("shuffled", "no_image")
+ANSWERERS = ("blind_", "chance_", "majority_", "untrained_", "ngram_")
+
+
+def caveats(results: StudyResults, verdict: Verdict) -> tuple[str, ...]:
+    """All that a reader must know beside a claim's verdict, the gravest first."""
+    interim = results.is_interim(verdict)
+    return (
+        *_standing(results, verdict.name),
+        *verdict.warnings,
+        *(() if interim else _firmness(verdict)),
+        *results.mixed_executions(results.claim_stages[verdict.name]),
+        *(() if interim else _learnt_nothing(results, verdict.name)),
+        *_family(results, verdict.name),
+    )
+
+
+def _standing(results: StudyResults, claim: str) -> Iterator[str]:
+    history = results.histories[claim]
+    if history.standing == "exploratory":
+        yield "exploratory: its results were known before it was registered in this form"
+    elif history.standing == "partly known":
+        yield "partly known: some of its results were there before it was registered"
+    if history.others:
+        yield _tries(results, history)
+
+
+def _tries(results: StudyResults, history: History) -> str:
+    seen = sum(other.why == "results" for other in history.others)
+    tries = len(history.others) + 1
+    alpha = results.plan.alpha
+    nth = f"the {words.ordinal(seen + 1)} set of results, " if seen else ""
+    named = [results.tried(other) for other in history.others[:OTHERS_NAMED]]
+    more = len(history.others) - len(named)
+    return (
+        f"repeated: {nth}one of {tries} registrations on these arms and this metric; the chance "
+        f"of a false verdict among them is up to {words.percent(min(1.0, tries * alpha))}. "
+        f"The others: {'; '.join(named)}" + (f"; and {more} more" if more else "")
+    )
+
+
+def _family(results: StudyResults, claim: str) -> Iterator[str]:
+    """Where the claims that are corrected for together are not those that are shown together."""
+    history = results.histories[claim]
+    if set(history.family) != set(results.plan.claims) or history.counts.registration != (
+        results.registration
+    ):
+        count = len(history.family)
+        of = f"{count} claim{'s' if count > 1 else ''}"
+        when = history.counts.at[:16].replace("T", " ")
+        yield f"Holm's correction over the {of} that were registered together on {when} UTC"
+
+
+def _firmness(verdict: Verdict) -> Iterator[str]:
+    if verdict.sensitive:
+        what = "verdict" if verdict.n >= SENSITIVE_FROM else "sign"
+        yield f"sensitive: without one of its seeds the {what} would be another"
+    if count := len(verdict.extreme_seeds):
+        named = ", ".join(map(str, verdict.extreme_seeds))
+        yield (
+            f"{count} of {verdict.n} seeds {'is' if count == 1 else 'are'} extreme (seed {named}): "
+            "where runs fail now and then, t tests err more often than they say"
+        )
+
+
+def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[str]:
+    """Arms of a claim that do not beat what can be had without seeing, or without training."""
+    keys = keys_of([conditions(results.plan)[claim]])
+    asked = {
+        (key.arm, key.task, key.shots): key
+        for key in keys
+        if key.condition == "intact" and not is_answerer(key.metric)
+    }
+    for key in asked.values():
+        controls = list(_controls(results, key))
+        if any(control in keys for control in controls):
+            continue  # the claim is itself about the control
+        for control in controls[:1]:
+            lead = summarize(paired(results.score(*key), results.score(*control)))
+            if lead.n and not lead.low > 0:
+                span = words.interval(
+                    lead.low, lead.high, places := words.decimals([lead.high - lead.low])
+                )
+                yield (
+                    f"{key.arm} does not beat its control on {key.task} "
+                    f"({_control_name(control)}: lead {words.signed(lead.mean, places)}, "
+                    f"{words.percent(LEVEL)} interval {span}, unadjusted): it may have learnt "
+                    "nothing that this claim is about"
+                )
+
+
+def _controls(results: StudyResults, key: ScoreKey) -> list[ScoreKey]:
+    """The controls of a score that were measured, the one with the best mean first."""
+    found = [key._replace(condition=condition) for condition in CONTROLS]
+    found += [key._replace(metric=f"{answerer}{key.metric}") for answerer in ANSWERERS]
+    means = {one: summarize(results.score(*one)).mean for one in found if results.score(*one)}
+    return sorted(means, key=lambda one: -means[one])
+
+
+def _control_name(control: ScoreKey) -> str:
+    return control.metric if control.condition == "intact" else f"{control.condition} images"
