@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from ablations.verdicts import SENSITIVE_FROM
 from analysis import words
+from analysis.caveats import caveats
 from analysis.claim_words import sentence
 from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
 from analysis.registry import Standing
@@ -38,20 +38,23 @@ class ClaimLine(Line):
     name: str
     text: str  # as in the study file
     verdict: Literal["supported", "refuted", "undecided"]
-    effect: float | None
+    contrast: str  # what is compared: the claim's left side minus its right side
+    relation: Literal[">", "<"]  # of the contrast to the boundary, as the claim has it
+    boundary: float  # what the effect is compared with
+    effect: float | None  # mean of the contrast over seeds
     ci_low: float | None
     ci_high: float | None
     ci_level: float
     p_value: float | None
     p_adjusted: float | None  # Holm, over the study's claims
-    boundary: float  # what the effect is compared with
+    by_seed: dict[int, float]  # the contrast seed by seed
     n: int  # seeds
     scope: str
     reason: str
     interim: bool  # registered seeds are still missing
     standing: Standing
     sensitive: bool
-    warnings: tuple[str, ...]
+    caveats: tuple[str, ...]  # all that a reader must know beside the verdict
     sentence: str  # the verdict in plain words
 
 
@@ -205,14 +208,17 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
                 ci_level=verdict.ci_level,
                 p_value=verdict.p_value,
                 p_adjusted=verdict.p_adjusted,
-                boundary=verdict.boundary,
+                contrast=verdict.contrast,
+                relation="<" if verdict.below else ">",
+                boundary=verdict.boundary + 0.0,
+                by_seed=dict(verdict.by_seed),
                 n=verdict.n,
                 scope=verdict.scope,
                 reason=verdict.reason,
                 interim=interim,
                 standing=results.standing(verdict.name),
                 sensitive=verdict.sensitive,
-                warnings=verdict.warnings,
+                caveats=caveats(results, verdict),
                 sentence=sentence(verdict, seeds, least, interim=interim),
             )
         )
@@ -399,18 +405,6 @@ def tables(made: Comparison) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def claim_notes(claim: ClaimLine) -> list[str]:
-    """What a reader must know beside a claim's verdict: how it was registered, how firm it is."""
-    notes = []
-    if claim.standing == "exploratory":
-        notes.append("exploratory: its results were known before it was registered in this form")
-    if claim.sensitive:
-        what = "verdict" if claim.n >= SENSITIVE_FROM else "sign"
-        notes.append(f"sensitive: without one of its seeds the {what} would be another")
-    # The same said with the standing, by who decides.
-    return notes + [w for w in claim.warnings if not w.startswith("exploratory")]
-
-
 def _claims_table(made: Comparison) -> Table:
     rows = []
     for claim in made.claims:
@@ -579,7 +573,7 @@ def _text(made: Comparison, color: bool) -> str:
     if made.claims:
         console.print()
         for claim in made.claims:
-            told = " ".join([claim.sentence, *(f"({note})" for note in claim_notes(claim))])
+            told = " ".join([claim.sentence, *(f"({note})" for note in claim.caveats)])
             console.print(Text(f"{claim.name}: ", "bold") + Text(told, "not bold"))
     console.print()
     for line in _closing(made):
@@ -608,9 +602,7 @@ def _markdown(made: Comparison) -> str:
         parts.append(f"## {table.title}")
         parts.append("\n".join("| " + " | ".join(_cells(line)) + " |" for line in lines))
     parts += [
-        " ".join(
-            [f"- **{claim.name}**: {claim.sentence}", *(f"*({n})*" for n in claim_notes(claim))]
-        )
+        " ".join([f"- **{claim.name}**: {claim.sentence}", *(f"*({n})*" for n in claim.caveats)])
         for claim in made.claims
     ]
     parts += _closing(made)

@@ -22,7 +22,6 @@ from analysis.compare import (
     Table,
     arms_table,
     chance_of,
-    claim_notes,
     comparison,
     controls_table,
     metric_name,
@@ -191,7 +190,7 @@ def _verdicts(made: Comparison) -> str:
 def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     shown = shown_verdict(claim)
     notes = [] if one_scope else [f"scope: {claim.scope}"]
-    notes += claim_notes(claim)
+    notes += claim.caveats
     said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
     return (
         f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'
@@ -515,7 +514,7 @@ def _cost(results: StudyResults, made: Comparison) -> str:
 
 def _warnings(made: Comparison) -> str:
     found = [*made.notices, *made.warnings]
-    found += [f"{claim.name}: {warning}" for claim in made.claims for warning in claim.warnings]
+    found += [f"{claim.name}: {caveat}" for claim in made.claims for caveat in claim.caveats]
     if not found:
         return "<p>None.</p>"
     return "<ul>" + "".join(f"<li>{_say(text)}</li>" for text in found) + "</ul>"

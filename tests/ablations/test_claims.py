@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ablations.claims import ScoreKey, Vocabulary, claim_stages, decide, meaning, parse
+from ablations.claims import ScoreKey, Vocabulary, decide, meaning, parse
 from ablations.conditions import Above, All, AnyOf, mapped, quantities
 from mm1_jax.errors import UserError
 
@@ -420,11 +420,3 @@ def test_a_score_that_is_no_number_leaves_the_claim_undecided_and_is_named(plan)
     reads = decide(plan, scores)[2]
     assert reads.verdict == "undecided"
     assert reads.reason == "base seed 0: held_out_text.perplexity is inf"
-
-
-def test_claims_on_results_that_were_known_are_exploratory(plan):
-    stages = claim_stages(plan)
-    all_known = decide(plan, table(plan), known_stages=stages["sees"])
-    assert "exploratory" in all_known[1].warnings[0]
-    assert all_known[0].warnings == ("some of its results were there before registration",)
-    assert decide(plan, table(plan))[1].warnings == ()
