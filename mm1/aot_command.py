@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from mm1.options import mesh_of
+from mm1_jax import strict_json
 from mm1_jax.chips import CHIPS
 from mm1_jax.errors import UserError
 
@@ -75,7 +75,7 @@ def aot(
         told = {**made[0].as_json(), "programs": [one.as_json() for one in made]}
         if proposal is not None:
             told["proposal"] = proposal.as_yaml()
-        click.echo(json.dumps(told, indent=2))
+        click.echo(strict_json.dumps(told, indent=2))
     else:
         for one in made:
             show(one)

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 some trials failed, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from pathlib import Path
@@ -21,7 +20,9 @@ from mm1.evaluate_command import evaluate
 from mm1.generate_command import generate
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.score_command import score
+from mm1.utf8_mode import enter_utf8_mode
 from mm1.weights_commands import encode, weights
+from mm1_jax import strict_json
 from mm1_jax.errors import UserError, nearest
 from sweeps.plain_signs import use_plain_signs
 
@@ -100,7 +101,8 @@ def plan(
         return
     finished = api.finished_stages(made, store)
     if as_json:
-        click.echo(json.dumps(plan_text.summary(made, worker_count(workers), finished), indent=2))
+        summary = plan_text.summary(made, worker_count(workers), finished)
+        click.echo(strict_json.dumps(summary, indent=2))
     else:
         plan_text.show(made, worker_count(workers), finished)
 
@@ -225,7 +227,7 @@ def status(study: str | None, store: str, as_json: bool) -> None:
 
     figures = status_text.summaries(study, store)
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        click.echo(strict_json.dumps(figures, indent=2))
     else:
         status_text.show(figures, store)
 
@@ -346,6 +348,7 @@ _PLACE_ERRORS = (
 
 def main() -> None:
     """Run the command line; tell a user's mistake in one line."""
+    enter_utf8_mode()
     use_plain_signs()
     try:
         code = cli.main(standalone_mode=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from mm1 import api
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
+from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
 
@@ -115,7 +115,9 @@ def validate_folder(
     with progress_bars() as progress:
         found = validate(folder, tokenizer, lambda done, of: progress("shards", done, of))
     if as_json:
-        click.echo(json.dumps([{"file": one.file, "what": one.what} for one in found], indent=2))
+        click.echo(
+            strict_json.dumps([{"file": one.file, "what": one.what} for one in found], indent=2)
+        )
     elif not found:
         click.echo(f"{folder}: every file is as the manifest says")
     else:
@@ -179,7 +181,7 @@ def _of_folder(folder: str) -> Any:
 def _say(found: Mapping[str, Any], as_json: bool) -> None:
     """One line a value; what is nested, in a line; not what only programs read."""
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(strict_json.dumps(found, indent=2))
         return
     values = {key: value for key, value in found.items() if key != "settings"}
     width = max(map(len, values))

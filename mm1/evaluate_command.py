@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from mm1.options import mesh_of
+from mm1_jax import strict_json
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import Condition, ResultRow, StageStopped
 
@@ -106,7 +107,7 @@ def evaluate(
         return 130
     rows += averages(asked, rows)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows]))
+        click.echo(strict_json.dumps([asdict(row) for row in rows]))
         return 0
     width = max((len(f"{row.task}.{row.metric}") for row in rows), default=0)
     for row in rows:
@@ -334,7 +335,7 @@ def _scored(
             _remove_empty(made)
             raise
         (output / SCORES_FILE).write_text(
-            json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8"
+            strict_json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8"
         )
         shutil.rmtree(context.scratch)
     return rows

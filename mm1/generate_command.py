@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mm1.utf8_mode import typed
+from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
 
@@ -73,6 +74,9 @@ def generate(
 
     if (prompt is None) == (ids is None):
         raise UserError("give the prompt as --prompt TEXT or as --ids 1,2,3, and not both")
+    if prompt is not None:
+        prompt = typed(prompt, "--prompt")
+    stops = tuple(typed(stop, "--stop") for stop in stops)
     given = _numbers(ids) if ids is not None else None
     sampling = Sampling(temperature, top_k, top_p)
     if not folder.is_dir():
@@ -92,7 +96,7 @@ def generate(
         answer = _text(
             folder, kind, prompt, given, max_tokens, sampling, stops, seed, _data(store, data)
         )
-    click.echo(json.dumps(vars(answer)) if as_json else answer.text)
+    click.echo(strict_json.dumps(vars(answer)) if as_json else answer.text)
 
 
 def _cannot_see(folder: Path, kind: str) -> str:

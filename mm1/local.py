@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,9 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mm1_jax import strict_json
 from mm1_jax.config import DataConfig
 from mm1_jax.errors import UserError
-from mm1_jax.stage import ResultRow, StageStopped
+from mm1_jax.stage import StageStopped
 
 if TYPE_CHECKING:
     from ablations.stages import Stage
@@ -171,15 +173,12 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
             return 130
     if not is_first_process():
         return 0
-    last = [
-        ResultRow(**json.loads(line))
-        for line in (folder / ROWS).read_text(encoding="utf-8").splitlines()
-    ]
-    final = {row.metric: row.value for row in last}
+    lines = (folder / ROWS).read_text(encoding="utf-8").splitlines()
+    final = {row["metric"]: row["value"] for row in map(json.loads, lines)}
     if as_json:
-        print(json.dumps({"run": str(folder), "seed": seed, **final}))
+        print(strict_json.dumps({"run": str(folder), "seed": seed, **final}))
     else:
-        print(_in_words(final))
+        print(_in_words({name: math.nan if v is None else v for name, v in final.items()}))
         print(f"trained: {folder}; score it with: mm1 evaluate {folder}")
     return 0
 
@@ -194,7 +193,7 @@ def _run(stage: Stage, inputs: Mapping[str, Path], output: Path, data: Path) -> 
     rows = run(stage.config, stage.seed, inputs, context)
     if is_first_process():
         (output / ROWS).write_text(
-            "".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8"
+            "".join(strict_json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8"
         )
         shutil.rmtree(context.scratch)
 

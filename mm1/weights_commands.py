@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
 _folder = click.Path(path_type=Path)
@@ -20,7 +20,7 @@ def weights() -> None:
 
 def _told(found: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(vars(found), indent=2))
+        click.echo(strict_json.dumps(vars(found), indent=2))
         return
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in found.dtypes.items())
     click.echo(f"{found.part} of family {found.family}: {found.parameters:,} parameters")
@@ -49,7 +49,7 @@ def weights_inspect(folder: Path, as_json: bool) -> None:
             "parts": public_weights.parts_of(folder),
         }
         click.echo(
-            json.dumps(found, indent=2)
+            strict_json.dumps(found, indent=2)
             if as_json
             else f"a checkpoint of kind {found['kind']}\n"
             + "\n".join(f"{part}: {count:,} parameters" for part, count in found["parts"].items())
@@ -101,7 +101,7 @@ def weights_export(
 
     written = public_weights.export_folder(checkpoint, out, part, dtype)
     if as_json:
-        click.echo(json.dumps({"tensors": {n: list(t.shape) for n, t in written.items()}}))
+        click.echo(strict_json.dumps({"tensors": {n: list(t.shape) for n, t in written.items()}}))
     else:
         click.echo(f"{out}: {len(written)} tensors")
 
