@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
     Example: mm1 score --task coco_caption --annotations dataset_coco.json \\
                  --predictions captions.json --json
     """
-    from mm1_jax.tasks.official import standard_errors
+    from mm1_jax.tasks.official import questions_in, standard_errors
     from mm1_jax.tasks.official_tasks import official_task
 
     task = official_task(name)
-    items = task.read(annotations)
+    items = questions_in(task, annotations)
     aside = task.left_out(annotations)
     predicted = task.predictions(predictions).items()
     given = {item_id: text for item_id, text in predicted if item_id not in aside}
@@ -58,7 +58,7 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
         "variant": inspect.cleandoc(task.score.__doc__ or "").partition("\n")[0],
     }
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        click.echo(strict_json.dumps(figures, indent=2))
     else:
         _show(figures, scored)
 

@@ -22,7 +22,7 @@ from mm1_jax.stage import Context
 from mm1_jax.sub_images import ImageViews
 from mm1_jax.tasks import likelihood, prompts
 from mm1_jax.tasks.official import Question, standard_errors
-from mm1_jax.tasks.official_files import image_bytes
+from mm1_jax.tasks.official_files import image_bytes, in_a_table
 from mm1_jax.tasks.official_prompts import (
     check_shots,
     concluded,
@@ -174,7 +174,7 @@ class Pictures:
     def files(self) -> dict[str, ImageFacts]:
         """The image files that were read so far, by name; images in tables are annotations."""
         named = {self._names[number][0]: facts for number, facts in self._facts.items()}
-        return {name: facts for name, facts in named.items() if "#" not in name}
+        return {name: facts for name, facts in named.items() if not in_a_table(name)}
 
     def digest(self, image_ids: Sequence[int]) -> str:
         """Hash of what images hold, which are read if they have not been."""
@@ -223,7 +223,7 @@ class Pictures:
 
     def _content(self, number: int) -> bytes:
         name, training = self._names[number]
-        if "#" in name:
+        if in_a_table(name):
             content = image_bytes(self._folder.tables(training=training), name)
         else:
             path = self._folder.image_file(name)

@@ -30,7 +30,8 @@ def chosen(
     """The likeliest choice by the sum, per character and per UTF-8 byte; ties go to the first.
 
     acc, acc_norm and acc_bytes of the EleutherAI harness compare these with the right choice. An
-    empty choice is never taken per character or byte. Source: its `api/task.py`.
+    empty choice is no choice and never taken, as there per character or byte. Source: its
+    `api/task.py`.
     """
     nats = [value for value, _ in log_likelihoods]
 
@@ -39,7 +40,7 @@ def chosen(
         return rated.index(max(rated))
 
     return (
-        best([1] * len(choices)),
+        best([bool(choice.strip()) for choice in choices]),
         best([len(choice) for choice in choices]),
         best([len(choice.encode()) for choice in choices]),
     )

@@ -18,8 +18,9 @@ _AROUND = (
 
 
 def letters(options: Sequence[str]) -> dict[str, str]:
-    """A, B, C … → option."""
-    return dict(zip(string.ascii_uppercase, options, strict=False))
+    """A, B, C … → option; an empty one is not there, and the others keep their letters."""
+    named = zip(string.ascii_uppercase, options, strict=False)
+    return {letter: option for letter, option in named if option.strip()}
 
 
 def mmmu_reading(text: str, options: Mapping[str, str]) -> str | None:
@@ -89,5 +90,6 @@ def mathvista_option(text: str, options: Sequence[str]) -> str:
         return named
     if bracketed:
         text = bracketed[0].upper()
-    distances = [Levenshtein.distance(text, option) for option in options]
-    return options[distances.index(min(distances))]
+    there = list(letters(options).values())
+    distances = [Levenshtein.distance(text, option) for option in there]
+    return there[distances.index(min(distances))]

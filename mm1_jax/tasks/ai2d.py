@@ -8,21 +8,23 @@ from pathlib import Path
 
 from mm1_jax.errors import UserError
 from mm1_jax.metrics.exact_match import exact_match_without_punctuation
+from mm1_jax.metrics.multiple_choice import letters
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.lettered import LETTER, letter_score, right_letter, with_options
+from mm1_jax.tasks.lettered import LETTER, letter_at, letter_score, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.official_files import (
-    check_fields,
     embedded,
     find,
-    part,
     read_answers,
     read_json,
     read_text,
+    rows_by_id,
     rows_with,
 )
+from mm1_jax.tasks.official_rows import Row
 
 _LETTER = re.compile(r"\s*([A-Z])\.")
+_FIELDS = ["questionId", "answerTexts", "correctAnswer"]
 _TEST_IDS = "ai2d_test_ids.csv"
 
 
@@ -49,8 +51,8 @@ def _read(path: Path, training: bool) -> list[Question]:
     for file in files:
         for number, row in enumerate(rows_with(file, ["question", "options", "answer"], "ai2d")):
             name = embedded(path, file, number, "image")
-            options, right = row["options"], int(row["answer"])
-            questions.append(_question(str(len(questions)), name, row["question"], options, right))
+            item_id, text = str(len(questions)), row.text("question")
+            questions.append(_question(item_id, name, text, row, "options", "answer"))
     return questions
 
 
@@ -64,23 +66,23 @@ def _read_published(path: Path, files: Sequence[Path], training: bool) -> list[Q
         image = file.stem  # 0.png.json
         if test is not None and (image.split(".")[0] in test) == training:
             continue
-        for text, row in part(read_json(file), "questions", file, "ai2d").items():
-            check_fields(row, ["questionId", "answerTexts", "correctAnswer"], file, "ai2d")
-            name = f"images/{image}"
-            options, right = row["answerTexts"], row["correctAnswer"]
-            questions.append(_question(row["questionId"], name, text, options, right))
+        whole = Row(read_json(file), ["questions"], file, "ai2d").part("questions")
+        for text, row in rows_by_id(whole.fields, _FIELDS, file, "ai2d").items():
+            item_id, name = row.id("questionId"), f"images/{image}"
+            questions.append(_question(item_id, name, text, row, "answerTexts", "correctAnswer"))
     if not questions:
         raise UserError(f"ai2d: {_TEST_IDS} of {path} lists {'all' if training else 'no'} images")
     return questions
 
 
-def _question(item_id: str, image: str, text: str, options: Sequence[str], right: int) -> Question:
+def _question(item_id: str, image: str, text: str, row: Row, choices: str, right: str) -> Question:
+    options = row.options(choices)
     return Question(
         item_id=item_id,
         images=(image,),
         prompt=with_options(text, options) + LETTER,
-        references=(right_letter(right),),
-        choices=tuple(options),
+        references=(letter_at(row, right, options),),
+        choices=options,
         facts={"question": text},
     )
 
@@ -91,7 +93,7 @@ def score(questions: Sequence[Question], given: Sequence[str]) -> Score:
     for question, text in zip(questions, given, strict=True):
         letter = _LETTER.match(text)
         said = letter.group(1) if letter else text.strip()
-        known = [right_letter(index) for index in range(len(question.choices))]
+        known = letters(question.choices)
         read.append(next((x for x in known if exact_match_without_punctuation(said, x)), None))
     return letter_score(questions, read)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mm1_jax.tasks.likelihood import likelihood_task, multiple_choice
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import check_fields, find_one, index_of, rows_with
+from mm1_jax.tasks.official_files import find_one, rows_with
 
 
 def read_arc(path: Path, task: str, name: str) -> list[Question]:
@@ -19,16 +19,20 @@ def read_arc(path: Path, task: str, name: str) -> list[Question]:
     original = (f"**/{name}-Test.jsonl", f"**/{name}-Train.jsonl")
     file = find_one(path, task, *hub, "train-*.parquet", *original)
     questions = []
-    for number, row in enumerate(rows_with(file, ["question", "answerKey"], task)):
-        stem, choices = row["question"], row.get("choices", {})
-        if isinstance(stem, dict):
-            check_fields(stem, ["stem", "choices"], file, task)
-            stem, listed = stem["stem"], stem["choices"]
-            choices = {key: [choice[key] for choice in listed] for key in ("text", "label")}
-        check_fields(choices, ["text", "label"], file, task)
-        right = index_of(row["answerKey"], choices["label"], "answerKey", file, number)
+    for row in rows_with(file, ["question", "answerKey"], task, "id"):
+        if isinstance(row.fields["question"], dict):  # the original
+            asked = row.part("question", "stem", "choices")
+            stem = asked.text("stem")
+            choices, labels = (asked.texts("choices", key=key) for key in ("text", "label"))
+        else:
+            stem = row.text("question")
+            asked = row.part("choices", "text", "label")
+            choices, labels = asked.options("text"), asked.texts("label")
+        if len(set(labels)) < len(labels) or len(labels) != len(choices):
+            raise row.error("expected a label of its own for each choice")
+        right = row.among("answerKey", labels)
         prompt = f"Question: {stem}\nAnswer:"
-        questions.append(multiple_choice(number, prompt, choices["text"], right, question=stem))
+        questions.append(multiple_choice(row, prompt, choices, right, question=stem))
     return questions
 
 

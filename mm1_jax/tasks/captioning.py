@@ -11,7 +11,8 @@ from mm1_jax.errors import UserError
 from mm1_jax.metrics.captions import bleu, cider_d, rouge_l
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, part, read_answers
+from mm1_jax.tasks.official_files import read_answers, rows_of
+from mm1_jax.tasks.official_rows import Row
 
 PROMPT = templates.caption("").prompt
 _OFFICIAL_UNIT = 0.01  # pycocoevalcap prints BLEU and ROUGE-L up to 1 and CIDEr up to 10
@@ -24,45 +25,49 @@ def coco_questions(content: Any, path: Path, task: str) -> list[Question]:
     file_name, and reading the image tells that there is none. Facts of an item are its image's
     other fields. UserError if it has other fields or an image without captions.
     """
-    images: list[Mapping[str, Any]] = part(content, "images", path, task)
-    captions: dict[Any, list[str]] = {}
-    for row in images:
-        check_fields(row, ["id"], path, task)
-        if row["id"] in captions:
-            raise UserError(f"{task}: image {row['id']} is there twice", file=str(path))
-        captions[row["id"]] = []
-    for row in part(content, "annotations", path, task):
-        check_fields(row, ["image_id", "caption"], path, task)
-        if row["image_id"] not in captions:
+    images = {}
+    captions: dict[str, list[str]] = {}
+    for row in rows_of(content, "images", ["id"], path, task, "id"):
+        image_id = row.id("id")
+        if image_id in images:
+            raise UserError(f"{task}: image {image_id} is there twice", file=str(path))
+        images[image_id], captions[image_id] = row, []
+    for row in rows_of(content, "annotations", ["image_id", "caption"], path, task, "image_id"):
+        image_id = row.id("image_id")
+        if image_id not in images:
             raise UserError(
-                f"{task}: a caption of image {row['image_id']}, which is not among the images",
+                f"{task}: a caption of image {image_id}, which is not among the images",
                 file=str(path),
             )
-        captions[row["image_id"]].append(row["caption"])
+        captions[image_id].append(row.text("caption"))
     return [
-        question(row["id"], _file_of(row), captions[row["id"]], path, task, row) for row in images
+        question(row, "id", _file_of(row), captions[image_id], _facts(row))
+        for image_id, row in images.items()
     ]
 
 
-def _file_of(image: Mapping[str, Any]) -> str:
-    return image.get("file_name") or f"(image {image['id']} has no file_name in the annotations)"
+def _facts(image: Row) -> dict[str, Any]:
+    own = {"domain": image.label("domain")} if "domain" in image else {}
+    return {**image.fields, **own}
+
+
+def _file_of(image: Row) -> str:
+    if image.optional("file_name"):
+        return image.image("file_name")
+    return f"(image {image.id('id')} has no file_name in the annotations)"
 
 
 def question(
-    image_id: object,
-    file: str,
-    captions: Sequence[str],
-    path: Path,
-    task: str,
-    facts: Mapping[str, Any],
+    row: Row, id_name: str, file: str, captions: Sequence[str], facts: Mapping[str, Any]
 ) -> Question:
-    """An image to describe; UserError if nobody has."""
-    if not captions:
+    """An image to describe, the id in a row's field `id_name`; UserError if nobody has."""
+    image_id = row.id(id_name)
+    if not any(captions):
         raise UserError(
-            f"{task}: image {image_id} has no captions; a split without references?",
-            file=str(path),
+            f"{row.task}: image {image_id} has no captions; a split without references?",
+            file=str(row.path),
         )
-    return Question(str(image_id), (file,), PROMPT, tuple(captions), facts=facts)
+    return Question(image_id, (file,), PROMPT, tuple(captions), facts=facts)
 
 
 def predictions(path: Path) -> dict[str, str]:

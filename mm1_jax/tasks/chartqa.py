@@ -6,12 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.relaxed import relaxed_match
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import find, read_answers, read_rows, rows_with
+from mm1_jax.tasks.official_files import (
+    find,
+    one_object,
+    read_answers,
+    read_rows,
+    rows_with,
+)
+from mm1_jax.tasks.official_rows import Row
 from mm1_jax.tasks.vqav2 import first_line
 
 _SINGLE_WORD = "\nAnswer the question with a single word."
@@ -27,6 +33,10 @@ def _numbered(names: Iterable[str]) -> list[str]:
     return numbered
 
 
+def _name(row: Row) -> str:
+    return f"{row.text('imgname')}: {row.text('query')}"
+
+
 def read(path: Path) -> list[Question]:
     """`test_human.json` and `test_augmented.json`, one of them or a folder with both.
 
@@ -34,31 +44,33 @@ def read(path: Path) -> list[Question]:
     """
     files = find(path, "chartqa", "**/test_*.json", "**/train_*.json")
     rows = [
-        (f, row) for f in files for row in rows_with(f, ["imgname", "query", "label"], "chartqa")
+        row for file in files for row in rows_with(file, ["imgname", "query", "label"], "chartqa")
     ]
-    ids = _numbered(f"{row['imgname']}: {row['query']}" for _, row in rows)
+    ids = _numbered(map(_name, rows))
     return [
         Question(
             item_id=item_id,
-            images=(row["imgname"],),
-            prompt=row["query"] + _SINGLE_WORD,
-            references=(row["label"],),
-            facts={"question": row["query"], "split": file.stem.rsplit("_", 1)[-1]},
+            images=(row.image("imgname"),),
+            prompt=row.text("query") + _SINGLE_WORD,
+            references=(row.answer("label"),),
+            facts={"question": row.text("query"), "split": row.path.stem.rsplit("_", 1)[-1]},
         )
-        for item_id, (file, row) in zip(ids, rows, strict=True)
+        for item_id, row in zip(ids, rows, strict=True)
     ]
 
 
 def predictions(path: Path) -> dict[str, str]:
     """Rows of `imgname`, `query` and `prediction`, or of `question_id` (the item's id)."""
-    rows = read_rows(path)
-    if not all("imgname" in row and "query" in row for row in rows):
-        return read_answers(path, texts=("prediction", "answer", "text"))
-    for number, row in enumerate(rows, start=1):
-        if "prediction" not in row:
-            raise UserError(f"row {number}: no prediction", file=str(path))
-    ids = _numbered(f"{row['imgname']}: {row['query']}" for row in rows)
-    return {item_id: str(row["prediction"]) for item_id, row in zip(ids, rows, strict=True)}
+    if not one_object(path):
+        contents = read_rows(path)
+        if contents and all("imgname" in row and "query" in row for row in contents):
+            rows = [Row(row, [], path, "chartqa", n) for n, row in enumerate(contents, start=1)]
+            for row in rows:
+                if "prediction" not in row:
+                    raise row.error("no prediction")
+            ids = _numbered(map(_name, rows))
+            return {item_id: row.text("prediction") for item_id, row in zip(ids, rows, strict=True)}
+    return read_answers(path, texts=("prediction", "answer", "text"))
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:

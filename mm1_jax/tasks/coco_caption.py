@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mm1_jax.errors import UserError
 from mm1_jax.tasks import captioning
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
+from mm1_jax.tasks.official_files import find_one, read_json, rows_of
+from mm1_jax.tasks.official_rows import Row
 
 _FIELDS = ["split", "cocoid", "filename", "sentences"]
 
@@ -32,27 +32,19 @@ def _read(path: Path, splits: Sequence[str], *patterns: str) -> list[Question]:
     content = read_json(file)
     if isinstance(content, dict) and "annotations" in content:
         return captioning.coco_questions(content, file, "coco_caption")
-    images = part(content, "images", file, "coco_caption")
-    for image in images:
-        check_fields(image, _FIELDS, file, "coco_caption")
-    chosen = [_question(image, file) for image in images if image["split"] in splits]
+    images = rows_of(content, "images", _FIELDS, file, "coco_caption", "cocoid")
+    chosen = [_question(image) for image in images if image.text("split") in splits]
     if not chosen:
-        known = ", ".join(sorted({image["split"] for image in images}))
+        known = ", ".join(sorted({image.text("split") for image in images}))
         raise UserError(f"no images of split {' or '.join(splits)}; found {known}", file=str(file))
     return chosen
 
 
-def _question(image: dict[str, Any], file: Path) -> Question:
-    for sentence in image["sentences"]:
-        check_fields(sentence, ["raw"], file, "coco_caption")
-    return captioning.question(
-        image["cocoid"],
-        "/".join(filter(None, [image.get("filepath"), image["filename"]])),
-        [sentence["raw"] for sentence in image["sentences"]],
-        file,
-        "coco_caption",
-        {"split": image["split"]},
-    )
+def _question(image: Row) -> Question:
+    folder = image.image("filepath") + "/" if image.optional("filepath") else ""
+    captions = image.texts("sentences", key="raw")
+    facts = {"split": image.text("split")}
+    return captioning.question(image, "cocoid", folder + image.image("filename"), captions, facts)
 
 
 TASK = captioning.caption_task("coco_caption", read, read_training=read_training)

@@ -9,7 +9,7 @@ from mm1_jax.metrics.anls import anls
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, find_one, part, read_answers, read_json
+from mm1_jax.tasks.official_files import find_one, read_answers, read_json, rows_of
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER, first_line, people_answers
 
 _FIELDS = ["questionId", "question", "image", "answers"]
@@ -19,15 +19,15 @@ def read(path: Path) -> list[Question]:
     """`val_v1.0.json` or `val_v1.0_withQT.json`, or a folder with one of them."""
     file = find_one(path, "docvqa", "val_v1.0*.json", "train_v1.0*.json")
     questions = []
-    for row in part(read_json(file), "data", file, "docvqa"):
-        check_fields(row, _FIELDS, file, "docvqa")
+    for row in rows_of(read_json(file), "data", _FIELDS, file, "docvqa", "questionId"):
+        question = row.text("question")
         questions.append(
             Question(
-                item_id=str(row["questionId"]),
-                images=(row["image"],),
-                prompt=row["question"] + SHORT_ANSWER,
-                references=people_answers(row, file, "docvqa"),
-                facts={"question": row["question"]},
+                item_id=row.id("questionId"),
+                images=(row.image("image"),),
+                prompt=question + SHORT_ANSWER,
+                references=people_answers(row),
+                facts={"question": question},
             )
         )
     return questions

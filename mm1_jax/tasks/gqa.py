@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
 from mm1_jax.metrics.exact_match import exact_match_without_punctuation
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, find_one, read_answers, read_json
+from mm1_jax.tasks.official_files import find_one, read_answers, read_json, rows_by_id
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER, first_line
 
 _TYPES = ("structural", "semantic")
@@ -19,21 +18,19 @@ _TYPES = ("structural", "semantic")
 def read(path: Path) -> list[Question]:
     """`testdev_balanced_questions.json` (12,578 questions), or a folder with it."""
     file = find_one(path, "gqa", "testdev_balanced_questions.json", "*_questions.json")
-    content = read_json(file)
-    if not isinstance(content, dict) or not content:
-        raise UserError("not gqa: expected an object question id → question", file=str(file))
+    rows = rows_by_id(read_json(file), ["question", "imageId", "answer"], file, "gqa")
     questions = []
-    for item_id, row in content.items():
-        check_fields(row, ["question", "imageId", "answer"], file, "gqa")
-        types = row.get("types", {})
+    for item_id, row in rows.items():
+        question = row.text("question")
+        types = row.part("types") if row.fields.get("types") is not None else None
         questions.append(
             Question(
                 item_id=item_id,
-                images=(f"{row['imageId']}.jpg",),
-                prompt=row["question"] + SHORT_ANSWER,
-                references=(row["answer"],),
-                facts={"question": row["question"]}
-                | {name: types.get(name) or "" for name in _TYPES},
+                images=(row.image("imageId") + ".jpg",),
+                prompt=question + SHORT_ANSWER,
+                references=(row.answer("answer"),),
+                facts={"question": question}
+                | {name: types.label(name) if types else "" for name in _TYPES},
             )
         )
     return questions

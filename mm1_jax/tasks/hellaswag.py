@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mm1_jax.tasks.likelihood import likelihood_task, multiple_choice
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import find_one, index_of, rows_with
+from mm1_jax.tasks.official_files import find_one, rows_with
 
 _FIELDS = ["activity_label", "ctx_a", "ctx_b", "endings", "label"]
 _BRACKETS = re.compile(r"\[.*?\]")
@@ -24,11 +24,12 @@ def read(path: Path) -> list[Question]:
     patterns = ("**/validation-*.parquet", "hellaswag_val.jsonl", "**/train-*.parquet")
     file = find_one(path, "hellaswag", *patterns)
     questions = []
-    for number, row in enumerate(rows_with(file, _FIELDS, "hellaswag")):
-        endings = [without_markup(ending) for ending in row["endings"]]
-        right = index_of(row["label"], [str(i) for i in range(len(endings))], "label", file, number)
-        text = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
-        questions.append(multiple_choice(number, without_markup(text), endings, right))
+    for row in rows_with(file, _FIELDS, "hellaswag"):
+        endings = [without_markup(ending) for ending in row.options("endings")]
+        right = row.among("label", [str(place) for place in range(len(endings))])
+        rest = row.optional("ctx_b").capitalize()
+        text = f"{row.text('activity_label')}: {row.text('ctx_a')} {rest}"
+        questions.append(multiple_choice(row, without_markup(text), endings, right))
     return questions
 
 

@@ -18,9 +18,9 @@ def read(path: Path) -> list[Question]:
     patterns = ("**/test-*.parquet", "*test*.jsonl", "**/validation-*.parquet")
     file = find_one(path, "lambada", *patterns)
     questions = []
-    for number, row in enumerate(rows_with(file, ["text"], "lambada")):
-        context, _, word = row["text"].rpartition(" ")
-        questions.append(multiple_choice(number, context, [word], right=0))
+    for row in rows_with(file, ["text"], "lambada"):
+        context, _, word = row.text("text").rpartition(" ")
+        questions.append(multiple_choice(row, context, [word], right=0))
     return questions
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.multiple_choice import letters
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import Question
+from mm1_jax.tasks.official_rows import Row, as_text
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 
@@ -19,9 +21,33 @@ def with_options(question: str, options: Sequence[str]) -> str:
     )
 
 
-def right_letter(index: int) -> str:
-    """The letter of option `index`, from 0."""
-    return chr(ord("A") + index)
+def right_letter(row: Row, name: str, options: Sequence[str]) -> str:
+    """The letter of the right option, which the field `name` states as a letter.
+
+    UserError if it is none, as in a split without answers, or if that option is empty.
+    """
+    _check_count(row, options)
+    there = letters(options)
+    stated = as_text(row.fields[name])
+    if stated in set(string.ascii_uppercase[: len(options)]) - set(there):
+        raise row.error(f"{name} is {stated}, an option that is empty")
+    return list(there)[row.among(name, tuple(there))]
+
+
+def letter_at(row: Row, name: str, options: Sequence[str]) -> str:
+    """The letter of the right option, which the field `name` states as its place from 0."""
+    _check_count(row, options)
+    place = row.whole(name)
+    if place >= len(options):
+        raise row.error(f"{name} is {place}, but there are {len(options)} options, from 0")
+    if not options[place].strip():
+        raise row.error(f"{name} is {place}, an option that is empty")
+    return string.ascii_uppercase[place]
+
+
+def _check_count(row: Row, options: Sequence[str]) -> None:
+    if len(options) > len(string.ascii_uppercase):
+        raise row.error(f"{len(options)} options are more than there are letters")
 
 
 def letter_score(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.likelihood import LogLikelihood, chosen, perplexity
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, read_rows
+from mm1_jax.tasks.official_files import one_each, read_rows
+from mm1_jax.tasks.official_rows import Row
 
 Pair = tuple[str, str]  # context, continuation
 # What a model is to this module: pairs → log-likelihoods of the continuations, in their order.
@@ -93,12 +95,27 @@ def predictions(path: Path) -> dict[str, str]:
 
     UserError if it is none.
     """
-    found: dict[str, str] = {}
-    for row in read_rows(path):
-        check_fields(row, ["doc_id", "filtered_resps"], path, "a samples file of the harness")
-        # The harness writes numbers and truth values as text.
-        values = [(float(nats), str(greedy) == "True") for nats, greedy in row["filtered_resps"]]
-        found[str(row["doc_id"])] = json.dumps(values)
+    task = "a samples file of the harness"
+    rows = [
+        Row(row, ["doc_id", "filtered_resps"], path, task, number, "doc_id")
+        for number, row in enumerate(read_rows(path), start=1)
+    ]
+    return one_each((row, row.id("doc_id"), json.dumps(_measured(row))) for row in rows)
+
+
+def _measured(row: Row) -> list[LogLikelihood]:
+    """The log-likelihoods of a row, whose numbers and truth values the harness writes as text."""
+    found = []
+    for number, pair in enumerate(row.items("filtered_resps"), start=1):
+        try:
+            nats, greedy = pair
+            value, truth = float(nats), {"True": True, "False": False}[str(greedy)]
+        except (TypeError, ValueError, KeyError, OverflowError):
+            value, truth = math.nan, False
+        if not value <= 0 or isinstance(pair, str):
+            message = f"filtered_resps, {number}: expected a log-likelihood and True or False"
+            raise row.error(message)
+        found.append((value, truth))
     return found
 
 
@@ -160,11 +177,17 @@ def likelihood_task(
 
 
 def multiple_choice(
-    row: int, prompt: str, choices: Sequence[str], right: int, **facts: object
+    row: Row, prompt: str, choices: Sequence[str], right: int, **facts: object
 ) -> Question:
-    """A question with one right choice; its id is the row, as the harness's `doc_id`."""
+    """A question with one right choice; its id is the row from 0, as the harness's `doc_id`.
+
+    UserError if the right choice is empty: no other can be told from it.
+    """
+    assert row.number is not None
+    if not choices[right].strip():
+        raise row.error(f"the right choice, {right + 1} of {len(choices)}, is empty")
     return Question(
-        item_id=str(row),
+        item_id=str(row.number - 1),
         images=(),
         prompt=prompt,
         references=(choices[right],),

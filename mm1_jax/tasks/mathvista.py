@@ -5,27 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mm1_jax.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.multiple_choice import letters, mathvista_option, mmmu_reading
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.lettered import LETTER, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.official_files import (
-    check_fields,
     embedded,
     find_one,
+    one_object,
     read_answers,
     read_json,
+    rows_by_id,
     rows_with,
 )
+from mm1_jax.tasks.official_rows import Row, told
 
 _FIELDS = ["question", "image", "choices", "answer", "question_type", "answer_type", "precision"]
 _STATED = re.compile(r'The answer is "(.*)"\.')
 _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)")
 _LIST = re.compile(r"\[[^\[\]]*\]")
+_MOST_DECIMALS = 15  # of a float
 _DECIMALS = {1: "one decimal place", 2: "two decimal places"}
 
 
@@ -33,68 +34,81 @@ def read(path: Path) -> list[Question]:
     """`testmini.json` (an object pid → problem), or Parquet with the same columns."""
     file = find_one(path, "mathvista", "testmini.json", "**/testmini-*.parquet")
     if file.suffix == ".json":
-        content = read_json(file)
-        check_fields(content, [], file, "mathvista")
-        for row in content.values():
-            check_fields(row, _FIELDS, file, "mathvista")
-        rows = [{"pid": pid, **row} for pid, row in content.items()]
-    else:
-        rows = rows_with(file, ["pid"], "mathvista")
-        for number, row in enumerate(rows):
-            if "decoded_image" in row:  # `image` is a path in an archive
-                row["image"] = embedded(path, file, number, "decoded_image")
-    return [_question(row, file) for row in rows]
+        rows = rows_by_id(read_json(file), _FIELDS, file, "mathvista")
+        return [_question(row, pid, row.image("image")) for pid, row in rows.items()]
+    questions = []
+    for number, row in enumerate(rows_with(file, ["pid", *_FIELDS], "mathvista", "pid")):
+        # `image` is a path in an archive
+        inside = "decoded_image" in row
+        image = embedded(path, file, number, "decoded_image") if inside else row.image("image")
+        questions.append(_question(row, row.id("pid"), image))
+    return questions
 
 
-def _question(row: dict[str, Any], file: Path) -> Question:
-    check_fields(row, _FIELDS, file, "mathvista")
-    if row["answer"] in (None, ""):
-        message = f"problem {row['pid']} has no answer; a split without answers?"
-        raise UserError(message, file=str(file))
-    choices = tuple(row["choices"] or ())
-    unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
-    text = row["question"] + unit
+def _question(row: Row, item_id: str, image: str) -> Question:
+    if row.fields["answer"] in (None, ""):
+        raise row.error(f"problem {item_id} has no answer; a split without answers?")
+    choices = () if row.fields["choices"] is None else row.options("choices")
+    question, answer = row.text("question"), row.answer("answer")
+    question_type, answer_type = row.text("question_type"), row.text("answer_type")
+    if question_type == "multi_choice" and answer not in letters(choices).values():
+        raise row.error(f"answer is {told(answer)}, not one of its choices")
+    unit = row.optional("unit")
+    text = question + (f" (Unit: {unit})" if unit else "")
+    precision = _precision(row)
     return Question(
-        item_id=str(row["pid"]),
-        images=(row["image"],),
-        prompt=(with_options(text, choices) if choices else text) + _form(row),
-        references=(str(row["answer"]),),
+        item_id=item_id,
+        images=(image,),
+        prompt=(with_options(text, choices) if choices else text)
+        + _form(question_type, answer_type, precision),
+        references=(answer,),
         choices=choices,
         facts={
-            "question": row["question"],
-            "answer_type": row["answer_type"],
-            "question_type": row["question_type"],
-            "precision": int(row["precision"] or 0),
-            "task": (row.get("metadata") or {}).get("task") or "",
+            "question": question,
+            "answer_type": answer_type,
+            "question_type": question_type,
+            "precision": precision,
+            "task": row.part("metadata").label("task") if row.fields.get("metadata") else "",
         },
     )
 
 
-def _form(row: dict[str, Any]) -> str:
+def _precision(row: Row) -> int:
+    """Decimals of a number, which files have as 2 and as 2.0; null and "" are none."""
+    stated = row.fields["precision"]
+    if isinstance(stated, float) and stated.is_integer() and 0 <= stated <= _MOST_DECIMALS:
+        return int(stated)
+    decimals = 0 if stated in (None, "") else row.whole("precision")
+    if decimals > _MOST_DECIMALS:
+        raise row.error(f"precision is {decimals}, more than {_MOST_DECIMALS} decimals")
+    return decimals
+
+
+def _form(question_type: str, answer_type: str, precision: int) -> str:
     """What is said of the answer's form, as in lmms-eval."""
-    if row["question_type"] == "multi_choice":
+    if question_type == "multi_choice":
         return LETTER
-    if row["answer_type"] == "integer":
+    if answer_type == "integer":
         return "\nAnswer the question using a single integer number."
-    if row["answer_type"] == "list":
+    if answer_type == "list":
         return "\nAnswer the question using a Python list."
-    precision = int(row["precision"] or 0)
     decimals = _DECIMALS.get(precision, f"{precision} decimal places")
     return f"\nAnswer the question using a single floating-point number with {decimals}."
 
 
 def predictions(path: Path) -> dict[str, str]:
     """The official object pid → problem with `extraction` or `response`, or pid → text."""
-    if path.suffix == ".json":
-        content = read_json(path)
-        if isinstance(content, dict) and all(isinstance(row, dict) for row in content.values()):
-            found = {}
-            for pid, row in content.items():
-                if "extraction" not in row:
-                    check_fields(row, ["response"], path, "a MathVista result file")
-                found[pid] = str(row.get("extraction", row.get("response")))
-            return found
+    content = one_object(path)
+    if content and all(isinstance(row, dict) for row in content.values()):
+        rows = rows_by_id(content, [], path, "a MathVista result file")
+        return {pid: _said(row) for pid, row in rows.items()}
     return read_answers(path, ("pid", "question_id"), ("extraction", "response", "answer", "text"))
+
+
+def _said(row: Row) -> str:
+    if "extraction" in row:
+        return row.text("extraction")
+    return Row(row.fields, ["response"], row.path, row.task, row.number).text("response")
 
 
 def extracted(text: str, question: Question) -> str:

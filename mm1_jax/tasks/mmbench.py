@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.multiple_choice import letters, mmbench_reading
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.lettered import LETTER, with_options
+from mm1_jax.tasks.lettered import LETTER, right_letter, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import embedded, find_one, index_of, read_answers, rows_with
+from mm1_jax.tasks.official_files import embedded, find_one, read_answers, rows_with
 
 _FIELDS = ["index", "question", "A", "B", "answer", "category"]
 _ROTATED = 1_000_000  # rotations of question i are i + 1,000,000, i + 2,000,000 …
@@ -20,26 +21,27 @@ _ROTATED = 1_000_000  # rotations of question i are i + 1,000,000, i + 2,000,000
 def read(path: Path) -> list[Question]:
     """`mmbench_dev_en_20231003.tsv` or another file of its form, or a folder with one."""
     file = find_one(path, "mmbench", "*mmbench*dev*en*.tsv", "*.tsv", "*.parquet")
-    rows = rows_with(file, _FIELDS, "mmbench")
-    places = {int(row["index"]): number for number, row in enumerate(rows)}
+    rows = rows_with(file, _FIELDS, "mmbench", "index")
+    columns = [name for name in string.ascii_uppercase if name in rows[0]]
+    places = {row.whole("index"): number for number, row in enumerate(rows)}
     questions = []
     for number, row in enumerate(rows):
         # A rotated question has the first one's image, often by its index only.
-        shown = places.get(int(row["index"]) % _ROTATED, number)
-        options = [row[name] for name in "ABCD" if row.get(name)]
-        index_of(row["answer"], tuple("ABCD"[: len(options)]), "answer", file, number)
-        hint = f"{row['hint']}\n" if row.get("hint") else ""
+        index = row.whole("index")
+        shown = places.get(index % _ROTATED, number)
+        options = tuple(row.optional(name) for name in columns)
+        question, hint = row.text("question"), row.optional("hint")
         questions.append(
             Question(
-                item_id=str(row["index"]),
+                item_id=str(index),
                 images=(embedded(path, file, shown, "image"),),
-                prompt=hint + with_options(row["question"], options) + LETTER,
-                references=(row["answer"],),
-                choices=tuple(options),
+                prompt=(hint and hint + "\n") + with_options(question, options) + LETTER,
+                references=(right_letter(row, "answer", options),),
+                choices=options,
                 facts={
-                    "question": row["question"],
-                    "category": row["category"],
-                    "l2_category": row.get("l2-category") or row.get("L2-category") or "",
+                    "question": question,
+                    "category": row.label("category"),
+                    "l2_category": row.label("l2-category") or row.label("L2-category"),
                 },
             )
         )

@@ -11,7 +11,16 @@ from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.yes_no import mme_reading
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import embedded, find, index_of, read_rows, read_text, rows_with
+from mm1_jax.tasks.official_files import (
+    embedded,
+    find,
+    lines_of,
+    one_each,
+    read_rows,
+    read_text,
+    rows_with,
+)
+from mm1_jax.tasks.official_rows import Row
 
 PERCEPTION = (
     *("existence", "count", "position", "color", "posters"),
@@ -42,14 +51,11 @@ def read(path: Path) -> list[Question]:
     questions = []
     names: dict[str, str] = {}  # both questions about an image name the first one's cell
     for file in find(path, "mme", *expected):
-        for number, row in enumerate(rows_with(file, _FIELDS, "mme")):
-            index_of(row["category"], (*PERCEPTION, *COGNITION), "category", file, number)
-            image = row["question_id"].rsplit("/", 1)[-1]
-            own = embedded(path, file, number, "image")
-            name = names.setdefault(row["question_id"], own)
-            question = _question(row["category"], image, name, row["question"], row["answer"])
-            index_of(question.references[0], ("yes", "no"), "answer", file, number)
-            questions.append(question)
+        for number, row in enumerate(rows_with(file, _FIELDS, "mme", "question_id")):
+            row.among("category", (*PERCEPTION, *COGNITION))
+            own = row.id("question_id")
+            name = names.setdefault(own, embedded(path, file, number, "image"))
+            questions.append(_question(row, own.rsplit("/", 1)[-1], name))
     return questions
 
 
@@ -64,26 +70,28 @@ def _read_subtask(path: Path, subtask: str) -> list[Question]:
         image = next((picture for picture in named if picture.is_file()), None)
         if image is None:
             raise UserError(f"mme: no image {file.stem} in {images}", file=str(file))
-        for number, line in enumerate(read_text(file).splitlines()):
+        for number, line in enumerate(lines_of(read_text(file)), start=1):
             if not line.strip():
                 continue
             text, tab, label = line.strip().rpartition("\t")
             if not tab:
                 message = "expected question<tab>answer"
-                raise UserError(message, file=str(file), line=number + 1)
-            name = str(image.relative_to(path))
-            question = _question(subtask, image.name, name, text, label)
-            index_of(question.references[0], ("yes", "no"), "answer", file, number)
-            questions.append(question)
+                raise UserError(message, file=str(file), line=number)
+            fields = {"question": text, "answer": label, "category": subtask}
+            row = Row(fields, [], file, "mme", number)
+            questions.append(_question(row, image.name, str(image.relative_to(path))))
     return questions
 
 
-def _question(category: str, image: str, name: str, text: str, label: str) -> Question:
+def _question(row: Row, image: str, name: str) -> Question:
+    category, text = row.text("category"), row.text("question")
+    label = row.text("answer").lower().strip().replace(".", "")
+    Row({"answer": label}, [], row.path, row.task, row.number).among("answer", ("yes", "no"))
     return Question(
         item_id=_id(category, image, text),
         images=(name,),
         prompt=text.strip(),
-        references=(label.lower().strip().replace(".", ""),),
+        references=(label,),
         facts={"question": text, "category": category, "image": f"{category}/{image}"},
     )
 
@@ -95,24 +103,29 @@ def predictions(path: Path) -> dict[str, str]:
     In rows `question_id` is `<subtask>/<image>`; the question may be called `prompt`, the answer
     `text`, as LLaVA writes.
     """
-    found: dict[str, str] = {}
+    given: list[tuple[Row, str, str]] = []
     if path.is_file():
-        for number, row in enumerate(read_rows(path), start=1):
-            text, said = row.get("question", row.get("prompt")), row.get("answer", row.get("text"))
-            if "question_id" not in row or text is None or said is None:
-                message = f"row {number}: expected question_id, question, answer"
-                raise UserError(message, file=str(path))
-            category, _, image = row["question_id"].rpartition("/")
-            found[_id(category, image, text.split("\n")[0])] = str(said)
-        return found
+        for number, content in enumerate(read_rows(path), start=1):
+            row = Row(content, [], path, "mme", number, "question_id")
+            text = "question" if "question" in row else "prompt"
+            said = "answer" if "answer" in row else "text"
+            if not all(name in row for name in ("question_id", text, said)):
+                raise row.error("expected question_id, question, answer")
+            category, _, image = row.id("question_id").rpartition("/")
+            item_id = _id(category, image, row.text(text).split("\n")[0])
+            given.append((row, item_id, row.text(said)))
+        return one_each(given)
     for file in find(path, "mme", "*.txt"):
-        for number, line in enumerate(read_text(file).splitlines(), start=1):
+        for number, line in enumerate(lines_of(read_text(file)), start=1):
+            if not line.strip():
+                continue
             cells = line.split("\t")
             if len(cells) != 4:
                 message = "expected image<tab>question<tab>answer<tab>prediction"
                 raise UserError(message, file=str(file), line=number)
-            found[_id(file.stem, cells[0], cells[1])] = cells[3]
-    return found
+            row = Row({}, [], file, "mme", number)
+            given.append((row, _id(file.stem, cells[0], cells[1]), cells[3]))
+    return one_each(given)
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:

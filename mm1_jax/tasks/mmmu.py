@@ -6,37 +6,49 @@ import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mm1_jax.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.multiple_choice import letters, mmmu_reading
 from mm1_jax.metrics.open_answer import open_match
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.lettered import LETTER, with_options
+from mm1_jax.tasks.lettered import LETTER, right_letter, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import embedded, find, index_of, read_answers, rows_with
+from mm1_jax.tasks.official_files import embedded, find, read_answers, rows_with
+from mm1_jax.tasks.official_rows import Row, short
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER
 
 _FIELDS = ["id", "question", "options", "answer", "question_type"]
 _IMAGE = re.compile(r"<image (\d)>")
 
 
-def _options(text: str, file: Path) -> list[str]:
-    try:
-        return [str(option) for option in ast.literal_eval(text)]
-    except (ValueError, SyntaxError):
-        message = f"options: expected a Python list as text, found {text!r}"
-        raise UserError(message, file=str(file)) from None
+def _options(row: Row) -> tuple[str, ...]:
+    """The options: a Python list as text, as published, or a list."""
+    stated = row.fields["options"]
+    if not isinstance(stated, str):
+        return row.options("options")
+    listed = _python_list(stated)
+    if listed is None:
+        raise row.error(f"options: expected a Python list as text, found {short(stated)!r}")
+    return Row({"options": listed}, [], row.path, row.task, row.number).options("options")
 
 
-def _answers(text: str) -> tuple[str, ...]:
-    """An open question's answer may be a Python list as text."""
+def _answers(row: Row) -> tuple[str, ...]:
+    """An open question's answer may be a Python list, as text or as it is."""
+    stated = row.fields["answer"]
+    listed = _python_list(stated) if isinstance(stated, str) else stated
+    if not isinstance(listed, list):
+        return (row.answer("answer"),)
+    if not listed:
+        raise row.error("answer is an empty list; a split without answers?")
+    return Row({"answer": listed}, [], row.path, row.task, row.number).texts("answer")
+
+
+def _python_list(text: str) -> list[object] | None:
     try:
         listed = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return (text,)
-    return tuple(map(str, listed)) if isinstance(listed, list) else (text,)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return listed if isinstance(listed, list) else None
 
 
 def read(path: Path) -> list[Question]:
@@ -49,28 +61,27 @@ def read(path: Path) -> list[Question]:
     return [
         _question(path, file, number, row)
         for file in files
-        for number, row in enumerate(rows_with(file, _FIELDS, "mmmu"))
+        for number, row in enumerate(rows_with(file, _FIELDS, "mmmu", "id"))
     ]
 
 
-def _question(path: Path, file: Path, number: int, row: dict[str, Any]) -> Question:
-    options = _options(row["options"], file)
-    multiple = row["question_type"] == "multiple-choice"
-    if multiple:
-        index_of(row["answer"], tuple(letters(options)), "answer", file, number)
-    text = with_options(row["question"], options) if multiple else row["question"]
+def _question(path: Path, file: Path, number: int, row: Row) -> Question:
+    options, item_id = _options(row), row.id("id")
+    question, question_type = row.text("question"), row.text("question_type")
+    multiple = question_type == "multiple-choice"
+    text = with_options(question, options) if multiple else question
     shown = sorted(set(_IMAGE.findall(text)))
     return Question(
-        item_id=row["id"],
+        item_id=item_id,
         images=tuple(embedded(path, file, number, f"image_{n}") for n in shown),
         prompt=text + "\n" + (LETTER if multiple else SHORT_ANSWER),
-        references=(row["answer"],) if multiple else _answers(row["answer"]),
-        choices=tuple(options) if multiple else (),
+        references=(right_letter(row, "answer", options),) if multiple else _answers(row),
+        choices=options if multiple else (),
         facts={
-            "question": row["question"],
-            "reasoning": row.get("explanation") or "",
-            "subject": re.sub(r"^[^_]*_|_\d+$", "", row["id"]),
-            "question_type": row["question_type"],
+            "question": question,
+            "reasoning": row.optional("explanation"),
+            "subject": re.sub(r"^[^_]*_|_\d+$", "", item_id),
+            "question_type": question_type,
         },
     )
 

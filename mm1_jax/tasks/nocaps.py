@@ -24,9 +24,9 @@ def score(items: Sequence[Question], captions: Sequence[str]) -> Score:
     not the mean of the domains'.
     """
     whole = captioning.score(items, captions)
-    domains = [item.facts.get("domain") for item in items]
-    for domain in sorted({str(name) for name in domains if name is not None}):
-        own = [index for index, name in enumerate(domains) if str(name) == domain]
+    domains = [item.facts.get("domain", "") for item in items]
+    for domain in sorted({name for name in domains if name}):
+        own = [index for index, name in enumerate(domains) if name == domain]
         part = captioning.score([items[i] for i in own], [captions[i] for i in own])
         whole.metrics.update(
             {f"{metric}/domain:{domain}": value for metric, value in part.metrics.items()}

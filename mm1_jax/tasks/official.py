@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mm1_jax.errors import UserError
 from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.tasks.generation_task import Score
+from mm1_jax.tasks.official_rows import short
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,23 @@ class OfficialTask:
     read_training: Callable[[Path], list[Question]] | None = None
     left_out: Callable[[Path], set[str]] = lambda path: set()
     official_unit: float = 1.0
+
+
+def questions_in(task: OfficialTask, path: Path, *, training: bool = False) -> list[Question]:
+    """The items of a file or folder, each with an id of its own; UserError otherwise.
+
+    `training`: those of the training split, where the task tells it from the others.
+    """
+    read = task.read_training if training and task.read_training else task.read
+    questions = read(path)
+    first: dict[str, int] = {}
+    for number, question in enumerate(questions, start=1):
+        before = first.setdefault(question.item_id, number)
+        if before != number:
+            places = f"as questions {before} and {number}"
+            message = f"{task.name}: {short(question.item_id)} is there twice, {places}"
+            raise UserError(message, file=str(path))
+    return questions
 
 
 def standard_errors(questions: Sequence[Question], score: Score) -> dict[str, float]:

@@ -7,20 +7,17 @@ import csv
 import functools
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mm1_jax.errors import UserError
+from mm1_jax.tasks.official_rows import Row, as_text, listed, short, told
 
 _TABLES = (".parquet", ".jsonl", ".json", ".tsv", ".csv")
-_SHOWN = 8  # names listed in an error message
-
-
-def _listed(names: Iterable[object]) -> str:
-    names = sorted(map(str, names))
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more if names else "nothing"
+_CELL = re.compile(r"(.+\.(?:parquet|jsonl|json|tsv|csv))#([0-9]+)\.(.+)", re.IGNORECASE)
 
 
 def find(path: Path, task: str, *patterns: str) -> list[Path]:
@@ -36,7 +33,7 @@ def find(path: Path, task: str, *patterns: str) -> list[Path]:
         found = sorted(path.glob(pattern))
         if found:
             return found
-    here = _listed(entry.name for entry in path.iterdir())
+    here = listed(entry.name for entry in path.iterdir())
     raise UserError(f"{task}: expected {' or '.join(patterns)} in {path}, found {here}")
 
 
@@ -44,7 +41,7 @@ def find_one(path: Path, task: str, *patterns: str) -> Path:
     """As `find`, but UserError too if there are several."""
     found = find(path, task, *patterns)
     if len(found) > 1:
-        names = _listed(file.name for file in found)
+        names = listed(file.name for file in found)
         raise UserError(f"{task}: expected one of {names} in {path}; name the file")
     return found[0]
 
@@ -54,19 +51,49 @@ def read_text(path: Path) -> str:
     if path.is_dir():
         raise UserError(f"expected a file, found the folder {path}")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")  # line ends stay: they may be in a cell
     except FileNotFoundError:
         raise UserError(f"no file {path}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text: byte {error.start}", file=str(path)) from None
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, ended by \\n or \\r\\n; no other character ends one."""
+    return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text else []
+
+
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; UserError with the line if it is none."""
+    """The content of a JSON file; UserError with the line if it is none, or has a key twice."""
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, path: Path, line: int | None = None, expected: str = "not JSON") -> Any:
+    """The value of a JSON text, of a whole file or of its line `line`; UserError if it is none."""
+    place = {"file": str(path), "line": line}
     try:
-        return json.loads(read_text(path))
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        raise UserError(f"not JSON: {error.msg}", file=str(path), line=error.lineno) from None
+        place["line"] = line or error.lineno
+        raise UserError(f"{expected}: {error.msg}", **place) from None
+    except _TwiceError as error:
+        raise UserError(f"the key {error} is there twice in one object", **place) from None
+    except RecursionError:
+        raise UserError(f"{expected}: nested too deeply", **place) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{expected}: {str(error).partition(';')[0]}", **place) from None
+
+
+class _TwiceError(ValueError):
+    """A key that an object has twice: json would keep the last one without a word."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen = Counter(key for key, _ in pairs)
+        raise _TwiceError(told(next(key for key in seen if seen[key] > 1)))
+    return found
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -81,32 +108,46 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if suffix == ".parquet":
         return _parquet_rows(path)
     if suffix in (".tsv", ".csv"):
-        csv.field_size_limit(2**30)  # MMBench has images in cells
-        rows = io.StringIO(read_text(path), newline="")
-        return list(csv.DictReader(rows, delimiter="\t" if suffix == ".tsv" else ","))
+        return _cells(path, "\t" if suffix == ".tsv" else ",")
     text = read_text(path)
     if suffix == ".json" and text.lstrip().startswith("["):
-        rows = read_json(path)
+        rows = parse_json(text, path)
     else:
-        rows = _json_lines(path, text)
+        expected = "expected a list or an object per line"
+        rows = [
+            parse_json(line, path, number, expected)
+            for number, line in enumerate(text.split("\n"), start=1)
+            if line.strip()
+        ]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise UserError(
-                f"expected an object per row, row {number} is {str(row)[:40]!r}", file=str(path)
+                f"expected an object per row, row {number} is {short(row)!r}", file=str(path)
             )
     return rows
 
 
-def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            message = f"expected a list or an object per line: {error.msg}"
-            raise UserError(message, file=str(path), line=number) from None
+def _cells(path: Path, delimiter: str) -> list[dict[str, str]]:
+    """The rows of a table in text; UserError unless each has a cell for each name of the first."""
+    csv.field_size_limit(2**30)  # MMBench has images in cells
+    lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    rows: list[dict[str, str]] = []
+    try:
+        names = next(lines, [])
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise UserError(f"the column {told(twice[0])} is there twice", file=str(path), line=1)
+        for cells in lines:
+            if not cells:
+                continue
+            if len(cells) != len(names):
+                counts = f"expected {len(names)} cells as in the first line, found {len(cells)}"
+                raise UserError(
+                    f"row {len(rows) + 1}: {counts}", file=str(path), line=lines.line_num
+                )
+            rows.append(dict(zip(names, cells, strict=True)))
+    except csv.Error as error:
+        raise UserError(f"not a table: {error}", file=str(path), line=lines.line_num) from None
     return rows
 
 
@@ -115,17 +156,20 @@ def _is_image(kind: Any) -> bool:
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    from pyarrow import parquet  # here, for it takes longer to import than most files to read
+    import pyarrow as arrow  # here, for it takes longer to import than most files to read
+    from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            twice = [name for name, count in Counter(schema.names).items() if count > 1]
+            if twice:
+                raise UserError(f"the column {told(twice[0])} is there twice", file=str(path))
+            images = [field.name for field in schema if _is_image(field.type)]
+            plain = [field.name for field in schema if field.name not in images]
+            return file.read([*plain, *(f"{name}.path" for name in images)]).to_pylist()
+    except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:
         raise UserError(f"not Parquet: {error}", file=str(path)) from None
-    with file:
-        schema = file.schema_arrow
-        images = [field.name for field in schema if _is_image(field.type)]
-        plain = [field.name for field in schema if field.name not in images]
-        return file.read([*plain, *(f"{name}.path" for name in images)]).to_pylist()
 
 
 def embedded(root: Path, file: Path, row: int, column: str) -> str:
@@ -137,25 +181,34 @@ def embedded(root: Path, file: Path, row: int, column: str) -> str:
     return f"{below}#{row}.{column}"
 
 
+def in_a_table(name: str) -> bool:
+    """Whether the image that a question names is a cell of a table, not a file of its own."""
+    return _CELL.fullmatch(name) is not None
+
+
 def image_bytes(folder: Path, name: str) -> bytes:
     """The encoded image that a question names: a file below `folder`, or a cell of a file there.
 
     UserError if it is not there.
     """
-    file, _, cell = name.partition("#")
-    path = folder / file
+    cell = _CELL.fullmatch(name)
+    path = folder / (cell.group(1) if cell else name)
     if not path.is_file():
         raise UserError(f"no image {name}: expected {path}")
     if not cell:
         return path.read_bytes()
-    row, _, column = cell.partition(".")
+    row, column = int(cell.group(2)), cell.group(3)
     if path.suffix == ".parquet":
-        return _image_column(path, column)[int(row)]["bytes"]
-    return base64.b64decode(_text_rows(path)[int(row)][column])
+        content = (_image_column(path, column)[row] or {}).get("bytes")
+    else:
+        content = base64.b64decode(_text_rows(path)[row][column])
+    if not content:
+        raise UserError(f"row {row + 1}: {column} is empty", file=str(path))
+    return content
 
 
 @functools.lru_cache(maxsize=4)
-def _image_column(path: Path, column: str) -> Sequence[Mapping[str, bytes]]:
+def _image_column(path: Path, column: str) -> Sequence[Mapping[str, bytes] | None]:
     from pyarrow import parquet
 
     return parquet.read_table(path, columns=[column])[column].to_pylist()
@@ -166,43 +219,38 @@ def _text_rows(path: Path) -> list[dict[str, Any]]:
     return read_rows(path)
 
 
-def check_fields(row: Any, fields: Sequence[str], path: Path, task: str) -> None:
-    """UserError that names what is missing if `row` is not an object with all `fields`."""
-    found = list(row) if isinstance(row, Mapping) else type(row).__name__
-    missing = [name for name in fields if not isinstance(row, Mapping) or name not in row]
-    if missing:
-        have = _listed(found) if isinstance(found, list) else f"a {found}"
-        raise UserError(
-            f"not {task}: expected {', '.join(fields)}, {', '.join(missing)} missing; found {have}",
-            file=str(path),
-        )
-
-
-def rows_with(path: Path, fields: Sequence[str], task: str) -> list[dict[str, Any]]:
+def rows_with(path: Path, fields: Sequence[str], task: str, id_name: str = "") -> list[Row]:
     """The rows of a file, each of which has `fields`; UserError otherwise, or if there is none."""
     rows = read_rows(path)
     if not rows:
         raise UserError(f"not {task}: no rows", file=str(path))
-    for row in rows:
-        check_fields(row, fields, path, task)
-    return rows
+    return [Row(row, fields, path, task, n, id_name) for n, row in enumerate(rows, start=1)]
 
 
-def index_of(value: object, choices: Sequence[str], what: str, path: Path, row: int) -> int:
-    """Where `value` is among `choices`; UserError if it is not, as in a split without answers."""
-    if str(value) not in choices:
-        known = ", ".join(choices)
-        raise UserError(
-            f"row {row + 1}: {what} is {value!r}, not one of {known}; a split without answers?",
-            file=str(path),
-        )
-    return list(choices).index(str(value))
+def rows_of(
+    content: Any, name: str, fields: Sequence[str], path: Path, task: str, id_name: str = ""
+) -> list[Row]:
+    """The rows of the list `content[name]` of a JSON file; UserError if it has no such list."""
+    whole = Row(content, [name], path, task)
+    return [
+        Row(row, fields, path, task, number, id_name)
+        for number, row in enumerate(whole.items(name), start=1)
+    ]
 
 
-def part(content: Any, name: str, path: Path, task: str) -> Any:
-    """`content[name]` of a JSON file; UserError if it has no such part."""
-    check_fields(content, [name], path, task)
-    return content[name]
+def rows_by_id(content: Any, fields: Sequence[str], path: Path, task: str) -> dict[str, Row]:
+    """The rows of a JSON file that is one object id → row; UserError if it is another."""
+    return {
+        key: Row(row, fields, path, task, number, key=key)
+        for number, (key, row) in enumerate(_by_id(content, path, task).items(), start=1)
+    }
+
+
+def _by_id(content: Any, path: Path, task: str) -> Mapping[str, Any]:
+    found = Row(content, [], path, task).fields
+    if any(not key or as_text(key) is None for key in found):
+        raise UserError("an id is empty or holds half of a character", file=str(path))
+    return found
 
 
 def read_answers(
@@ -215,36 +263,61 @@ def read_answers(
     """
     if path.is_dir():
         raise UserError(f"expected a result file, found the folder {path}")
-    if path.suffix == ".json" and read_text(path).lstrip().startswith("{"):
-        content = _one_object(path)
-        only_row = set(ids) & set(content)  # of JSON lines
-        if content and not only_row and all(isinstance(text, str) for text in content.values()):
-            return content
-    answers: dict[str, str] = {}
-    rows = read_rows(path)
+    content = one_object(path)
+    if content and not set(ids) & set(content):  # else the only row of JSON lines
+        return texts_by_id(content, path)
+    rows = [Row(row, [], path, "", n) for n, row in enumerate(read_rows(path), start=1)]
     if not rows:
         raise UserError("the result file is empty: it holds no predictions", file=str(path))
-    for number, row in enumerate(rows, start=1):
-        own_id = next((row[key] for key in ids if key in row), None)
-        text = next((row[key] for key in texts if key in row), None)
-        empty = [key for key in (*ids, *texts) if key in row and row[key] is None]
-        if (own_id is None or text is None) and empty:
-            raise UserError(f"row {number}: {empty[0]} is null", file=str(path))
+    given = []
+    for row in rows:
+        own_id = next((key for key in ids if key in row), None)
+        text = next((key for key in texts if key in row), None)
         if own_id is None or text is None:
+            empty = [key for key in (*ids, *texts) if key in row and row.fields[key] is None]
+            if empty:
+                raise row.error(f"{empty[0]} is null")
             raise UserError(
                 f"not a result file: expected {' or '.join(ids)}, and {' or '.join(texts)}; row "
-                f"{number} has {_listed(row)}",
+                f"{row.number} has {listed(row.fields)}",
                 file=str(path),
             )
-        if str(own_id) in answers:
-            raise UserError(f"row {number}: a second answer to {own_id}", file=str(path))
-        answers[str(own_id)] = str(text)
+        own = Row(row.fields, [], path, "", row.number, own_id)
+        given.append((own, own.id(own_id), own.text(text)))
+    return one_each(given)
+
+
+def one_each(given: Iterable[tuple[Row, str, str]]) -> dict[str, str]:
+    """item_id → text, of rows that say both; UserError if two rows are of one item."""
+    answers: dict[str, str] = {}
+    for row, item_id, text in given:
+        if item_id in answers:
+            raise UserError(
+                f"row {row.number}: a second answer to {short(item_id)}", file=str(row.path)
+            )
+        answers[item_id] = text
     return answers
 
 
-def _one_object(path: Path) -> dict[str, Any]:
-    """The object that a whole file is; {} if it holds one per line."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError:
+def texts_by_id(content: Any, path: Path) -> dict[str, str]:
+    """A JSON object id → text; UserError if it is another."""
+    task = "a result file"
+    return {
+        key: Row({"answer": text}, [], path, task, number, key=key).text("answer")
+        for number, (key, text) in enumerate(_by_id(content, path, task).items(), start=1)
+    }
+
+
+def one_object(path: Path) -> dict[str, Any]:
+    """The object that a whole JSON file is; {} if it holds a list or one per line, or is none."""
+    text = read_text(path) if path.suffix.lower() == ".json" else ""
+    if not text.lstrip().startswith("{"):
         return {}
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return {}
+    except (RecursionError, ValueError):
+        pass
+    return parse_json(text, path)

@@ -18,7 +18,7 @@ from mm1_jax.data.templates import Exchange, converse, template_of
 from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialFolder, OfficialStage
 from mm1_jax.tasks.generation_task import Demonstration, Item, blind_answers
-from mm1_jax.tasks.official import OfficialTask, Question
+from mm1_jax.tasks.official import OfficialTask, Question, questions_in
 from mm1_jax.tasks.prompts import Prompt, joined
 
 CONCLUSION = "The answer is"
@@ -45,8 +45,7 @@ def questions_of(module: str, folder: OfficialFolder) -> tuple[list[Question], l
 @functools.lru_cache(maxsize=4)
 def _read(module: str, place: Path, content: str, training: bool = False) -> list[Question]:
     """Kept for the arms, seeds, shots and conditions that a worker is given one after another."""
-    task = task_in(module)
-    return task.read_training(place) if training and task.read_training else task.read(place)
+    return questions_in(task_in(module), place, training=training)
 
 
 def check_shots(task: str, shots: int, examples: int) -> None:

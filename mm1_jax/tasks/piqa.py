@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mm1_jax.tasks.likelihood import likelihood_task, multiple_choice
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import find_one, index_of, rows_with
+from mm1_jax.tasks.official_files import find_one, rows_with
 
 
 def read(path: Path) -> list[Question]:
@@ -14,13 +14,13 @@ def read(path: Path) -> list[Question]:
     file = find_one(path, "piqa", "**/validation-*.parquet", "**/train-*.parquet")
     return [
         multiple_choice(
-            number,
-            f"Question: {row['goal']}\nAnswer:",
-            (row["sol1"], row["sol2"]),
-            index_of(row["label"], ("0", "1"), "label", file, number),
-            question=row["goal"],
+            row,
+            f"Question: {row.text('goal')}\nAnswer:",
+            (row.text("sol1"), row.text("sol2")),
+            row.among("label", ("0", "1")),
+            question=row.text("goal"),
         )
-        for number, row in enumerate(rows_with(file, ["goal", "sol1", "sol2", "label"], "piqa"))
+        for row in rows_with(file, ["goal", "sol1", "sol2", "label"], "piqa")
     ]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mm1_jax.errors import UserError
 from mm1_jax.metrics.yes_no import pope_reading, strict_reading, yes_no_metrics
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import find, index_of, read_answers, rows_with
+from mm1_jax.tasks.official_files import find, read_answers, rows_with
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER
 
 _FIELDS = ["question_id", "image", "text", "label"]
@@ -28,15 +30,16 @@ def read(path: Path) -> list[Question]:
     questions = []
     for file in files:
         before = f"{_split(file)}/" if len(files) > 1 else ""
-        for number, row in enumerate(rows_with(file, _FIELDS, "pope")):
-            index_of(row["label"], ("yes", "no"), "label", file, number)
+        for row in rows_with(file, _FIELDS, "pope", "question_id"):
+            row.among("label", ("yes", "no"))
+            text = row.text("text")
             questions.append(
                 Question(
-                    item_id=f"{before}{row['question_id']}",
-                    images=(row["image"],),
-                    prompt=row["text"].strip() + SHORT_ANSWER,
-                    references=(row["label"],),
-                    facts={"question": row["text"], "split": _split(file)},
+                    item_id=before + row.id("question_id"),
+                    images=(row.image("image"),),
+                    prompt=text.strip() + SHORT_ANSWER,
+                    references=(row.text("label"),),
+                    facts={"question": text, "split": _split(file)},
                 )
             )
     return questions
@@ -47,6 +50,10 @@ def predictions(path: Path) -> dict[str, str]:
     if path.is_file():
         return read_answers(path)
     files = find(path, "pope", "*.json*")
+    splits = Counter(map(_split, files))
+    twice = [split for split, count in splits.items() if count > 1]
+    if twice:
+        raise UserError(f"two files of the split {twice[0]}", file=str(path))
     return {
         f"{_split(file)}/{item_id}": text
         for file in files

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from mm1_jax.errors import UserError
 from mm1_jax.metrics.multiple_choice import scienceqa_reading
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.lettered import LETTER, letter_score, right_letter, with_options
+from mm1_jax.tasks.lettered import LETTER, letter_at, letter_score, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.official_files import (
-    check_fields,
     embedded,
     find,
     find_one,
-    part,
+    one_object,
     read_answers,
     read_json,
+    rows_by_id,
     rows_with,
+    texts_by_id,
 )
+from mm1_jax.tasks.official_rows import Row
 
 _FIELDS = ["question", "choices", "answer", "hint", "image"]
 
@@ -32,9 +34,9 @@ def read(path: Path, split: str = "test") -> list[Question]:
     if _is_table(path):
         return _read_parquet(path, split)
     return [
-        _question(pid, f"{split}/{pid}/{row['image']}", row)
+        _question(pid, f"{split}/{pid}/{row.image('image')}", row)
         for pid, row in _problems(path, split).items()
-        if row["image"]
+        if row.optional("image")
     ]
 
 
@@ -47,25 +49,27 @@ def left_out(path: Path) -> set[str]:
     """The test questions without an image."""
     if _is_table(path):
         return set()
-    return {pid for pid, row in _problems(path, "test").items() if not row["image"]}
+    return {pid for pid, row in _problems(path, "test").items() if not row.optional("image")}
 
 
 def _is_table(path: Path) -> bool:
     return path.suffix == ".parquet" or (path.is_dir() and not (path / "problems.json").is_file())
 
 
-def _problems(path: Path, split: str) -> dict[str, Any]:
+def _problems(path: Path, split: str) -> dict[str, Row]:
     file = find_one(path, "scienceqa", "problems.json")
-    problems = read_json(file)
-    check_fields(problems, [], file, "scienceqa")
-    for row in problems.values():
-        check_fields(row, _FIELDS, file, "scienceqa")
+    problems = rows_by_id(read_json(file), _FIELDS, file, "scienceqa")
     splits_file = file.with_name("pid_splits.json")
     if splits_file.is_file():
-        chosen = part(read_json(splits_file), split, splits_file, "scienceqa")
-        check_fields(problems, chosen, file, "scienceqa")
+        chosen = Row(read_json(splits_file), [split], splits_file, "scienceqa").texts(split)
+        unknown = [pid for pid in chosen if pid not in problems]
+        if unknown:
+            message = f"{split}: problem {unknown[0]} is not in {file.name}"
+            raise UserError(message, file=str(splits_file))
+        if len(set(chosen)) < len(chosen):
+            raise UserError(f"{split} names a problem twice", file=str(splits_file))
     else:
-        chosen = [pid for pid, row in problems.items() if row.get("split") == split]
+        chosen = [pid for pid, row in problems.items() if row.optional("split") == split]
     return {pid: problems[pid] for pid in chosen}
 
 
@@ -74,31 +78,31 @@ def _read_parquet(path: Path, split: str) -> list[Question]:
     questions = []
     for file in find(path, "scienceqa", "problems.json", *names):
         for number, row in enumerate(rows_with(file, _FIELDS, "scienceqa")):
-            if row["image"] is not None:
+            if row.fields["image"] is not None:
                 image = embedded(path, file, number, "image")
                 questions.append(_question(str(len(questions)), image, row))
     return questions
 
 
-def _question(item_id: str, image: str, row: dict[str, Any]) -> Question:
-    context = f"Context: {row['hint']}\n" if row["hint"] else ""
+def _question(item_id: str, image: str, row: Row) -> Question:
+    hint, question, choices = row.optional("hint"), row.text("question"), row.options("choices")
+    context = f"Context: {hint}\n" if hint else ""
     return Question(
         item_id=item_id,
         images=(image,),
-        prompt=context + with_options(row["question"], row["choices"]) + LETTER,
-        references=(right_letter(row["answer"]),),
-        choices=tuple(row["choices"]),
-        facts={"question": row["question"], "reasoning": row.get("solution") or ""}
-        | {name: row.get(name) or "" for name in ("subject", "grade")},
+        prompt=context + with_options(question, choices) + LETTER,
+        references=(letter_at(row, "answer", choices),),
+        choices=choices,
+        facts={"question": question, "reasoning": row.optional("solution")}
+        | {name: row.label(name) for name in ("subject", "grade")},
     )
 
 
 def predictions(path: Path) -> dict[str, str]:
     """JSON with `outputs` (id → text), as LLaVA writes, or rows of `question_id` and `text`."""
-    if path.suffix == ".json":
-        content = read_json(path)
-        if isinstance(content, dict) and "outputs" in content:
-            return {str(item_id): str(text) for item_id, text in content["outputs"].items()}
+    content = one_object(path)
+    if "outputs" in content:
+        return texts_by_id(content["outputs"], path)
     return read_answers(path)
 
 

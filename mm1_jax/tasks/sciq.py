@@ -20,13 +20,13 @@ def read(path: Path) -> list[Question]:
     file = find_one(path, "sciq", "**/test-*.parquet", "test.json", "**/train-*.parquet")
     return [
         multiple_choice(
-            number,
-            f"{row['support'].lstrip()}\nQuestion: {row['question']}\nAnswer:",
-            [row[name] for name in _CHOICES],
+            row,
+            f"{row.text('support').lstrip()}\nQuestion: {row.text('question')}\nAnswer:",
+            [row.text(name) for name in _CHOICES],
             right=3,
-            question=row["question"],
+            question=row.text("question"),
         )
-        for number, row in enumerate(rows_with(file, ["support", "question", *_CHOICES], "sciq"))
+        for row in rows_with(file, ["support", "question", *_CHOICES], "sciq")
     ]
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mm1_jax.tasks.generation_task import Score
-from mm1_jax.tasks.lettered import LETTER, letter_score, with_options
+from mm1_jax.tasks.lettered import LETTER, letter_score, right_letter, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.official_files import (
-    check_fields,
     find_one,
-    index_of,
-    part,
     read_answers,
     read_json,
+    rows_of,
 )
+from mm1_jax.tasks.official_rows import Row
 
 _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 _FIELDS = [
@@ -30,35 +28,34 @@ _FIELDS = [
 ]
 
 
-def _rows(path: Path) -> tuple[Path, list[dict[str, Any]], dict[int, str]]:
+def _rows(path: Path) -> tuple[list[Row], dict[int, str]]:
     file = find_one(path, "seed_bench", "SEED-Bench.json")
     content = read_json(file)
-    types = part(content, "question_type", file, "seed_bench")
-    rows = part(content, "questions", file, "seed_bench")
-    for row in rows:
-        check_fields(row, _FIELDS, file, "seed_bench")
-    return file, rows, {number: name for name, number in types.items()}
+    whole = Row(content, ["question_type", "questions"], file, "seed_bench")
+    types = whole.part("question_type")
+    rows = rows_of(content, "questions", _FIELDS, file, "seed_bench", "question_id")
+    return rows, {types.whole(name): name for name in types.fields}
 
 
 def read(path: Path) -> list[Question]:
     """`SEED-Bench.json`, or a folder with it; questions about videos are left out."""
-    file, rows, names = _rows(path)
+    rows, names = _rows(path)
     questions = []
-    for number, row in enumerate(rows):
-        if row["data_type"] != "image":
+    for row in rows:
+        if row.text("data_type") != "image":
             continue
-        index_of(row["answer"], ("A", "B", "C", "D"), "answer", file, number)
-        choices = tuple(row[name] for name in _CHOICES)
+        question = row.text("question")
+        choices = tuple(row.optional(name) for name in _CHOICES)
         questions.append(
             Question(
-                item_id=str(row["question_id"]),
-                images=(row["data_id"],),
-                prompt=with_options(row["question"], choices) + LETTER,
-                references=(row["answer"],),
+                item_id=row.id("question_id"),
+                images=(row.image("data_id"),),
+                prompt=with_options(question, choices) + LETTER,
+                references=(right_letter(row, "answer", choices),),
                 choices=choices,
                 facts={
-                    "question": row["question"],
-                    "question_type": names.get(row["question_type_id"], ""),
+                    "question": question,
+                    "question_type": names.get(row.whole("question_type_id"), ""),
                 },
             )
         )
@@ -67,7 +64,7 @@ def read(path: Path) -> list[Question]:
 
 def left_out(path: Path) -> set[str]:
     """The questions about videos."""
-    return {str(row["question_id"]) for row in _rows(path)[1] if row["data_type"] != "image"}
+    return {row.id("question_id") for row in _rows(path)[0] if row.text("data_type") != "image"}
 
 
 def predictions(path: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mm1_jax.tasks import captioning
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import check_fields, find_one, part, read_json
+from mm1_jax.tasks.official_files import find_one, read_json, rows_of
 
 
 def read(path: Path) -> list[Question]:
@@ -22,12 +22,12 @@ def read_training(path: Path) -> list[Question]:
 def _read(path: Path, *patterns: str) -> list[Question]:
     file = find_one(path, "textcaps", *patterns)
     questions: dict[str, Question] = {}
-    for row in part(read_json(file), "data", file, "textcaps"):
-        check_fields(row, ["image_id", "reference_strs"], file, "textcaps")
-        image_id = str(row["image_id"])
+    fields = ["image_id", "reference_strs"]
+    for row in rows_of(read_json(file), "data", fields, file, "textcaps", "image_id"):
+        image_id = row.id("image_id")
         if image_id not in questions:
             questions[image_id] = captioning.question(
-                image_id, f"{image_id}.jpg", row["reference_strs"], file, "textcaps", {}
+                row, "image_id", row.image("image_id") + ".jpg", row.texts("reference_strs"), {}
             )
     return list(questions.values())
 

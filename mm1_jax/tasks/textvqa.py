@@ -8,7 +8,7 @@ from pathlib import Path
 from mm1_jax.metrics.vqa import textvqa_accuracy
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, find_one, part, read_answers, read_json
+from mm1_jax.tasks.official_files import find_one, read_answers, read_json, rows_of
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER, first_line, people_answers, people_score
 
 _FIELDS = ["question_id", "question", "image_id", "answers"]
@@ -17,17 +17,16 @@ _FIELDS = ["question_id", "question", "image_id", "answers"]
 def read(path: Path) -> list[Question]:
     """`TextVQA_0.5.1_val.json`, or a folder with it."""
     file = find_one(path, "textvqa", "TextVQA_*_val.json", "TextVQA_*_train.json")
-    rows = part(read_json(file), "data", file, "textvqa")
     questions = []
-    for row in rows:
-        check_fields(row, _FIELDS, file, "textvqa")
+    for row in rows_of(read_json(file), "data", _FIELDS, file, "textvqa", "question_id"):
+        question = row.text("question")
         questions.append(
             Question(
-                item_id=str(row["question_id"]),
-                images=(f"{row['image_id']}.jpg",),
-                prompt=row["question"].capitalize() + SHORT_ANSWER,
-                references=people_answers(row, file, "textvqa"),
-                facts={"question": row["question"]},
+                item_id=row.id("question_id"),
+                images=(row.image("image_id") + ".jpg",),
+                prompt=question.capitalize() + SHORT_ANSWER,
+                references=people_answers(row),
+                facts={"question": question},
             )
         )
     return questions

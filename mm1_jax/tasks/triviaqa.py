@@ -10,7 +10,8 @@ from mm1_jax.metrics.exact_match import exact_match_without_punctuation
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, find, read_answers, read_rows, rows_with
+from mm1_jax.tasks.official_files import find, one_each, read_answers, read_rows, rows_with
+from mm1_jax.tasks.official_rows import Row
 
 _STOPS = re.compile(r"[\n.,]")
 
@@ -25,14 +26,17 @@ def read(path: Path) -> list[Question]:
     questions = []
     for file in find(path, "triviaqa", *patterns):
         for row in rows_with(file, ["question", "answer"], "triviaqa"):
-            check_fields(row["answer"], ["aliases"], file, "triviaqa")
+            question = row.text("question")
+            aliases = row.part("answer", "aliases").texts("aliases")
+            if not any(aliases):
+                raise row.error("no aliases; a split without answers?")
             questions.append(
                 Question(
                     item_id=str(len(questions)),
                     images=(),
-                    prompt=f"Question: {row['question']}?\nAnswer:",
-                    references=tuple(row["answer"]["aliases"]),
-                    facts={"question": row["question"]},
+                    prompt=f"Question: {question}?\nAnswer:",
+                    references=aliases,
+                    facts={"question": question},
                 )
             )
     return questions
@@ -40,11 +44,22 @@ def read(path: Path) -> list[Question]:
 
 def predictions(path: Path) -> dict[str, str]:
     """A `samples_….jsonl` of the harness, or JSON of `question_id` (the row) and `answer`."""
-    if path.suffix == ".jsonl":
-        rows = read_rows(path)
-        if rows and all("filtered_resps" in row and "doc_id" in row for row in rows):
-            return {str(row["doc_id"]): str(row["filtered_resps"][0]) for row in rows}
+    if path.suffix.lower() == ".jsonl":
+        contents = read_rows(path)
+        if contents and all("filtered_resps" in row and "doc_id" in row for row in contents):
+            rows = [
+                Row(row, [], path, "triviaqa", number, "doc_id")
+                for number, row in enumerate(contents, start=1)
+            ]
+            return one_each((row, row.id("doc_id"), _first(row)) for row in rows)
     return read_answers(path)
+
+
+def _first(row: Row) -> str:
+    said = row.texts("filtered_resps")
+    if not said:
+        raise row.error("filtered_resps is empty")
+    return said[0]
 
 
 def answer(text: str) -> str:

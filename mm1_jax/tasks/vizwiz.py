@@ -22,13 +22,13 @@ def read(path: Path) -> list[Question]:
     file = find_one(path, "vizwiz", "val.json", "train.json")
     return [
         Question(
-            item_id=row["image"],
-            images=(row["image"],),
-            prompt=row["question"].capitalize() + _UNANSWERABLE,
-            references=people_answers(row, file, "vizwiz"),
-            facts={"question": row["question"], "answer_type": row["answer_type"]},
+            item_id=row.id("image"),
+            images=(row.image("image"),),
+            prompt=row.text("question").capitalize() + _UNANSWERABLE,
+            references=people_answers(row),
+            facts={"question": row.text("question"), "answer_type": row.label("answer_type")},
         )
-        for row in rows_with(file, _FIELDS, "vizwiz")
+        for row in rows_with(file, _FIELDS, "vizwiz", "image")
     ]
 
 

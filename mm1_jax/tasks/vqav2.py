@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mm1_jax.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.vqa import VqaAccuracy, vqa_accuracy
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import check_fields, find_one, part, read_answers, read_json
+from mm1_jax.tasks.official_files import find, find_one, read_answers, read_json, rows_of
+from mm1_jax.tasks.official_rows import Row
 
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 _FIELDS = ["question_id", "image_id", "question_type", "answer_type", "answers"]
@@ -22,62 +22,83 @@ def first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def people_answers(row: dict[str, Any], path: Path, task: str) -> tuple[str, ...]:
+def people_answers(row: Row) -> tuple[str, ...]:
     """The texts of a row's `answers`: a list of texts or of objects with `answer`."""
-    if not row["answers"]:
-        raise UserError(f"{task}: no answers; a split without them?", file=str(path))
-    for answer in row["answers"]:
-        if not isinstance(answer, str):
-            check_fields(answer, ["answer"], path, task)
-    return tuple(a if isinstance(a, str) else a["answer"] for a in row["answers"])
+    texts = row.texts("answers", key="answer")
+    if not any(texts):
+        raise row.error("no answers; a split without them?")
+    return texts
 
 
 def read_vqa(path: Path, task: str) -> list[Question]:
     """An annotation file in VQA's form with the question file beside it, or a folder of both.
 
-    In a folder the validation files are taken. A file without its question file can be scored: its
-    prompts are empty.
+    In a folder the validation files are taken, whatever their names are if none has the usual one.
+    A file without its question file can be scored: its prompts are empty.
     """
-    file = find_one(path, task, "*val*annotations.json", "*annotations.json")
+    file = _annotations(path, task)
     content = read_json(file)
-    rows = part(content, "annotations", file, task)
+    rows = rows_of(content, "annotations", _FIELDS, file, task, "question_id")
     asked = _questions(file, task, required=path.is_dir())
-    subtype = content.get("data_subtype", "val2014")
+    subtype = Row({"data_subtype": "val2014", **content}, [], file, task).text("data_subtype")
     questions = []
     for row in rows:
-        check_fields(row, _FIELDS, file, task)
-        text = asked.get(row["question_id"], "")
-        if asked and not text:
-            raise UserError(f"question_id {row['question_id']} has no question", file=str(file))
+        item_id = row.id("question_id")
+        text = asked.get(item_id, "") if asked is not None else ""
+        if asked is not None and not text:
+            raise row.error(f"question_id {item_id} has no question")
         questions.append(
             Question(
-                item_id=str(row["question_id"]),
-                images=(f"COCO_{subtype}_{row['image_id']:012d}.jpg",),
+                item_id=item_id,
+                images=(f"COCO_{subtype}_{row.whole('image_id'):012d}.jpg",),
                 prompt=text and text + SHORT_ANSWER,
-                references=people_answers(row, file, task),
+                references=people_answers(row),
                 facts={
                     "question": text,
-                    "answer": row.get("multiple_choice_answer"),
-                    "answer_type": row["answer_type"],
-                    "question_type": row["question_type"],
+                    "answer": row.optional("multiple_choice_answer"),
+                    "answer_type": row.label("answer_type"),
+                    "question_type": row.label("question_type"),
                 },
             )
         )
     return questions
 
 
-def _questions(annotations: Path, task: str, required: bool) -> dict[int, str]:
+def _annotations(path: Path, task: str) -> Path:
+    patterns = ("*val*annotations.json", "*annotations.json")
+    if path.is_dir() and not any(any(path.glob(pattern)) for pattern in patterns):
+        holding = [file for file in sorted(path.glob("*.json")) if _holds(file, "annotations")]
+        if len(holding) == 1:
+            return holding[0]
+    return find_one(path, task, *patterns)
+
+
+def _holds(file: Path, name: str) -> bool:
+    """Whether a JSON file is an object with the list `name`."""
+    content = read_json(file)
+    return isinstance(content, dict) and isinstance(content.get(name), list)
+
+
+def _questions(annotations: Path, task: str, required: bool) -> dict[str, str] | None:
+    """question_id → question of the file beside the annotations; None if there is none."""
     name = annotations.name.replace("annotations", "questions")
-    name = name.replace("mscoco", "OpenEnded_mscoco")
-    file = annotations.with_name(name)
-    if not file.is_file():
-        if required:
-            raise UserError(f"{task}: expected {name} beside {annotations.name}")
-        return {}
-    rows = part(read_json(file), "questions", file, task)
-    for row in rows:
-        check_fields(row, ["question_id", "question"], file, task)
-    return {row["question_id"]: row["question"] for row in rows}
+    file = annotations.with_name(name.replace("mscoco", "OpenEnded_mscoco"))
+    if file == annotations or not file.is_file():
+        if not required:
+            return None
+        usual = "questions.json" if file == annotations else file.name
+        others = [other for other in find(annotations.parent, task, "*.json") if other != file]
+        holding = [other for other in others if _holds(other, "questions")]
+        if len(holding) != 1:
+            raise UserError(f"{task}: expected {usual} beside {annotations.name}")
+        (file,) = holding
+    questions: dict[str, str] = {}
+    for row in rows_of(read_json(file), "questions", ["question_id", "question"], file, task):
+        item_id = row.id("question_id")
+        if item_id in questions:
+            raise row.error(f"question_id {item_id} is there twice")
+        questions[item_id] = row.text("question")
+    return questions
 
 
 def people_score(

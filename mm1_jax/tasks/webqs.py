@@ -22,17 +22,22 @@ def shortest_answers(answers: Sequence[str]) -> list[str]:
 def read(path: Path) -> list[Question]:
     """A file with `question` and `answers`, or the test split (2,032) in a folder."""
     file = find_one(path, "webqs", "**/test-*.parquet", "**/train-*.parquet")
-    return [
-        Question(
-            item_id=str(number),
-            images=(),
-            prompt=f"Question: {row['question']}\nAnswer:",
-            references=tuple(row["answers"]),
-            choices=tuple(shortest_answers(row["answers"])),
-            facts={"question": row["question"]},
+    questions = []
+    for number, row in enumerate(rows_with(file, ["question", "answers"], "webqs")):
+        question, answers = row.text("question"), row.texts("answers")
+        if not answers or not all(text.strip() for text in answers):
+            raise row.error("answers has none or an empty one; a split without answers?")
+        questions.append(
+            Question(
+                item_id=str(number),
+                images=(),
+                prompt=f"Question: {question}\nAnswer:",
+                references=answers,
+                choices=tuple(shortest_answers(answers)),
+                facts={"question": question},
+            )
         )
-        for number, row in enumerate(rows_with(file, ["question", "answers"], "webqs"))
-    ]
+    return questions
 
 
 TASK = likelihood_task("webqs", read, greedy_score)

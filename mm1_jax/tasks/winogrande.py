@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mm1_jax.errors import UserError
 from mm1_jax.tasks.likelihood import likelihood_task, multiple_choice
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import find_one, index_of, rows_with
+from mm1_jax.tasks.official_files import find_one, rows_with
+from mm1_jax.tasks.official_rows import short
 
 _FIELDS = ["sentence", "option1", "option2", "answer"]
 
@@ -23,13 +23,14 @@ def read(path: Path) -> list[Question]:
     patterns = (*hub, "dev.jsonl", "train_xl.jsonl")
     file = find_one(path, "winogrande", *patterns)
     questions = []
-    for number, row in enumerate(rows_with(file, _FIELDS, "winogrande")):
-        before, blank, after = row["sentence"].partition("_")
+    for row in rows_with(file, _FIELDS, "winogrande"):
+        sentence = row.text("sentence")
+        before, blank, after = sentence.partition("_")
         if not blank:
-            raise UserError(f"row {number + 1}: no _ in {row['sentence']!r}", file=str(file))
-        right = index_of(row["answer"], ("1", "2"), "answer", file, number)
-        contexts = [before + row["option1"], before + row["option2"]]
-        questions.append(multiple_choice(number, "", contexts, right, continuation=after.strip()))
+            raise row.error(f"no _ in {short(sentence)!r}")
+        right = row.among("answer", ("1", "2"))
+        contexts = [before + row.text("option1"), before + row.text("option2")]
+        questions.append(multiple_choice(row, "", contexts, right, continuation=after.strip()))
     return questions
 
 
