@@ -28,6 +28,7 @@ from ablations.stages import (
     Trial,
     stage_code,
 )
+from ablations.study import FreshSeeds
 from mm1_jax import costs
 from mm1_jax.config import Config, TrainConfig
 from mm1_jax.errors import UserError, nearest
@@ -69,13 +70,14 @@ class Plan(Config):
 
     schema_version: int = 1
     study: str  # name
-    hash: str  # of everything that defines the study's meaning (not labels, not the path)
+    hash: str  # of everything that defines the study's meaning and can mislead (not the path)
     path: str
     source: str  # the YAML text as it was
     question: str
     primary_metric: tuple[str, str]  # task, metric
     alpha: float
     seeds: tuple[int, ...]
+    fresh_set: int = 0  # of seeds that were drawn: how many sets were on record before
     factors: dict[str, tuple[str, ...]]  # factor → level names, base level first
     arms: tuple[Arm, ...]  # base first
     trials: tuple[Trial, ...]  # seed-major
@@ -86,18 +88,18 @@ class Plan(Config):
     warnings: tuple[str, ...]
 
 
-def make_plan(study: Study, *, many: bool = False) -> Plan:
+def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     """Expand a study: its arms, trials and stages, with their identities and planned costs.
 
-    `many` allows more than 10,000 trials.
+    `many` allows more than 10,000 trials. `fresh_set` is how many sets of seeds for these arms are
+    on record, where the study asks for fresh ones.
 
     Raises:
         UserError: an impossible model, an unknown path, a claim that cannot be read or names what
             is not there; with file and line.
     """
     file, document = study.file, study.document
-    seeds = _seeds(study)
-    _check_size(study, len(seeds), many)
+    _check_size(study, many)
     primary = _primary_metric(study)
     factors, cells = expand(file.design, study.base, document)
     null_cells = tuple(_null_cell(cells[0], salt) for salt in range(1, file.null_arms + 1))
@@ -114,21 +116,13 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
     )
     _check_labels(study, arms)
 
-    stages: dict[str, Stage] = {}
-    trials: list[Trial] = []
-    for seed in seeds:
-        for builder in builders:
-            trial, made = builder.trial(seed)
-            trials.append(trial)
-            for stage in made:
-                stages.setdefault(stage.id, stage)
-
     texts = {name: claim.text for name, claim in file.claims.items()}
     least = {name: claim.min_effect for name, claim in file.claims.items() if claim.min_effect}
-    means = {
+    means: dict[str, Any] = {
+        "question": " ".join(file.question.split()),
+        "labels": file.labels,
         "primary_metric": primary,
         "alpha": file.alpha,
-        "seeds": seeds,
         "arms": {
             arm.name: [
                 arm.levels,
@@ -141,15 +135,31 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
         "claims": {name: " ".join(text.split()) for name, text in texts.items()},
         "min_effects": least,
     }
+    seeds = file.seeds
+    if isinstance(seeds, FreshSeeds):
+        seeds = _drawn(identity.fingerprint([file.study, fresh_set, means]), seeds.count)
+    else:
+        fresh_set = 0
+
+    stages: dict[str, Stage] = {}
+    trials: list[Trial] = []
+    for seed in seeds:
+        for builder in builders:
+            trial, made = builder.trial(seed)
+            trials.append(trial)
+            for stage in made:
+                stages.setdefault(stage.id, stage)
+
     return Plan(
         study=file.study,
-        hash=identity.fingerprint(means),
+        hash=identity.fingerprint({**means, "seeds": seeds}),
         path=document.path,
         source=document.text,
         question=file.question,
         primary_metric=primary,
         alpha=file.alpha,
         seeds=seeds,
+        fresh_set=fresh_set,
         factors={f.name: tuple(level.name for level in f.levels) for f in factors},
         arms=arms,
         trials=tuple(trials),
@@ -161,28 +171,23 @@ def make_plan(study: Study, *, many: bool = False) -> Plan:
     )
 
 
-def _seeds(study: Study) -> tuple[int, ...]:
-    """The registered seeds. Fresh ones are drawn from what the study claims.
+def _drawn(origin: str, count: int) -> tuple[int, ...]:
+    """Fresh seeds, from everything that a study means and how many sets were on record before.
 
-    So they are the same whenever the study is resumed, no other study has them, and a claim that
-    was changed after looking gets seeds that nobody has seen.
+    So they are the same whenever the study is resumed, no other study has them, and a study that
+    was changed after looking gets seeds that nobody has seen, and that are counted.
     """
-    seeds = study.file.seeds
-    if isinstance(seeds, tuple):
-        return seeds
-    file = study.file
-    said = {n: [" ".join(c.text.split()), c.min_effect] for n, c in file.claims.items()}
-    design = file.design.model_dump(mode="json")
-    origin = identity.fingerprint([file.study, file.primary_metric, said, file.alpha, design])
 
     def draw(index: int) -> int:
         digest = hashlib.sha256(f"{origin} {index}".encode()).digest()
         return 1_000_000 + int.from_bytes(digest[:4]) % 1_000_000_000
 
-    return tuple(draw(index) for index in range(seeds.count))
+    return tuple(draw(index) for index in range(count))
 
 
-def _check_size(study: Study, seeds: int, many: bool) -> None:
+def _check_size(study: Study, many: bool) -> None:
+    named = study.file.seeds
+    seeds = named.count if isinstance(named, FreshSeeds) else len(named)
     trials = (count_arms(study.file.design) + study.file.null_arms) * seeds
     if trials > MANY_TRIALS and not many:
         study.document.fail(

@@ -25,7 +25,7 @@ from ablations import identity
 from ablations.claims import ScoreKey, claim_stages, conditions, keys_of
 from ablations.plan import Arm, Plan
 from mm1_jax.recipe import Recipe
-from sweeps.store import Registration
+from sweeps.store import Registration, Store
 
 # How far a claim was fixed before its results were known.
 Standing = Literal["registered", "repeated", "partly known", "exploratory"]
@@ -79,6 +79,12 @@ class History:
     others: tuple[Other, ...]  # oldest first
 
 
+def open_registry(store: Store, study: str, primary_metric: tuple[str, str]) -> Registry:
+    """What a store knows of a study's name, or of the same primary metric."""
+    found = store.registrations(study, primary_metric)
+    return Registry((Registered(*one) for one in found), store.finished_at)
+
+
 def told_seeds(seeds: Sequence[int]) -> str:
     """`seeds 0 to 4`, or the first few by number."""
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
@@ -125,6 +131,15 @@ class Registry:
 
     def _is_same(self, one: Registered, claim: str, said: tuple[str, float], own: set[str]) -> bool:
         return _said(one.plan, claim) == said and self._own(one)[claim] == own
+
+    def related(self, plan: Plan) -> list[Registered]:
+        """Registrations of a plan's name, or that have all of its arms; oldest first."""
+        arms = [arm.name for arm in plan.arms]
+        return [
+            one
+            for one in self._all
+            if one.plan.study == plan.study or self._matching(plan, arms, one.plan) is not None
+        ]
 
     def _own(self, one: Registered) -> dict[str, set[str]]:
         """Claim → the stages that its scores come from."""

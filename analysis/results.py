@@ -472,7 +472,7 @@ def difference(plan: Plan, file: Path) -> str | None:
     if not file.is_file():
         return None  # run elsewhere, or moved: nothing to compare with
     try:
-        now = make_plan(load_study(file), many=True)
+        now = make_plan(load_study(file), many=True, fresh_set=plan.fresh_set)
     except UserError as error:
         return f"{file} has changed since this was run and is no longer a valid study: {error}"
     if now.hash != plan.hash:

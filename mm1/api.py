@@ -12,6 +12,7 @@ from mm1_jax.errors import UserError
 if TYPE_CHECKING:
     from ablations.plan import Plan
     from ablations.stages import Stage
+    from ablations.study import Study
     from analysis.results import StudyResults
 
 DEFAULT_STORE = ".mm1"
@@ -51,12 +52,36 @@ def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> 
     from ablations.study import is_file, load_study
 
     if is_file(study):
-        from ablations.plan import make_plan
-
-        return make_plan(load_study(study), many=many)
+        return _planned(load_study(study), store or default_store(), many)
     from sweeps.store import Store
 
     return Store(store or default_store()).snapshot(str(study))[0]
+
+
+def _planned(study: Study, store: str, many: bool) -> Plan:
+    """The plan of a study file; its fresh seeds depend on what the store has on record."""
+    from ablations.plan import make_plan
+    from ablations.study import FreshSeeds
+
+    made = make_plan(study, many=many)
+    if not isinstance(study.file.seeds, FreshSeeds) or not is_there(store):
+        return made
+    from analysis.registry import open_registry
+    from sweeps.store import Store
+
+    registry = open_registry(Store(store), made.study, made.primary_metric)
+    known = registry.related(made)
+    hashes = {one.registration.hash for one in known}
+    for number in range(len(known) + 1):
+        made = make_plan(study, many=many, fresh_set=number)
+        if made.hash in hashes:
+            break  # the study as it was registered, to be gone on with
+    return made
+
+
+def is_there(store: str) -> bool:
+    """Whether there may be something in a store; a folder that is not there holds nothing."""
+    return "://" in store or Path(store).exists()
 
 
 def results(study: str | Path, *, store: str | None = None) -> StudyResults:
@@ -194,7 +219,7 @@ def submit(
 def finished_stages(made: Plan, store: str | None = None) -> set[str]:
     """Stages of a plan that the store already holds; a store that is not there holds none."""
     root = store or default_store()
-    if "://" not in root and not Path(root).exists():
+    if not is_there(root):
         return set()
     from sweeps.store import Store
 

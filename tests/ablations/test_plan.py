@@ -10,7 +10,7 @@ import yaml
 
 from ablations.claims import ScoreKey, conditions
 from ablations.conditions import quantities
-from ablations.plan import Plan
+from ablations.plan import Plan, make_plan
 from mm1_jax import costs
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
@@ -265,6 +265,13 @@ class TestFreshSeeds:
         ]
         assert len({seed for seeds in found for seed in seeds}) == 12
 
+    def test_a_set_more_on_record_gives_others(self, studies):
+        study = studies.load(seeds=self.FRESH)
+        sets = [make_plan(study, fresh_set=number).seeds for number in range(3)]
+        assert len({seed for seeds in sets for seed in seeds}) == 9
+        named = studies.load(seeds=[1, 2])
+        assert make_plan(named, fresh_set=5).hash == make_plan(named).hash
+
 
 class TestIdentity:
     def test_names_labels_and_the_question_change_no_stage(self, studies):
@@ -274,7 +281,13 @@ class TestIdentity:
         labelled = studies.plan(labels={"encoder.image_size=16": "small pictures", "base": "ours"})
         assert set(plan.stages) == set(renamed.stages) == set(labelled.stages)
         assert [arm.label for arm in labelled.arms] == ["ours", "small pictures"]
-        assert labelled.hash == plan.hash
+
+    def test_what_can_mislead_a_reader_is_part_of_the_meaning(self, studies):
+        plan = studies.plan()
+        labelled = studies.plan(labels={"encoder.image_size=16": "the usual size"})
+        asked = studies.plan(question="Why is it better?")
+        assert len({plan.hash, labelled.hash, asked.hash}) == 3
+        assert studies.plan(question="Does  it\nwork?").hash == plan.hash
 
     def test_what_is_printed_along_the_way_changes_no_stage(self, studies):
         before = studies.plan()

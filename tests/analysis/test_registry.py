@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -13,6 +13,7 @@ from ablations.plan import Plan, make_plan
 from ablations.study import load_study
 from analysis.caveats import caveats
 from analysis.results import StudyResults, load_results
+from mm1 import api
 from mm1_jax.stage import ResultRow
 from sweeps import store as store_module
 from sweeps.store import Store
@@ -220,3 +221,31 @@ class TestWaysRound:
         lab.run()
         lab.run("later", seeds=[5, 6, 7])
         assert lab.standing() == "registered"
+
+
+class TestFreshSeeds:
+    FRESH: ClassVar = {"from": "fresh", "count": 3}
+
+    def drawn(self, lab: Lab, study: str = "sizes", **keys: Any) -> Plan:
+        lab.plan(study, seeds=self.FRESH, **keys)
+        return api.plan(lab.folder / f"{study}.yaml", store=lab.store.root)
+
+    def test_a_study_that_is_gone_on_with_keeps_its_seeds(self, lab: Lab) -> None:
+        first = self.drawn(lab)
+        lab.store.register(first)
+        lab.finish(first, seeds=1)
+        assert self.drawn(lab).seeds == first.seeds
+        assert self.drawn(lab).hash == first.hash
+
+    def test_a_set_that_is_drawn_again_is_counted_and_told(self, lab: Lab) -> None:
+        first = self.drawn(lab)
+        lab.store.register(first)
+        lab.finish(first)
+        for study, claim in (("renamed", BETTER), ("sizes", f"{BETTER} by 1e-9")):
+            again = self.drawn(lab, study, claims={"better": claim})
+            assert not set(again.seeds) & set(first.seeds)
+            lab.store.register(again)
+            lab.finish(again)
+        assert [again.fresh_set, first.fresh_set] == [2, 0]
+        assert lab.standing() == "repeated"
+        assert "the third set of results" in lab.told()
