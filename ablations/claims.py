@@ -431,8 +431,8 @@ class _Parser:
             raise UserError(f"{name}={value}: the option is called {FORMER[name]}={value}")
         if name == "condition" and value not in CONDITIONS:
             raise UserError(f"condition={value}: no such condition{nearest(value, CONDITIONS)}")
-        if name == "shots" and not value.isdecimal():
-            raise UserError(f"shots={value} is not a number of demonstrations")
+        if name == "shots" and not re.fullmatch("[0-9]{1,9}", value):
+            raise UserError(f"shots={value[:40]} is not a number of demonstrations")
         options[name] = value
 
 

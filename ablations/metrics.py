@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.stage import MOST_SHOTS
 from mm1_jax.tasks.official_names import OFFICIAL
 
 # task → metric → value of a diverged trial; None where the metric has no worst value.
@@ -58,7 +59,7 @@ def average_metric(shots: int) -> str:
 
 def average_shots(metric: str) -> int:
     """How many demonstrations a metric of `average` means. `UserError` if it is none."""
-    found = re.fullmatch(r"(\d+)_shot", metric)
+    found = re.fullmatch(r"([0-9]{1,4})_shot", metric)
     if found is None:
         raise UserError(f"{AVERAGE} has no metric {metric!r}; it is called 0_shot, 4_shot, 8_shot")
     return int(found[1])
@@ -87,6 +88,8 @@ def check_metric(task: str, metric: str) -> None:
 
 def check_form(task: str, shots: int, condition: str) -> None:
     """Raise `UserError` for a form of a task that the task cannot have."""
+    if shots > MOST_SHOTS:
+        raise UserError(f"{shots:,} shots of {task}: at most {MOST_SHOTS:,}")
     if task in ONE_FORM and (shots or condition != "intact"):
         raise UserError(f"{task} asks no questions: no images to shuffle, no demonstrations")
     if condition == "wrong_demonstrations" and task in WORST and task not in MISLEADING:

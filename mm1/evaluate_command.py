@@ -16,7 +16,14 @@ import click
 from mm1.options import mesh_of
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError, nearest
-from mm1_jax.stage import Condition, ResultRow, StageStopped
+from mm1_jax.stage import (
+    MOST_ASKED_AT_ONCE,
+    MOST_ITEMS,
+    MOST_SHOTS,
+    Condition,
+    ResultRow,
+    StageStopped,
+)
 
 if TYPE_CHECKING:
     from mm1_jax.recipe import EvaluationConfig
@@ -29,7 +36,10 @@ OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
 @click.argument("run")
 @click.option("--task", "tasks", multiple=True, help="A task; again for more. [all]")
 @click.option(
-    "--shots", type=click.IntRange(0), multiple=True, help="Demonstrations; again for more. [0]"
+    "--shots",
+    type=click.IntRange(0, MOST_SHOTS),
+    multiple=True,
+    help="Demonstrations; again for more. [0]",
 )
 @click.option(
     "--condition",
@@ -39,7 +49,10 @@ OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
     help="Again for more. [intact]",
 )
 @click.option(
-    "--items", type=click.IntRange(1), default=None, help="A fixed subset, with --task. [all]"
+    "--items",
+    type=click.IntRange(1, MOST_ITEMS),
+    default=None,
+    help="A fixed subset, with --task. [all]",
 )
 @click.option("--folder", default=None, help="Where the official --task lies.")
 @click.option("--annotations", default=None, help="What is asked, in --folder. [test, else all]")
@@ -47,7 +60,9 @@ OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
 @click.option("--images", default=None, help="The images, in --folder. [images, else all]")
 @click.option("--prompt", default=None, help="Words after the images. [the paper's]")
 @click.option("--recipe", default=None, help="Take tasks, variants and folders from this recipe.")
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(1, MOST_ASKED_AT_ONCE), default=256, show_default=True
+)
 @click.option(
     "--mesh",
     default=None,

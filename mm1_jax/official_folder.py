@@ -20,11 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config
 from mm1_jax.content_hash import content_hash
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.stage import LONGEST_ANSWER
 
 _ANNOTATIONS = (".json", ".jsonl", ".parquet", ".tsv", ".csv", ".txt")
 _SHOWN = 4  # kinds of files in an error message
@@ -73,7 +74,7 @@ class OfficialSettings(Config):
     )
     separator: str = Field("\n\n", description="after each demonstration")
     stop: tuple[str, ...] = Field(("\n",), description="an answer ends before any of these")
-    longest_answer: PositiveInt = Field(20, description="tokens")
+    longest_answer: int = Field(20, ge=1, le=LONGEST_ANSWER, description="tokens")
     reasoning: bool = Field(
         False,
         description="demonstrations say why before their answer (chain of thought), and an answer "

@@ -6,12 +6,11 @@ reads: evaluation never retrains anything.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
     NonNegativeInt,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -29,7 +28,7 @@ from mm1_jax.config.language_model_pretraining import (
 from mm1_jax.config.training import MeshConfig
 from mm1_jax.errors import nearest
 from mm1_jax.official_folder import OfficialSettings
-from mm1_jax.stage import Condition
+from mm1_jax.stage import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS, Condition
 from mm1_jax.tasks.official_names import OFFICIAL
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.
@@ -64,8 +63,8 @@ def data_lacking(task: str, data: DataConfig) -> str | None:
 class TaskConfig(Config):
     """Which variants of one task are run."""
 
-    shots: tuple[NonNegativeInt, ...] = Field(
-        (0,), min_length=1, description="demonstrations in the prompt"
+    shots: tuple[Annotated[int, Field(ge=0, le=MOST_SHOTS)], ...] = Field(
+        (0,), min_length=1, max_length=MOST_SHOTS, description="demonstrations in the prompt"
     )
     conditions: tuple[Condition, ...] = Field(
         ("intact",),
@@ -73,8 +72,11 @@ class TaskConfig(Config):
         description="shuffled: every question gets another item's image; no_image: words alone; "
         "wrong_demonstrations: they show another task",
     )
-    items: PositiveInt | None = Field(
-        None, description="a fixed random subset of this size; null takes the whole test split"
+    items: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_ITEMS,
+        description="a fixed random subset of this size; null takes the whole test split",
     )
 
     @field_validator("shots", "conditions")
@@ -115,7 +117,7 @@ class EvaluationConfig(Config):
         description="how many of a prompt's last images are shown with their sub-images, those "
         "before as an overview; null: all",
     )
-    batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
+    batch_size: int = Field(256, ge=1, le=MOST_ASKED_AT_ONCE, json_schema_extra=NOT_IDENTITY)
     mesh: MeshConfig | None = Field(
         None,
         json_schema_extra=NOT_IDENTITY,

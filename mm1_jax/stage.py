@@ -23,6 +23,12 @@ from typing import Any, Literal, Protocol
 # wrong_demonstrations: they show another task.
 Condition = Literal["intact", "shuffled", "no_image", "wrong_demonstrations"]
 
+# What an evaluation may be asked for: more fits no context, no memory or no test split.
+MOST_SHOTS = 1_024
+MOST_ITEMS = 10**9
+MOST_ASKED_AT_ONCE = 2**16
+LONGEST_ANSWER = 2**15  # tokens
+
 
 @dataclass(frozen=True)
 class ResultRow:

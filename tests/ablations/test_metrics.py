@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from ablations.metrics import WORST, check_metric, worst_value
+from ablations.metrics import WORST, check_form, check_metric, worst_value
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import EvaluationConfig
 from mm1_jax.tasks.official_names import OFFICIAL
@@ -33,3 +35,25 @@ def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():
 def test_unknown_names_are_told_with_the_nearest(task, metric, message):
     with pytest.raises(UserError, match=message):
         check_metric(task, metric)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"easy_vqa": {"shots": [100_000]}},
+        {"easy_vqa": {"items": 10**12}},
+        {"batch_size": 10**8},
+        {"official": {"vqav2": {"folder": "x", "longest_answer": 10**7}}},
+    ],
+)
+def test_what_fits_no_context_or_memory_is_refused_by_the_recipe(setting):
+    with pytest.raises(ValueError, match="less than or equal"):
+        EvaluationConfig.model_validate_json(json.dumps(setting), strict=True)
+
+
+def test_what_fits_no_context_is_refused_in_a_claim():
+    with pytest.raises(UserError, match="100,000 shots of easy_vqa: at most 1,024"):
+        check_form("easy_vqa", 100_000, "intact")
+    for digits in ("100000", "9" * 5_000):
+        with pytest.raises(UserError, match="average has no metric"):
+            check_metric("average", f"{digits}_shot")
