@@ -38,6 +38,7 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def closure(module: str) -> dict[str, Path]:
 def source_file(module: str) -> Path | None:
     """File of a module, found without importing it or its parents; None if there is none."""
     top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
+    spec = _package(top)
     if spec is None or spec.origin is None:
         return None
     if not rest:
@@ -162,6 +163,16 @@ def source_file(module: str) -> Path | None:
             if path.is_file():
                 return path
     return None
+
+
+def _package(name: str) -> ModuleSpec | None:
+    """Where a worker finds a package: ours by its own location, others along the search path.
+
+    Not what this process has imported: `analysis` may be ours here and a user's there.
+    """
+    if name == "mm1_jax":
+        return PathFinder.find_spec(name, [str(Path(__file__).resolve().parent.parent)])
+    return PathFinder.find_spec(name) or importlib.util.find_spec(name)
 
 
 @cache

@@ -19,6 +19,7 @@ from mm1_jax.errors import UserError
 from sweeps.objects import open_objects, told_when_full
 
 PREFIX = "unreachable: "
+ANSWER_SECONDS = 120.0  # a machine's first task may install things
 
 
 @contextlib.contextmanager
@@ -64,11 +65,18 @@ def missing_on_cluster(store: str, data: str, token: str) -> list[str]:
         ).remote(store, data, token)
         for node in nodes
     ]
-    return [
-        f"{what} (from {node['NodeManagerAddress']})"
-        for node, answer in zip(nodes, answers, strict=True)
-        for what in ray.get(answer)
-    ]
+    found = []
+    for node, answer in zip(nodes, answers, strict=True):
+        address = node["NodeManagerAddress"]
+        try:
+            lacking = ray.get(answer, timeout=ANSWER_SECONDS)
+        except Exception as error:  # a machine that died, code that cannot be imported there, …
+            line = str(error).strip().partition("\n")[0][:200]
+            raise UserError(
+                f"the cluster's machine {address} cannot run mm1: {type(error).__name__} {line}"
+            ) from error
+        found += [f"{what} (from {address})" for what in lacking]
+    return found
 
 
 def refuse(unreachable: list[str]) -> None:

@@ -7,14 +7,13 @@ it takes over the leases of dead processes and goes on.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
+import re
 import secrets
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +24,16 @@ from mm1_jax.errors import UserError
 from sweeps import leases, reach
 from sweeps.mlflow_mirror import FINISH_SECONDS, MirrorProcess, is_current, tracking_uri
 from sweeps.progress import Progress
+from sweeps.ray_session import RayEndedError, RaySession, logs_place, ray_session
 from sweeps.scheduler import MAX_ATTEMPTS, Scheduler
-from sweeps.shipping import git_revision, import_paths, shipment
+from sweeps.shipping import git_revision, import_paths
 from sweeps.store import Store
 
 if TYPE_CHECKING:
     from sweeps.worker import Outcome
 
 INTERRUPTED = 130
+RAY_STARTS = 3  # of an embedded Ray whose own processes end, before the run does
 ELSEWHERE_SECONDS = 2.0  # how often stages are looked at that another run is doing
 
 
@@ -94,20 +95,35 @@ def _run_missing(
     interrupt: Interrupt,
 ) -> None:
     """Run what the store does not have; without anything to run, without Ray."""
-    done = store.done(plan.stages)
-    if len(done) == len(plan.stages):
-        progress.scheduler = Scheduler(plan, done, ["nobody"])
-        return
-    with _ray(plan, cluster, workers) as cores:
-        interrupt.listen()  # Ray has put its own handlers in place
-        if cluster is not None:
-            with reach.markers(store.root, data) as token:
-                reach.refuse(reach.missing_on_cluster(store.root, str(data), token))
-        count = min(_count(workers, cores), len(plan.stages) - len(done))
-        names = [f"worker {number}" for number in range(1, count + 1)]
-        progress.scheduler = Scheduler(plan, done, names)
-        with progress, Pool(names, store, data) as pool:
-            _drive(progress.scheduler, pool, store, progress, interrupt)
+    for start in range(1, RAY_STARTS + 1):
+        done = store.done(plan.stages)
+        if len(done) == len(plan.stages):
+            progress.scheduler = Scheduler(plan, done, ["nobody"])
+            return
+        with ray_session(plan, store, cluster, workers) as session:
+            interrupt.listen()  # Ray has put its own handlers in place
+            if cluster is not None:
+                with reach.markers(store.root, data) as token:
+                    reach.refuse(reach.missing_on_cluster(store.root, str(data), token))
+            count = min(_count(workers, session.cores), len(plan.stages) - len(done))
+            names = [f"worker {number}" for number in range(1, count + 1)]
+            progress.scheduler = Scheduler(plan, done, names)
+            try:
+                with progress, Pool(names, store, data, session) as pool:
+                    try:
+                        _drive(progress.scheduler, pool, store, progress, interrupt)
+                        return
+                    finally:
+                        if pool.replaced:
+                            session.keep_logs(logs_place(store, plan.study))
+            except RayEndedError as error:
+                kept = session.keep_logs(logs_place(store, plan.study))
+                logs = f"; its log files are in {kept}" if kept else ""
+                if start == RAY_STARTS or not session.embedded or interrupt.requested:
+                    raise UserError(
+                        f"{error}{logs}; what was finished is kept, run again goes on"
+                    ) from error
+                progress.warn(f"{error}{logs}; Ray is started anew, what was running begins again")
 
 
 def _conclude(plan: Plan, progress: Progress, interrupt: Interrupt) -> int:
@@ -134,6 +150,7 @@ def _drive(
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     looked = time.monotonic()
     while not scheduler.complete:
+        pool.session.check()
         if interrupt.requested and not pool.stopping:
             progress.say("stopping: workers save what they have (Ctrl-C again: at once)")
             pool.stop()
@@ -184,13 +201,15 @@ def _take_in(
 class Pool:
     """Long-lived Ray actors by name, at most one stage on each."""
 
-    def __init__(self, names: list[str], store: Store, data: Path):
+    def __init__(self, names: list[str], store: Store, data: Path, session: RaySession):
         self._names, self._store, self._data = names, store, data
+        self.session = session
         self._git_revision = git_revision()
         self._actors: dict[str, Any] = {}
         self._futures: dict[Any, tuple[str, str]] = {}  # future → worker, stage
         self._started: dict[str, float] = {}  # busy worker → since when
         self._dead: set[str] = set()
+        self.replaced = 0  # workers whose process died
         self.stopping = False
 
     def __enter__(self) -> Pool:
@@ -202,7 +221,8 @@ class Pool:
         import ray
 
         for actor in self._actors.values():
-            ray.kill(actor)
+            with contextlib.suppress(Exception):  # where Ray itself is gone
+                ray.kill(actor)
 
     def _actor(self) -> Any:
         import ray
@@ -211,7 +231,7 @@ class Pool:
 
         variables = {
             **environment(self._store.local / "cache"),
-            "PYTHONPATH": os.pathsep.join(import_paths()),
+            "PYTHONPATH": os.pathsep.join(import_paths(self._store.local / "packages")),
         }
         options: dict[str, Any] = {
             "num_cpus": 1,
@@ -238,16 +258,21 @@ class Pool:
 
     def start(self, worker: str, stage: Any) -> None:
         """Give an idle worker a stage."""
-        future = self._actors[worker].run.remote(stage)
+        try:
+            future = self._actors[worker].run.remote(stage)
+        except Exception:
+            self.session.check()
+            raise
         self._futures[future] = worker, stage.id
         self._started[worker] = time.monotonic()
 
     def wait(self, timeout: float) -> list[tuple[str, Outcome]]:
-        """What was finished within `timeout` seconds; returns with the first."""
-        import ray
-        from ray.exceptions import RayActorError
+        """What was finished within `timeout` seconds; returns with the first.
 
-        from sweeps.worker import Outcome
+        Whatever Ray says of a stage is an outcome: a process that was killed or ended itself, by
+        the memory monitor too, a result that cannot be sent, an actor that cannot be started.
+        """
+        import ray
 
         if not self._futures:
             time.sleep(min(timeout, 0.1))
@@ -255,18 +280,34 @@ class Pool:
         ready, _ = ray.wait(list(self._futures), timeout=timeout)
         outcomes = []
         for future in ready:
-            worker, stage_id = self._futures.pop(future)
-            del self._started[worker]
             try:
                 outcome = ray.get(future)
-            except RayActorError as error:
-                self._dead.add(worker)
-                text = f"the worker process died: {' '.join(str(error).split())}"
-                outcome = Outcome(stage_id, "failed", error=text)
-                record = {"error": text, "traceback": "", "failed_at": time.time()}
-                self._store.record_failure(stage_id, f"died-{secrets.token_hex(4)}", record)
+            except Exception as error:
+                self.session.check()  # a Ray that is gone is not the stage's failure
+                outcome = self._lost(future, error)
+            worker, _ = self._futures.pop(future)
+            del self._started[worker]
             outcomes.append((worker, outcome))
         return outcomes
+
+    def _lost(self, future: Any, error: Exception) -> Outcome:
+        """The outcome of a stage whose worker did not answer, recorded in the worker's place."""
+        import ray
+
+        from sweeps.worker import Outcome, failure_record
+
+        worker, stage_id = self._futures[future]
+        self._dead.add(worker)
+        self.replaced += 1
+        with contextlib.suppress(Exception):
+            ray.kill(self._actors[worker])  # it may live, in an unknown state
+        text = lost_worker(error)
+        process = re.search(r"\bpid[:=] ?(\d+)", str(error))
+        output = self.session.worker_output(int(process[1])) if process else ""
+        record = failure_record(text, f"{error}\n\n{output}")
+        with contextlib.suppress(OSError, UserError):
+            self._store.record_failure(stage_id, f"died-{secrets.token_hex(4)}", record)
+        return Outcome(stage_id, "failed", error=record["error"])
 
     def replace_if_dead(self, worker: str) -> bool:
         """Start a new process for a worker whose process died; whether it did."""
@@ -281,6 +322,18 @@ class Pool:
         self.stopping = True
         for actor in self._actors.values():
             actor.stop.remote()
+
+
+def lost_worker(error: Exception) -> str:
+    """What to tell of a worker that did not answer, in one line; Ray says it in twenty."""
+    from ray import exceptions
+
+    text = " ".join(str(error).split())
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return f"the worker was killed because the machine ran out of memory: {text}"
+    if isinstance(error, exceptions.ActorDiedError) and "creation task" not in text:
+        return "the worker process died: killed, out of memory, a crash in native code, or os._exit"
+    return f"the worker did not answer: {type(error).__name__}: {text}"
 
 
 class Interrupt:
@@ -311,60 +364,6 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _ray(plan: Plan, cluster: str | None, workers: int | None) -> Generator[int]:
-    """A Ray to run on, that this process already has, the cluster's, or an embedded one.
-
-    Yields its cores. Called from the main thread: the kernel ends Ray's processes with the thread
-    that started them, which is why `kill -9` of the driver leaves nothing behind.
-    """
-    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
-        os.environ.setdefault(name, "0")
-    import ray
-
-    if ray.is_initialized():
-        yield int(ray.cluster_resources()["CPU"])
-        return
-    logs: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cluster is None:
-        # Ray's token authentication stays on: on loopback it keeps other users of the machine
-        # out. The token lives and dies with this process instead of in the home folder.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(
-            address="local",
-            num_cpus=workers or len(os.sched_getaffinity(0)),
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,  # results go through the store
-            _node_ip_address="127.0.0.1",
-            **logs,
-        )
-    else:
-        _probe(cluster)
-        in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # then the job has shipped the code
-        try:
-            if in_job:
-                ray.init(address=cluster, **logs)
-            else:
-                with shipment(plan) as code:
-                    ray.init(address=cluster, runtime_env={"working_dir": str(code)}, **logs)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"cannot use the Ray cluster at {cluster!r}: {error}") from error
-    try:
-        yield int(ray.cluster_resources().get("CPU", 0))
-    finally:
-        ray.shutdown()
-
-
-def _probe(cluster: str) -> None:
-    """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes."""
-    host, _, port = cluster.rpartition(":")
-    if host and "/" not in host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except (OSError, OverflowError) as error:
-            raise UserError(f"cannot use the Ray cluster at {cluster!r}: {error}") from error
 
 
 def _count(workers: int | None, cores: int) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from ablations.plan import Plan
@@ -18,16 +19,32 @@ from mm1_jax.errors import UserError
 PACKAGES = ("mm1_jax", "ablations", "sweeps", "analysis", "mm1")
 
 
+HOME = Path(__file__).resolve().parent.parent
+IN_WORKERS = ("mm1_jax", "ablations", "sweeps")
+
+
 @contextlib.contextmanager
 def shipment(plan: Plan) -> Generator[Path]:
-    """A folder with our packages and those that the plan's runners are in, as a `working_dir`."""
+    """A folder with our packages and those that the plan's runners are in, as a `working_dir`.
+
+    Raises:
+        UserError: a runner's package is not there, or has the name of one of ours.
+    """
     runners = {stage.run.partition(":")[0].partition(".")[0] for stage in plan.stages.values()}
-    with tempfile.TemporaryDirectory(prefix="mm1-") as folder:
-        for name in {*PACKAGES, *runners}:
-            spec = importlib.util.find_spec(name)
+    sources = {name: HOME / name / "__init__.py" for name in PACKAGES}
+    for name in sorted(runners):
+        spec = PathFinder.find_spec(name) or importlib.util.find_spec(name)
+        if name != "mm1_jax":
             if spec is None or spec.origin is None:
                 raise UserError(f"cannot ship the package {name!r}: it is not installed here")
-            source = Path(spec.origin)
+            if name in sources and Path(spec.origin).resolve() != sources[name]:
+                raise UserError(
+                    f"a runner is in a package {name!r} of yours; on a cluster that name is mm1's: "
+                    "move the runner to a module of another name"
+                )
+            sources[name] = Path(spec.origin)
+    with tempfile.TemporaryDirectory(prefix="mm1-") as folder:
+        for name, source in sources.items():
             if source.name == "__init__.py":
                 ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
                 shutil.copytree(source.parent, Path(folder) / name, ignore=ignore)
@@ -36,11 +53,31 @@ def shipment(plan: Plan) -> Generator[Path]:
         yield Path(folder)
 
 
-def import_paths() -> list[str]:
-    """Where this process finds its modules, absolute, so that any folder is good to run in."""
-    ours = str(Path(__file__).resolve().parent.parent)
-    paths = [ours, *(str(Path(path or ".").absolute()) for path in sys.path)]
-    return [path for path in dict.fromkeys(paths) if Path(path).is_dir()]
+def import_paths(own: Path) -> list[str]:
+    """Where workers find modules: where this process does, absolute, so from any folder.
+
+    Where something else comes before a package of ours that they need (a folder `sweeps` of
+    yours), a folder `own` comes first that has nothing but links to ours.
+    """
+    paths = [str(Path(path or ".").absolute()) for path in (*sys.path, str(HOME))]
+    paths = [path for path in dict.fromkeys(paths) if Path(path).is_dir()]
+    if all(_is_ours(PathFinder.find_spec(name, paths), name) for name in IN_WORKERS):
+        return paths
+    own.mkdir(parents=True, exist_ok=True)
+    for name in IN_WORKERS:
+        link = own / f".{name}-{os.getpid()}"
+        link.symlink_to(HOME / name)
+        link.replace(own / name)
+    return [str(own), *paths]
+
+
+def _is_ours(spec: ModuleSpec | None, name: str) -> bool:
+    return spec is not None and spec.origin is not None and is_in(spec.origin, HOME / name)
+
+
+def is_in(place: str, folder: Path) -> bool:
+    """Whether a file is below a folder, links followed."""
+    return Path(place).resolve().is_relative_to(folder)
 
 
 def git_revision() -> str:

@@ -101,8 +101,11 @@ def _submit(client: Any, **job: Any) -> str:
             return client.submit_job(**job)
         except RuntimeError as error:
             if "try again" not in str(error) or time.monotonic() > deadline:
-                raise UserError(f"the cluster does not take the job: {error}") from error
+                line = str(error).strip().partition("\n")[0]
+                raise UserError(f"the cluster does not take the job: {line}") from error
             time.sleep(1.0)
+        except OSError as error:  # the server went away
+            raise UserError(f"the cluster does not take the job: {error}") from error
 
 
 def _command(words: list[str]) -> str:
@@ -117,12 +120,16 @@ def _check_reach(client: Any, environment: dict[str, Any], store: str, data: Pat
         words = ["sweeps.reach", store, str(data), token]
         job = _submit(client, entrypoint=_command(words), runtime_env=environment)
         deadline = time.monotonic() + PROBE_SECONDS
-        while not client.get_job_status(job).is_terminal():
-            if time.monotonic() > deadline:
-                client.stop_job(job)
-                raise UserError(f"the cluster did not answer within {PROBE_SECONDS:.0f} s")
-            time.sleep(0.5)
-        lines = client.get_job_logs(job).splitlines()
+        try:
+            while not client.get_job_status(job).is_terminal():
+                if time.monotonic() > deadline:
+                    client.stop_job(job)
+                    raise UserError(f"the cluster did not answer within {PROBE_SECONDS:.0f} s")
+                time.sleep(0.5)
+            lines = client.get_job_logs(job).splitlines()
+        except (OSError, RuntimeError) as error:  # requests' errors are OSError
+            line = str(error).strip().partition("\n")[0]
+            raise UserError(f"the cluster does not answer any more: {line}") from error
     answer = next((line for line in lines if line.startswith(reach.PREFIX)), None)
     if answer is None:
         last = lines[-1] if lines else client.get_job_info(job).message

@@ -5,6 +5,7 @@ JAX is imported by the stages themselves, so only here, and after `environment` 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -16,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +41,8 @@ THREAD_VARIABLES = (
     "RAYON_NUM_THREADS",
     "NPROC",  # XLA's own pools
 )
+ERROR_CHARACTERS = 500  # of what is kept and told of an error in one line
+TRACEBACK_CHARACTERS = 20_000  # and of its traceback
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "ray")
 
 
@@ -97,71 +101,132 @@ def execute(
     store: Store, stage: Stage, data: Path, stop: threading.Event, git_revision: str
 ) -> Outcome:
     """Run one stage and put its results into the store; whatever happens is in the outcome."""
-    if store.is_done(stage.id):
-        return Outcome(stage.id, "done")
-    lease = leases.acquire(store.objects, store.lease_folder(stage.id))
-    if lease is None:
-        return Outcome(stage.id, "elsewhere")
+    lease: leases.Lease | None = None
+    attempt: Attempt | None = None
+    clock = time.perf_counter()
     try:
+        if store.is_done(stage.id):
+            return Outcome(stage.id, "done")
+        lease = leases.acquire(store.objects, store.lease_folder(stage.id))
+        if lease is None:
+            return Outcome(stage.id, "elsewhere")
         if store.is_done(stage.id):  # while we were asking
             return Outcome(stage.id, "done")
-        return _attempt(store, stage, data, stop, git_revision, lease)
-    except (OSError, UserError) as error:
-        if is_disk_full(error):
-            return Outcome(stage.id, "disk full", error=_line(error))
-        raise
+        attempt = store.begin(stage)
+        context = StageContext(store, attempt, data, stop, lease)
+        try:
+            seconds = _run(store, attempt, context, git_revision)
+        except StageStopped:
+            if not context.stop_requested():  # else it would be asked again for ever
+                raise UserError("the stage raised StageStopped without being asked to") from None
+            store.discard(attempt)
+            return Outcome(stage.id, "stopped")
+        return Outcome(stage.id, "done", seconds)
+    # SystemExit, KeyboardInterrupt and what a runner derives from BaseException too.
+    except BaseException as error:
+        record = failure_record(error_line(error), _traceback(error))
+        full = _is_disk_full(error)
+        with contextlib.suppress(Exception):  # where the store is the trouble
+            _give_up(store, stage, attempt, full, record, time.perf_counter() - clock)
+        if full:
+            return Outcome(stage.id, "disk full", error=record["error"])
+        mistake = isinstance(error, UserError)  # the same again would only fail again
+        return Outcome(stage.id, "failed", error=record["error"], again=not mistake)
     finally:
-        if store.is_done(stage.id):
-            lease.remove()
-        else:
-            lease.release()
+        if lease is not None:
+            with contextlib.suppress(Exception):  # it then ends by its silence
+                lease.remove() if store.is_done(stage.id) else lease.release()
 
 
-def _attempt(
+def _run(store: Store, attempt: Attempt, context: StageContext, git_revision: str) -> float:
+    """Run an attempt's stage and finish it; the seconds that it took."""
+    stage, started, clock = attempt.stage, time.time(), time.perf_counter()
+    run = resolve(stage.run)
+    if stage_code(stage.kind, stage.run) != stage.code_fingerprint:
+        raise UserError("the code here is not what the study was planned with; plan it anew")
+    inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
+    with process_kept():
+        rows = _rows(stage, run(stage.config, stage.seed, inputs, context))
+    seconds = time.perf_counter() - clock
+    execution = {
+        **_execution_class(stage.config),
+        **context.facts,
+        "host": socket.gethostname(),
+        "git_revision": git_revision,
+        "started_at": started,
+        "seconds": seconds,
+    }
+    store.finish(attempt, rows, execution, _status(store, stage, rows))
+    return seconds
+
+
+def _rows(stage: Stage, returned: Any) -> list[ResultRow]:
+    """What a runner returned, as a list; it may have made a generator.
+
+    Raises:
+        UserError: it is something else than rows.
+    """
+    if not isinstance(returned, Iterable):
+        raise UserError(f"{stage.run} returned {type(returned).__name__}, not a list of ResultRow")
+    rows = list(returned)
+    for row in rows:
+        if not isinstance(row, ResultRow):
+            raise UserError(f"{stage.run} returned a {type(row).__name__} among its rows")
+    return rows
+
+
+def _give_up(
     store: Store,
     stage: Stage,
-    data: Path,
-    stop: threading.Event,
-    git_revision: str,
-    lease: leases.Lease,
-) -> Outcome:
-    attempt = store.begin(stage)
-    started, clock = time.time(), time.perf_counter()
-    try:
-        context = StageContext(store, attempt, data, stop, lease)
-        run = resolve(stage.run)
-        if stage_code(stage.kind, stage.run) != stage.code_fingerprint:
-            raise UserError("the code here is not what the study was planned with; plan it anew")
-        inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
-        rows = run(stage.config, stage.seed, inputs, context)
-        seconds = time.perf_counter() - clock
-        execution = {
-            **_execution_class(stage.config),
-            **context.facts,
-            "host": socket.gethostname(),
-            "git_revision": git_revision,
-            "started_at": started,
-            "seconds": seconds,
-        }
-        store.finish(attempt, rows, execution, _status(store, stage, rows))
-        return Outcome(stage.id, "done", seconds)
-    except StageStopped:
-        store.discard(attempt)
-        return Outcome(stage.id, "stopped")
-    except Exception as error:
-        if is_disk_full(error):
+    attempt: Attempt | None,
+    full: bool,
+    record: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Record why a stage failed, unless the disk is full, and remove what it wrote."""
+    if full:
+        if attempt is not None:
             store.discard(attempt)
-            return Outcome(stage.id, "disk full", error=_line(error))
-        seconds = time.perf_counter() - clock
-        failure = {
-            "error": _line(error),
-            "traceback": traceback.format_exc(),
-            "host": socket.gethostname(),
-            "seconds": seconds,
-        }
-        store.fail(attempt, failure)
-        mistake = isinstance(error, UserError)  # the same again would only fail again
-        return Outcome(stage.id, "failed", seconds, _line(error), again=not mistake)
+    elif attempt is not None:
+        store.fail(attempt, {**record, "seconds": seconds})
+    else:
+        store.record_failure(stage.id, f"before-{uuid.uuid4().hex[:8]}", record)
+
+
+STREAMS = ("stdin", "stdout", "stderr")
+
+
+@contextlib.contextmanager
+def process_kept() -> Generator[None]:
+    """Set back what a runner changed of its process, so that the next stage does not notice.
+
+    The working directory, the environment and the standard streams, closed ones too. Not what
+    modules are imported from: who imports late would find it gone.
+    """
+    folder, variables = os.open(".", os.O_RDONLY), dict(os.environ)
+    streams = {name: getattr(sys, name) for name in STREAMS}
+    kept: dict[int, int] = {}
+    for number in range(len(STREAMS)):
+        with contextlib.suppress(OSError):  # closed already
+            kept[number] = os.dup(number)
+    try:
+        yield
+    finally:
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        for number, (name, stream) in enumerate(streams.items()):
+            if stream is not None and stream.closed:
+                mode = "w" if number else "r"
+                stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        for name, value in variables.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+        os.fchdir(folder)
+        os.close(folder)
 
 
 def resolve(path: str) -> Run:
@@ -219,23 +284,75 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+def failure_record(error: str, told: str) -> dict[str, Any]:
+    """The record of a failed attempt: `error` in one line, `told` at length; both may be cut."""
+    return {
+        "error": printable(cut(" ".join(error.split()), ERROR_CHARACTERS)),
+        "traceback": printable(cut(told, TRACEBACK_CHARACTERS)),
+        "host": socket.gethostname(),
+    }
+
+
+def cut(text: str, most: int) -> str:
+    """A text without its middle where it is longer than `most` characters; it says so."""
+    if len(text) <= most:
+        return text
+    mark = f" … {len(text) - most:,} characters left out … "
+    end = (most - len(mark)) // 2
+    return text[: most - len(mark) - end] + mark + text[-end:]
+
+
+def printable(text: str) -> str:
+    """A text with what no file or terminal takes written out: lone surrogates, control codes."""
+    return "".join(one if one in "\n\t" or one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def error_line(error: BaseException) -> str:
+    """An exception in one line, whatever its own `__str__` does."""
+    try:
+        text = str(error)
+    except BaseException as own:
+        text = f"(its text cannot be had: {type(own).__name__})"
+    name = type(error).__name__
+    return text if isinstance(error, UserError) else f"{name}: {text}" if text else name
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    try:
+        return is_disk_full(error)
+    except BaseException:  # of its text
+        return False
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as own:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return f"{frames}{type(error).__name__} (its text cannot be had: {type(own).__name__})"
 
 
 class Worker:
     """The Ray actor around `execute`; `stop` is answered while a stage runs."""
 
     def __init__(self, store: str, data: str, git_revision: str):
-        self._store = Store(store)
+        self._root = store
         self._data = Path(data)
         self._git_revision = git_revision
+        self._store: Store | None = None
         self._stop = threading.Event()
+        with contextlib.suppress(OSError):  # a runner that ends its process group ends itself
+            os.setpgid(0, 0)
 
     def run(self, stage: Stage) -> Outcome:
         """Run one stage."""
-        return execute(self._store, stage, self._data, self._stop, self._git_revision)
+        try:
+            if self._store is None:
+                self._store = Store(self._root)
+            return execute(self._store, stage, self._data, self._stop, self._git_revision)
+        except BaseException as error:  # the store cannot be opened
+            record = failure_record(error_line(error), "")
+            return Outcome(stage.id, "failed", error=record["error"])
 
     @ray.method(concurrency_group="control")
     def stop(self) -> None:

@@ -12,20 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
-def ray_session():
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    os.environ["RAY_AUTH_TOKEN"] = "t" * 64
-    import ray
+def ray_session(tmp_path_factory):
+    from sweeps.ray_session import SETTINGS, embedded_ray
 
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
+    # What else needs memory here is not the tests' business.
+    os.environ.update(SETTINGS | {"RAY_memory_monitor_refresh_ms": "0"})
+    with embedded_ray(4, tmp_path_factory.mktemp("ray-logs")) as session:
+        yield session

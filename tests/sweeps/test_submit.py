@@ -40,7 +40,7 @@ def test_shipment_holds_our_packages_and_the_runners():
 def test_import_paths_are_absolute_so_that_workers_may_be_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    paths = import_paths()
+    paths = import_paths(tmp_path / "own")
     assert str(tmp_path) in paths
     assert all(Path(path).is_absolute() for path in paths)
 

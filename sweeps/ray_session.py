@@ -1,0 +1,392 @@
+"""The Ray that a run is on: an embedded one, a cluster's, or one that this process already has.
+
+An embedded Ray listens on the loopback interface alone, offers no metrics, and lives in a private
+folder with a short path that is gone when it ends. It is tried again where it does not start, and
+its log files are kept only where it was to blame.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ablations.plan import Plan
+from mm1_jax.errors import UserError
+from sweeps.shipping import shipment
+from sweeps.store import Store
+
+START_TRIES = 3  # a busy machine may take longer than the half minute that Ray gives itself
+# The kernel's limit on a socket's path is 107 characters (macOS: 103). Ray's sockets are at
+# /session_2026-12-01_06-40-38_783882_1234567/sockets/plasma_store below its folder.
+FOLDER_CHARACTERS = 103 - 63
+PREFIX = "mm1-ray-"
+ABANDONED_SECONDS = 3600.0  # a folder without its lock was left between two system calls
+KEPT_BYTES = 200_000  # of the end of each of Ray's log files
+PROBE_SECONDS = 5.0  # how often a cluster is asked whether it is there
+SILENT_SECONDS = 30.0  # and after how long it is taken for gone; Ray itself would wait for ever
+
+# Before Ray is imported: no report to its makers, and no message about accelerators.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Ray replaces 127.0.0.1 by the machine's outer address, and then listens on all interfaces, unless
+# it believes itself on macOS or Windows, where that would open the firewall's dialogue.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
+
+PRINTS = "_worker_logs_enabled"  # of `ray._private.worker`: whether a driver prints such things
+
+
+class RayEndedError(Exception):
+    """Ray itself is gone, in one line; what runs on it is lost, what was finished is not."""
+
+
+@dataclass
+class RaySession:
+    """A connected Ray."""
+
+    cores: int
+    embedded: bool
+    folder: Path | None = None  # of an embedded Ray
+    address: str = ""  # of a cluster's control store, HOST:PORT
+    _asked: float = field(default_factory=time.monotonic)
+    _answered: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Look whether Ray is still there; to be called often.
+
+        Raises:
+            RayEndedError: it is not.
+        """
+        from ray._private import worker as ray_worker
+
+        node = ray_worker._global_node
+        for kind, process in node.dead_processes() if node is not None else []:
+            if kind in ("raylet", "gcs_server"):
+                raise RayEndedError(f"Ray's process {kind} ended ({_how(process.returncode)})")
+        now = time.monotonic()
+        if self.address and now - self._asked > PROBE_SECONDS:
+            self._asked = now
+            if _answers(self.address):
+                self._answered = time.monotonic()
+            elif now - self._answered > SILENT_SECONDS:
+                raise RayEndedError(
+                    f"the Ray cluster at {self.address} has not answered for "
+                    f"{now - self._answered:.0f} s"
+                )
+
+    def worker_output(self, pid: int) -> str:
+        """The end of what a worker's process wrote to its standard error; empty if unknown."""
+        if self.folder is None:
+            return ""
+        found = sorted(self.folder.glob(f"r/session_2*/logs/worker-*-{pid}.err"))
+        return _end_of(found[-1], 10_000).decode(errors="replace").strip() if found else ""
+
+    def keep_logs(self, place: Path) -> Path | None:
+        """Copy the ends of an embedded Ray's log files to `place`; None where there are none."""
+        return None if self.folder is None else _keep_logs(self.folder, place)
+
+
+def logs_place(store: Store, study: str) -> Path:
+    """Where the log files of a Ray that made trouble are kept: of a study's last such run."""
+    return store.local / "ray-logs" / quote(study, safe="")
+
+
+@contextlib.contextmanager
+def ray_session(
+    plan: Plan, store: Store, cluster: str | None, workers: int | None
+) -> Generator[RaySession]:
+    """A Ray to run on, that this process already has, the cluster's, or an embedded one.
+
+    Called from the main thread: the kernel ends Ray's processes with the thread that started
+    them, which is why `kill -9` of the driver leaves nothing behind.
+
+    Raises:
+        UserError: the cluster cannot be used, or an embedded Ray does not start.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield RaySession(_cores(), embedded=False)
+        return
+    if cluster is None:
+        cores = workers or len(os.sched_getaffinity(0))
+        with embedded_ray(cores, logs_place(store, plan.study)) as session:
+            yield session
+        return
+    with private_folder() as folder, _libraries_write_to(folder / "driver.err"):
+        _connect(plan, cluster)
+        address = "" if "://" in cluster else ray.get_runtime_context().gcs_address
+        try:
+            yield RaySession(_cores(), embedded=False, address=address)
+        finally:
+            ray.shutdown()
+
+
+def _cores() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+# -- a cluster's ---------------------------------------------------------------------------------
+
+
+def _connect(plan: Plan, cluster: str) -> None:
+    import ray
+
+    host, _, port = cluster.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        _refuse_silence(cluster)  # Ray itself would try for minutes
+    logs: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # then the job has shipped the code
+    try:
+        if in_job:
+            ray.init(address=cluster, **logs)
+        else:
+            with shipment(plan) as code:
+                ray.init(address=cluster, runtime_env={"working_dir": str(code)}, **logs)
+    except UserError:
+        raise
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError, its own kinds, …
+        raise UserError(f"cannot use the Ray cluster at {cluster!r}: {_first(error)}") from error
+
+
+def _refuse_silence(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"cannot use the Ray cluster at {address!r}: {error}") from error
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+# -- an embedded one -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
+    """Start a Ray for this process alone; `logs` gets its log files if it does not start.
+
+    Raises:
+        UserError: it does not start, or there is no folder for it.
+    """
+    import ray
+    from ray._private import worker as ray_worker
+
+    # The token keeps other users of the machine out; it lives and dies with this process instead
+    # of in the home folder.
+    variables = {**LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with (
+        private_folder() as folder,
+        _libraries_write_to(folder / "driver.err"),
+        _environment(variables),
+    ):
+        setattr(ray_worker, PRINTS, False)  # else Ray prints the last lines of a dead raylet
+        for number in range(1, START_TRIES + 1):
+            try:
+                _start(cores, folder / "r")
+                break
+            except Exception as error:  # Ray raises bare Exception, among others
+                with contextlib.suppress(Exception):
+                    ray.shutdown()
+                _end_processes_of(folder)
+                if number == START_TRIES:
+                    kept = _keep_logs(folder, logs)
+                    raise UserError(
+                        f"Ray did not start in {START_TRIES} tries ({_first(error)}); is the "
+                        f"machine too busy? Its log files are in {kept}"
+                    ) from error
+        try:
+            yield RaySession(_cores(), embedded=True, folder=folder)
+        finally:
+            with contextlib.suppress(Exception):  # where Ray is gone already
+                ray.shutdown()
+            setattr(ray_worker, PRINTS, True)
+            _end_processes_of(folder)
+
+
+def _start(cores: int, folder: Path) -> None:
+    """`ray.init`, on loopback alone."""
+    import ray
+    from ray._private import ray_constants
+
+    known = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # read already, if somebody imported Ray before
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cores,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,  # results go through the store
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Generator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _libraries_write_to(path: Path) -> Generator[None]:
+    """What libraries in C++ write to the standard error goes to a file, not to the terminal."""
+    sys.stderr.flush()
+    kept, python = os.dup(2), sys.stderr
+    with open(path, "ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        ours = python.fileno() == 2
+    except (OSError, ValueError, AttributeError):  # a notebook's, a test's
+        ours = False
+    if ours:
+        sys.stderr = open(  # noqa: SIM115
+            kept, "w", buffering=1, encoding=python.encoding, errors=python.errors, closefd=False
+        )
+    try:
+        yield
+    finally:
+        if ours:
+            sys.stderr.flush()
+            sys.stderr = python
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# -- its folder ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def private_folder() -> Generator[Path]:
+    """A new folder that nobody else may enter, short enough for sockets, removed afterwards.
+
+    What runs left that were killed is removed too: the kernel has released their locks.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    folder = _new_folder()
+    lock = os.open(folder / "lock.new", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: it is never swept
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / "lock.new").rename(folder / "lock")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _bases() -> Iterator[str]:
+    """Folders for temporary files, the user's choice first."""
+    with contextlib.suppress(OSError):
+        yield tempfile.gettempdir()
+    yield from filter(None, (os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp", "/dev/shm"))
+
+
+def _new_folder() -> Path:
+    room = FOLDER_CHARACTERS - len(f"/{PREFIX}12345678/r")
+    for base in _bases():
+        if len(os.fsencode(base)) <= room:
+            with contextlib.suppress(OSError):  # not there, or not to be written to
+                _sweep(Path(base))
+                return Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)).absolute()  # mode 0700
+    raise UserError(
+        f"Ray's sockets need a folder with a path of at most {room} characters, and none of "
+        f"{', '.join(dict.fromkeys(_bases()))} is one that can be written to; set TMPDIR to one"
+    )
+
+
+def _sweep(base: Path) -> None:
+    """Remove what killed runs of this user left in a folder."""
+    for folder in base.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid != os.getuid() or folder.is_symlink():
+                continue
+            if not (folder / "lock").exists():
+                if time.time() - status.st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it lives
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _keep_logs(folder: Path, place: Path) -> Path | None:
+    shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        place.mkdir(parents=True)
+        for path in [folder / "driver.err", *folder.glob("r/session_2*/logs/*.*")]:
+            if path.is_file() and (end := _end_of(path, KEPT_BYTES)):
+                (place / path.name).write_bytes(end)
+        return place
+    return None
+
+
+def _end_of(path: Path, size: int) -> bytes:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+        return file.read(size)
+    return b""
+
+
+def _end_processes_of(folder: Path) -> None:
+    """Kill what Ray left running: every process of ours that was started with this folder."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes()
+            if os.fsencode(f"{folder}/") in words and place.stat().st_uid == os.getuid():
+                os.kill(int(place.name), signal.SIGKILL)
+
+
+def _how(code: int | None) -> str:
+    """How a process ended, by its exit code as `subprocess` gives it."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _first(error: BaseException) -> str:
+    """The first line of an error, not too long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
