@@ -242,6 +242,7 @@ class MirrorProcess:
         environment = {
             **os.environ,
             "PYTHONPATH": str(Path(__file__).resolve().parent.parent),  # from any folder
+            "PYTHONSAFEPATH": "1",  # not from a folder `sweeps` where the user is
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "GIT_PYTHON_REFRESH": "quiet",
             "PYTHONUTF8": "1",  # what it reads from here and writes to its log

@@ -231,7 +231,10 @@ def _start(cores: int, folder: Path) -> None:
     """`ray.init`, on loopback alone."""
     import ray
     from ray._private import ray_constants
+    from ray.job_config import JobConfig
 
+    job = JobConfig()
+    job._py_driver_sys_path = _Fixed()
     known = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False  # read already, if somebody imported Ray before
     try:
@@ -240,6 +243,7 @@ def _start(cores: int, folder: Path) -> None:
             num_cpus=cores,
             include_dashboard=False,
             object_store_memory=100 * 2**20,  # results go through the store
+            job_config=job,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
@@ -247,6 +251,17 @@ def _start(cores: int, folder: Path) -> None:
         )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = known
+
+
+class _Fixed(list[str]):
+    """No folders for the beginning of the workers' search path.
+
+    Ray puts the working directory and the script's before what PYTHONPATH says (`import_paths`),
+    where a folder `sweeps` of a user would hide ours.
+    """
+
+    def extend(self, folders: object) -> None:
+        """Stay empty."""
 
 
 @contextlib.contextmanager

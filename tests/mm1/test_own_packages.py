@@ -102,3 +102,29 @@ def test_workers_find_a_package_of_the_users_and_ours(tmp_path, monkeypatch):
     own, ours = done.stdout.split()
     assert own == str(tmp_path / "analysis/__init__.py")
     assert Path(ours).resolve() == HOME / "sweeps/__init__.py"
+
+
+RUN = """
+import sys
+import analysis, sweeps
+import mm1
+from mm1.own_packages import own_packages
+with own_packages:
+    sys.path.append({noop!r})
+    from noop_stage import a_plan
+    from sweeps.run import run_plan
+    plan = a_plan("mine", {{"base": {{}}}}, seeds=(1,))
+    code = run_plan(plan, "store", data="data", workers=1, mlflow_uri="off")
+assert sweeps.TOP == 2 and analysis.TOP == 2 and "sweeps.run" not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_beside_packages_of_these_names(tmp_path):
+    for name in ("analysis", "sweeps", "ablations"):
+        make(tmp_path, name, "package")
+    (tmp_path / "script.py").write_text(RUN.format(noop=str(ROOT / "tests/sweeps")))
+    done = python(tmp_path, "script.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all 1 trials are there" in done.stdout
