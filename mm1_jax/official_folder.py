@@ -26,6 +26,7 @@ from mm1_jax.config.schema import NOT_IDENTITY, Config
 from mm1_jax.content_hash import content_hash
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import LONGEST_ANSWER
+from mm1_jax.tasks.official_files import read_with
 
 _ANNOTATIONS = (".json", ".jsonl", ".parquet", ".tsv", ".csv", ".txt")
 _SHOWN = 4  # kinds of files in an error message
@@ -152,7 +153,7 @@ def open_official(task: str, settings: OfficialSettings) -> OfficialFolder:
 
 def _content(place: Path) -> str:
     if place.is_file():
-        return content_hash(place.parent, [place])
+        return content_hash(place.parent, read_with(place))
     files = sorted(_annotation_files(place))
     if not files:
         known = ", ".join(_ANNOTATIONS)

@@ -30,11 +30,16 @@ def find(path: Path, task: str, *patterns: str) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"{task}: no file or folder {path}")
     for pattern in patterns:
-        found = sorted(path.glob(pattern))
+        found = sorted(file for file in path.glob(pattern) if not _of_macos(file))
         if found:
             return found
     here = listed(entry.name for entry in path.iterdir())
     raise UserError(f"{task}: expected {' or '.join(patterns)} in {path}, found {here}")
+
+
+def _of_macos(file: Path) -> bool:
+    """Whether it is what macOS keeps beside a file of that name on other systems' disks."""
+    return file.name.startswith("._")
 
 
 def find_one(path: Path, task: str, *patterns: str) -> Path:
@@ -44,6 +49,25 @@ def find_one(path: Path, task: str, *patterns: str) -> Path:
         names = listed(file.name for file in found)
         raise UserError(f"{task}: expected one of {names} in {path}; name the file")
     return found[0]
+
+
+def questions_beside(annotations: Path) -> Path:
+    """Where the questions of a VQA annotation file lie, by its name; itself if it has no such."""
+    name = annotations.name.replace("annotations", "questions")
+    return annotations.with_name(name.replace("mscoco", "OpenEnded_mscoco"))
+
+
+def splits_beside(problems: Path) -> Path:
+    """Where ScienceQA's splits lie."""
+    return problems.with_name("pid_splits.json")
+
+
+def read_with(file: Path) -> list[Path]:
+    """An annotation file and those beside it that a task reads with it."""
+    beside = [questions_beside(file)]
+    if file.name == "problems.json":
+        beside.append(splits_beside(file))
+    return [file, *(other for other in beside if other != file and other.is_file())]
 
 
 def read_text(path: Path) -> str:

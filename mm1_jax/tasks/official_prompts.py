@@ -45,7 +45,13 @@ def questions_of(module: str, folder: OfficialFolder) -> tuple[list[Question], l
 @functools.lru_cache(maxsize=4)
 def _read(module: str, place: Path, content: str, training: bool = False) -> list[Question]:
     """Kept for the arms, seeds, shots and conditions that a worker is given one after another."""
-    return questions_in(task_in(module), place, training=training)
+    task = task_in(module)
+    questions = questions_in(task, place, training=training)
+    wordless = [] if task.by_likelihood else [q.item_id for q in questions if not q.prompt]
+    if wordless:  # of VQA's annotations alone, which can be scored
+        message = f"{task.name}: {wordless[0]} has no question: is the question file beside it?"
+        raise UserError(message, file=str(place))
+    return questions
 
 
 def check_shots(task: str, shots: int, examples: int) -> None:

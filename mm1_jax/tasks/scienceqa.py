@@ -19,6 +19,7 @@ from mm1_jax.tasks.official_files import (
     read_json,
     rows_by_id,
     rows_with,
+    splits_beside,
     texts_by_id,
 )
 from mm1_jax.tasks.official_rows import Row
@@ -59,7 +60,7 @@ def _is_table(path: Path) -> bool:
 def _problems(path: Path, split: str) -> dict[str, Row]:
     file = find_one(path, "scienceqa", "problems.json")
     problems = rows_by_id(read_json(file), _FIELDS, file, "scienceqa")
-    splits_file = file.with_name("pid_splits.json")
+    splits_file = splits_beside(file)
     if splits_file.is_file():
         chosen = Row(read_json(splits_file), [split], splits_file, "scienceqa").texts(split)
         unknown = [pid for pid in chosen if pid not in problems]

@@ -10,7 +10,14 @@ from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.vqa import VqaAccuracy, vqa_accuracy
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question
-from mm1_jax.tasks.official_files import find, find_one, read_answers, read_json, rows_of
+from mm1_jax.tasks.official_files import (
+    find,
+    find_one,
+    questions_beside,
+    read_answers,
+    read_json,
+    rows_of,
+)
 from mm1_jax.tasks.official_rows import Row
 
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
@@ -67,7 +74,7 @@ def read_vqa(path: Path, task: str) -> list[Question]:
 def _annotations(path: Path, task: str) -> Path:
     patterns = ("*val*annotations.json", "*annotations.json")
     if path.is_dir() and not any(any(path.glob(pattern)) for pattern in patterns):
-        holding = [file for file in sorted(path.glob("*.json")) if _holds(file, "annotations")]
+        holding = [f for f in find(path, task, *patterns, "*.json") if _holds(f, "annotations")]
         if len(holding) == 1:
             return holding[0]
     return find_one(path, task, *patterns)
@@ -81,8 +88,7 @@ def _holds(file: Path, name: str) -> bool:
 
 def _questions(annotations: Path, task: str, required: bool) -> dict[str, str] | None:
     """question_id → question of the file beside the annotations; None if there is none."""
-    name = annotations.name.replace("annotations", "questions")
-    file = annotations.with_name(name.replace("mscoco", "OpenEnded_mscoco"))
+    file = questions_beside(annotations)
     if file == annotations or not file.is_file():
         if not required:
             return None

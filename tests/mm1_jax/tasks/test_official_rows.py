@@ -12,8 +12,10 @@ import pytest
 from official_folders import FOLDERS, TEXT_FOLDERS, write_json, write_lines, write_parquet
 
 from mm1_jax.errors import UserError
+from mm1_jax.official_folder import OfficialFolder
 from mm1_jax.tasks.official import questions_in
 from mm1_jax.tasks.official_files import read_json, read_rows
+from mm1_jax.tasks.official_prompts import questions_of
 from mm1_jax.tasks.official_rows import Row
 from mm1_jax.tasks.official_tasks import official_task
 
@@ -218,3 +220,33 @@ def test_line_ends_inside_a_cell_and_marks_that_end_lines_elsewhere_stay(tmp_pat
     text = json.dumps({**PREDICTED, "answer": "a\u2028b\x85c"}, ensure_ascii=False) + "\n"
     (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
     assert official_task("vqav2").predictions(tmp_path / "a.jsonl") == {"1": "a\u2028b\x85c"}
+
+
+def test_annotations_without_their_questions_are_not_asked(tmp_path):
+    FOLDERS["vqav2"](tmp_path)
+    (tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json").unlink()
+    file = tmp_path / "v2_mscoco_val2014_annotations.json"
+    folder = OfficialFolder(annotations=file, train=None, images=(tmp_path,))
+    with pytest.raises(UserError, match="vqav2: 420 has no question"):
+        questions_of("mm1_jax.tasks.vqav2", folder)
+
+
+def test_what_macos_leaves_beside_files_is_not_read(tmp_path):
+    FOLDERS["textvqa"](tmp_path)
+    (tmp_path / "._TextVQA_0.5.1_val.json").write_bytes(b"\x00\x05\x16\x07")
+    assert len(official_task("textvqa").read(tmp_path)) == 2
+
+
+def test_files_that_are_read_beside_the_named_one_are_part_of_what_is_asked(tmp_path):
+    FOLDERS["vqav2"](tmp_path)
+    FOLDERS["scienceqa"](tmp_path)
+    asked = "v2_OpenEnded_mscoco_val2014_questions.json"
+    for name, beside in (
+        ("v2_mscoco_val2014_annotations.json", asked),
+        ("problems.json", "pid_splits.json"),
+    ):
+        folder = OfficialFolder(annotations=tmp_path / name, train=None, images=(tmp_path,))
+        before = folder.content
+        text = (tmp_path / beside).read_text(encoding="utf-8")
+        (tmp_path / beside).write_text(text + "\n", encoding="utf-8")
+        assert folder.content != before
