@@ -39,15 +39,15 @@ def kind(request):
 def make(folder: Path, name: str, kind: str) -> None:
     """A package, or a plain folder of modules, with the name of ours and of a module in it."""
     (folder / name).mkdir()
-    (folder / name / "words.py").write_text("MINE = 1\n")
+    (folder / name / "words.py").write_text("MINE = 1\n", encoding="utf-8")
     if kind == "package":
-        (folder / name / "__init__.py").write_text("TOP = 2\n")
+        (folder / name / "__init__.py").write_text("TOP = 2\n", encoding="utf-8")
 
 
 def python(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, **variables}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, encoding="utf-8"
     )
 
 
@@ -56,7 +56,7 @@ def test_a_script_uses_both(tmp_path, name, kind):
     make(tmp_path, name, kind)
     top = 2 if kind == "package" else None
     script = CHECK.format(name=name, study=str(STUDY), here=str(tmp_path), top=top)
-    (tmp_path / "script.py").write_text(script)
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
     done = python(tmp_path, "script.py")
     assert done.stdout == "both\n", done.stderr
 
@@ -124,7 +124,9 @@ sys.exit(code)
 def test_a_run_beside_packages_of_these_names(tmp_path):
     for name in ("analysis", "sweeps", "ablations"):
         make(tmp_path, name, "package")
-    (tmp_path / "script.py").write_text(RUN.format(noop=str(ROOT / "tests/sweeps")))
+    (tmp_path / "script.py").write_text(
+        RUN.format(noop=str(ROOT / "tests/sweeps")), encoding="utf-8"
+    )
     done = python(tmp_path, "script.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all 1 trials are there" in done.stdout

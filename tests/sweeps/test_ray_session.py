@@ -30,7 +30,7 @@ def test_it_listens_on_loopback_alone_and_offers_no_metrics(ray_session):
     }
     assert found == {"127.0.0.1"}
     (metrics,) = ray_session.folder.glob("r/session_2*/metrics_export_port_*")
-    assert int(metrics.read_text()) <= 0
+    assert int(metrics.read_text(encoding="utf-8")) <= 0
 
 
 def test_its_folder_is_private_and_short(ray_session):
@@ -54,7 +54,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one(monkeypatch):
     )
     environment = {**os.environ, "TMPDIR": str(base)}
     with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, encoding="utf-8"
     ) as process:
         folder = Path(process.stdout.readline().strip())
         assert folder.parent == base
@@ -117,7 +117,7 @@ def test_a_killed_ray_is_started_anew_and_the_run_goes_on(tmp_path, name):
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     ) as driver:
         deadline = time.monotonic() + 300
         while len(store.progress(plan.trials[0].train)) < 5:
@@ -135,7 +135,9 @@ def test_a_killed_ray_is_started_anew_and_the_run_goes_on(tmp_path, name):
     assert "Ray is started anew" in output
     assert "Check failed" not in output
     assert "raylet)" not in output
-    first = int((store.stage_folder(plan.trials[0].train) / "first_step").read_text())
+    first = int(
+        (store.stage_folder(plan.trials[0].train) / "first_step").read_text(encoding="utf-8")
+    )
     assert first >= 4
 
 
