@@ -2,7 +2,7 @@
 
 Two operations carry the whole design: `create`, which writes a key only if nobody has (so of two
 writers exactly one wins), and `write`, which replaces a key at once (so no reader sees half a
-file). Keys are relative paths with forward slashes.
+file). Keys are relative paths with forward slashes. Names that begin with a dot are temporary.
 """
 
 from __future__ import annotations
@@ -12,12 +12,25 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Generator
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from mm1_jax.errors import UserError
+
+BUSY_TRIES = 5  # of a put that the server was too busy to compare with another
+LONGEST_PATH = 3_400  # of a store; what is in it must come to less than the system's 4,096
+PUT_TRIES = 100  # of a put into a folder that others remove
+
+
+class StorageError(OSError):
+    """A remote store does not answer as it should; `filename` is the key's URL."""
+
+    def __init__(self, place: str, error: BaseException):
+        code = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+        super().__init__(code, " ".join(str(error).split()) or type(error).__name__, place)
 
 
 class Objects(Protocol):
@@ -30,14 +43,15 @@ class Objects(Protocol):
         """The bytes of a key; FileNotFoundError if it is absent."""
         ...
 
-    def write(self, key: str, data: bytes) -> None:
-        """Put or replace a key, at once."""
+    def write(self, key: str, data: bytes, *, durable: bool = False) -> None:
+        """Put or replace a key, at once. `durable`: until it would survive a loss of power."""
         ...
 
     def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
         """Put a key if it is absent; False if somebody was first.
 
-        `durable` waits until it would survive a loss of power.
+        `data` of two writers must differ: an answer may be lost on its way and the put tried
+        again, and what is found then is ours if it is what we wrote.
         """
         ...
 
@@ -45,12 +59,26 @@ class Objects(Protocol):
         """Whether the key is there."""
         ...
 
-    def children(self, folder: str) -> list[str]:
-        """Names right below a folder, sorted; empty if there is no such folder."""
+    def children(self, folder: str, *, hidden: bool = False) -> list[str]:
+        """Names right below a folder, sorted; empty if there is no such folder.
+
+        `hidden`: temporary ones too.
+        """
+        ...
+
+    def files(self, folder: str) -> dict[str, float]:
+        """Every key below a folder, temporary ones too → when it was written (Unix time).
+
+        What is there without being a file ends in `/`: an empty folder, a link to elsewhere.
+        """
         ...
 
     def remove(self, folder: str) -> None:
-        """Remove all keys below a folder."""
+        """Remove a key, or all keys below a folder; it is no error if there are none."""
+        ...
+
+    def move(self, folder: str, to: str) -> None:
+        """Give all keys below a folder another place."""
         ...
 
     def staging(self, folder: str) -> Path:
@@ -61,8 +89,11 @@ class Objects(Protocol):
         """Put what was filled in `staging(folder)` into the store."""
         ...
 
-    def fetch(self, folder: str) -> Path:
-        """A local folder with a stored folder's files."""
+    def fetch(self, folder: str, names: Iterable[str], *, again: bool = False) -> Path:
+        """A local folder that has these files of a stored folder, where they are there.
+
+        `again` reads them anew where a local cache has them. Names lead nowhere else: UserError.
+        """
         ...
 
 
@@ -78,9 +109,25 @@ def open_objects(root: str | Path) -> Objects:
     if "://" in text:
         return RemoteObjects(text)
     path = Path(text).expanduser().absolute()
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise UserError(f"the store's path is too long (above {LONGEST_PATH} bytes): {text[:80]}…")
     if path.exists() and not path.is_dir():
         raise UserError(f"the store {path} is a file, not a folder")
     return LocalObjects(path)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder where there is none, and what is missing above it, for its owner alone."""
+    if not folder.exists():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file's name stays below the folder that it is relative to."""
+    parts = PurePosixPath(name).parts
+    odd = "\0" in name or "\\" in name or name.startswith("/") or name.endswith("/")
+    return bool(parts) and not odd and ".." not in parts
 
 
 class LocalObjects:
@@ -94,64 +141,116 @@ class LocalObjects:
         """See `Objects`."""
         return (self.local / key).read_bytes()
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: bytes, *, durable: bool = False) -> None:
         """See `Objects`."""
-        with self._complete_file(key, data) as temporary:
-            temporary.replace(self.local / key)
+        self._put(key, data, durable, _replace)
 
     def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
         """See `Objects`."""
         # A hard link appears at once, whole, and fails if the name is taken.
-        with self._complete_file(key, data, durable) as temporary:
-            try:
-                os.link(temporary, self.local / key)
-            except FileExistsError:
-                return False
+        try:
+            self._put(key, data, durable, _link)
+        except FileExistsError:
+            return False
         return True
 
-    @contextlib.contextmanager
-    def _complete_file(self, key: str, data: bytes, durable: bool = False) -> Generator[Path]:
+    def _put(
+        self, key: str, data: bytes, durable: bool, place: Callable[[Path, Path], None]
+    ) -> None:
         target = self.local / key
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-        with told_when_full(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(data)
-                if durable:
-                    flush(temporary)
-                yield temporary
-            finally:
-                temporary.unlink(missing_ok=True)
+        temporary = target.with_name(f".{target.name[:64]}.{uuid.uuid4().hex[:12]}")
+        with told_when_refused(self.root):
+            for _ in range(PUT_TRIES):
+                # While others remove the folder it may vanish at any point; then once more.
+                with contextlib.suppress(FileNotFoundError):
+                    if not self._make_folder(target.parent):
+                        continue
+                    try:
+                        temporary.write_bytes(data)
+                        if durable:
+                            flush(temporary)
+                        place(temporary, target)
+                        if durable:
+                            self._flush_folders(target.parent)
+                        return
+                    finally:
+                        with contextlib.suppress(FileNotFoundError):
+                            temporary.unlink()
+            raise NotADirectoryError(errno.ENOTDIR, "it cannot be made a folder", target.parent)
+
+    def _make_folder(self, folder: Path) -> bool:
+        """Whether it is there now; not if others remove it meanwhile, or a file is in the way."""
+        make_private(self.local)  # what is in it needs no more
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            return False
+        return True
+
+    def _flush_folders(self, folder: Path) -> None:
+        """Names are in their folders, which are in theirs."""
+        for one in (folder, *folder.parents):
+            if one.is_relative_to(self.local):
+                flush(one)
 
     def exists(self, key: str) -> bool:
         """See `Objects`."""
         return (self.local / key).exists()
 
-    def children(self, folder: str) -> list[str]:
+    def children(self, folder: str, *, hidden: bool = False) -> list[str]:
         """See `Objects`."""
         try:
             names = [path.name for path in (self.local / folder).iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(name for name in names if hidden or not name.startswith("."))
+
+    def files(self, folder: str) -> dict[str, float]:
+        """See `Objects`."""
+        found: dict[str, float] = {}
+        for at, folders, names in os.walk(self.local / folder):
+            own = Path(at)
+            for name in (*names, *folders):
+                path = own / name
+                kept = path.is_file() and not path.is_symlink()
+                if kept or path.is_symlink() or (name in folders and not any(path.iterdir())):
+                    key = path.relative_to(self.local).as_posix()
+                    found[key if kept else f"{key}/"] = path.lstat().st_mtime
+        return found
 
     def remove(self, folder: str) -> None:
         """See `Objects`."""
-        shutil.rmtree(self.local / folder, ignore_errors=True)
+        path = self.local / folder
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def move(self, folder: str, to: str) -> None:
+        """See `Objects`."""
+        with told_when_refused(self.root):
+            self._make_folder((self.local / to).parent)
+            (self.local / folder).replace(self.local / to)
 
     def staging(self, folder: str) -> Path:
         """See `Objects`."""
         path = self.local / folder
-        with told_when_full(self.root):
+        with told_when_refused(self.root):
+            make_private(self.local)
             path.mkdir(parents=True, exist_ok=True)
         return path
 
     def upload(self, folder: str) -> None:
         """Nothing to do: it was filled in place."""
 
-    def fetch(self, folder: str) -> Path:
+    def fetch(self, folder: str, names: Iterable[str], *, again: bool = False) -> Path:
         """See `Objects`."""
-        return self.local / folder
+        path = self.local / folder
+        real = path.parent.resolve() / path.name
+        for name in names:
+            if not is_inside(name) or (path / name).resolve() != real / name:
+                raise UserError(f"{path}: {name!r} leads out of the folder")
+        return path
 
 
 class RemoteObjects:
@@ -161,7 +260,7 @@ class RemoteObjects:
         import fsspec
 
         try:
-            self.files, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
+            self._files, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ValueError, ImportError) as error:
             raise UserError(f"cannot open the store {url}: {error}") from error
         self.root = url.rstrip("/")
@@ -172,44 +271,86 @@ class RemoteObjects:
     def _at(self, key: str) -> str:
         return f"{self.base}/{key}"
 
+    @contextlib.contextmanager
+    def _asked(self, key: str) -> Generator[str]:
+        """Yields where a key is; whatever the client raises about it becomes a `StorageError`."""
+        try:
+            yield self._at(key)
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:
+            raise StorageError(f"{self.root}/{key}", error) from error
+
     def read(self, key: str) -> bytes:
         """See `Objects`."""
-        return self.files.cat_file(self._at(key))
+        with self._asked(key) as place:
+            return self._files.cat_file(place)
 
-    def write(self, key: str, data: bytes) -> None:
-        """See `Objects`."""
-        self.files.pipe_file(self._at(key), data)
+    def write(self, key: str, data: bytes, *, durable: bool = False) -> None:
+        """See `Objects`; an object store is durable anyway."""
+        with self._asked(key) as place:
+            self._files.pipe_file(place, data)
 
     def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
-        """See `Objects`; an object store is durable anyway."""
-        try:
-            self.files.pipe_file(self._at(key), data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        """See `Objects`."""
+        for number in range(1, BUSY_TRIES + 1):
+            try:
+                with self._asked(key) as place:
+                    self._files.pipe_file(place, data, mode="create")
+                return True
+            # "Exists already" may be about our own first try, whose answer was lost; any other
+            # error may have come after the put.
+            except OSError as error:
+                try:
+                    return self.read(key) == data
+                except FileNotFoundError:
+                    if number == BUSY_TRIES or error.errno != errno.EBUSY:
+                        raise error from None
+                time.sleep(0.1 * 2**number)
+        raise AssertionError
 
     def exists(self, key: str) -> bool:
         """See `Objects`."""
-        return self.files.exists(self._at(key))
+        with self._asked(key) as place:
+            return self._files.exists(place)
 
-    def children(self, folder: str) -> list[str]:
+    def children(self, folder: str, *, hidden: bool = False) -> list[str]:
         """See `Objects`."""
-        try:
-            entries: list[Any] = self.files.ls(self._at(folder), detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+        with self._asked(folder) as place:
+            try:
+                entries: list[Any] = self._files.ls(place, detail=False)
+            except FileNotFoundError:
+                return []
+        below = [str(entry).rstrip("/").removeprefix(place.rstrip("/")) for entry in entries]
+        names = {name.strip("/") for name in below}  # a folder's own mark is ""
+        return sorted(name for name in names if name and (hidden or not name.startswith(".")))
+
+    def files(self, folder: str) -> dict[str, float]:
+        """See `Objects`."""
+        with self._asked(folder) as place:
+            found: dict[str, Any] = self._files.find(place, detail=True)
+        return {
+            str(key).removeprefix(self.base).removeprefix("/"): _written(entry)
+            for key, entry in found.items()
+        }
 
     def remove(self, folder: str) -> None:
         """See `Objects`."""
-        with contextlib.suppress(FileNotFoundError):
-            self.files.rm(self._at(folder), recursive=True)
+        with self._asked(folder) as place, contextlib.suppress(FileNotFoundError):
+            self._files.rm(place, recursive=True)
         shutil.rmtree(self.local / folder, ignore_errors=True)
+
+    def move(self, folder: str, to: str) -> None:
+        """See `Objects`."""
+        for key in self.files(folder):
+            self.write(to + key.removeprefix(folder), self.read(key))
+        self.remove(folder)
 
     def staging(self, folder: str) -> Path:
         """See `Objects`."""
         path = self.local / folder
-        with told_when_full(str(self.local)):
+        with told_when_refused(str(self.local)):
+            make_private(self.local)
             path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -218,30 +359,73 @@ class RemoteObjects:
         source = self.local / folder
         for path in sorted(source.rglob("*")):
             if path.is_file():
-                key = f"{folder}/{path.relative_to(source).as_posix()}"
-                self.files.pipe_file(self._at(key), path.read_bytes())
+                with self._asked(f"{folder}/{path.relative_to(source).as_posix()}") as place:
+                    self._files.pipe_file(place, path.read_bytes())
 
-    def fetch(self, folder: str) -> Path:
+    def fetch(self, folder: str, names: Iterable[str], *, again: bool = False) -> Path:
         """See `Objects`."""
         target = self.local / folder
-        if target.exists():  # written whole, below, or by this machine's own attempt
-            return target
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-        with told_when_full(str(self.local)):
-            for key in self.files.find(self._at(folder)):
-                path = partial / str(key).removeprefix(self._at(folder)).lstrip("/")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(self.files.cat_file(key))
-            with contextlib.suppress(OSError):  # somebody else fetched it meanwhile
-                partial.rename(target)
-        shutil.rmtree(partial, ignore_errors=True)
+        with told_when_refused(str(self.local)):
+            make_private(self.local)
+            for name in names:
+                path = target / name
+                if not is_inside(name):
+                    raise UserError(f"{self.root}/{folder}: {name!r} leads out of the folder")
+                if again or not path.is_file():
+                    with contextlib.suppress(FileNotFoundError):
+                        data = self.read(f"{folder}/{name}")
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        partial = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex[:12]}")
+                        partial.write_bytes(data)
+                        partial.replace(path)
         return target
 
 
+def _replace(temporary: Path, target: Path) -> None:
+    try:
+        temporary.replace(target)
+    except IsADirectoryError:  # which nobody of ours made
+        target.rmdir()
+        temporary.replace(target)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        # On a network disk the answer to a link that was made may be lost; the second try then
+        # finds it there.
+        if temporary.stat().st_nlink > 1:
+            return
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV):
+            raise UserError(
+                f"the file system of {target.parent} has no hard links ({error.strerror}), which "
+                "a store needs; choose another --store"
+            ) from error
+        raise
+
+
+def _written(entry: dict[str, Any]) -> float:
+    """When an object was written, by whatever name; now, where nothing says so."""
+    for name in ("LastModified", "mtime", "updated", "created", "last_modified"):
+        when = entry.get(name)
+        if hasattr(when, "timestamp"):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return time.time()
+
+
 def flush(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network disks cannot for folders
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
@@ -256,9 +440,12 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+
+
 @contextlib.contextmanager
-def told_when_full(place: str) -> Generator[None]:
-    """Turns a full disk into one line for the user; everything finished is already in place."""
+def told_when_refused(place: str) -> Generator[None]:
+    """One line for a full disk, or one that may not be written; what is finished is in place."""
     try:
         yield
     except OSError as error:
@@ -266,4 +453,6 @@ def told_when_full(place: str) -> Generator[None]:
             raise UserError(
                 f"no space left on the disk of {place}; nothing finished is lost"
             ) from error
+        if error.errno in _REFUSED:
+            raise UserError(f"cannot write to the store {place}: {error.strerror}") from error
         raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1_jax.errors import UserError
-from sweeps.objects import open_objects, told_when_full
+from sweeps.objects import open_objects, told_when_refused
 
 PREFIX = "unreachable: "
 ANSWER_SECONDS = 120.0  # a machine's first task may install things
@@ -29,7 +29,7 @@ def markers(store: str, data: Path) -> Generator[str]:
     objects = open_objects(store)
     objects.write(f"reach/{token}", token.encode())
     marker = data / f".reach-{token}"
-    with told_when_full(str(data)):
+    with told_when_refused(str(data)):
         data.mkdir(parents=True, exist_ok=True)
         marker.write_text(token, encoding="utf-8")
     try:

@@ -59,7 +59,7 @@ def run_plan(
     store = store if isinstance(store, Store) else Store(store)
     data = Path(data).absolute()
     uri = tracking_uri(store, mlflow_uri)
-    lease = leases.acquire(store.objects, study_lease(plan.study))
+    lease = leases.acquire(store.objects, study_lease(plan.study), watch_silent=True)
     if lease is None:
         holder = leases.holder(store.objects, study_lease(plan.study))
         raise UserError(already_running(plan.study, holder))

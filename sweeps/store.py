@@ -8,16 +8,19 @@
     studies/<name>/latest.json               which registration a name means now
     studies/<name>/<hash>-<stages>/          plan.json  registration.json
     scratch/<id>/                            checkpoints and reports of a stage that is not done
+    damaged/<id>/<when>/                     what was set aside because it is not what was written
 
-An attempt without a `done.json` that names it does not exist for any reader. Everything else
-(MLflow, indexes, pictures) can be rebuilt from here.
+Names that begin with a dot are temporary. An attempt without a `done.json` that names it does not
+exist for any reader. Everything else (MLflow, indexes, pictures) can be rebuilt from here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import re
 import shutil
 import time
 import uuid
@@ -25,25 +28,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from ablations.plan import Plan
 from ablations.stages import Stage
-from mm1_jax.config import Config
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow
-from sweeps.objects import flush, open_objects, told_when_full
+from sweeps import leases
+from sweeps.objects import flush, open_objects, told_when_refused
+from sweeps.records import (
+    SCHEMA_VERSION,
+    DamagedError,
+    Done,
+    Format,
+    Latest,
+    Registration,
+    Status,
+    UnreadableError,
+    as_execution,
+    as_object,
+    read,
+    read_record,
+    sealed,
+)
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA_VERSION = 1
-# What was cheap to make is not worth waiting for the disk: a loss of power may damage it, which
-# its checksums show.
-DURABLE_SECONDS = 1.0
-
-Status = Literal["ok", "diverged"]
+STAGE_ID = re.compile(r"[0-9a-f]{16,64}")
 
 # The one long result table; joined with a study's snapshot it gives arm and trial.
 COLUMNS = (
@@ -60,17 +73,6 @@ COLUMNS = (
     "standard_error",
     "status",
 )
-
-
-class Registration(Config):
-    """What was on record about a study before its first stage ran."""
-
-    schema_version: int = SCHEMA_VERSION
-    study: str
-    hash: str
-    registered_at: str  # UTC, ISO 8601
-    known_stages: tuple[str, ...]  # had results already when the study was registered
-    previous: tuple[str, ...]  # hashes registered earlier under the same name
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,13 @@ class Store:
         self.objects = open_objects(root)
         self.root = self.objects.root
         self._results: dict[str, Any] = {}
-        self._verified: set[str] = set()
+        self._sound: set[str] = set()  # stages whose records were read and are in order
+        self._verified: set[str] = set()  # whose output is as well
         self._has_format = False
-        try:
-            record = json.loads(self.objects.read("format.json"))
-        except FileNotFoundError:
-            return
-        except ValueError:
-            raise UserError(f"{self.root}/format.json is damaged; is this a store?") from None
-        _check_version(record, f"the store {self.root}")
-        self._has_format = True
+        # A damaged one says nothing about the version, which every other record has as well.
+        with contextlib.suppress(FileNotFoundError, DamagedError):
+            read_record(self.objects, "format.json", Format)
+            self._has_format = True
 
     @property
     def local(self) -> Path:
@@ -118,23 +117,54 @@ class Store:
     # -- stages ------------------------------------------------------------------------------
 
     def is_done(self, stage_id: str) -> bool:
-        """Whether the stage has a result."""
-        return self.objects.exists(f"{_stage(stage_id)}/done.json")
+        """Whether the stage has a result; a damaged record of one is none."""
+        try:
+            self.done_record(stage_id)
+        except (_NoResultError, DamagedError):
+            return False
+        return True
 
     def done(self, stage_ids: Iterable[str]) -> set[str]:
         """Those of the stages that have a result."""
         return {stage_id for stage_id in stage_ids if self.is_done(stage_id)}
 
+    def readable(self, stage_ids: Iterable[str]) -> tuple[set[str], dict[str, str]]:
+        """Stages whose result can be read, and the others that have one → what is wrong with it.
+
+        Their output is looked at only where it is read (`stage_folder`), and by `sweeps.fsck`.
+        """
+        sound: set[str] = set()
+        damaged: dict[str, str] = {}
+        for stage_id in stage_ids:
+            try:
+                self.done_record(stage_id)
+                if stage_id not in self._sound:
+                    self.stage(stage_id)
+                    self.execution(stage_id)
+                    self._rows(stage_id)
+                    self._sound.add(stage_id)
+                sound.add(stage_id)
+            except _NoResultError:
+                continue
+            except UnreadableError as error:
+                damaged[stage_id] = str(error)
+        return sound, damaged
+
     def matching(self, prefix: str) -> list[str]:
         """Finished stages whose identity begins with `prefix`, two characters at least."""
         if len(prefix) < 2:
             raise UserError(f"{prefix!r} is too short for the beginning of a stage's identity")
-        known = self.objects.children(f"stages/{prefix[:2]}")
+        known = filter(STAGE_ID.fullmatch, self.objects.children(f"stages/{prefix[:2]}"))
         return sorted(stage for stage in known if stage.startswith(prefix) and self.is_done(stage))
 
     def begin(self, stage: Stage) -> Attempt:
-        """A fresh attempt at a stage, to be filled and then finished, failed or discarded."""
+        """A fresh attempt at a stage, to be filled and then finished, failed or discarded.
+
+        The caller holds the stage's lease: a damaged record of an earlier result is set aside, and
+        what dead processes left is removed.
+        """
         self._write_format()
+        self._make_room(stage.id)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
         key = f"{_stage(stage.id)}/{name}"
         attempt = Attempt(stage, key, name, self.objects.staging(key))
@@ -151,8 +181,7 @@ class Store:
         """Make an attempt the stage's result; False, and the attempt is gone, if one was first."""
         import pyarrow.parquet
 
-        seconds: float = execution["seconds"]
-        with told_when_full(self.root):
+        with told_when_refused(self.root):
             execution = {"schema_version": SCHEMA_VERSION, "attempt": attempt.name, **execution}
             (attempt.folder / "stage.json").write_text(
                 attempt.stage.model_dump_json(indent=1), encoding="utf-8"
@@ -162,33 +191,33 @@ class Store:
             )
             table = _table(attempt.stage, rows, status)
             pyarrow.parquet.write_table(table, attempt.folder / "results.parquet")
-            durable = seconds >= DURABLE_SECONDS
             files = {}
             for path in sorted(attempt.folder.rglob("*")):
+                name = path.relative_to(attempt.folder).as_posix()
+                if path.is_symlink():
+                    raise UserError(f"the runner left a link in its output ({name}); copy the file")
                 if path.is_file():
-                    files[path.relative_to(attempt.folder).as_posix()] = _file_checksum(path)
-                    if durable:
-                        flush(path)
+                    files[name] = _file_checksum(path)
+                flush(path)
+            flush(attempt.folder)
         self.objects.upload(attempt.key)
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "stage": attempt.stage.id,
-            "attempt": attempt.name,
-            "status": status,
-            "finished_at": _now(),
-            "files": files,
-        }
-        won = self.objects.create(
-            f"{_stage(attempt.stage.id)}/done.json",
-            json.dumps(record, indent=1).encode(),
-            durable=durable,
+        record = Done(
+            stage=attempt.stage.id,
+            attempt=attempt.name,
+            status=status,
+            finished_at=_now(),
+            files=files,
         )
-        if won:
-            self._verified.add(attempt.stage.id)
-            shutil.rmtree(self.scratch(attempt.stage.id), ignore_errors=True)
-        else:
+        done = f"{_stage(attempt.stage.id)}/done.json"
+        if not self.objects.create(done, sealed(record), durable=True):
             self.objects.remove(attempt.key)
-        return won
+            return False
+        if not self.objects.exists(f"{attempt.key}/results.parquet"):
+            self.objects.remove(done)
+            raise RuntimeError("this attempt was taken for a dead one's and removed")
+        self._verified.add(attempt.stage.id)
+        shutil.rmtree(self.scratch(attempt.stage.id), ignore_errors=True)
+        return True
 
     def fail(self, attempt: Attempt, failure: Mapping[str, Any]) -> None:
         """Record why an attempt came to nothing, and remove what it wrote."""
@@ -208,12 +237,76 @@ class Store:
         self.objects.create(key, json.dumps(record, indent=1).encode())
 
     def discard(self, attempt: Attempt) -> None:
-        """Remove an attempt that will not be finished; its scratch folder stays."""
-        self.objects.remove(attempt.key)
+        """Remove an attempt that will not be finished; its scratch folder stays.
+
+        Unless it may be the result after all: the answer to its last write was lost.
+        """
+        try:
+            named = self.done_record(attempt.stage.id).attempt
+        except _NoResultError:
+            named = None
+        except (UnreadableError, OSError):
+            return
+        if named != attempt.name:
+            self.objects.remove(attempt.key)
+
+    def set_aside(self, stage_id: str) -> str:
+        """Move what there is of a damaged result out of the way; where to.
+
+        The caller holds the stage's lease. The next run does the stage again.
+        """
+        folder, to = _stage(stage_id), f"damaged/{stage_id}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        names = set(self.objects.children(folder)) - {"lease", "failures", "done.json"}
+        for name in ("done.json", *sorted(names)):
+            with contextlib.suppress(FileNotFoundError):
+                self.objects.move(f"{folder}/{name}", f"{to}/{name}")
+        self._results.pop(stage_id, None)
+        self._sound.discard(stage_id)
+        self._verified.discard(stage_id)
+        return to
+
+    def _make_room(self, stage_id: str) -> None:
+        with contextlib.suppress(_NoResultError):
+            try:
+                self.done_record(stage_id)
+            except DamagedError:
+                self.set_aside(stage_id)
+        folder = _stage(stage_id)
+        if self.objects.children(self.lease_folder(stage_id)) and leases.earlier_are_dead(
+            self.objects, self.lease_folder(stage_id)
+        ):
+            for name in self.unfinished(stage_id):
+                # What a runner was through with may be a result whose record was lost.
+                if self.objects.exists(f"{folder}/{name}/results.parquet"):
+                    self.set_aside(stage_id)
+                else:
+                    self.objects.remove(f"{folder}/{name}")
+
+    def unfinished(self, stage_id: str) -> list[str]:
+        """Attempts at a stage that are not its result, and temporary files, below its folder.
+
+        They are nobody's if the stage's lease is free, or the caller's.
+        """
+        folder = _stage(stage_id)
+        try:
+            attempt = self.done_record(stage_id).attempt
+        except _NoResultError:
+            attempt = None
+        found: set[str] = set()
+        for key in self.objects.files(folder):
+            first, _, rest = key.removeprefix(f"{folder}/").partition("/")
+            if first.startswith("."):
+                found.add(first)
+            elif first in ("lease", "failures"):
+                if rest.startswith("."):
+                    found.add(f"{first}/{rest}".rstrip("/"))
+            elif first not in ("done.json", attempt):
+                found.add(first)
+        return sorted(found)
 
     def scratch(self, stage_id: str) -> Path:
         """A folder of this machine that outlives attempts at the stage, gone when it is done."""
-        return self.local / "scratch" / stage_id
+        return self.local / "scratch" / _stage(stage_id).rpartition("/")[2]
 
     def lease_folder(self, stage_id: str) -> str:
         """Where the lease of a stage is (`sweeps.leases`)."""
@@ -227,15 +320,23 @@ class Store:
         Raises:
             UserError: the stage is not done, or its files do not match their checksums.
         """
-        record = self._done_record(stage_id)
-        folder = self.objects.fetch(f"{_stage(stage_id)}/{record['attempt']}")
-        if stage_id not in self._verified:
-            for name, checksum in record["files"].items():
-                path = folder / name
-                found = _file_checksum(path) if path.is_file() else None
-                _check(stage_id, path, found, checksum)
-            self._verified.add(stage_id)
-        return folder / "output"
+        record = self.done_record(stage_id)
+        key = f"{_stage(stage_id)}/{record.attempt}"
+        again = False
+        while True:
+            try:
+                folder = self.objects.fetch(key, record.files, again=again)
+                if stage_id not in self._verified:
+                    for name, checksum in record.files.items():
+                        path = folder / name
+                        found = _file_checksum(path) if path.is_file() else None
+                        _check(stage_id, path, found, checksum)
+                    self._verified.add(stage_id)
+                return folder / "output"
+            except DamagedError:
+                if again or self.objects.local == Path(self.root):
+                    raise
+                again = True  # it may be the local cache that is damaged
 
     def rows(self, stage_ids: Iterable[str]) -> pandas.DataFrame:
         """The long result table of those stages that are done, columns as in `COLUMNS`."""
@@ -252,12 +353,21 @@ class Store:
 
         if stage_id not in self._results:  # written once, so it never changes
             data = self._file(stage_id, "results.parquet")
-            self._results[stage_id] = pyarrow.parquet.read_table(io.BytesIO(data))
+            try:
+                found = pyarrow.parquet.read_table(io.BytesIO(data))
+                # Results of before there was a column lack it.
+                fields = [field for field in _schema() if field.name in found.column_names]
+                self._results[stage_id] = found.cast(pyarrow.schema(fields))
+            except (pyarrow.ArrowException, OSError, ValueError) as error:
+                raise DamagedError(
+                    f"stage {stage_id} is damaged: its results.parquet cannot be read "
+                    f"({str(error)[:200]}); {_REMEDY}"
+                ) from None
         return self._results[stage_id]
 
     def status(self, stage_id: str) -> Status:
         """Whether a finished stage diverged, itself or what it took input from."""
-        return self._done_record(stage_id)["status"]
+        return self.done_record(stage_id).status
 
     def examples(self, stage_id: str) -> pandas.DataFrame:
         """Prompt, prediction, references and score of each item of an evaluation stage.
@@ -267,25 +377,41 @@ class Store:
         """
         import pandas
 
-        if "output/examples.parquet" not in self._done_record(stage_id)["files"]:
+        if "output/examples.parquet" not in self.done_record(stage_id).files:
             raise UserError(f"stage {stage_id} keeps no examples; only evaluations do")
         return pandas.read_parquet(io.BytesIO(self._file(stage_id, "output/examples.parquet")))
 
     def execution(self, stage_id: str) -> dict[str, Any]:
         """On what, with what and for how long a finished stage ran."""
-        return json.loads(self._file(stage_id, "execution.json"))
+        place = f"{self.root}/{_stage(stage_id)}: execution.json"
+        return as_execution(self._file(stage_id, "execution.json"), place)
 
     def stage(self, stage_id: str) -> Stage:
         """What a finished stage was asked to do."""
-        return Stage.model_validate_json(self._file(stage_id, "stage.json"))
+        try:
+            stage = Stage.model_validate_json(self._file(stage_id, "stage.json"))
+        except ValueError:
+            stage = None
+        if stage is None or stage.id != stage_id:
+            raise DamagedError(f"stage {stage_id} is damaged: stage.json is not its own; {_REMEDY}")
+        return stage
 
     def failures(self, stage_id: str) -> list[dict[str, Any]]:
-        """Attempts that raised, oldest first: error, traceback, host, time."""
+        """Attempts that raised, oldest first: error, traceback, host, time.
+
+        Of a damaged record only that it is damaged, as its error.
+        """
         folder = f"{_stage(stage_id)}/failures"
-        return [
-            json.loads(self.objects.read(f"{folder}/{name}"))
-            for name in self.objects.children(folder)
-        ]
+        found = []
+        for name in self.objects.children(folder):
+            key = f"{folder}/{name}"
+            try:
+                found.append(as_object(read(self.objects, key), f"{self.root}/{key}"))
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except UnreadableError as error:
+                found.append({"error": str(error)})
+        return found
 
     def progress(self, stage_id: str) -> list[dict[str, Any]]:
         """Reports of a stage that is running, by step: `step`, `time` and metrics.
@@ -293,37 +419,45 @@ class Store:
         Read from this machine; a stage that runs elsewhere on a remote store shows nothing.
         """
         try:
-            lines = (
-                (self.scratch(stage_id) / "reports.jsonl").read_text(encoding="utf-8").split("\n")
-            )
-        except FileNotFoundError:
+            data = (self.scratch(stage_id) / "reports.jsonl").read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return []
         reports: dict[int, dict[str, Any]] = {}
-        for line in lines[:-1]:  # what follows the last newline is still being written
+        for line in data.split(b"\n")[:-1]:  # what follows the last newline is being written
             try:
                 report = json.loads(line)
-            except ValueError:  # torn by a kill, then continued
+                step = report.pop("step")
+                numbers = {name: float(value) for name, value in report.items()}
+            except (ValueError, TypeError, AttributeError, LookupError):  # torn by a kill, rubbish
                 continue
-            reports[report["step"]] = report  # a resumed stage reports some steps again
+            if isinstance(step, int):  # a resumed stage reports some steps again
+                reports[step] = {"step": step, **numbers}
         return [reports[step] for step in sorted(reports)]
 
-    def _done_record(self, stage_id: str) -> dict[str, Any]:
+    def done_record(self, stage_id: str) -> Done:
+        """Which attempt won. Raises `DamagedError`, and `UserError` where there is no result."""
+        key = f"{_stage(stage_id)}/done.json"
         try:
-            record = json.loads(self.objects.read(f"{_stage(stage_id)}/done.json"))
+            record = read_record(self.objects, key, Done)
         except FileNotFoundError:
-            raise UserError(f"stage {stage_id} has no result in the store {self.root}") from None
-        _check_version(record, f"stage {stage_id}")
+            raise _NoResultError(
+                f"stage {stage_id} has no result in the store {self.root}"
+            ) from None
+        if record.stage != stage_id:
+            raise DamagedError(f"{self.root}/{key} is damaged: it is another stage's")
         return record
 
     def _file(self, stage_id: str, name: str) -> bytes:
-        record = self._done_record(stage_id)
-        key = f"{_stage(stage_id)}/{record['attempt']}/{name}"
+        record = self.done_record(stage_id)
+        folder = f"{_stage(stage_id)}/{record.attempt}"
+        if self.objects.local == Path(self.root):
+            self.objects.fetch(folder, [name])  # no link leads elsewhere
         try:
-            data = self.objects.read(key)
+            data = read(self.objects, f"{folder}/{name}")
         except FileNotFoundError:
             data = None
         found = None if data is None else _checksum(data)
-        _check(stage_id, f"{self.root}/{key}", found, record["files"][name])
+        _check(stage_id, f"{self.root}/{folder}/{name}", found, record.files[name])
         return data or b""
 
     # -- studies -----------------------------------------------------------------------------
@@ -340,45 +474,107 @@ class Store:
         try:
             registration = self._registration(folder)
         except FileNotFoundError:
-            earlier = [
-                self._registration(f"{study}/{name}")
-                for name in self.objects.children(study)
-                if self.objects.exists(f"{study}/{name}/registration.json")
-            ]
-            earlier.sort(key=lambda one: one.registered_at)
             registration = Registration(
                 study=plan.study,
                 hash=plan.hash,
                 registered_at=_now(),
                 known_stages=tuple(sorted(self.done(plan.stages))),
-                previous=tuple(one.hash for one in earlier),
+                previous=self._earlier(study),
             )
-            data = registration.model_dump_json(indent=1).encode()
-            if not self.objects.create(f"{folder}/registration.json", data):
+            key = f"{folder}/registration.json"
+            if not self.objects.create(key, sealed(registration), durable=True):
                 registration = self._registration(folder)
         # Names and labels may have changed without changing the meaning, so the newest stands.
-        self.objects.write(f"{folder}/plan.json", plan.model_dump_json(indent=1).encode())
-        latest = {"schema_version": SCHEMA_VERSION, "folder": registration_name(plan)}
-        self.objects.write(f"{study}/latest.json", json.dumps(latest).encode())
+        self.objects.write(f"{folder}/plan.json", sealed(plan), durable=True)
+        latest = Latest(folder=registration_name(plan))
+        self.objects.write(f"{study}/latest.json", sealed(latest), durable=True)
         return registration
+
+    def _earlier(self, study: str) -> tuple[str, ...]:
+        """Hashes that were registered under a name; of a damaged one, the hash in its name."""
+        found = []
+        for name in self._registrations(study):
+            try:
+                one = self._registration(f"{study}/{name}")
+                found.append((one.registered_at, one.hash))
+            except DamagedError:
+                found.append(("", name.partition("-")[0]))
+        return tuple(hash_ for _, hash_ in sorted(found))
+
+    def _registrations(self, study: str) -> list[str]:
+        return [
+            name
+            for name in self.objects.children(study)
+            if self.objects.exists(f"{study}/{name}/registration.json")
+        ]
 
     def snapshot(self, name: str) -> tuple[Plan, Registration]:
         """A study as it was last registered.
 
         Raises:
             UserError: no study of that name has run here.
+            DamagedError: what was registered cannot be read any more.
         """
         study = _study(name)
+        folder = f"{study}/{self._latest(study, name).folder}"
         try:
-            latest = json.loads(self.objects.read(f"{study}/latest.json"))
-        except FileNotFoundError:
-            raise UserError(
-                f"no study {name!r} in the store {self.root}{nearest(name, self.studies())}"
+            plan = read_record(self.objects, f"{folder}/plan.json", Plan)
+            registration = self._registration(folder)
+        except FileNotFoundError as error:
+            raise DamagedError(
+                f"study {name!r} is damaged: {folder} lacks a file ({error.filename or error})"
             ) from None
-        folder = f"{study}/{latest['folder']}"
-        record = json.loads(self.objects.read(f"{folder}/plan.json"))
-        _check_version(record, f"the snapshot of study {name!r}")
-        return Plan.model_validate(record), self._registration(folder)
+        except DamagedError as error:
+            raise DamagedError(
+                f"study {name!r} cannot be shown: {error}; {_STUDY_REMEDY}"
+            ) from None
+        if (plan.study, plan.hash) != (registration.study, registration.hash) or plan.study != name:
+            raise DamagedError(f"study {name!r} is damaged: {folder} is of another study")
+        stages = {stage for trial in plan.trials for stage in trial.stages}
+        if registration_name(plan) != folder.rpartition("/")[2] or not stages <= set(plan.stages):
+            raise DamagedError(f"study {name!r} is damaged: {folder} has stages of another")
+        return plan, registration
+
+    def study_damage(self, name: str) -> list[str]:
+        """What is damaged of a study that can be shown all the same, one line each."""
+        study = _study(name)
+        lines = []
+        try:
+            read_record(self.objects, f"{study}/latest.json", Latest)
+        except FileNotFoundError:
+            lines.append(f"{self.root}/{study}/latest.json is missing")
+        except UnreadableError as error:
+            lines.append(str(error))
+        if lines:
+            lines[0] += (
+                ": the registration shown is the newest one, which need not be the one run last; "
+                "mm1 run of the study's file says which it is"
+            )
+        for one in self._registrations(study):
+            try:
+                self._registration(f"{study}/{one}")
+            except UnreadableError as error:
+                lines.append(f"an earlier registration: {error}")
+        return lines
+
+    def _latest(self, study: str, name: str) -> Latest:
+        try:
+            return read_record(self.objects, f"{study}/latest.json", Latest)
+        except (FileNotFoundError, DamagedError):
+            known = []
+            for one in self._registrations(study):
+                with contextlib.suppress(DamagedError):
+                    known.append((self._registration(f"{study}/{one}").registered_at, one))
+            if known:
+                return Latest(folder=max(known)[1])
+            if self._registrations(study):
+                raise DamagedError(
+                    f"study {name!r} cannot be shown: none of its registrations can be read; "
+                    f"{_STUDY_REMEDY}"
+                ) from None
+        raise UserError(
+            f"no study {name!r} in the store {self.root}{nearest(name, self.studies())}"
+        )
 
     def registrations(
         self, study: str, primary_metric: tuple[str, str]
@@ -401,26 +597,52 @@ class Store:
             return None
 
     def studies(self) -> list[str]:
-        """Names of the studies that were registered here."""
+        """Names of the studies that were registered here, damaged ones too."""
         return [
             unquote(name)
             for name in self.objects.children("studies")
             if self.objects.exists(f"studies/{name}/latest.json")
+            or self._registrations(f"studies/{name}")
         ]
 
+    def snapshots(self) -> tuple[dict[str, tuple[Plan, Registration]], list[str]]:
+        """Every study that can be read, in order of registration, and a line for each other."""
+        found, lines = {}, []
+        for name in self.studies():
+            try:
+                found[name] = self.snapshot(name)
+            except UserError as error:
+                lines.append(str(error))
+        order = sorted(found, key=lambda name: (found[name][1].registered_at, name))
+        return {name: found[name] for name in order}, lines
+
     def _registration(self, folder: str) -> Registration:
-        record = json.loads(self.objects.read(f"{folder}/registration.json"))
-        _check_version(record, f"the registration {folder}")
-        return Registration.model_validate(record)
+        return read_record(self.objects, f"{folder}/registration.json", Registration)
 
     def _write_format(self) -> None:
-        if not self._has_format:
-            record = {"schema_version": SCHEMA_VERSION, "created_at": _now()}
-            self.objects.create("format.json", json.dumps(record).encode())
-            self._has_format = True
+        if self._has_format:
+            return
+        self.objects.create("format.json", sealed(Format(created_at=_now())), durable=True)
+        try:
+            read_record(self.objects, "format.json", Format)
+        except DamagedError as error:
+            raise UserError(
+                f"{error}; is this a store? If it is: mm1 fsck --repair writes it anew"
+            ) from None
+        self._has_format = True
+
+
+class _NoResultError(UserError):
+    """A stage that is not done."""
+
+
+_REMEDY = "mm1 fsck --repair sets the stage aside, and the next run does it again"
+_STUDY_REMEDY = "mm1 fsck says what to do"
 
 
 def _stage(stage_id: str) -> str:
+    if not STAGE_ID.fullmatch(stage_id):
+        raise UserError(f"{stage_id[:100]!r} is no stage's identity")
     return f"stages/{stage_id[:2]}/{stage_id}"
 
 
@@ -438,14 +660,6 @@ def _now() -> str:
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
 
 
-def _check_version(record: Mapping[str, Any], what: str) -> None:
-    if record.get("schema_version", 0) > SCHEMA_VERSION:
-        raise UserError(
-            f"{what} was written by a newer version of mm1 (schema {record['schema_version']}, "
-            f"this one reads up to {SCHEMA_VERSION}); upgrade, or use another --store"
-        )
-
-
 def _checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -458,9 +672,7 @@ def _file_checksum(path: Path) -> str:
 def _check(stage_id: str, place: object, found: str | None, expected: str) -> None:
     if found != expected:
         what = "is missing" if found is None else "does not match its checksum"
-        raise UserError(
-            f"stage {stage_id} is damaged: {place} {what}; remove the stage's folder and run again"
-        )
+        raise DamagedError(f"stage {stage_id} is damaged: {place} {what}; {_REMEDY}")
 
 
 def _schema() -> Any:

@@ -1,0 +1,157 @@
+"""The small JSON records of a store: what each must have, and how damage to one is told.
+
+A record of the store itself is sealed: it carries a checksum of everything else in it, so that a
+changed digit is damage and not another number. (Records of before there were seals have none.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from mm1_jax.config import Config
+from mm1_jax.errors import UserError
+from sweeps.objects import Objects, is_inside
+
+SCHEMA_VERSION = 1
+SEAL = "checksum"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what a record says is beside it
+ALWAYS_THERE = ("execution.json", "results.parquet", "stage.json")  # in every finished attempt
+
+Status = Literal["ok", "diverged"]
+
+
+class UnreadableError(UserError):
+    """A record that is there and tells nothing: damaged, not ours to read, of a newer version."""
+
+
+class DamagedError(UnreadableError):
+    """A record or file of the store that is not what was written."""
+
+
+class Format(Config):
+    """The layout that a store was made with."""
+
+    schema_version: int = SCHEMA_VERSION
+    created_at: str
+
+
+class Done(Config):
+    """Which attempt at a stage won, and what it wrote."""
+
+    schema_version: int = SCHEMA_VERSION
+    stage: str
+    attempt: str = Field(pattern=NAME)
+    status: Status
+    finished_at: str  # UTC, ISO 8601
+    files: dict[str, str]  # name below the attempt's folder → SHA-256
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if odd := [name for name in self.files if not is_inside(name)]:
+            raise ValueError(f"file {odd[0]!r} leads out of the attempt's folder")
+        if lacking := set(ALWAYS_THERE) - set(self.files):
+            raise ValueError(f"it lists no {sorted(lacking)[0]}")
+        return self
+
+
+class Registration(Config):
+    """What was on record about a study before its first stage ran."""
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    hash: str
+    registered_at: str  # UTC, ISO 8601
+    known_stages: tuple[str, ...]  # had results already when the study was registered
+    previous: tuple[str, ...]  # hashes registered earlier under the same name
+
+
+class Latest(Config):
+    """Which registration a study's name means now."""
+
+    schema_version: int = SCHEMA_VERSION
+    folder: str = Field(pattern=NAME)
+
+
+Record = TypeVar("Record", bound=Config)
+
+
+def sealed(record: Config) -> bytes:
+    """The bytes of a record, with its seal."""
+    fields = json.loads(record.model_dump_json())
+    return json.dumps({**fields, SEAL: _seal(fields)}, indent=1).encode()
+
+
+def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
+    """A record of the store.
+
+    Raises:
+        FileNotFoundError: it is absent.
+        UnreadableError: of a newer version, or not for us to read.
+        DamagedError: it is not what was written.
+    """
+    place = f"{objects.root}/{key}"
+    fields = as_object(read(objects, key), place)
+    version = fields.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UnreadableError(
+            f"{place} was written by a newer version of mm1 (schema {version}, "
+            f"this one reads up to {SCHEMA_VERSION}); upgrade, or use another --store"
+        )
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DamagedError(f"{place} is damaged: it has no schema_version")
+    if SEAL in fields and fields.pop(SEAL) != _seal(fields):
+        raise DamagedError(f"{place} is damaged: it does not match its checksum")
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        why = f"{where}: {first['msg']}" if where else first["msg"]
+        raise DamagedError(f"{place} is damaged: {why[:300]}") from None
+
+
+def read(objects: Objects, key: str) -> bytes:
+    """The bytes of a key; a folder in its place, or one that may not be read, is told."""
+    try:
+        return objects.read(key)
+    except IsADirectoryError:
+        raise DamagedError(f"{objects.root}/{key} is damaged: it is a folder") from None
+    except NotADirectoryError:
+        raise DamagedError(f"{objects.root}/{key} is damaged: above it is a file") from None
+    except PermissionError as error:
+        raise UnreadableError(
+            f"{objects.root}/{key} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def as_object(data: bytes, place: str) -> dict[str, Any]:
+    """A JSON object. Raises `DamagedError`."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        what = "it is empty" if not data.strip(b"\0 \n") else "it is no JSON"
+        raise DamagedError(f"{place} is damaged: {what}") from None
+    if not isinstance(fields, dict):
+        raise DamagedError(f"{place} is damaged: it is no JSON object")
+    return fields
+
+
+def as_execution(data: bytes, place: str) -> dict[str, Any]:
+    """How a stage ran: at least its `seconds`. Raises `DamagedError`."""
+    fields = as_object(data, place)
+    seconds = fields.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise DamagedError(f"{place} is damaged: it has no seconds")
+    if not 0 <= seconds < math.inf:
+        raise DamagedError(f"{place} is damaged: seconds: {seconds}")
+    return fields
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
