@@ -30,6 +30,9 @@ from mm1_jax.config import Config
 from mm1_jax.recipe import Recipe
 
 MOST_SEEDS = 1_000_000
+LONGEST_NAME = (
+    128  # of a study: folders, reports and jobs are called by it, most with something added
+)
 StageKind = Literal[
     "encoder",
     "language_model",
@@ -93,7 +96,9 @@ def _read_seeds(value: Any) -> tuple[int, ...] | FreshSeeds:
 class StudyFile(Config):
     """The keys of a study file."""
 
-    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its name")
+    study: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_NAME, description="its name"
+    )
     question: str
     base: str = Field(description="recipe, relative to the study file")
     overrides: dict[str, Any] = Field({}, description="path → value, changes of the base")

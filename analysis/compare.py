@@ -345,6 +345,8 @@ def chance_of(metric: str) -> str:
 
 def _notices(results: StudyResults) -> list[str]:
     found = [results.changed] if results.changed else []
+    found += results.damage_lines
+    found += results.unknown_registrations if results.plan.claims else []
     if results.interim:
         found.append(
             f"interim: {len(results.seeds_in)} of {len(results.plan.seeds)} seeds are complete; "

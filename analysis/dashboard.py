@@ -95,7 +95,8 @@ def make_app(store: Store) -> Dash:
     app.index_string = PAGE
 
     def layout() -> html.Main:
-        names = sorted(store.studies(), key=lambda name: store.snapshot(name)[1].registered_at)
+        found, damaged = store.snapshots()
+        names = list(found)
         return html.Main(
             [
                 html.Header(
@@ -107,6 +108,7 @@ def make_app(store: Store) -> Dash:
                         html.Span(store.root, className="faint"),
                     ]
                 ),
+                *(html.P(line, className="banner") for line in damaged),
                 html.Section(id="status"),
                 html.Section([html.H2("Verdicts"), html.Div(id="verdicts")]),
                 html.Div(

@@ -28,6 +28,7 @@ from analysis.compare import (
     shown_verdict,
 )
 from analysis.results import StudyResults
+from sweeps.records import UnreadableError
 
 EXAMPLES = 6  # of each kind: right and wrong
 IMAGE = "<image>"  # where an image stands in a stored prompt
@@ -383,7 +384,10 @@ def _examples(results: StudyResults) -> str:
     tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.metrics)])
     parts, missing = [], set()
     for task in tasks:
-        found = _task_examples(results, task, missing)
+        try:
+            found = _task_examples(results, task, missing)
+        except UnreadableError as error:
+            found = f'<p class="note">Left out: {escape(str(error))}</p>'
         if found:
             parts.append(f"<h3>{escape(task)}</h3>{found}")
     if missing:

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -58,8 +58,16 @@ class StudyResults:
     changed: str | None  # how the study file differs from the snapshot, if it does
     done: frozenset[str]  # stages of the plan that have a result
     rows: pandas.DataFrame  # `arm` and the columns of `sweeps.store.COLUMNS`
+    damaged: Mapping[str, str] = field(default_factory=dict)  # stage left out → what is wrong
+    damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
 
     # -- completeness ------------------------------------------------------------------------
+
+    @property
+    def damage_lines(self) -> list[str]:
+        """What of the study's records is damaged, and what is left out because it is."""
+        left_out = [f"left out: {line}" for line in self.damaged.values()]
+        return [*(f"damaged: {line}" for line in self.damages), *left_out]
 
     @cached_property
     def problems(self) -> dict[tuple[str, int], str]:
@@ -91,7 +99,7 @@ class StudyResults:
         for one in trial.evaluations:
             name = one.task + (f" {one.shots}-shot" if one.shots else "")
             stages[one.stage] = name + ("" if one.condition == "intact" else f" {one.condition}")
-        waiting = [stage for stage in stages if stage not in self.done]
+        waiting = [s for s in stages if s not in self.done and s not in self.damaged]
         failures = {stage: self._last_failure(stage) for stage in waiting}
         texts: list[str | None] = [
             f"{stages[stage]} failed ({failure})" for stage, failure in failures.items() if failure
@@ -101,7 +109,9 @@ class StudyResults:
             names = ", ".join(stages[stage] for stage in waiting)
             texts.append("not there yet" if all_of_it else f"{names} not there yet")
         for stage, name in stages.items():
-            if stage in repeated:
+            if stage in self.damaged:
+                texts.append(f"{name} is damaged")
+            elif stage in repeated:
                 texts.append(f"{name} is there more than once")
             elif stage in self.done and stage not in scored:
                 texts.append(f"{name} has no result rows")
@@ -123,7 +133,8 @@ class StudyResults:
         objects, folder = self.store.objects, self.store.lease_folder
         if any(leases.holder(objects, folder(stage)) for stage in missing):
             return "running"
-        return "failed" if any(map(self._last_failure, missing)) else "waiting"
+        lost = any(stage in self.damaged or self._last_failure(stage) for stage in missing)
+        return "failed" if lost else "waiting"
 
     @property
     def trials_there(self) -> int:
@@ -258,13 +269,24 @@ class StudyResults:
         )
 
     @cached_property
+    def _registrations(self) -> tuple[list[tuple[Plan, Registration]], list[str]]:
+        return self.store.registrations(self.plan.study, self.plan.primary_metric)
+
+    @property
+    def unknown_registrations(self) -> list[str]:
+        """A line for each registration in the store that nobody can say of whether it counts."""
+        return [
+            f"{line}; whether it counts for the standing of these claims is not known"
+            for line in self._registrations[1]
+        ]
+
+    @cached_property
     def histories(self) -> dict[str, History]:
         """Claim → which registration counts for it, its standing, and what else was tried."""
         now = Registered(self.plan, self.registration)
-        found = self.store.registrations(self.plan.study, self.plan.primary_metric)
         others = [
             Registered(plan, registration)
-            for plan, registration in found
+            for plan, registration in self._registrations[0]
             if registration != self.registration
         ]
         return Registry([now, *others], self.store.finished_at).histories(now)
@@ -441,6 +463,15 @@ def load_results(
     return read_results(plan, registration, opened, changed=changed, data_root=data_root)
 
 
+def load_all(store: Store) -> tuple[list[StudyResults], list[str]]:
+    """Every study of a store, in order of registration, and a line for each that is damaged."""
+    found, lines = store.snapshots()
+    return [
+        read_results(*snapshot, store, changed=difference(snapshot[0], Path(snapshot[0].path)))
+        for snapshot in found.values()
+    ], lines
+
+
 def read_results(
     plan: Plan,
     registration: Registration,
@@ -450,7 +481,7 @@ def read_results(
     data_root: Path | None = None,
 ) -> StudyResults:
     """Join a snapshot with what the store holds now."""
-    done = frozenset(store.done(plan.stages))
+    done, damaged = store.readable(plan.stages)
     trials = pandas.DataFrame(
         [(trial.arm, stage) for trial in plan.trials for stage in trial.stages],
         columns=["arm", "stage"],
@@ -462,8 +493,10 @@ def read_results(
         store=store,
         data_root=data_root or store.local / "data",
         changed=changed,
-        done=done,
+        done=frozenset(done),
         rows=rows,
+        damaged=damaged,
+        damages=tuple(store.study_damage(plan.study)),
     )
 
 

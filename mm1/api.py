@@ -23,6 +23,15 @@ def default_store() -> str:
     return os.environ.get("MM1_STORE") or DEFAULT_STORE
 
 
+def store_place(store: str | None = None) -> str:
+    """Where a store is: its whole path, or its URL, and whether anything is there yet."""
+    root = store or default_store()
+    if "://" in root:
+        return root
+    path = Path(root).expanduser().absolute()
+    return str(path) if path.exists() else f"{path}, not there yet"
+
+
 def data_folder(store: str, data: Path | None = None) -> Path:
     """Where prepared data is: `data`, else a folder in the store.
 
@@ -37,11 +46,11 @@ def data_folder(store: str, data: Path | None = None) -> Path:
 
 def compilation_cache(store: str) -> Path:
     """Where compiled programs are kept: a folder of this machine that a store's workers use too."""
-    if "://" in store:
-        from sweeps.store import Store
+    from sweeps.objects import make_private, open_objects
 
-        return Store(store).local / "cache"
-    return Path(store) / "cache"
+    folder = open_objects(store).local
+    make_private(folder)
+    return folder / "cache"
 
 
 def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> Plan:
@@ -218,11 +227,9 @@ def submit(
 
 def finished_stages(made: Plan, store: str | None = None) -> set[str]:
     """Stages of a plan that the store already holds; a store that is not there holds none."""
-    root = store or default_store()
-    if not is_there(root):
-        return set()
     from sweeps.store import Store
 
+    root = store or default_store()
     return Store(root).done(made.stages)
 
 
@@ -236,15 +243,15 @@ def compare(
 
 
 def report(study: str | Path, *, store: str | None = None, out: str | Path | None = None) -> Path:
-    """Write the study's report, one HTML file that needs no network, and return its path."""
+    """Write the study's report, one HTML file that needs no network, and return its path.
+
+    Without `out` it is in the folder `reports` of the store; of a remote store, of its cache on
+    this machine.
+    """
     from analysis.report import write_report
 
     found = results(study, store=store)
-    path = (
-        Path(out)
-        if out
-        else Path(store or default_store()) / "reports" / f"{found.plan.study}.html"
-    )
+    path = Path(out) if out else found.store.local / "reports" / f"{found.plan.study}.html"
     if path.is_dir():
         raise UserError(f"--out {path} is a folder; give the path of a file")
     return write_report(found, path)

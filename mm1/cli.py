@@ -17,6 +17,7 @@ from mm1 import api
 from mm1.aot_command import aot
 from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
+from mm1.fsck_command import fsck
 from mm1.generate_command import generate
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.score_command import score
@@ -101,10 +102,10 @@ def plan(
         return
     finished = api.finished_stages(made, store)
     if as_json:
-        summary = plan_text.summary(made, worker_count(workers), finished)
-        click.echo(strict_json.dumps(summary, indent=2))
+        figures = plan_text.summary(made, worker_count(workers), finished)
+        click.echo(strict_json.dumps({**figures, "store": api.store_place(store)}, indent=2))
     else:
-        plan_text.show(made, worker_count(workers), finished)
+        plan_text.show(made, worker_count(workers), finished, api.store_place(store))
 
 
 @cli.command()
@@ -329,21 +330,13 @@ def train(
 cli.add_command(evaluate)
 
 
-# What a path that the user gave may come to.
 cli.add_command(data)
 cli.add_command(weights)
 cli.add_command(encode)
 cli.add_command(generate)
 cli.add_command(aot)
 cli.add_command(score)
-
-_PLACE_ERRORS = (
-    FileExistsError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
+cli.add_command(fsck)
 
 
 def main() -> None:
@@ -362,7 +355,7 @@ def main() -> None:
         place = error.filename or "?"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             code = _say(f"the disk is full ({place}); what was finished is kept, free some room")
-        elif isinstance(error, _PLACE_ERRORS) and error.filename:
+        elif error.filename and error.strerror:  # of a place that the user gave, or its disk
             code = _say(f"{place}: {error.strerror}")
         else:
             raise

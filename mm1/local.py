@@ -66,10 +66,12 @@ class LocalContext:
 def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
     """Prepare what is not there yet, with a progress bar on stderr; return the root."""
     from mm1_jax.data.prepare import is_prepared, prepare
+    from sweeps.objects import make_private
 
     missing = [config for config in dict.fromkeys(configs) if not is_prepared(config, root)]
     if not missing:
         return root
+    make_private(root.parent)  # which is a new store, unless --data says otherwise
     with progress_bars() as progress:
         for config in missing:
             prepare(config, root, progress)

@@ -180,7 +180,7 @@ def _before_lines(plan: Plan) -> Iterator[str]:
         )
 
 
-def show(plan: Plan, workers: int, finished: set[str]) -> None:
+def show(plan: Plan, workers: int, finished: set[str], store: str = "") -> None:
     """Print the plan as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -211,10 +211,12 @@ def show(plan: Plan, workers: int, finished: set[str]) -> None:
     for line in _set_lines(plan):
         console.print(f"  {line}", markup=False)
     console.print()
+    where = f" in the store {store}" if store else ""
     console.print(
         f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
-        f"{len(plan.stages)} stages ({figures['stages_finished']} already finished), "
-        f"{count(sum(stage.flops for stage in plan.stages.values()))}FLOP in all"
+        f"{len(plan.stages)} stages ({figures['stages_finished']} already finished{where}), "
+        f"{count(sum(stage.flops for stage in plan.stages.values()))}FLOP in all",
+        markup=False,
     )
     for line in _before_lines(plan):
         console.print(f"  before: {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
 def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
     """One record a study: trials by state, seconds spent, the latest score of each arm.
 
-    Raises `UserError` where the named study has not run.
+    A study whose records are damaged is left out with a line on stderr. Raises `UserError` where
+    the named study has not run, or is damaged.
     """
-    from analysis.results import load_results
+    from analysis.results import load_all, load_results
     from sweeps.store import Store
 
     opened = Store(store)
-    return [
-        _summary(load_results(name, opened)) for name in ([study] if study else opened.studies())
-    ]
+    found, lines = ([load_results(study, opened)], []) if study else load_all(opened)
+    for line in (*lines, *(text for one in found for text in one.damage_lines)):
+        print(f"mm1: warning: {line}", file=sys.stderr)
+    return [_summary(one) for one in found]
 
 
 def _summary(found: StudyResults) -> dict[str, Any]:

@@ -578,21 +578,34 @@ class Store:
 
     def registrations(
         self, study: str, primary_metric: tuple[str, str]
-    ) -> Iterator[tuple[Plan, Registration]]:
-        """Registrations of a study's name, or with the same primary metric; in no order."""
+    ) -> tuple[list[tuple[Plan, Registration]], list[str]]:
+        """Registrations of a study's name, or with the same primary metric; in no order.
+
+        And a line for each that cannot be read, of any name: it may be one of them.
+        """
+        found, lines = [], []
         for name in self.studies():
             for one in self.objects.children(_study(name)):
                 folder = f"{_study(name)}/{one}"
                 if not self.objects.exists(f"{folder}/plan.json"):
                     continue  # no registration, or one that was killed before it had a plan
-                record = json.loads(self.objects.read(f"{folder}/plan.json"))
-                if name == study or tuple(record.get("primary_metric", ())) == primary_metric:
-                    yield Plan.model_validate(record), self._registration(folder)
+                try:
+                    place = f"{self.root}/{folder}/plan.json"
+                    fields = as_object(read(self.objects, f"{folder}/plan.json"), place)
+                    metric = fields.get("primary_metric")
+                    if name == study or metric == list(primary_metric):
+                        plan = read_record(self.objects, f"{folder}/plan.json", Plan)
+                        found.append((plan, self._registration(folder)))
+                except FileNotFoundError:
+                    lines.append(f"a registration of {name} is damaged: {folder} lacks a file")
+                except UnreadableError as error:
+                    lines.append(f"a registration of {name} cannot be read: {error}")
+        return found, lines
 
     def finished_at(self, stage_id: str) -> str | None:
         """When a stage was finished, UTC in ISO 8601; None if it is not."""
         try:
-            return self._done_record(stage_id)["finished_at"]
+            return self.done_record(stage_id).finished_at
         except UserError:
             return None
 
