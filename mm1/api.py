@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mm1_jax.errors import UserError
 
@@ -118,16 +120,19 @@ def run(
     from ablations.stages import data_of
     from mm1.local import prepare_data
     from sweeps.run import run_plan
+    from sweeps.store import Store
 
     root = store or default_store()
     made = plan(study, store=root, many=many)
     data_root = data_folder(root, data)
-    finished = finished_stages(made, root)
+    finished, damaged = Store(root).readable(made.stages)
+    for line in damaged.values():
+        print(f"mm1: warning: {line}", file=sys.stderr)
     missing = [stage for stage in made.stages.values() if stage.id not in finished]
     check_official(missing)
     check_images([made.stages[stage_id] for stage_id in finished], root)
     prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
-    return run_plan(
+    code = run_plan(
         made,
         root,
         data=data_root,
@@ -137,6 +142,8 @@ def run(
         quiet=quiet,
         write_report=lambda: report(study, store=root),
     )
+    # A result whose files are damaged counts as there while others run, and as not there after.
+    return code or int(bool(damaged and Store(root).readable(damaged)[1]))
 
 
 def check_official(stages: Iterable[Stage]) -> None:
@@ -251,7 +258,8 @@ def report(study: str | Path, *, store: str | None = None, out: str | Path | Non
     from analysis.report import write_report
 
     found = results(study, store=store)
-    path = Path(out) if out else found.store.local / "reports" / f"{found.plan.study}.html"
+    name = quote(found.plan.study, safe="")  # whoever wrote the store named it
+    path = Path(out) if out else found.store.local / "reports" / f"{name}.html"
     if path.is_dir():
         raise UserError(f"--out {path} is a folder; give the path of a file")
     return write_report(found, path)

@@ -162,7 +162,7 @@ class _Scores:
         task, metric = self._plan.primary_metric
         for stage_id in done:
             trials = self._waiting.pop(stage_id, None)
-            if trials is None:
+            if trials is None or not self._store.readable([stage_id])[0]:
                 continue
             rows = self._store.rows([stage_id])
             found = rows[(rows["task"] == task) & (rows["metric"] == metric)]

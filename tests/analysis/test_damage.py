@@ -101,6 +101,10 @@ def test_every_view_goes_on_and_names_what_is_damaged(two_studies, tmp_path, rec
         names = [one.plan.study for one in results]
         assert "sound" in names
         told = "\n".join([*lines, *(line for one in results for line in one.damage_lines)])
+        if record.endswith("latest.json") and damage is newer:  # it may mean what we do not know
+            assert names == ["sound"]
+            assert "newer version" in told
+            continue
         if RECORDS[record] == "left out":
             assert names == ["sound"]
             with pytest.raises(UserError, match="damaged"):
