@@ -302,27 +302,28 @@ _REWRITE = "--repair writes it anew"
 
 def _study(store: Store, folder: str, name: str, files: dict[str, float]) -> Iterator[Finding]:
     registrations = _registrations(store, folder)
-    others = {_first(one) for one in files} - {"latest.json", "lease", *registrations}
-    for other in sorted(others):
-        if other.startswith("."):
-            yield from _temporary(store, f"{folder}/{other}")
-        elif other:
-            half = any(one.startswith((f"{other}/plan.json", f"{other}/registr")) for one in files)
-            if half:
-                yield from _registration(store, folder, other, name, files)
-            else:
-                yield _note(f"{folder}/{other}", "is no registration", STRANGE)
     remedy = _REWRITE if len(registrations) == 1 else "mm1 run of the study's file writes it anew"
+    named = ""
     try:
-        latest = read_record(store.objects, f"{folder}/latest.json", Latest)
-        if latest.folder not in registrations:
-            what = f"names a registration that is not there: {latest.folder}"
+        named = read_record(store.objects, f"{folder}/latest.json", Latest).folder
+        if named not in registrations:
+            what = f"names a registration that is not there: {named}"
             yield _damage(f"{folder}/latest.json", what, remedy)
     except FileNotFoundError:
         if registrations:
             yield _damage(f"{folder}/latest.json", "is missing", remedy)
     except UnreadableError as error:
         yield _unreadable(store, f"{folder}/latest.json", error, remedy)
+    free = leases.may_be_taken(store.objects, f"{folder}/lease")
+    for other in sorted({_first(one) for one in files} - {"latest.json", "lease", *registrations}):
+        if other.startswith("."):
+            yield from _temporary(store, f"{folder}/{other}")
+        elif other and f"{other}/plan.json" not in files and other != named:
+            yield _note(f"{folder}/{other}", "is no registration", STRANGE)
+        elif other == named:
+            yield from _registration(store, folder, other, name, files)
+        elif other and free:
+            yield _leftover(f"{folder}/{other}", "was never registered: its run was ended before")
     for one in registrations:
         yield from _registration(store, folder, one, name, files)
     yield from _lease(store, f"{folder}/lease", done=False)

@@ -471,9 +471,12 @@ class Store:
         self._write_format()
         study = _study(plan.study)
         folder = f"{study}/{registration_name(plan)}"
-        try:
+        registration = None
+        with contextlib.suppress(FileNotFoundError):
             registration = self._registration(folder)
-        except FileNotFoundError:
+        # Names and labels may have changed without changing the meaning, so the newest stands.
+        self.objects.write(f"{folder}/plan.json", sealed(plan), durable=True)
+        if registration is None:
             registration = Registration(
                 study=plan.study,
                 hash=plan.hash,
@@ -484,8 +487,6 @@ class Store:
             key = f"{folder}/registration.json"
             if not self.objects.create(key, sealed(registration), durable=True):
                 registration = self._registration(folder)
-        # Names and labels may have changed without changing the meaning, so the newest stands.
-        self.objects.write(f"{folder}/plan.json", sealed(plan), durable=True)
         latest = Latest(folder=registration_name(plan))
         self.objects.write(f"{study}/latest.json", sealed(latest), durable=True)
         return registration

@@ -324,3 +324,86 @@ def test_json_of_every_record_is_strict(tmp_path):
 
     for path in tmp_path.rglob("*.json"):
         json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+KILLED = """
+import os, sys
+root, here, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.path.insert(0, here)
+from test_fsck import DONE, PLAN, ResultRow, Store, leases
+import pyarrow.parquet  # what is imported later would be counted as well
+
+def work(store):
+    study = leases.acquire(store.objects, "studies/tiny/lease")
+    store.register(PLAN)
+    stage = PLAN.stages[DONE]
+    lease = leases.acquire(store.objects, store.lease_folder(DONE))
+    store.fail(store.begin(stage), {"error": "no"})
+    attempt = store.begin(stage)
+    (attempt.output / "config.json").write_text("{}", encoding="utf-8")
+    store.finish(attempt, [ResultRow("training", "loss", 1.0)], {"seconds": 1.5})
+    lease.remove()
+    study.release()
+
+work(Store(root + "-warm"))
+EVENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir")
+for number in range(1, 10_000):
+    pid = os.fork()
+    if not pid:
+        left = number
+        def count(event, arguments):
+            global left
+            if event in EVENTS and root in str(arguments[0]):
+                left -= 1
+                if not left:
+                    os._exit(9)
+        sys.addaudithook(count)
+        try:
+            work(Store(f"{root}-{number}"))
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == 1:
+        sys.exit(1)
+    if code == 0:
+        break
+    os.environ["NUMBER"] = str(number)
+print(number)
+"""
+
+
+def test_killed_at_any_file_operation_nothing_is_damaged_and_the_next_run_finishes(tmp_path):
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s"), here, "0"]
+    told = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert told.returncode == 0, told.stderr
+    count = int(told.stdout)
+    assert count > 40
+    for number in range(1, count):
+        root = tmp_path / f"s-{number}"
+        if not (root / "format.json").exists():
+            continue  # killed before there was a store
+        found = damage_found(root)
+        # A runner that was through before its done.json was written, kept in case that was lost;
+        # and a study that was just being registered, which the next run goes on with.
+        allowed = ("whole attempt", "latest.json is missing")
+        told = [f"{one.place} {one.what}" for one in found]
+        assert all(any(text in line for text in allowed) for line in told), (number, told)
+        store = Store(root)
+        study = leases.acquire(store.objects, "studies/tiny/lease")
+        assert study is not None, number
+        store.register(PLAN)
+        if not store.is_done(DONE):
+            lease = leases.acquire(store.objects, store.lease_folder(DONE))
+            assert lease is not None, number
+            attempt = store.begin(PLAN.stages[DONE])
+            rows = [ResultRow("training", "loss", 1.0)]
+            assert store.finish(attempt, rows, {"seconds": 1.5})
+            lease.remove()
+        study.release()
+        fsck.repair(store)
+        left = {one.place for one in fsck.examine(Store(root))}
+        assert left <= {"damaged", f"scratch/{OPEN}"}, (number, left)
