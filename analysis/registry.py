@@ -24,6 +24,7 @@ from typing import Any, Literal
 from ablations import identity
 from ablations.claims import ScoreKey, claim_stages, conditions, keys_of
 from ablations.plan import Arm, Plan
+from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 from sweeps.store import Registration, Store
 
@@ -80,8 +81,13 @@ class History:
 
 
 def open_registry(store: Store, study: str, primary_metric: tuple[str, str]) -> Registry:
-    """What a store knows of a study's name, or of the same primary metric."""
-    found = store.registrations(study, primary_metric)
+    """What a store knows of a study's name, or of the same primary metric.
+
+    Raises `UserError` where a registration is damaged, so that nobody knows what it holds.
+    """
+    found, unknown = store.registrations(study, primary_metric)
+    if unknown:
+        raise UserError(f"what was tried before cannot be told: {unknown[0]}; see mm1 fsck")
     return Registry((Registered(*one) for one in found), store.finished_at)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from mm1.options import json_option, store_option
+from mm1_jax import strict_json
 
 
 @click.command()
@@ -35,7 +34,7 @@ def fsck(store: str, repair: bool, as_json: bool) -> int:
     if as_json:
         findings = [one.model_dump() for one in found]
         text = {"store": opened.root, "repaired": done, "findings": findings}
-        click.echo(json.dumps(text, indent=2))
+        click.echo(strict_json.dumps(text, indent=2))
     else:
         for line in done:
             click.echo(f"repaired: {line}")
