@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from analysis.words import duration
+from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.results import StudyResults
@@ -25,6 +26,8 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
     found, lines = ([load_results(study, opened)], []) if study else load_all(opened)
     for line in (*lines, *(text for one in found for text in one.damage_lines)):
         print(f"mm1: warning: {line}", file=sys.stderr)
+    if lines and not found:
+        raise UserError(f"no study of the store {opened.root} can be shown")
     return [_summary(one) for one in found]
 
 
