@@ -13,6 +13,7 @@ from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.lettered import LETTER, right_letter, with_options
 from mm1_jax.tasks.official import OfficialTask, Question
 from mm1_jax.tasks.official_files import embedded, find_one, read_answers, rows_with
+from mm1_jax.tasks.official_rows import Row
 
 _FIELDS = ["index", "question", "A", "B", "answer", "category"]
 _ROTATED = 1_000_000  # rotations of question i are i + 1,000,000, i + 2,000,000 …
@@ -29,8 +30,8 @@ def read(path: Path) -> list[Question]:
         # A rotated question has the first one's image, often by its index only.
         index = row.whole("index")
         shown = places.get(index % _ROTATED, number)
-        options = tuple(row.optional(name) for name in columns)
-        question, hint = row.text("question"), row.optional("hint")
+        options = tuple(_cell(row, name) for name in columns)
+        question, hint = row.text("question"), _cell(row, "hint")
         questions.append(
             Question(
                 item_id=str(index),
@@ -46,6 +47,12 @@ def read(path: Path) -> list[Question]:
             )
         )
     return questions
+
+
+def _cell(row: Row, name: str) -> str:
+    """A text, "" for an empty cell, which the edition in Parquet of the hub has as the text nan."""
+    text = row.optional(name)
+    return "" if text == "nan" and row.path.suffix == ".parquet" else text
 
 
 def predictions(path: Path) -> dict[str, str]:

@@ -74,3 +74,10 @@ def test_an_empty_choice_is_not_the_likeliest(tmp_path):
     row = {"goal": "g", "sol1": "", "sol2": "b", "label": 0}
     with pytest.raises(UserError, match="row 1: the right choice, 1 of 2, is empty"):
         official_task("piqa").read(write_lines(tmp_path / "a.jsonl", [row]))
+
+
+def test_an_empty_cell_of_mmbench_in_parquet_is_the_text_nan(tmp_path):
+    row = {"index": 1, "question": "What?", "hint": "nan", "answer": "B", "category": "c"}
+    row |= {"A": "nan", "B": "a dog", "C": "a cow", "D": "nan", "image": b"x"}
+    (asked,) = official_task("mmbench").read(write_parquet(tmp_path / "a.parquet", [row]))
+    assert asked.prompt.startswith("What?\nB. a dog\nC. a cow\nAnswer")
