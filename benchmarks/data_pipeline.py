@@ -35,11 +35,11 @@ from PIL import Image
 
 from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.data import emoji, packages
-from mm1_jax.data.images import upright
 from mm1_jax.data.packed_source import PackedSource
 from mm1_jax.data.pipeline import batches, stream_of
 from mm1_jax.data.preparation import PreparationSpec, prepare_own
 from mm1_jax.data.prepare import prepare
+from mm1_jax.pictures import STORED_FORMATS, upright, upright_rgb
 
 ROUNDS = 5
 clock = time.process_time  # that of the clock on the wall where there are workers
@@ -56,10 +56,9 @@ def write_raw(folder: Path, copies: int, side: int, kind: str) -> None:
         content = (source / f"{item.name.removeprefix('twemoji/')}.png").read_bytes()
         if (side, kind) != (72, "PNG"):
             file = io.BytesIO()
-            with Image.open(io.BytesIO(content)) as image:
-                whole = image.convert("RGBA").resize((side, side), Image.Resampling.BICUBIC)
-                whole = whole.convert("RGB") if kind == "JPEG" else whole
-                whole.save(file, kind)
+            whole = upright(content).resize((side, side), Image.Resampling.BICUBIC)
+            whole = whole.convert("RGB") if kind == "JPEG" else whole
+            whole.save(file, kind)
             content = file.getvalue()
         contents[item.name] = content
     folder.mkdir(parents=True)
@@ -88,10 +87,8 @@ def reference(shards: Path, size: int, workers: int, images: int) -> Iterator[tu
 
     def decoded(sample: dict[str, Any]) -> Any:
         content = next(v for k, v in sample.items() if k.endswith(("jpg", "png", "ppm")))
-        with Image.open(io.BytesIO(content)) as image:
-            whole = upright(image, (255, 255, 255))
-            small = whole.resize((size, size), Image.Resampling.BICUBIC)
-            return torch.from_numpy(np.array(small))
+        whole = upright_rgb(content, formats=STORED_FORMATS)
+        return torch.from_numpy(np.array(whole.resize((size, size), Image.Resampling.BICUBIC)))
 
     files = sorted(map(str, shards.glob("*.tar")))
     dataset = webdataset.WebDataset(files, shardshuffle=len(files), seed=0).shuffle(1000)

@@ -189,13 +189,13 @@ def _multimodal(
     from mm1_jax.data.packing import lay_out, with_views
     from mm1_jax.imported_model import imported_model
     from mm1_jax.model import load_model
-    from mm1_jax.preprocessing import read_image
+    from mm1_jax.pictures import read_picture
     from mm1_jax.sub_images import views_of
     from mm1_jax.weights_folder import is_imported
 
     config, model = (imported_model if is_imported(folder) else load_model)(folder)
     seen = views_of(config)
-    pictures = [seen.of(read_image(path)) for path in images]
+    pictures = [seen.of(read_picture(path, seen.background)) for path in images]
     shown = list(range(len(images)))
     if ids is None:
         encoded, decode, ends = _asked(folder, config, str(prompt), shown, data)

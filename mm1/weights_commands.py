@@ -128,12 +128,12 @@ def encode(folder: Path, images: tuple[Path, ...], out: Path) -> None:
     from mm1_jax.encoders import VisionTransformer
     from mm1_jax.layers import UNROLLED
     from mm1_jax.part_weights import encoder_weights, filled
-    from mm1_jax.preprocessing import read_image
+    from mm1_jax.pictures import read_picture
 
     found = encoder_weights(folder)
     if not isinstance(found.config, VisionTransformerConfig):
         raise UserError(f"{folder} holds an encoder of two towers; valid: an encoder of one")
-    pictures = [found.preprocessing.pixels(read_image(path)) for path in images]
+    pictures = [found.preprocessing.pixels(read_picture(path, found.background)) for path in images]
     encoder = filled(VisionTransformer(found.config), found.tree)
 
     @nnx.jit

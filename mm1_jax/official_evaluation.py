@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +10,14 @@ import numpy as np
 from PIL import Image
 
 from mm1_jax.asking import ask, likelihoods
-from mm1_jax.data.images import on_colour, sharp_views
+from mm1_jax.data.images import sharp_views
 from mm1_jax.data.packing import Packed
 from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_stage import EvaluationStage, Example
 from mm1_jax.image_record import ImageFacts, digest, facts_of, write_images
 from mm1_jax.official_folder import OfficialFolder, open_official
+from mm1_jax.pictures import WHITE, Colour, PictureError, upright_rgb
 from mm1_jax.stage import Context
 from mm1_jax.sub_images import ImageViews
 from mm1_jax.tasks import likelihood, prompts
@@ -36,7 +36,6 @@ from mm1_jax.tasks.prompts import Prompt
 
 _KEPT_IMAGES = 1_024  # in all their views, in memory
 _READERS = 4  # threads that decode images
-_PAPER = (255, 255, 255)  # behind what is transparent
 
 
 def evaluate_official(
@@ -188,7 +187,9 @@ class Pictures:
         wanted = [int(number) for number in np.unique(image_ids) if number >= 0]
         missing = [number for number in wanted if (number, seen) not in self._seen]
         with ThreadPoolExecutor(_READERS) as readers:
-            read = readers.map(lambda number: seen.of(self._picture(number)), missing)
+            read = readers.map(
+                lambda number: seen.of(self._picture(number, seen.background)), missing
+            )
             self._seen |= zip([(number, seen) for number in missing], read, strict=True)
         pixels = np.zeros((*image_ids.shape, seen.size, seen.size, 3), np.uint8)
         for number in wanted:
@@ -210,15 +211,14 @@ class Pictures:
 
     def _size(self, number: int) -> tuple[int, int]:
         if number not in self._sizes:
-            self._sizes[number] = self._picture(number).size
+            self._sizes[number] = self._picture(number, WHITE).size
         return self._sizes[number]
 
-    def _picture(self, number: int) -> Image.Image:
+    def _picture(self, number: int, background: Colour) -> Image.Image:
         name, _ = self._names[number]
         try:
-            with Image.open(io.BytesIO(self._content(number))) as image:
-                return on_colour(image, _PAPER)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return upright_rgb(self._content(number), background)
+        except (OSError, PictureError) as error:
             raise UserError(f"image {name} cannot be read: {error}") from None
 
     def _content(self, number: int) -> bytes:

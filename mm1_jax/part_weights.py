@@ -20,6 +20,7 @@ from mm1_jax.decoder_weights import DecoderFile, recognise_decoder
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.errors import UserError
 from mm1_jax.multimodal_weights import recognise_multimodal
+from mm1_jax.pictures import WHITE, Colour
 from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
 from mm1_jax.safetensors_folder import open_folder
 from mm1_jax.sharding import place, tree_shardings
@@ -35,6 +36,7 @@ class EncoderWeights:
     config: AnyEncoder
     tree: Tree
     preprocessing: Preprocessing
+    background: Colour = WHITE  # behind what is transparent in a picture
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def encoder_weights(folder: Path) -> EncoderWeights:
     if is_checkpoint(folder):
         stated, tree = load_subtree(folder, "encoder")
         config: AnyEncoder = getattr(stated, "encoder")  # noqa: B009 - not every stage has one
-        return EncoderWeights(config, tree, _preprocessing(folder, config))
+        background: Colour = getattr(stated, "data").background  # noqa: B009 - nor this
+        return EncoderWeights(config, tree, _preprocessing(folder, config), background)
     file = encoder_file(folder)
     return EncoderWeights(file.config, file.weights(), file.preprocessing())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mm1_jax.errors import UserError
 
@@ -49,8 +49,9 @@ class Preprocessing:
     resample: int = Image.Resampling.BICUBIC
 
     def image(self, picture: Image.Image) -> np.ndarray:
-        """The resized and cropped picture, uint8 [height, width, 3]."""
-        picture = in_rgb(picture)
+        """The picture, in RGB, resized and cropped: uint8 [height, width, 3]."""
+        if picture.mode != "RGB":
+            raise ValueError(f"a picture in {picture.mode}: `pictures` opens it in RGB")
         resample = Image.Resampling(self.resample)
         if self.resize == "pad":
             picture = padded_to_square(picture, mean_colour(self.mean))
@@ -73,11 +74,6 @@ class Preprocessing:
         return (unit - mean) / std
 
 
-def in_rgb(picture: Image.Image) -> Image.Image:
-    """The picture itself if it is in RGB, else a converted copy."""
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
 def mean_colour(mean: Sequence[float]) -> tuple[int, ...]:
     """The mean of normalisation as a colour, rounded down as LLaVA does."""
     return tuple(int(channel * 255) for channel in mean)
@@ -90,18 +86,6 @@ def padded_to_square(picture: Image.Image, colour: tuple[int, ...]) -> Image.Ima
     square = Image.new("RGB", (side, side), colour)
     square.paste(picture, ((side - wide) // 2, (side - high) // 2))
     return square
-
-
-def read_image(path: Path) -> Image.Image:
-    """The picture in a file. `UserError` if there is none, or it cannot be read."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except FileNotFoundError:
-        raise UserError(f"no image {str(path)!r}") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is not an image that can be read: {error}") from None
 
 
 def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:

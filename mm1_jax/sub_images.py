@@ -23,7 +23,8 @@ from mm1_jax.config.data import (
     NoSubImagesConfig,
     SubImagesConfig,
 )
-from mm1_jax.preprocessing import Preprocessing, in_rgb, usual_preprocessing
+from mm1_jax.pictures import WHITE, Colour
+from mm1_jax.preprocessing import Preprocessing, usual_preprocessing
 
 Grid = tuple[int, int]  # rows, columns
 WHOLE = NoSubImagesConfig()
@@ -34,13 +35,14 @@ class ImageViews:
     """How an image becomes what the encoder sees: `size` pixels a side, each view.
 
     `fit` brings the image to a square: squash, crop of the middle, or pad with the encoder's mean
-    colour.
+    colour; `background` is behind what is transparent in a file.
     """
 
     size: int
     fit: Literal["squash", "crop", "pad"] = "squash"
     sub_images: SubImagesConfig = WHOLE
     pixels: Literal["half", "clip", "imagenet"] = "half"
+    background: Colour = WHITE
 
     @property
     def most(self) -> int:
@@ -54,8 +56,7 @@ class ImageViews:
         return self.most
 
     def of(self, picture: Image.Image) -> np.ndarray:
-        """The views of a picture, the overview first: uint8 [count, size, size, 3]."""
-        picture = in_rgb(picture)
+        """The views of a picture in RGB, the overview first: uint8 [count, size, size, 3]."""
         views = [self._fitted(self.size).image(picture)]
         if isinstance(self.sub_images, GridConfig):
             side = self.sub_images.side
@@ -74,7 +75,8 @@ def views_of(config: TrainConfig) -> ImageViews:
     """What a config's encoder is shown of each image."""
     encoder = config.encoder
     tower = encoder.first if encoder.kind == "fused" else encoder
-    return ImageViews(encoder.image_size, config.data.fit, config.data.sub_images, tower.pixels)
+    data = config.data
+    return ImageViews(encoder.image_size, data.fit, data.sub_images, tower.pixels, data.background)
 
 
 def best_grid(width: int, height: int, grids: Sequence[Grid], size: int) -> Grid:

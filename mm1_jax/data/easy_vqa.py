@@ -6,12 +6,12 @@ import json
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel
 
 from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
 from mm1_jax.data.packages import data_folder
+from mm1_jax.pictures import read_picture
 
 Split = Literal["train", "test"]
 
@@ -50,8 +50,7 @@ def image_names(split: Split) -> list[str]:
 def read_image(name: str) -> np.ndarray:
     """The image called `easy_vqa/<split>/<number>`: uint8 [64, 64, 3]."""
     _, split, number = name.split("/")
-    with Image.open(data_folder("easy-vqa") / split / "images" / f"{number}.png") as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(read_picture(data_folder("easy-vqa") / split / "images" / f"{number}.png"))
 
 
 def documents(asked: list[Question]) -> list[Document]:

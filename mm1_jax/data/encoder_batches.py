@@ -90,8 +90,9 @@ class EncoderBatches:
         words = None if self._prefixes else self._prepared.tokenizer
         own = opened_source(name, data, None if words is None else self._prepared.folder)
         tower = config.encoder.first if config.encoder.kind == "fused" else config.encoder
-        seen = ImageViews(config.encoder.image_size, data.fit, pixels=tower.pixels)
-        return OwnImages(own, self._seed, seen, data.background, words)
+        size, background = config.encoder.image_size, data.background
+        seen = ImageViews(size, data.fit, pixels=tower.pixels, background=background)
+        return OwnImages(own, self._seed, seen, words)
 
     def _of_sources(
         self, places: Sequence[tuple[str, int]], rows: range

@@ -107,15 +107,8 @@ class OwnImages:
     the folder's list of shards, so any number is found at once. UserError if there are no images.
     """
 
-    def __init__(
-        self,
-        source: OwnSource,
-        seed: int,
-        seen: ImageViews,
-        background: tuple[int, int, int],
-        words: Tokenizer | None,
-    ):
-        self._source, self._seen, self._background, self._words = source, seen, background, words
+    def __init__(self, source: OwnSource, seed: int, seen: ImageViews, words: Tokenizer | None):
+        self._source, self._seen, self._words = source, seen, words
         self._sizes = np.array(source.shard_images, np.int64)
         self.per_epoch = int(self._sizes.sum())
         if not self.per_epoch:
@@ -129,7 +122,7 @@ class OwnImages:
         """As of `ImageSource`. Files are fetched side by side."""
         found = [self._image(number) for number in numbers]
         files = [window.image_file(image, document) for window, image, document in found]
-        views = self._source.images(files, self._seen, self._background)
+        views = self._source.images(files, self._seen)
         return np.stack([one[0] for one in views])
 
     def captions(self, numbers: Sequence[int], shares: Sequence[float]) -> list[Caption]:

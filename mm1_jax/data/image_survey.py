@@ -7,8 +7,6 @@ pass then drops what was decided. Shards are surveyed apart, by as many workers 
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,20 +17,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mm1_jax.data import urls
-from mm1_jax.data.images import on_colour
 from mm1_jax.data.quarantine import Quarantine
 from mm1_jax.data.raw import BadRecord, RawDocument, RawImage, RecordError
 from mm1_jax.errors import UserError
+from mm1_jax.pictures import LIMIT_BYTES, SUFFIXES, WHITE, PictureError, on_colour, upright
 
 PerceptualHash = Literal["dhash", "phash"]
 
-# No other decoder of Pillow's gets to see bytes from the web: some call other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-LIMIT_BYTES = 256 << 20  # larger images are not read
 _IMAGE_TRIES = 3
 _THREADS = 16
 _DOCUMENTS_AHEAD = 64
@@ -70,41 +64,26 @@ def examine(content: bytes, perceptual: PerceptualHash = "dhash") -> ImageFacts:
     """Decode an image to its last pixel.
 
     Raises:
-        RecordError: it is truncated, no image, or of more pixels than Pillow's limit (89 million),
-            which is asked before they are decoded.
+        RecordError: it cannot be shown (see `pictures`).
     """
-    if len(content) > LIMIT_BYTES:
-        raise RecordError("bomb", f"the image has more than {LIMIT_BYTES} bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                width, height = upright.size
-                looks = perceptual_hash(upright, perceptual)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise RecordError("bomb", str(error)) from None
-    except Exception as error:  # decoders raise whatever the bytes lead them to
-        if "truncated" in str(error).lower():
-            raise RecordError("truncated", str(error)) from None
-        what = f"{len(content)} bytes that begin with {content[:8]!r}"
-        raise RecordError("unreadable", f"no image ({type(error).__name__}): {what}") from None
-    return ImageFacts(len(content), width, height, hashlib.sha256(content).digest(), looks)
+        picture = upright(content)
+    except PictureError as error:
+        raise RecordError(error.reason, error.detail) from None
+    looks = perceptual_hash(picture, perceptual)
+    return ImageFacts(len(content), *picture.size, hashlib.sha256(content).digest(), looks)
 
 
 def perceptual_hash(image: Image.Image, kind: PerceptualHash = "dhash") -> int:
-    """64 bits that change little where the picture does; transparency is seen on white.
+    """64 bits that change little where the picture (RGB or RGBA) does; it is seen on white.
 
     `dhash` compares neighbours of a 9 × 8 reduction, `phash` the low frequencies of a cosine
     transform with their median (imagehash).
     """
     import imagehash
 
-    if image.has_transparency_data:
-        image = on_colour(image, (255, 255, 255))
-    found = {"dhash": imagehash.dhash, "phash": imagehash.phash}[kind](image.convert("L"))
+    grey = on_colour(image, WHITE).convert("L")
+    found = {"dhash": imagehash.dhash, "phash": imagehash.phash}[kind](grey)
     return int.from_bytes(np.packbits(found.hash.reshape(-1)).tobytes())
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mm1_jax.data.packing import Packed, with_views
-from mm1_jax.preprocessing import in_rgb
 from mm1_jax.sub_images import ImageViews
 
 
@@ -104,26 +103,6 @@ def image_views(sequences: Sequence[Packed]) -> tuple[np.ndarray, np.ndarray]:
             ]
         ),
     )
-
-
-def upright(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """A picture as a camera meant it, in RGB, with a colour behind what is transparent."""
-    ImageOps.exif_transpose(picture, in_place=True)
-    if not picture.has_transparency_data:
-        return in_rgb(picture)
-    drawing = picture.convert("RGBA")
-    whole = Image.new("RGB", picture.size, background)
-    whole.paste(drawing, mask=drawing)
-    return whole
-
-
-def on_colour(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """RGB, with a colour behind what is transparent."""
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    drawing = picture.convert("RGBA")
-    canvas = Image.new("RGBA", drawing.size, (*colour, 255))
-    return Image.alpha_composite(canvas, drawing).convert("RGB")
 
 
 @lru_cache(maxsize=4)

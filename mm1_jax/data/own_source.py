@@ -17,12 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
 from mm1_jax.config import DataConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.folder import Folder, Range
-from mm1_jax.data.images import upright
 from mm1_jax.data.manifest import (
     check_filled,
     check_kind,
@@ -37,6 +35,7 @@ from mm1_jax.data.manifest import (
 from mm1_jax.data.packing import Budget, ImageFile, Packed, Pieces, pack
 from mm1_jax.data.tokenizer import tokenizer_file
 from mm1_jax.errors import UserError
+from mm1_jax.pictures import STORED_FORMATS, PictureError, upright_rgb
 from mm1_jax.sub_images import ImageViews
 
 _CACHED_PIXELS = 256 * 2**20  # bytes of decoded images, per process and source
@@ -203,9 +202,7 @@ class OwnSource:
     def _read(self, texts: Sequence[Range]) -> list[np.ndarray]:
         return [np.frombuffer(read, self._token_type) for read in self.folder.read_ranges(texts)]
 
-    def images(
-        self, files: Sequence[ImageFile], seen: ImageViews, background: tuple[int, int, int]
-    ) -> list[np.ndarray]:
+    def images(self, files: Sequence[ImageFile], seen: ImageViews) -> list[np.ndarray]:
         """The views of images: uint8 [views, size, size, 3] each.
 
         Fetched side by side. UserError names an image that cannot be decoded: it could when the
@@ -217,9 +214,8 @@ class OwnSource:
         ranges = [Range(self._tar(f), f.offset, f.offset + f.size) for f in missing]
         for file, content in zip(missing, self.folder.read_ranges(ranges), strict=True):
             try:
-                with Image.open(io.BytesIO(content)) as image:
-                    pixels = seen.of(upright(image, background))
-            except (OSError, ValueError, SyntaxError) as error:
+                pixels = seen.of(upright_rgb(content, seen.background, STORED_FORMATS))
+            except PictureError as error:
                 raise UserError(
                     f"{self.folder.place(self._tar(file))}: the image at byte {file.offset} "
                     f"cannot be decoded ({error}); `mm1 data validate` says what is damaged"

@@ -167,7 +167,6 @@ class Images:
         }
         self._table = open_prepared(config.data, data_root).images
         self._seen, self._slots = views_of(config), config.image_slots
-        self._background = config.data.background
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Images, self._arguments
@@ -192,7 +191,7 @@ class Images:
         for row in np.flatnonzero(own).tolist():
             sequence = sequences[row]
             source = self._own[sequence.source]
-            shown = source.images(sequence.image_files, self._seen, self._background)
+            shown = source.images(sequence.image_files, self._seen)
             for slot in np.flatnonzero(ids[row] >= 0).tolist():
                 pixels[row, slot] = shown[ids[row, slot]][views[row, slot]]
         return pixels

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 # Why a record is not used. `unreadable` is bytes that no decoder takes; `truncated` an image whose
-# end is missing; `bomb` one whose pixels would fill the memory; `encoding` text that is not UTF-8;
+# end is missing; `bomb` one whose pixels would fill the memory; `unknown_range` one of numbers of
+# which nobody says which are black and white; `encoding` text that is not UTF-8;
 # `malformed` what is not of the format (JSON that does not parse, an image without its text);
 # `not_a_number` a NaN where a text or a score is due; `unavailable` an image or a shard that could
 # not be fetched.
@@ -15,6 +16,7 @@ Reason = Literal[
     "unreadable",
     "truncated",
     "bomb",
+    "unknown_range",
     "missing_field",
     "encoding",
     "malformed",

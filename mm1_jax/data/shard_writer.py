@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from mm1_jax.data.documents import Document, DocumentTable, tokenize
 from mm1_jax.data.folder import Folder
@@ -29,6 +29,7 @@ from mm1_jax.data.manifest import (
 )
 from mm1_jax.data.raw import RawDocument, RawImage
 from mm1_jax.data.tokenizer import Marker, Tokenizer
+from mm1_jax.pictures import header, upright
 
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg"}  # others are called as Pillow calls them
 
@@ -99,11 +100,7 @@ def _write_tar(path: Path, rendered: Sequence[Rendered]) -> list[tuple[int, int,
 
 def _header(content: bytes) -> tuple[str, int, int]:
     """What a file with such an image ends in, and the upright image's width and height."""
-    with Image.open(io.BytesIO(content)) as image:  # reads the header alone
-        kind = image.format or "image"
-        width, height = image.size
-        if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
-            width, height = height, width
+    kind, width, height = header(content)
     return _SUFFIXES.get(kind, kind.lower()), width, height
 
 
@@ -179,16 +176,13 @@ def images_of(
 
 
 def _stored(content: bytes, longest_side: int | None, pixels: bool) -> bytes:
-    with Image.open(io.BytesIO(content)) as image:
-        larger = longest_side is not None and max(image.size) > longest_side
-        if not larger and not pixels:
-            return content
-        ImageOps.exif_transpose(image, in_place=True)
-        mode = "RGBA" if image.has_transparency_data else "RGB"
-        picture, file = image.convert(mode), io.BytesIO()
+    larger = longest_side is not None and max(header(content)[1:]) > longest_side
+    if not larger and not pixels:
+        return content
+    picture, file = upright(content), io.BytesIO()
     if larger:
         picture.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
-    if mode == "RGBA":
+    if picture.mode == "RGBA":
         picture.save(file, "PNG", compress_level=0 if pixels else 6)
     elif pixels:
         picture.save(file, "PPM")

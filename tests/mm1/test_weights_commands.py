@@ -38,13 +38,17 @@ def image(tmp_path):
 def test_encode_gives_the_same_from_public_files_and_from_the_imported_checkpoint(
     mm1, tmp_path, image
 ):
-    folder = make_folder(tmp_path / "dinov2", "dinov2_registers")
+    folder, lying = make_folder(tmp_path / "dinov2", "dinov2_registers"), tmp_path / "lying.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(image).transpose(Image.Transpose.ROTATE_90).save(lying, exif=exif)
     assert mm1("weights", "import", folder, tmp_path / "ours").returncode == 0
     for weights, out in ((folder, "a.npz"), (tmp_path / "ours", "b.npz")):
-        result = mm1("encode", weights, image, image, "--out", tmp_path / out)
+        result = mm1("encode", weights, image, lying, "--out", tmp_path / out)
         assert result.returncode == 0, result.stderr
     a, b = (dict(np.load(tmp_path / out)) for out in ("a.npz", "b.npz"))
     assert a["pixels"].shape == (2, 28, 28, 3)
+    np.testing.assert_array_equal(a["pixels"][0], a["pixels"][1])
     assert sorted(a) == ["layer_0", "layer_1", "layer_2", "output", "pixels"]
     assert a["layer_0"].shape == a["output"].shape == (2, 1 + 3 + 16, 32)
     assert all(array.dtype == np.float32 for array in a.values())

@@ -268,6 +268,20 @@ def test_an_image_that_changes_while_it_is_asked_about_is_told(vqav2, tmp_path):
         pictures.views(number, np.zeros(1, int), ImageViews(8))
 
 
+def test_images_are_upright_and_on_the_background_of_the_model(vqav2, tmp_path):
+    folder = shutil.copytree(vqav2, tmp_path / "vqav2")
+    name, exif = "COCO_val2014_000000000001.jpg", Image.Exif()
+    exif[0x0112] = 6
+    drawing = Image.new("RGBA", (16, 8))
+    drawing.paste((255, 0, 0, 255), (0, 0, 8, 8))  # lies left, stands on top
+    drawing.save(folder / "images/val2014" / name, "PNG", exif=exif)
+    pictures = Pictures(open_official("vqav2", OfficialSettings(folder=str(folder))))
+    number, seen = np.array([pictures.number(name)]), ImageViews(16, background=(0, 0, 255))
+    (pixels,) = pictures.views(number, np.zeros(1, int), seen)
+    assert (pixels[:6] == (255, 0, 0)).all()
+    assert (pixels[10:] == (0, 0, 255)).all()
+
+
 def test_choices_are_ranked_by_likelihood(run, arc_easy):
     rows, examples = run("arc_easy", arc_easy, shots=1)
     assert {"accuracy", "accuracy_norm", "accuracy_bytes"} <= set(rows)

@@ -9,7 +9,6 @@ from PIL import Image
 from mm1_jax.errors import UserError
 from mm1_jax.preprocessing import (
     MEAN_AND_STD,
-    read_image,
     stated_preprocessing,
     usual_preprocessing,
 )
@@ -73,12 +72,6 @@ def test_what_is_not_known_is_refused(stated, message, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     with pytest.raises(UserError, match=message):
         stated_preprocessing(tmp_path, usual_preprocessing("crop", 32, "clip"))
-
-
-def test_a_file_that_is_no_image_is_refused(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"x\.png is not an image that can be read"):
-        read_image(tmp_path / "x.png")
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from PIL import Image
 
 from mm1_jax.config import AttentionPoolingConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.data import windows
-from mm1_jax.data.images import upright
 from mm1_jax.data.known_windows import FILE
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.data.own_source import OwnSource
@@ -95,14 +94,9 @@ def test_images_of_own_data_stand_as_their_sub_images(config, data_root):
     stream, (batch,) = stream_of(asked, data_root, 0), first(1, asked, data_root)
     assert batch["images"].shape == (4, 20, 32, 32, 3)
     (file, *_), source = stream[0].image_files, stream.sources["mine"].source
-    (views,) = source.images([file], views_of(asked), (255, 255, 255))
+    (views,) = source.images([file], views_of(asked))
     assert views.shape == (5, 32, 32, 3)
     np.testing.assert_array_equal(batch["images"][0, :5], views)
-
-
-def test_transparent_pixels_show_the_background():
-    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert (np.asarray(upright(clear, (10, 20, 30))) == [10, 20, 30]).all()
 
 
 @pytest.mark.usefixtures("small_windows")

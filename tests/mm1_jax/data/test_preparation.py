@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from own_data import CLEANING, spec
 from PIL import Image
+from raw_files import write_tar
 
 from mm1_jax.config import DataConfig
 from mm1_jax.data import preparation
@@ -23,6 +25,7 @@ from mm1_jax.data.raw import Origin, RawDocument, RawImage
 from mm1_jax.data.shard_writer import images_of
 from mm1_jax.data.tokenizer import END, load
 from mm1_jax.errors import UserError
+from mm1_jax.pictures import STORED_FORMATS, upright_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +166,56 @@ def test_what_is_dropped_and_what_is_bad_is_counted_and_told(tmp_path, data_root
     strict = {**cleaning, "quota": {"share": 0.01, "minimum": 0}}
     with pytest.raises(UserError, match=r"1 of 15 images cannot be used .1 truncated"):
         prepare_own(spec("captions", raw, cleaning=strict), str(tmp_path / "strict"), data_root)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_depth_and_broken_metadata_lose_no_document_and_what_has_no_white_is_told(
+    tmp_path, data_root
+):
+    tiles = np.random.default_rng(0).integers(0, 65536, (5, 6, 5)).astype(np.uint16)
+    big = [np.kron(one, np.ones((8, 8), np.uint16)) for one in tiles]
+    # Of type ASCII, where an orientation is a number.
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 2, b"6\0\0\0", 0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    eight = Image.fromarray((big[3] >> 8).astype(np.uint8))
+    lying = Image.fromarray((big[4] >> 8).astype(np.uint8)).transpose(Image.Transpose.ROTATE_90)
+    pictures = {
+        **{f"{n}.png": saved(Image.fromarray(big[n]), "PNG") for n in range(3)},
+        "3.jpg": saved(eight, "JPEG", exif=exif),
+        "4.tif": saved(lying, "TIFF", exif=turned),
+        "5.tif": saved(Image.fromarray(big[0].astype(np.int32)), "TIFF"),
+    }
+    samples = [
+        (f"{n:09d}", {name[2:]: content, "txt": b"tiles"})
+        for n, (name, content) in enumerate(pictures.items())
+    ]
+    write_tar(tmp_path / "a.tar", samples)
+    for stored in ("encoded", "pixels"):
+        out = tmp_path / stored
+        asked = spec(
+            "captions",
+            tmp_path / "a.tar",
+            cleaning={"filters": {"min_side_pixels": 16}},
+            stored_images=stored,
+        )
+        manifest = prepare_own(asked, str(out), data_root)
+        assert manifest.documents == 5
+        assert manifest.quarantined_images == {"unknown_range": 1}
+        (line,) = (out / "quarantine" / "00000.jsonl").read_text().splitlines()
+        assert json.loads(line)["index"] == 5
+        (index,) = (out / "index").iterdir()
+        rows = pq.read_table(index).to_pylist()
+        assert [(row["image_width"], row["image_height"]) for row in rows] == [([48], [40])] * 5
+        kept = [c for n, c in members(next((out / "shards").iterdir())).items() if ".0." in n]
+        for content, one in zip(kept, big, strict=True):
+            grey = np.asarray(upright_rgb(content, formats=STORED_FORMATS)).astype(int)
+            assert np.abs(grey - (one >> 8)[..., None]).mean() < 4
 
 
 def test_images_may_be_stored_smaller(raw_captions, tmp_path, data_root):
