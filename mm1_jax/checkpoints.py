@@ -24,6 +24,7 @@ from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object, stating
 from mm1_jax.sharding import tree_shardings
 from mm1_jax.weights_folder import CHECKPOINT_FOLDER, CONFIG_FILE
 
@@ -68,8 +69,9 @@ def load_config(folder: Path) -> StageConfig:
     """
     if not (folder / CONFIG_FILE).is_file() or not (folder / CHECKPOINT_FOLDER).is_dir():
         raise UserError(f"{folder} holds no trained model ({CONFIG_FILE}, {CHECKPOINT_FOLDER}/)")
-    stated = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    return KINDS[stated["kind"]].model_validate(stated["config"])
+    stated = read_object(folder / CONFIG_FILE)
+    with stating(folder / CONFIG_FILE):
+        return KINDS[stated["kind"]].model_validate(stated["config"])
 
 
 def load_part(

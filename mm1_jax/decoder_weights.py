@@ -10,8 +10,10 @@ from mm1_jax.config import DenseConfig
 from mm1_jax.config.language_model import RopeScaling
 from mm1_jax.decoder import Decoder
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.json_object import stating
 from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree
+from mm1_jax.weights_folder import CONFIG_FILE
 
 LLAMA = {
     "embedding": "embed_tokens.weight",
@@ -73,6 +75,11 @@ def decoder_names(config: DenseConfig, body: str = BODY, head: str = HEAD) -> Na
 
 def recognise_decoder(folder: SafetensorsFolder, body: str = BODY, head: str = HEAD) -> DecoderFile:
     """The language model of a folder. `UserError` if it is of no known family, or a variant."""
+    with stating(folder.path / CONFIG_FILE):
+        return _recognised(folder, body, head)
+
+
+def _recognised(folder: SafetensorsFolder, body: str, head: str) -> DecoderFile:
     family = folder.config.get("model_type")
     if family not in FAMILIES:
         raise UserError(

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from mm1_jax.config import VisionTransformerConfig
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.json_object import stating
 from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
 from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree
+from mm1_jax.weights_folder import CONFIG_FILE
 
 _CLIP_LIKE = {
     "patch_embedding": "embeddings.patch_embedding",
@@ -284,6 +286,11 @@ def recognise_encoder(folder: SafetensorsFolder, within: str = "") -> EncoderFil
 
     `within` stands before all its tensors where it is a part of a larger model.
     """
+    with stating(folder.path / CONFIG_FILE):
+        return _recognised(folder, within)
+
+
+def _recognised(folder: SafetensorsFolder, within: str) -> EncoderFile:
     config = folder.config.get("config", folder.config)  # as AIM's own files nest it
     kind = config.get("model_type")
     if "trunk.blocks.0.attn.qkv.weight" in folder.shapes:

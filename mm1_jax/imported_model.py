@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_mesh import check_mesh, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.imported_tokenizer import TOKENIZER_FILE, begin_of, ends_of, imported_tokenizer
+from mm1_jax.json_object import read_object, stating
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.multimodal_weights import image_token, recognise_multimodal
 from mm1_jax.part_weights import filled
@@ -58,9 +58,11 @@ def imported_words(folder: Path, config: TrainConfig) -> ImportedWords:
     """
     words = imported_tokenizer(folder, config.data.vocabulary)
     source = folder / (SOURCE_FILE if is_checkpoint(folder) else CONFIG_FILE)
-    stated = json.loads(source.read_text(encoding="utf-8"))
-    marker = image_token(stated.get("config", stated))
-    if not words.word(marker):
+    stated = read_object(source)
+    with stating(source):
+        marker = image_token(stated.get("config", stated))
+        known = words.word(marker)
+    if not known:
         raise UserError(
             f"{folder / TOKENIZER_FILE} has no token {marker}, which marks an image "
             "(image_token_index): it is of another model"

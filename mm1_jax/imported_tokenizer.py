@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mm1_jax.data.tokenizer import JsonTokenizer, Marker, check_vocabulary, load
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object, stating
 from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -26,13 +26,15 @@ def imported_tokenizer(folder: Path, vocabulary: int) -> JsonTokenizer:
 def begin_of(folder: Path, words: JsonTokenizer) -> tuple[int, ...]:
     """The token ids that stand before a text, as the folder's files state them."""
     file = folder / "tokenizer_config.json"
-    stated: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    stated = read_object(file) if file.is_file() else {}
     if stated.get("add_bos_token") is False:
         return ()
     named = stated.get("bos_token")
     named = named.get("content") if isinstance(named, dict) else named
     if words.begin or not stated.get("add_bos_token") or named is None:
         return words.begin
+    if not isinstance(named, str):
+        raise UserError(f"bos_token: expected a text, found {named!r}", file=str(file))
     return (words.marker(Marker(named)),)
 
 
@@ -41,9 +43,13 @@ def ends_of(folder: Path) -> tuple[int, ...]:
     ends: Any = None
     for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
         if (folder / name).is_file():
-            found = json.loads((folder / name).read_text(encoding="utf-8"))
-            found = found["config"] if name == SOURCE_FILE else found
-            inner = found.get("text_config") or {}  # of a whole model
-            for one in (inner, found):
-                ends = ends if one.get("eos_token_id") is None else one["eos_token_id"]
-    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+            found = read_object(folder / name)
+            with stating(folder / name):
+                found = found["config"] if name == SOURCE_FILE else found
+                inner = found.get("text_config") or {}  # of a whole model
+                for one in (inner, found):
+                    ends = ends if one.get("eos_token_id") is None else one["eos_token_id"]
+                ends = [ends] if isinstance(ends, int) else ends
+                if ends is not None and not all(type(one) is int for one in ends):
+                    raise ValueError(f"eos_token_id {ends!r}")
+    return () if ends is None else tuple(ends)

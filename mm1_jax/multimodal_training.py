@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
-
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.costs import flops_per_step
 from mm1_jax.data.pipeline import batches, stream_of
-from mm1_jax.data.prepared import open_prepared
 from mm1_jax.initial_weights import take_weights
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
@@ -19,7 +16,6 @@ from mm1_jax.schedule import peak_lr
 from mm1_jax.sharding import own_rows
 from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
-from mm1_jax.weights_folder import BEST_FOLDER, is_checkpoint
 
 
 def train(
@@ -61,11 +57,3 @@ def fit_model(
         tokens_per_step=config.training.batch_size * config.sequence_length,
         flops_per_step=sum(flops_per_step(config).values()),
     )
-
-
-def keep_tokenizer(config: TrainConfig, data_root: Path, folder: Path) -> None:
-    """Write the tokenizer that a model was trained with beside its checkpoint, and the best one."""
-    if jax.process_index() == 0:
-        tokenizer = open_prepared(config.data, data_root).tokenizer
-        for place in filter(is_checkpoint, (folder, folder / BEST_FOLDER)):
-            tokenizer.save(place)

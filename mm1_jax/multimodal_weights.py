@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from mm1_jax.decoder_weights import DecoderFile, decoder_names, recognise_decode
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object, stating
 from mm1_jax.preprocessing import MEAN_AND_STD, usual_preprocessing
 from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree, names_held
-from mm1_jax.weights_folder import LLAVA
+from mm1_jax.weights_folder import CONFIG_FILE, LLAVA
 
 PROJECTOR = Names({"readout_in": "linear_1", "readout_out": "linear_2"})
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -119,6 +119,11 @@ def written(
 
 def recognise_multimodal(folder: SafetensorsFolder) -> MultimodalFile:
     """The whole model of a folder. `UserError` if it is of no known family, or a variant."""
+    with stating(folder.path / CONFIG_FILE):
+        return _recognised(folder)
+
+
+def _recognised(folder: SafetensorsFolder) -> MultimodalFile:
     stated = folder.config
     if stated.get("model_type") != LLAVA:
         raise UserError(
@@ -234,8 +239,12 @@ def _template(folder: Path, family: str) -> Literal["vicuna", "chatml"]:
 def _chat_template(folder: Path) -> str | None:
     for name, key in _CHAT_TEMPLATES.items():
         if (folder / name).is_file():
-            text = (folder / name).read_text(encoding="utf-8")
-            found = text if key is None else json.loads(text).get(key)
+            if key is None:
+                return (folder / name).read_text(encoding="utf-8")
+            found = read_object(folder / name).get(key)
+            if isinstance(found, list):  # several by name, as some tokenizers have them
+                with stating(folder / name):
+                    found = {one["name"]: one["template"] for one in found}["default"]
             if isinstance(found, str):
                 return found
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +18,7 @@ from mm1_jax.config.language_model import LanguageModelConfig
 from mm1_jax.decoder_weights import DecoderFile, recognise_decoder
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object, stating
 from mm1_jax.multimodal_weights import recognise_multimodal
 from mm1_jax.pictures import WHITE, Colour
 from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
@@ -119,6 +119,7 @@ def _preprocessing(folder: Path, config: AnyEncoder) -> Preprocessing:
     source = folder / SOURCE_FILE
     if not source.is_file():
         return usual_preprocessing("squash", config.image_size, one.pixels)
-    said = json.loads(source.read_text(encoding="utf-8"))
-    rule = FAMILIES[said.get("encoder_family", said["family"])].images
+    said = read_object(source)
+    with stating(source):
+        rule = FAMILIES[said.get("encoder_family") or said["family"]].images
     return stated_preprocessing(folder, usual_preprocessing(rule, config.image_size, one.pixels))

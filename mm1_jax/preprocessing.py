@@ -5,7 +5,6 @@ Resizing is Pillow's, because resampling of other libraries differs by several g
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object, stating
 
 # Channel means and standard deviations of pixels in [0, 1].
 MEAN_AND_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -96,7 +96,18 @@ def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
     file = next((folder / n for n in PREPROCESSOR_FILES if (folder / n).is_file()), None)
     if file is None:
         return usual
-    stated: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    stated = read_object(file)
+    with stating(file):
+        found = _stated(stated, file, usual)
+        if min(found.height, found.width) < 1 or found.shortest_edge < 0:
+            raise ValueError(f"{found.height} × {found.width} pixels")
+        if len(found.mean) != 3 or len(found.std) != 3 or not all(one > 0 for one in found.std):
+            raise ValueError(f"image_mean {found.mean}, image_std {found.std}")
+        Image.Resampling(found.resample)
+        return found
+
+
+def _stated(stated: dict[str, Any], file: Path, usual: Preprocessing) -> Preprocessing:
     if (within := PREPROCESSOR_FILES[file.name]) is not None:
         stated = stated.get(within) or {}
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)

@@ -19,6 +19,7 @@ from mm1_jax.checkpoints import load_config, load_subtree, save_tree, shapes_of
 from mm1_jax.config import DenseConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.data.tokenizer import JsonTokenizer, load, tokenizer_file
 from mm1_jax.decoder import Decoder
 from mm1_jax.decoder_weights import DecoderFile, decoder_names, recognise_decoder, stated_decoder
 from mm1_jax.encoder_weights import (
@@ -31,6 +32,7 @@ from mm1_jax.encoder_weights import (
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import PARTS, parameter_count
+from mm1_jax.json_object import read_object
 from mm1_jax.multimodal_weights import (
     Layout,
     MultimodalFile,
@@ -44,12 +46,21 @@ from mm1_jax.weight_names import Tree, names_held
 from mm1_jax.weights_folder import LLAVA, SOURCE_FILE, is_multimodal
 
 # Goes with the weights unread.
-_BESIDE = (
+_WORDS_BESIDE = (
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "chat_template.jinja",
     "generation_config.json",
-    *PREPROCESSOR_FILES,
 )
+_BESIDE = {
+    "encoder": tuple(PREPROCESSOR_FILES),
+    "language_model": _WORDS_BESIDE,
+    "multimodal": (*_WORDS_BESIDE, *PREPROCESSOR_FILES),
+}
 File = EncoderFile | DecoderFile | MultimodalFile
 
 
@@ -112,7 +123,7 @@ def import_folder(path: Path, out: Path) -> Inspected:
         "dtypes": {name: folder.dtypes[name] for name in _held(file)},
     }
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=1), encoding="utf-8")
-    _copy_beside(path, out)
+    _copy_beside(path, out, "multimodal")
     return inspect(path)
 
 
@@ -128,13 +139,13 @@ def export_folder(
     """
     stated = load_config(checkpoint)
     source = checkpoint / SOURCE_FILE
-    known = json.loads(source.read_text(encoding="utf-8")) if source.is_file() else {}
+    known = read_object(source) if source.is_file() else {}
     if known.get("family") == LLAVA:
         if part is None:
             assert isinstance(stated, TrainConfig)
             tensors = _export_whole(checkpoint, stated, known, dtype)
             write_folder(out, known["config"], tensors)
-            _copy_beside(checkpoint, out)
+            _copy_beside(checkpoint, out, "multimodal")
             return tensors
         known = {}
     parts = [name for name in ("encoder", "language_model") if hasattr(stated, name)]
@@ -152,16 +163,32 @@ def export_folder(
         tensors, said = _export_decoder(config, vocabulary, tree, known, dtype)
     else:
         raise UserError(f"no public format holds a {part} of kind {config.kind}; valid: vit, dense")
+    if part == "language_model" and not source.is_file() and tokenizer_file(checkpoint).is_file():
+        said = said | _ours_beside(checkpoint, out)
+    else:
+        _copy_beside(checkpoint, out, part)
     write_folder(out, said, tensors)
-    if known:
-        _copy_beside(checkpoint, out)
     return tensors
 
 
-def _copy_beside(source: Path, target: Path) -> None:
-    for name in _BESIDE:
+def _copy_beside(source: Path, target: Path, part: str) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _BESIDE[part]:
         if (source / name).is_file():
             shutil.copy(source / name, target)
+
+
+def _ours_beside(checkpoint: Path, out: Path) -> dict[str, Any]:
+    """Write the tokenizer of a model that was trained here; what `config.json` says of it."""
+    words = load(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    words.save(out)
+    if isinstance(words, JsonTokenizer):
+        # Else transformers would take the family's own class, which puts a begin token first.
+        said = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": words.word(words.end)}
+        text = json.dumps(said, indent=2) + "\n"
+        (out / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    return {"eos_token_id": words.end}
 
 
 def _export_whole(

@@ -43,12 +43,12 @@ def train(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Train the model of a `TrainConfig` dump; `inputs` are parts that were trained before."""
-    from mm1_jax import multimodal_training
+    from mm1_jax import kept_tokenizer, multimodal_training
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
     rows = multimodal_training.train(whole, seed, context.data, inputs, context)
-    multimodal_training.keep_tokenizer(whole, context.data, context.output)
+    kept_tokenizer.keep_tokenizer(whole, context.data, context.output)
     return rows
 
 
@@ -56,12 +56,12 @@ def tune(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Tune the model in `inputs["model"]` on instructions, as a `TrainConfig` dump says."""
-    from mm1_jax import instruction_tuning, multimodal_training
+    from mm1_jax import instruction_tuning, kept_tokenizer
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
     rows = instruction_tuning.tune(whole, seed, context.data, inputs["model"], context)
-    multimodal_training.keep_tokenizer(whole, context.data, context.output)
+    kept_tokenizer.keep_tokenizer(whole, context.data, context.output)
     return rows
 
 
@@ -80,11 +80,13 @@ def pretrain_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Train the language model of a `LanguageModelStageConfig` dump on texts alone."""
-    from mm1_jax import language_model_pretraining
+    from mm1_jax import kept_tokenizer, language_model_pretraining
 
     keep_freed_memory()
     stage = LanguageModelStageConfig.model_validate(config)
-    return language_model_pretraining.pretrain(stage, seed, context.data, context)
+    rows = language_model_pretraining.pretrain(stage, seed, context.data, context)
+    kept_tokenizer.keep_tokenizer(stage, context.data, context.output)
+    return rows
 
 
 def read_weights(

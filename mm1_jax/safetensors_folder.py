@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mm1_jax.errors import UserError
-from mm1_jax.weights_folder import CONFIG_FILE
+from mm1_jax.json_object import read_object
+from mm1_jax.weights_folder import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, tensor_files
 
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+_logger = logging.getLogger(__name__)
 DTYPES = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -46,45 +48,50 @@ class SafetensorsFolder:
 
 
 def open_folder(path: Path) -> SafetensorsFolder:
-    """Read the headers of a folder, of one file or of those that the index names.
+    """Read the headers of the files that count (`tensor_files`); others are told once.
+
+    A tensor that an index puts into one file counts there alone, whatever other files have.
 
     Raises:
-        UserError: no such folder, no config, no tensors, or a file that is cut short.
+        UserError: no such folder, no config, no tensors, or a file that is cut short or foreign.
     """
     if not path.is_dir():
         raise UserError(f"no folder {str(path)!r}")
     if not (path / CONFIG_FILE).is_file():
         raise UserError(f"{path} has no {CONFIG_FILE}")
-    if (path / INDEX_FILE).is_file():
-        names = sorted(
-            set(json.loads((path / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values())
-        )
-        found = [path / name for name in names]
-    else:
-        found = sorted(path.glob("*.safetensors"))
-    if not found:
-        raise UserError(f"{path} has no *.safetensors")
+    config, counting = read_object(path / CONFIG_FILE), tensor_files(path)
+    if counting.strays:
+        _tell_strays(path, counting.strays, counting.of is not None)
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
-    for one in found:
+    for one in counting.files:
         try:
             with safe_open(one, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
+                    if counting.of is not None and counting.of.get(name) != one:
+                        continue
                     part = file.get_slice(name)
                     files[name], dtypes[name] = one, part.get_dtype()
                     shapes[name] = tuple(part.get_shape())
-        except FileNotFoundError:
-            raise UserError(f"{path} lacks {one.name}, which {INDEX_FILE} names") from None
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise UserError(f"{one} is cut short or damaged: {error}") from None
-    try:
-        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"not JSON: {error.msg}", file=str(path / CONFIG_FILE), line=error.lineno
-        ) from None
+    missing = sorted(set(counting.of or ()) - set(files))
+    if missing:
+        where = (counting.of or {})[missing[0]].name
+        raise UserError(f"{where} in {path} has no {missing[0]}, which {INDEX_FILE} says it has")
     return SafetensorsFolder(path, config, files, shapes, dtypes)
+
+
+@functools.cache
+def _tell_strays(path: Path, strays: tuple[str, ...], indexed: bool) -> None:
+    """Once in a process, however often the folder is opened."""
+    _logger.warning(
+        "%s: not read: %s, because %s",
+        path,
+        ", ".join(strays),
+        f"{INDEX_FILE} does not name it" if indexed else f"{WEIGHTS_FILE} is the model's",
+    )
 
 
 def write_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:

@@ -7,16 +7,18 @@ planning reads this module.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mm1_jax.content_hash import content_hash
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object, stating
 
 CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 CHECKPOINT_FOLDER = "checkpoint"
 BEST_FOLDER = "best"  # in a training's folder: the same of its checkpoint with the lowest loss
 SOURCE_FILE = "source.json"  # what an imported checkpoint was, see `public_weights`
@@ -49,11 +51,9 @@ def is_imported(folder: Path) -> bool:
 
 def is_multimodal(folder: Path) -> bool:
     """Whether a Hugging Face folder says that it holds a whole multimodal model."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return False  # opening it says what is wrong
-    whole = any(name.endswith(_WHOLE) for name in config.get("architectures") or ())
+    config = read_object(folder / CONFIG_FILE)
+    with stating(folder / CONFIG_FILE):
+        whole = any(name.endswith(_WHOLE) for name in config.get("architectures") or ())
     return config.get("model_type") == LLAVA or (whole and "vision_config" in config)
 
 
@@ -79,8 +79,70 @@ class Stated:
 
 def stated(folder: Path) -> Stated:
     """Read `config.json` of a checkpoint of ours."""
-    found = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    found = read_object(folder / CONFIG_FILE)
+    for key, kind in (("kind", str), ("config", dict)):
+        if not isinstance(found.get(key), kind):
+            raise UserError(f"{folder / CONFIG_FILE} is of no checkpoint of ours: no {key!r}")
     return Stated(folder, found["kind"], found["config"])
+
+
+@dataclass(frozen=True)
+class TensorFiles:
+    """Which files of a Hugging Face folder count.
+
+    `of` says of each tensor which file has the one that counts; None: there is one file, with all.
+    `strays` are others that lie beside them and are not read.
+    """
+
+    files: tuple[Path, ...]
+    of: dict[str, Path] | None
+    strays: tuple[str, ...]
+
+
+def tensor_files(folder: Path) -> TensorFiles:
+    """The files that the index names, else the usual one, else the only one; reads no tensors.
+
+    Raises:
+        UserError: there are none, or several and nothing says which count.
+    """
+    there = sorted(path.name for path in folder.glob("*.safetensors"))
+    index = folder / INDEX_FILE
+    if index.is_file():
+        of = _indexed(folder, index)
+        names = sorted(set(of.values()))
+        if WEIGHTS_FILE in there and WEIGHTS_FILE not in names:
+            raise UserError(
+                f"{folder} has {WEIGHTS_FILE}, and {INDEX_FILE}, which names other files: both "
+                "say that they are the model; move one of them away"
+            )
+        places = {name: folder / file for name, file in of.items()}
+    else:
+        if WEIGHTS_FILE not in there and len(there) > 1:
+            raise UserError(
+                f"{folder} has {', '.join(there)}: none is called {WEIGHTS_FILE} and no "
+                f"{INDEX_FILE} says which count; keep one, or add the index"
+            )
+        names, places = [WEIGHTS_FILE] if WEIGHTS_FILE in there else there, None
+    if not names:
+        raise UserError(f"{folder} has no *.safetensors")
+    strays = tuple(name for name in there if name not in names)
+    return TensorFiles(tuple(folder / name for name in names), places, strays)
+
+
+def _indexed(folder: Path, index: Path) -> dict[str, str]:
+    """Tensor → file of an index."""
+    of = read_object(index).get("weight_map")
+    if not isinstance(of, dict) or not of:
+        raise UserError("has no 'weight_map' of tensors to files", file=str(index))
+    for name, file in of.items():
+        if not isinstance(file, str):
+            raise UserError(f"{name}: expected a file's name, found {file!r}", file=str(index))
+        inside = PurePosixPath(file)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise UserError(f"{name}: {file!r} is outside the folder", file=str(index))
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} lacks {file}, which {INDEX_FILE} names")
+    return of
 
 
 def check_same(
@@ -123,7 +185,10 @@ def _weight_files(folder: Path) -> list[Path]:
         # Orbax writes the time of saving there.
         files = [path for path in files if path.name != "_CHECKPOINT_METADATA"]
     else:
-        files = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+        index = folder / INDEX_FILE
+        there = index.is_file() or any(folder.glob("*.safetensors"))
+        files = [*(tensor_files(folder).files if there else ()), *([index] if there else ())]
+        files = [path for path in files if path.is_file()]
     if not config.is_file() or not files:
         raise UserError(
             f"{folder} holds no weights: neither {CONFIG_FILE} with *.safetensors nor "

@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import read_object
 
 PAD, END = 0, 1  # of our own
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>")
@@ -313,12 +314,11 @@ def load(path: Path) -> Tokenizer:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is no tokenizer that can be read: {reason}") from None
     stated = path.with_name("tokenizer_config.json")
-    said = (
-        json.loads(stated.read_text(encoding="utf-8")).get("eos_token")
-        if stated.is_file()
-        else None
-    )
-    named = [said.get("content") if isinstance(said, dict) else said] if said else _USUAL_ENDS
+    said = read_object(stated).get("eos_token") if stated.is_file() else None
+    said = said.get("content") if isinstance(said, dict) else said
+    if said is not None and not isinstance(said, str):
+        raise UserError(f"eos_token: expected a text, found {said!r}", file=str(stated))
+    named = [said] if said else _USUAL_ENDS
     end = next((name for name in named if backend.token_to_id(name) is not None), None)
     if end is None:
         raise UserError(f"{path} has no token that ends a text; expected {' or '.join(named)}")

@@ -138,3 +138,76 @@ def test_a_tokenizer_without_the_image_token_is_refused(folder):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"has no tokenizer\.json"):
         words_of(folder)
+
+
+FOREIGN = {
+    "cut": b'{"eos_token": "</',
+    "empty": b"",
+    "a list": b"[1, 2]",
+    "null": b"null",
+    "not UTF-8": b"\xff\xfe{\0}\0",
+}
+BESIDE = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_file_beside_the_weights_that_is_cut_or_foreign_is_named_in_one_line(
+    folder, name, content
+):
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        words_of(folder)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tokenizer_config.json", {"eos_token": 2}, "eos_token: expected a text, found 2"),
+        ("tokenizer_config.json", {"add_bos_token": True, "bos_token": [1]}, None),
+        ("tokenizer_config.json", {"eos_token": {"content": None}}, None),
+        ("generation_config.json", {"eos_token_id": "2"}, "eos_token_id"),
+        ("generation_config.json", {"eos_token_id": [2, None]}, "eos_token_id"),
+        ("generation_config.json", {"eos_token_id": 2.5}, "not iterable"),
+        ("preprocessor_config.json", {"size": "large"}, "not as such files are written"),
+        ("preprocessor_config.json", {"size": {"height": 0, "width": 0}}, "0 × 0 pixels"),
+        ("preprocessor_config.json", {"image_mean": None}, "not as such files are written"),
+        ("preprocessor_config.json", {"image_mean": [0.5]}, "image_mean"),
+        ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "image_std"),
+        ("preprocessor_config.json", {"resample": 77}, "77"),
+        ("processor_config.json", {"image_processor": ["CLIP"]}, "not as such files are written"),
+        ("config.json", {"model_type": "llava", "text_config": [1]}, "not as such files"),
+        ("config.json", {"model_type": "llava", "text_config": {"hidden_size": 8}}, "has no "),
+        ("config.json", {"model_type": "llava", "architectures": 3}, "not as such files"),
+        ("config.json", {"hidden_size": 8}, "model_type None"),
+    ],
+)
+def test_a_value_of_another_type_is_told_with_its_file(folder, name, content, told):
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    if told is None:  # a tokenizer that states its own begin needs none of these
+        assert words_of(folder).words
+        return
+    with pytest.raises(UserError, match=told) as error:
+        words_of(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_of_several_chat_templates_the_default_one_is_the_models(folder):
+    several = [
+        {"name": "tools", "template": "no such"},
+        {"name": "default", "template": "<|im_start|>{{ role }}"},
+    ]
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": several}), encoding="utf-8"
+    )
+    assert template_of(folder) == "chatml"

@@ -12,16 +12,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
-from public_folders import ENCODERS, LANGUAGE_MODELS, make_folder, pixels
+from public_folders import ENCODERS, LANGUAGE_MODELS, make_folder, make_llava, pixels
 
+from mm1_jax.checkpoints import save_part
+from mm1_jax.data import tokenizer
 from mm1_jax.decoder import Decoder
 from mm1_jax.decoder_weights import recognise_decoder
 from mm1_jax.encoder_weights import recognise_encoder
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
 from mm1_jax.generation import generate_text, ids_as_rows
+from mm1_jax.imported_tokenizer import ends_of
 from mm1_jax.initialisation import initialise
 from mm1_jax.layers import UNROLLED
+from mm1_jax.model import MultimodalModel
 from mm1_jax.part_weights import encoder_weights, filled
 from mm1_jax.public_weights import export_folder, import_folder, inspect
 from mm1_jax.safetensors_folder import open_folder, write_folder
@@ -282,9 +286,6 @@ def test_several_files_are_read_by_their_index(tmp_path):
 def test_an_encoder_trained_here_is_written_in_a_family_that_has_all_it_has(
     config, expected, tiny, tmp_path
 ):
-    from mm1_jax.checkpoints import save_part
-    from mm1_jax.model import MultimodalModel
-
     whole = tiny(encoder=config)
     model = initialise(MultimodalModel(whole), 0)
     save_part(tmp_path, whole, model)
@@ -304,9 +305,6 @@ def test_an_encoder_trained_here_is_written_in_a_family_that_has_all_it_has(
 
 
 def test_a_language_model_trained_here_is_written_with_its_scaled_embeddings(tiny, tmp_path):
-    from mm1_jax.checkpoints import save_part
-    from mm1_jax.model import MultimodalModel
-
     whole = tiny()
     model = initialise(MultimodalModel(whole), 0)
     save_part(tmp_path, whole, model)
@@ -360,3 +358,37 @@ def test_whole_numbers_are_no_weights(tmp_path):
     write_folder(tmp_path, folder.config, tensors)
     with pytest.raises(UserError, match=r"post_layernorm\.bias .* is I64; valid: F32, F16, BF16"):
         encoder_weights(tmp_path)
+
+
+def test_a_language_model_is_written_with_its_tokenizer(tiny, tmp_path):
+    whole = tiny()
+    save_part(tmp_path / "ours", whole, initialise(MultimodalModel(whole), 0))
+    words = tokenizer.train(["a text of words, and of other words"] * 9, whole.data.vocabulary)
+    words.save(tmp_path / "ours")
+    export_folder(tmp_path / "ours", tmp_path / "out", "language_model")
+    written = tokenizer.load(tmp_path / "out")
+    assert written.encode("a text") == words.encode("a text")
+    assert ends_of(tmp_path / "out") == (1,)
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert said["eos_token"] == "<|end|>"
+    export_folder(tmp_path / "ours", tmp_path / "tower", "encoder")
+    assert not (tmp_path / "tower" / "tokenizer.json").exists()
+
+
+def test_a_part_of_an_imported_whole_keeps_what_lay_beside_it(tmp_path):
+    folder = make_llava(tmp_path / "llava")
+    for name in ("special_tokens_map.json", "chat_template.jinja", "generation_config.json"):
+        (folder / name).write_text('{"eos_token_id": 2}', encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text("{}", encoding="utf-8")
+    import_folder(folder, tmp_path / "ours")
+    export_folder(tmp_path / "ours", tmp_path / "out", "language_model")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer.json",
+    }
+    export_folder(tmp_path / "ours", tmp_path / "tower", "encoder")
+    assert (tmp_path / "tower" / "preprocessor_config.json").is_file()
