@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import Field, NonNegativeInt, PlainValidator, PositiveInt, model_validator
+from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
 from ablations.designs import DesignConfig, assign, written_at
 from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
@@ -107,8 +107,11 @@ class StudyFile(Config):
     primary_metric: str = Field(pattern=r"^\w+\.\w+$", description="task.metric")
     claims: dict[str, Annotated[Claim, PlainValidator(_read_claim)]] = Field({})
     alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of any wrong verdict")
-    null_arms: NonNegativeInt = Field(
-        0, description="copies of the base with other first weights: the noise floor"
+    null_arms: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="copies of the base with other first weights: the noise floor",
     )
     runners: dict[StageKind, str] = Field(
         {}, description="kind of stage → import path of your own runner, package.module:function"

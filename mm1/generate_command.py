@@ -33,7 +33,7 @@ class Answer:
     type=click.Path(path_type=Path),
     help="An image before the text; again for more.",
 )
-@click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1, 2**20), default=64, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0), default=0.0, help="[0: greedy]")
 @click.option("--top-k", type=click.IntRange(1), default=None)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=None)

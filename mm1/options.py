@@ -29,7 +29,10 @@ data_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 workers_option = click.option(
-    "--workers", type=click.IntRange(1), default=None, help="Workers, one core each. [all cores]"
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="Workers, one core each. [all cores]",
 )
 
 

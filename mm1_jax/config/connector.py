@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from mm1_jax.config.encoder import FusedEncoderConfig, VisionTransformerConfig
-from mm1_jax.config.schema import FOLLOWS, Config
+from mm1_jax.config.schema import FOLLOWS, Config, Count, Layers
 
 # What a connector's formulas read of an encoder: width, grid, patches.
 AnyEncoder = VisionTransformerConfig | FusedEncoderConfig
@@ -27,7 +27,7 @@ class AveragePoolingConfig(Config):
     """Adaptive average pooling to a √tokens × √tokens grid, then a linear projection (MM1 §3.2)."""
 
     kind: Literal["average_pooling"] = "average_pooling"
-    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+    tokens: Count = Field(4, description="image tokens given to the language model")
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
@@ -47,8 +47,8 @@ class AttentionPoolingConfig(Config):
     """`tokens` learned queries attend to the patches, then a linear projection (MM1 §3.2)."""
 
     kind: Literal["attention_pooling"] = "attention_pooling"
-    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
-    heads: PositiveInt = 4
+    tokens: Count = Field(4, description="image tokens given to the language model")
+    heads: Count = 4
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
@@ -73,7 +73,7 @@ class LinearConfig(Config):
     """One linear layer from each patch to a token (LLaVA)."""
 
     kind: Literal["linear"] = "linear"
-    tokens: PositiveInt | None = AS_MANY_AS_PATCHES
+    tokens: Count | None = AS_MANY_AS_PATCHES
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
@@ -92,7 +92,7 @@ class MlpConfig(Config):
     """Linear, GELU, linear from each patch to a token (LLaVA-1.5's mlp2x_gelu)."""
 
     kind: Literal["mlp"] = "mlp"
-    tokens: PositiveInt | None = AS_MANY_AS_PATCHES
+    tokens: Count | None = AS_MANY_AS_PATCHES
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
@@ -111,7 +111,7 @@ class PixelUnshuffleConfig(Config):
     """Each square of neighbouring patches becomes one token, then norm and MLP (InternVL)."""
 
     kind: Literal["pixel_unshuffle"] = "pixel_unshuffle"
-    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
+    tokens: Count = Field(4, description="image tokens given to the language model")
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
@@ -139,10 +139,10 @@ class PerceiverResamplerConfig(Config):
     """
 
     kind: Literal["perceiver_resampler"] = "perceiver_resampler"
-    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
-    depth: PositiveInt = Field(2, description="layers of attention and MLP; Flamingo: 6")
-    heads: PositiveInt = Field(4, description="Flamingo: 8")
-    head_width: PositiveInt = Field(16, description="Flamingo: 64")
+    tokens: Count = Field(4, description="image tokens given to the language model")
+    depth: Layers = Field(2, description="layers of attention and MLP; Flamingo: 6")
+    heads: Count = Field(4, description="Flamingo: 8")
+    head_width: Count = Field(16, description="Flamingo: 64")
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""
@@ -168,9 +168,9 @@ class CAbstractorConfig(Config):
     """ResNet blocks, adaptive average pooling, ResNet blocks, MLP (Honeybee, Cha et al., 2024)."""
 
     kind: Literal["c_abstractor"] = "c_abstractor"
-    tokens: PositiveInt = Field(4, description="image tokens given to the language model")
-    width: PositiveInt = 64
-    depth: PositiveInt = Field(1, description="blocks before and after the pooling")
+    tokens: Count = Field(4, description="image tokens given to the language model")
+    width: Count = 64
+    depth: Layers = Field(1, description="blocks before and after the pooling")
 
     def reachable_tokens(self, patches: int) -> list[int] | None:
         """Token counts this type can produce from `patches` patches; None means any."""

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config, assumed
+from mm1_jax.config.schema import NOT_IDENTITY, Config, Count, Vocabulary, assumed
 from mm1_jax.errors import nearest
 
 Language = Literal[
@@ -38,6 +38,7 @@ NEAREST = {
     "glossary_languages": "[de, en, es, fr]",
 }
 Channel = Annotated[int, Field(ge=0, le=255)]
+Tiles = Annotated[int, Field(gt=0, le=64)]
 Weight = Annotated[float, Field(ge=0)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Kind = Literal["captions", "interleaved", "text", "conversations"]
@@ -166,7 +167,7 @@ class GridConfig(Config):
     """An overview and `side` × `side` crops, each at the encoder's size (SPHINX; MM1 §7)."""
 
     kind: Literal["grid"] = "grid"
-    side: int = Field(2, ge=2, description="crops per side; MM1: 2")
+    side: int = Field(2, ge=2, le=64, description="crops per side; MM1: 2")
 
     @property
     def views(self) -> int:
@@ -178,7 +179,7 @@ class AnyResolutionConfig(Config):
     """An overview and the crops of that grid which suits the image's aspect (LLaVA-NeXT)."""
 
     kind: Literal["anyres"] = "anyres"
-    grids: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+    grids: tuple[tuple[Tiles, Tiles], ...] = Field(
         ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3)), min_length=1, description="[rows, columns]"
     )
 
@@ -253,14 +254,14 @@ class DataConfig(Config):
         {}, description="what follows a source's first epoch; repeat where nothing is said"
     )
     packing: Literal["budgets", "total"] = "budgets"
-    text_tokens: PositiveInt = Field(128, description="text tokens per sequence")
-    images: PositiveInt = Field(8, description="images per sequence")
+    text_tokens: Count = Field(128, description="text tokens per sequence")
+    images: Count = Field(8, description="images per sequence")
     fit: Literal["squash", "crop", "pad"] = Field(
         "squash", description="how an image becomes square; pad: with the mean colour"
     )
     sub_images: SubImagesConfig = NoSubImagesConfig()
-    total_tokens: PositiveInt | None = Field(None, description="only with packing: total")
-    vocabulary: int = Field(1024, ge=300, description="token ids")
+    total_tokens: Count | None = Field(None, description="only with packing: total")
+    vocabulary: Vocabulary = Field(1024, description="token ids")
     tokenizer: str | None = Field(
         None,
         json_schema_extra=NOT_IDENTITY,
@@ -294,6 +295,7 @@ class DataConfig(Config):
     workers: int = Field(
         0,
         ge=0,
+        le=1024,
         description="processes that read, decode and lay out ahead; 0: threads of this one",
         json_schema_extra=NOT_IDENTITY,
     )

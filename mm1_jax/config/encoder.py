@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from mm1_jax.config.schema import Config, PresetConfig, assumed, check_heads
+from mm1_jax.config.schema import (
+    LARGEST,
+    Config,
+    Count,
+    Layers,
+    PresetConfig,
+    Side,
+    assumed,
+    check_heads,
+)
 from mm1_jax.config.training import MeshConfig
 
 
@@ -38,14 +47,14 @@ class VisionTransformerConfig(PresetConfig):
     }
 
     kind: Literal["vit"] = "vit"
-    image_size: PositiveInt = Field(32, description="pixels per side of the square input")
-    patch_size: PositiveInt = Field(8, description="pixels per side of a patch")
+    image_size: Side = Field(32, description="pixels per side of the square input")
+    patch_size: Side = Field(8, description="pixels per side of a patch")
     remainder: Literal["error", "drop"] = Field(
         "error", description="pixels right and below that fill no patch"
     )
-    width: PositiveInt = 64
-    layers: PositiveInt = 2
-    heads: PositiveInt = 4
+    width: Count = 64
+    layers: Layers = 2
+    heads: Count = 4
     mlp_ratio: float = Field(4.0, gt=0)
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
@@ -53,8 +62,11 @@ class VisionTransformerConfig(PresetConfig):
     bias: bool = Field(True, description="of the blocks' linear layers")
     patch_bias: bool = True
     class_token: bool = False
-    registers: NonNegativeInt = Field(
-        0, description="learned tokens between class token and patches (Darcet et al., 2024)"
+    registers: int = Field(
+        0,
+        ge=0,
+        le=LARGEST,
+        description="learned tokens between class token and patches (Darcet et al., 2024)",
     )
     positions: Literal["learned", "sincos", "none"] = "learned"
     antialias: bool = Field(

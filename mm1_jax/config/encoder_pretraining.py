@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mm1_jax.config.data import (
     Channel,
@@ -19,7 +19,7 @@ from mm1_jax.config.data import (
 )
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import DenseConfig
-from mm1_jax.config.schema import NOT_IDENTITY, Config, check_heads
+from mm1_jax.config.schema import LARGEST, NOT_IDENTITY, Config, Count, Vocabulary, check_heads
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 
@@ -27,11 +27,11 @@ class ContrastiveConfig(Config):
     """What CLIP and SigLIP share: a text tower, and how an image becomes one vector."""
 
     text_tower: DenseConfig = DenseConfig()
-    width: PositiveInt = Field(64, description="of the space where images and captions meet")
+    width: Count = Field(64, description="of the space where images and captions meet")
     pooling: Literal["attention", "mean"] = Field(
         "attention", description="of the patches: by one learned query, or their mean"
     )
-    pooling_heads: PositiveInt = Field(1, description="of attention pooling")
+    pooling_heads: Count = Field(1, description="of attention pooling")
 
 
 class ClipObjective(ContrastiveConfig):
@@ -53,7 +53,7 @@ class AimObjective(Config):
     """The next patch's normalised pixels, in raster order (El-Nouby et al., 2024)."""
 
     kind: Literal["aim"] = "aim"
-    head_width: PositiveInt = Field(256, description="hidden width of the MLP that gives pixels")
+    head_width: Count = Field(256, description="hidden width of the MLP that gives pixels")
 
 
 Objective = Annotated[ClipObjective | SigLipObjective | AimObjective, Field(discriminator="kind")]
@@ -62,7 +62,7 @@ Objective = Annotated[ClipObjective | SigLipObjective | AimObjective, Field(disc
 class EncoderTrainingConfig(TrainingConfig):
     """As every training, but a step reads images and not packed sequences."""
 
-    batch_size: PositiveInt = Field(128, description="images per step")
+    batch_size: Count = Field(128, description="images per step")
 
 
 class EncoderOptimizerConfig(OptimizerConfig):
@@ -80,13 +80,18 @@ class EncoderPretrainingConfig(Config):
         description="shares of the images: emoji_captions, own sources of captions, and for aim "
         "also interleaved ones",
     )
-    vocabulary: int = Field(1024, ge=300, description="of the captions' tokenizer")
-    text_tokens: int = Field(36, ge=2, description="longest caption with its end, in tokens")
+    vocabulary: Vocabulary = Field(1024, description="of the captions' tokenizer")
+    text_tokens: int = Field(
+        36, ge=2, le=LARGEST, description="longest caption with its end, in tokens"
+    )
     styles: tuple[Style, ...] = Field(
         ("twemoji",), min_length=1, description="of the drawings; as many in each, of the same"
     )
-    shift: NonNegativeInt = Field(
-        0, description="pixels by which each image is moved at random, at most; edges repeat"
+    shift: int = Field(
+        0,
+        ge=0,
+        le=16_384,
+        description="pixels by which each image is moved at random, at most; edges repeat",
     )
     training: EncoderTrainingConfig = EncoderTrainingConfig()
     optimizer: EncoderOptimizerConfig = EncoderOptimizerConfig()
@@ -143,7 +148,7 @@ class EncoderStageConfig(EncoderPretrainingConfig):
     background: tuple[Channel, Channel, Channel] = Field(
         (255, 255, 255), description="RGB behind transparent pixels"
     )
-    workers: int = Field(0, ge=0, json_schema_extra=NOT_IDENTITY)
+    workers: int = Field(0, ge=0, le=1024, json_schema_extra=NOT_IDENTITY)
     seeds: SeedsConfig = SeedsConfig()
 
     @property

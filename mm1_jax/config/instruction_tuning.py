@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mm1_jax.config.data import MixtureConfig, NoSubImagesConfig, SubImagesConfig
-from mm1_jax.config.schema import Config
+from mm1_jax.config.schema import Config, Count, Side
 from mm1_jax.config.training import OptimizerConfig, TrainingConfig, check_warmup
 
 
@@ -28,9 +28,9 @@ class InstructionTuningConfig(Config):
     template: Literal["plain", "vicuna", "chatml"] = Field(
         "plain", description="words around the turns of a conversation"
     )
-    text_tokens: PositiveInt = Field(128, description="text tokens per sequence")
-    images: PositiveInt = Field(8, description="images per sequence")
-    image_size: PositiveInt | None = Field(
+    text_tokens: Count = Field(128, description="text tokens per sequence")
+    images: Count = Field(8, description="images per sequence")
+    image_size: Side | None = Field(
         None, description="pixels per side; null: as before, else positions are interpolated"
     )
     sub_images: SubImagesConfig = NoSubImagesConfig()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from mm1_jax.config.schema import Config, PresetConfig, assumed, check_heads
+from mm1_jax.config.schema import Config, Count, Layers, PresetConfig, assumed, check_heads
 from mm1_jax.config.training import MeshConfig
 
 
@@ -49,7 +49,7 @@ class RopeScaling(Config):
     factor: float = Field(1.0, gt=0)
     low_freq_factor: float = Field(1.0, gt=0)
     high_freq_factor: float = Field(4.0, gt=0)
-    original_length: PositiveInt = 8192
+    original_length: Count = 8192
 
 
 class DecoderConfig(PresetConfig):
@@ -58,12 +58,12 @@ class DecoderConfig(PresetConfig):
     The vocabulary is the data's.
     """
 
-    width: PositiveInt = 64
-    layers: PositiveInt = 2
-    heads: PositiveInt = 4
-    kv_heads: PositiveInt = 2
-    head_width: PositiveInt | None = Field(None, description="null: width / heads")
-    mlp_width: PositiveInt = 192
+    width: Count = 64
+    layers: Layers = 2
+    heads: Count = 4
+    kv_heads: Count = 2
+    head_width: Count | None = Field(None, description="null: width / heads")
+    mlp_width: Count = 192
     rope_theta: float = Field(10_000.0, gt=0)
     rope_scaling: RopeScaling | None = None
     norm_eps: float = Field(1e-6, gt=0)
@@ -171,11 +171,11 @@ class MixtureOfExpertsConfig(DecoderConfig):
     }
 
     kind: Literal["moe"] = "moe"
-    experts: PositiveInt = 8
-    every: PositiveInt = Field(2, description="each `every`-th layer has experts, the last first")
-    top_k: PositiveInt = 2
+    experts: Count = 8
+    every: Count = Field(2, description="each `every`-th layer has experts, the last first")
+    top_k: Count = 2
     capacity_factor: float | None = Field(None, gt=0, description="null: dropless")
-    group_tokens: PositiveInt = Field(
+    group_tokens: Count = Field(
         512, description="tokens among which places are given out; capacity only"
     )
     balance_loss: float = Field(0.01, ge=0, description="weight of the load-balance loss")

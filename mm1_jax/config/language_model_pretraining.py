@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mm1_jax.config.data import (
     DataConfig,
@@ -14,7 +14,7 @@ from mm1_jax.config.data import (
     check_readable,
 )
 from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
-from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.config.schema import NOT_IDENTITY, Config, Count
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 
@@ -31,7 +31,7 @@ class LanguageModelPretrainingConfig(Config):
         MixtureConfig(text=1.0),
         description="shares of the packed sequences: text, and own sources of kind text",
     )
-    text_tokens: PositiveInt = Field(256, description="tokens per packed sequence")
+    text_tokens: Count = Field(256, description="tokens per packed sequence")
     training: TrainingConfig = TrainingConfig()
     optimizer: LanguageModelOptimizerConfig = LanguageModelOptimizerConfig()
 
@@ -49,11 +49,11 @@ class LanguageModelStageConfig(LanguageModelPretrainingConfig):
     """All that decides a pre-trained language model, but the seed."""
 
     language_model: LanguageModelConfig = DenseConfig()
-    vocabulary: PositiveInt = Field(1024, description="of the tokenizer")
+    vocabulary: Count = Field(1024, description="of the tokenizer")
     tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
     special_tokens: tuple[str, ...] = ()
     sources: dict[SourceName, SourceConfig] = Field({}, description="own ones that are read")
-    workers: int = Field(0, ge=0, json_schema_extra=NOT_IDENTITY)
+    workers: int = Field(0, ge=0, le=1024, json_schema_extra=NOT_IDENTITY)
     seeds: SeedsConfig = SeedsConfig()
 
     @property

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -16,6 +16,13 @@ NOT_IDENTITY: JsonDict = {"identity": False}
 # What is meant by a field that is not written follows from other fields; so its value is not
 # carried over where a design changes the kind.
 FOLLOWS: JsonDict = {"follows": True}
+
+# Larger numbers are no model or run that anybody has, and would fill the memory of who plans it.
+LARGEST = 2**24
+Count = Annotated[int, Field(gt=0, le=LARGEST)]  # of weights side by side, tokens, rows, images
+Vocabulary = Annotated[int, Field(ge=300, le=LARGEST)]
+Side = Annotated[int, Field(gt=0, le=16_384)]  # pixels
+Layers = Annotated[int, Field(gt=0, le=10_000)]
 
 
 class Config(BaseModel):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.config.schema import NOT_IDENTITY, Config, Count
 
 Part = Literal["encoder", "connector", "language_model"]
 
@@ -51,10 +51,10 @@ class MeshConfig(Config):
     heads and MLPs cut up; expert: experts cut up. The batch is cut along data, fsdp and expert.
     """
 
-    data: PositiveInt = 1
-    fsdp: PositiveInt = 1
-    tensor: PositiveInt = 1
-    expert: PositiveInt = 1
+    data: Count = 1
+    fsdp: Count = 1
+    tensor: Count = 1
+    expert: Count = 1
 
     @property
     def devices(self) -> int:
@@ -106,7 +106,7 @@ class TrainingConfig(Config):
     """How long, how much at once, and on what form of the program."""
 
     steps: int = Field(500, gt=0, le=10**9)
-    batch_size: PositiveInt = Field(8, description="packed sequences per step")
+    batch_size: Count = Field(8, description="packed sequences per step")
     freeze: tuple[Part, ...] = Field((), description="parts that keep their first weights")
     loss_mean: Literal["tokens", "sequences"] = Field(
         "tokens",
@@ -148,7 +148,7 @@ class TrainingConfig(Config):
         description="auto: plain on CPU, chunked (some queries at a time) on accelerators; "
         "fused: the GPU's kernel",
     )
-    micro_batches: PositiveInt = Field(
+    micro_batches: Count = Field(
         1, json_schema_extra=NOT_IDENTITY, description="parts whose gradients are added up"
     )
     mesh: MeshConfig = Field(MeshConfig(), json_schema_extra=NOT_IDENTITY)

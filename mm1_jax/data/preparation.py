@@ -27,7 +27,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mm1_jax.config import DataConfig
 from mm1_jax.config.data import Kind
-from mm1_jax.config.schema import NOT_IDENTITY, Config
+from mm1_jax.config.schema import NOT_IDENTITY, Config, Vocabulary
 from mm1_jax.data import image_survey, readers, templates
 from mm1_jax.data.cleaning import CleaningConfig, Decisions, cleaned, decide
 from mm1_jax.data.documents import Document
@@ -80,7 +80,7 @@ class PreparationSpec(Config):
         "plain", description="words around the turns of conversations"
     )
     tokenizer: str | None = Field(None, json_schema_extra=NOT_IDENTITY)
-    vocabulary: int = Field(1024, ge=300, description="of the embedded tokenizer")
+    vocabulary: Vocabulary = Field(1024, description="of the embedded tokenizer")
     shard_megabytes: PositiveInt = 256
     stored_side_pixels: PositiveInt | None = Field(
         None, description="larger images are stored with this longest side; null: as they came"
