@@ -17,7 +17,7 @@ from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_stage import EvaluationStage, Example
 from mm1_jax.image_record import ImageFacts, digest, facts_of, write_images
 from mm1_jax.official_folder import OfficialFolder, open_official
-from mm1_jax.pictures import WHITE, Colour, PictureError, upright_rgb
+from mm1_jax.pictures import LIMIT_BYTES, WHITE, Colour, PictureError, upright_rgb
 from mm1_jax.stage import Context
 from mm1_jax.sub_images import ImageViews
 from mm1_jax.tasks import likelihood, prompts
@@ -231,6 +231,8 @@ class Pictures:
                 places = self._folder.images
                 looked = ", ".join(map(str, places))
                 raise UserError(f"no image {name} in {looked} or the folders in {places[0]}")
+            if path.stat().st_size > LIMIT_BYTES:
+                raise UserError(f"image {name} cannot be read: more than {LIMIT_BYTES} bytes")
             content = path.read_bytes()
         facts = facts_of(content)
         if self._facts.setdefault(number, facts) != facts:
