@@ -13,12 +13,13 @@ from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordErr
 from mm1_jax.data.readers import fields
 from mm1_jax.data.urls import DAMAGED, opened
 from mm1_jax.errors import UserError
+from mm1_jax.pictures import SUFFIXES
 
 # `image` without a name is the first member of a known image type. `text` is a member, or a key
 # of the JSON member (`json.caption`); without a name it is `txt`, else `json.caption`.
 COLUMNS = {"image": "", "text": ""}
 _BLOCK_BYTES = 1 << 16  # tarfile copies the rest of a block at every read
-IMAGE_TYPES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
+IMAGE_TYPES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 # What is kept of the JSON beside the picture.
 _FACTS = ("key", "width", "height", "original_width", "original_height", "sha256", "url")
 
