@@ -137,7 +137,12 @@ def _size(value: Any) -> dict[str, int] | None:
     """Sizes are written as a number (older files) or as named sides."""
     if isinstance(value, int):
         return {"shortest_edge": value, "height": value, "width": value}
-    return value
+    if value is None:
+        return None
+    sides = {name: side for name, side in value.items() if side is not None}
+    if not all(type(side) is int for side in sides.values()):
+        raise ValueError(f"size {value!r}")
+    return sides
 
 
 def usual_preprocessing(

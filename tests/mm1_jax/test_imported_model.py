@@ -187,8 +187,12 @@ def test_a_file_beside_the_weights_that_is_cut_or_foreign_is_named_in_one_line(
         ("preprocessor_config.json", {"resample": 77}, "77"),
         ("processor_config.json", {"image_processor": ["CLIP"]}, "not as such files are written"),
         ("config.json", {"model_type": "llava", "text_config": [1]}, "not as such files"),
-        ("config.json", {"model_type": "llava", "text_config": {"hidden_size": 8}}, "has no "),
-        ("config.json", {"model_type": "llava", "architectures": 3}, "not as such files"),
+        (
+            "config.json",
+            {"model_type": "llava", "text_config": {"hidden_size": "8"}},
+            "not as such",
+        ),
+        ("preprocessor_config.json", {"size": {"height": "8"}}, "not as such files are written"),
         ("config.json", {"hidden_size": 8}, "model_type None"),
     ],
 )

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from mm1_jax import safetensors_folder
 from mm1_jax.errors import UserError
 from mm1_jax.safetensors_folder import open_folder, write_folder
-from mm1_jax.weights_folder import content_of
+from mm1_jax.weights_folder import content_of, is_multimodal
 
 INDEX = "model.safetensors.index.json"
 
@@ -122,6 +122,12 @@ def test_a_config_that_is_cut_or_foreign_is_named_in_one_line(folder, content):
     (folder / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"config\.json"):
         open_folder(folder)
+
+
+def test_a_config_whose_values_are_of_another_type_is_named(folder):
+    (folder / "config.json").write_text('{"architectures": 3}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.json: is not as such files are written"):
+        is_multimodal(folder)
 
 
 def test_tensors_that_are_cut_are_named_in_one_line(folder):
