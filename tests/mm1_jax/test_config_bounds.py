@@ -44,7 +44,7 @@ def test_every_number_that_is_the_size_of_something_has_a_bound(model):
         {"encoder": {"layers": 8_000_000_000}},
         {"encoder": {"width": 8_000_000_000}},
         {"connector": {"kind": "average_pooling", "tokens": 8_000_000_000}},
-        {"language_model": {"kind": "mixture_of_experts", "experts": 8_000_000_000}},
+        {"language_model": {"kind": "moe", "experts": 8_000_000_000}},
         {"data": {"text_tokens": 8_000_000_000}},
         {"data": {"vocabulary": 10**30}},
         {"data": {"workers": 8_000_000_000}},
