@@ -363,7 +363,8 @@ def test_whole_numbers_are_no_weights(tmp_path):
 def test_a_language_model_is_written_with_its_tokenizer(tiny, tmp_path):
     whole = tiny()
     save_part(tmp_path / "ours", whole, initialise(MultimodalModel(whole), 0))
-    words = tokenizer.train(["a text of words, and of other words"] * 9, whole.data.vocabulary)
+    texts = [f"a text of {number} words and {number**3} letters" for number in range(300)]
+    words = tokenizer.train(texts, whole.data.vocabulary)
     words.save(tmp_path / "ours")
     export_folder(tmp_path / "ours", tmp_path / "out", "language_model")
     written = tokenizer.load(tmp_path / "out")
@@ -378,7 +379,8 @@ def test_a_language_model_is_written_with_its_tokenizer(tiny, tmp_path):
 def test_a_part_of_an_imported_whole_keeps_what_lay_beside_it(tmp_path):
     folder = make_llava(tmp_path / "llava")
     for name in ("special_tokens_map.json", "chat_template.jinja", "generation_config.json"):
-        (folder / name).write_text('{"eos_token_id": 2}', encoding="utf-8")
+        said = '{"eos_token_id": 2, "roles": "USER: ASSISTANT:"}'
+        (folder / name).write_text(said, encoding="utf-8")
     (folder / "preprocessor_config.json").write_text("{}", encoding="utf-8")
     import_folder(folder, tmp_path / "ours")
     export_folder(tmp_path / "ours", tmp_path / "out", "language_model")
