@@ -211,7 +211,7 @@ def test_depth_and_broken_metadata_lose_no_document_and_what_has_no_white_is_tol
         assert json.loads(line)["index"] == 5
         (index,) = (out / "index").iterdir()
         rows = pq.read_table(index).to_pylist()
-        assert [(row["image_width"], row["image_height"]) for row in rows] == [([48], [40])] * 5
+        assert [(row["image_width"], row["image_height"]) for row in rows] == [([40], [48])] * 5
         kept = [c for n, c in members(next((out / "shards").iterdir())).items() if ".0." in n]
         for content, one in zip(kept, big, strict=True):
             grey = np.asarray(upright_rgb(content, formats=STORED_FORMATS)).astype(int)
