@@ -16,7 +16,7 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def files():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8")
     if listed.returncode:
         pytest.skip("not a checkout")
     return [name for name in listed.stdout.split("\n") if name]

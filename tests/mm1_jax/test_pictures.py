@@ -333,7 +333,7 @@ def test_of_pillows_warnings_nothing_reaches_the_terminal(tmp_path):
         "from pathlib import Path; from mm1_jax.pictures import read_picture; "
         f"read_picture(Path({str(tmp_path / 'x.jpg')!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -207,7 +207,7 @@ def test_depth_and_broken_metadata_lose_no_document_and_what_has_no_white_is_tol
         manifest = prepare_own(asked, str(out), data_root)
         assert manifest.documents == 5
         assert manifest.quarantined_images == {"unknown_range": 1}
-        (line,) = (out / "quarantine" / "00000.jsonl").read_text().splitlines()
+        (line,) = (out / "quarantine" / "00000.jsonl").read_text("utf-8").splitlines()
         assert json.loads(line)["index"] == 5
         (index,) = (out / "index").iterdir()
         rows = pq.read_table(index).to_pylist()
