@@ -60,6 +60,8 @@ def open_folder(path: Path) -> SafetensorsFolder:
     if not (path / CONFIG_FILE).is_file():
         raise UserError(f"{path} has no {CONFIG_FILE}")
     config, counting = read_object(path / CONFIG_FILE), tensor_files(path)
+    if config.get("transformers_weights") is not None:
+        raise UserError("transformers_weights is not known", file=str(path / CONFIG_FILE))
     if counting.strays:
         _tell_strays(path, counting.strays, counting.of is not None)
     files: dict[str, Path] = {}
