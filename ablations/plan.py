@@ -87,6 +87,14 @@ class Plan(Config):
     null_arms: tuple[str, ...] = ()  # copies of the base with other first weights
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"<Plan {self.study}: {len(self.arms)} arms × {len(self.seeds)} seeds = "
+            f"{len(self.trials)} trials, {len(self.stages)} stages, {len(self.claims)} claims>"
+        )
+
+    __str__ = __repr__  # all of it: model_dump_json()
+
 
 def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     """Expand a study: its arms, trials and stages, with their identities and planned costs.

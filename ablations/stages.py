@@ -65,6 +65,7 @@ TEST_ITEMS = {
 }
 TEXT_ITEM_TOKENS = 150  # of one held-out text, about
 NGRAM_SECONDS = 10.0  # to count the training texts, which pretrained_text does beside
+EVALUATION_COMPILES = 0.6  # of what its training does: the forward pass alone, or generation
 NO_SEED = 0  # of stages that draw nothing
 
 
@@ -82,7 +83,9 @@ class Stage(Config):
     # Beside the identity: what the scheduler needs to know.
     compile_class: str  # stages of one class share compiled functions
     flops: float
-    seconds: float  # planned, on one core of the planning machine
+    seconds: float  # planned, of work on one core, without compilation
+    compile_seconds: float = 0.0  # planned, for the first stage of its class that a worker runs
+    steps: int = 0  # that it will report, where that is known
     epochs: dict[str, float] = Field({})  # own source → how often a pre-training reads it, about
     label: str  # for people: "base seed 1: train", never read by a program
 
@@ -123,9 +126,11 @@ class Work:
     compile_class: str
     flops: float
     seconds: float
+    compile_seconds: float
     what: str  # for the label
     epochs: Mapping[str, float] = field(default_factory=dict)  # own source → planned, of a part
     inputs: Mapping[str, str] = field(default_factory=dict)  # name → part whose stage it reads
+    steps: int = 0
 
     @property
     def pinned(self) -> bool:
@@ -224,6 +229,8 @@ class ArmStages:
             compile_class=work.compile_class,
             flops=work.flops,
             seconds=work.seconds,
+            compile_seconds=work.compile_seconds,
+            steps=work.steps,
             epochs=dict(work.epochs),
             label=origin + work.what,
         )
@@ -274,6 +281,8 @@ def _whole_model(kind: str, config: TrainConfig, what: str, inputs: Mapping[str,
         compile_class=costs.compile_class(config),
         flops=sum(costs.flops_per_step(config).values()) * steps,
         seconds=costs.seconds_per_step(config) * steps,
+        compile_seconds=costs.seconds_to_compile(config.encoder, config.language_model),
+        steps=steps,
         what=what,
         inputs=inputs,
     )
@@ -304,10 +313,12 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
         config = config.model_copy(update={"optimizer": rate})
         flops = costs.language_model_stage_flops(config)
+        compiling = costs.seconds_to_compile(config.language_model)
     else:
         captioned = config.objective.kind != "aim"
         check_sources(config.data, "encoder_pretraining.vocabulary" if captioned else None)
         flops = costs.encoder_stage_flops(config)
+        compiling = costs.seconds_to_compile(config.encoder)
     steps = config.training.steps
     return Work(
         kind=part,
@@ -317,6 +328,8 @@ def _pretraining(recipe: Recipe, part: str) -> Work | None:
         compile_class=costs.pretraining_compile_class(config),
         flops=flops * steps,
         seconds=costs.pretraining_seconds_per_step(config) * steps,
+        compile_seconds=compiling,
+        steps=steps,
         what=f"pre-train the {part.replace('_', ' ')}",
         epochs=_epochs(config),
     )
@@ -355,6 +368,7 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
         compile_class=f"weights-{content[:12]}",
         flops=0.0,
         seconds=1.0,
+        compile_seconds=0.0,
         what=f"read the {part.replace('_', ' ')}'s weights",
     )
 
@@ -459,6 +473,7 @@ def _evaluation(
         compile_class=f"{scored.compile_class}-{task}-{shots}",
         flops=flops,
         seconds=seconds,
+        compile_seconds=scored.compile_seconds * EVALUATION_COMPILES,
         what=f"{task}, {shots}-shot, {condition}",
         inputs={"model": trained},
     )
@@ -480,8 +495,8 @@ def _evaluation_cost(
         model = recipe.instruction_tuning_stage() or recipe
         documents = model.training.steps * model.training.batch_size * model.data.images
         share = items * (1 + config["shots"]) / (3 * documents)
-        return scored.flops * share, scored.seconds * share
-    seconds = costs.SECONDS_PER_CALL
+        return scored.flops * share, costs.SECONDS_PER_EVALUATION + scored.seconds * share
+    seconds = costs.SECONDS_PER_EVALUATION
     if part == "encoder":
         flops = items * (recipe.encoder.patch_embedding_flops() + recipe.encoder.block_flops())
     else:

@@ -81,7 +81,12 @@ class ArmLine(Line):
     image_tokens: int
     peak_lr: float
     flops_per_trial: float
-    seconds_per_trial: float  # measured, mean over the trials that are there
+    # Measured, means over the trials that are there, without imports and compilation.
+    seconds_per_trial: float
+    training_seconds_per_trial: float
+    evaluation_seconds_per_trial: float
+    # These: whichever arm came first in a worker paid for them.
+    compilation_seconds_per_trial: float
     diverged_seeds: tuple[int, ...]
     scores: tuple[ScoreLine, ...]
 
@@ -259,8 +264,15 @@ def _arms(results: StudyResults) -> list[ArmLine]:
             summary = summarize(results.score(arm.name, *key))
             if summary.n and not is_answerer(key[1]):
                 scores.append(_score_line(key, summary, results.item_error(arm.name, *key)))
-        mine = costs[costs["arm"] == arm.name].groupby("seed")["seconds"].sum()
-        whole = [float(mine[seed]) for name, seed in complete if name == arm.name]
+        mine = costs[costs["arm"] == arm.name]
+        mine = mine[mine["seed"].isin([seed for name, seed in complete if name == arm.name])]
+        trials = mine["seed"].nunique()
+        scoring, once = mine["is_evaluation"], mine["once_seconds"]
+        work = mine["seconds"] - once
+        training, evaluation, compilation = (
+            float(seconds.sum()) / trials if trials else math.nan
+            for seconds in (work[~scoring], work[scoring], once)
+        )
         lines.append(
             ArmLine(
                 name=arm.name,
@@ -269,7 +281,10 @@ def _arms(results: StudyResults) -> list[ArmLine]:
                 image_tokens=arm.image_tokens,
                 peak_lr=arm.peak_lr,
                 flops_per_trial=arm.flops_per_trial,
-                seconds_per_trial=math.fsum(whole) / len(whole) if whole else math.nan,
+                seconds_per_trial=training + evaluation,
+                training_seconds_per_trial=training,
+                evaluation_seconds_per_trial=evaluation,
+                compilation_seconds_per_trial=compilation,
                 diverged_seeds=tuple(s for name, s in results.diverged if name == arm.name),
                 scores=tuple(scores),
             )
@@ -392,6 +407,7 @@ class Table:
 
 
 WIDEST = 8  # columns of the table of scores; with more it has a row a metric
+NARROWEST = 16  # characters of a column of names in a narrow terminal
 SYMBOLS = {"supported": "✓", "refuted": "✗", "undecided": "?", "interim": "…"}
 
 
@@ -501,11 +517,21 @@ def costs_table(made: Comparison) -> Table:
             words.count(arm.parameters),
             str(arm.image_tokens),
             words.count(arm.flops_per_trial),
-            words.duration(arm.seconds_per_trial),
+            words.duration(arm.training_seconds_per_trial),
+            words.duration(arm.evaluation_seconds_per_trial),
+            words.duration(arm.compilation_seconds_per_trial),
         )
         for arm in made.arms
     )
-    header = ("arm", "parameters", "tokens/image", "FLOPs/trial", "time/trial")
+    header = (
+        "arm",
+        "parameters",
+        "tokens/image",
+        "FLOPs/trial",
+        "training/trial",
+        "evaluation/trial",
+        "compilation/trial",
+    )
     return Table("Cost", header, rows)
 
 
@@ -548,6 +574,7 @@ def controls_table(made: Comparison) -> Table:
 
 
 def _text(made: Comparison, color: bool) -> str:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -565,13 +592,26 @@ def _text(made: Comparison, color: bool) -> str:
         grid = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for column, name in enumerate(table.header):
             left = column in table.text_columns
-            header = name if left else name.replace(".", ".\n", 1)  # narrower
-            justify = "left" if left else "right"
-            grid.add_column(header, justify=justify, no_wrap=not left, vertical="bottom")
+            # Narrower; and no name is cut, for cut ones may become equal.
+            header = name if left else name.replace(".", ".\n", 1).replace("/", "/\n", 1)
+            cells = [*header.split("\n"), *(row[column] for row in table.rows)]
+            longest = max(map(cell_len, cells))
+            grid.add_column(
+                header,
+                justify="left" if left else "right",
+                no_wrap=not left,
+                overflow="fold",
+                min_width=min(longest, NARROWEST) if left else longest,
+                vertical="bottom",
+            )
         for row in table.rows:
             style = styles.get(row[1][2:], "") if table.title == "Claims" else ""
             grid.add_row(*(Text(cell, style if i == 1 else "") for i, cell in enumerate(row)))
+        # What is wider than the terminal is left to it to wrap: nothing is lost.
+        console.width = 10_000
+        console.width = max(width, console.measure(grid).minimum)
         console.print(grid)
+        console.width = width
     if made.claims:
         console.print()
         for claim in made.claims:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ablations.short_labels import short_labels
+
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#007A5A", "#A8548A"
 ORANGE, SKY, BLACK = "#C77F00", "#3A9BD9", "#222222"
 PALETTE = (BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -155,7 +157,7 @@ def curves(
     parts.append(
         _text((left + WIDTH - right) / 2, height - 6, x_label, anchor="middle", fill=FAINT)
     )
-    ends = []
+    ends, labels = [], short_labels(lines, LONGEST)
     for number, (name, seeds) in enumerate(lines.items()):
         color, dash = line_style(number)
         for line in seeds.values():
@@ -175,7 +177,7 @@ def curves(
         edge = WIDTH - right
         parts.append(_line(at + 2, end, edge + 16, label_y, color, 0.75))
         parts.append(_line(edge + 16, label_y, edge + 38, label_y, color, 2, dash))
-        parts.append(_text(edge + 43, label_y + 4.5, _short(name, LONGEST), fill=color))
+        parts.append(_text(edge + 43, label_y + 4.5, labels[name], fill=color, title=name))
     return _svg(height, parts, y_label)
 
 
@@ -229,16 +231,21 @@ def _tick_label(value: float) -> str:
     return f"{value:.6g}".replace("-", "−") if value else "0"
 
 
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", fill: str = INK, weight: int = 400
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    fill: str = INK,
+    weight: int = 400,
+    title: str = "",
 ) -> str:
+    """A text; where it is a cut `title`, pointing at it shows the whole."""
+    whole = f"<title>{escape(title)}</title>" if title not in ("", text) else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" '
-        f'font-weight="{weight}">{escape(text)}</text>'
+        f'font-weight="{weight}">{whole}{escape(text)}</text>'
     )
 
 

@@ -504,7 +504,8 @@ def _cost(results: StudyResults, made: Comparison) -> str:
                 str(kind),
                 str(len(stages)),
                 words.duration(float(stages["planned_seconds"].sum())),
-                words.duration(float(stages["seconds"].sum())),
+                words.duration(float((stages["seconds"] - stages["once_seconds"]).sum())),
+                words.duration(float(stages["once_seconds"].sum())),
                 words.count(float(stages["flops"].sum())),
             )
         )
@@ -512,7 +513,14 @@ def _cost(results: StudyResults, made: Comparison) -> str:
         f"{words.duration(made.seconds)} of work in {len(costs)} stages, "
         f"{words.count(made.flops)}FLOP planned. Stages that arms or studies share ran once."
     )
-    header = ("kind of stage", "stages", "planned time", "measured time", "FLOPs")
+    header = (
+        "kind of stage",
+        "stages",
+        "planned time",
+        "measured time",
+        "imports and compilation",
+        "FLOPs",
+    )
     return f"<p>{_say(total)}</p>" + _table(Table("Cost", header, tuple(rows)))
 
 
@@ -560,7 +568,17 @@ def _reproduce(results: StudyResults) -> str:
 
 
 # Facts about one run of one stage, which say nothing about how to repeat it.
-RUN_FACTS = {"schema_version", "attempt", "seconds", "started_at", "finished_at", "git_revision"}
+RUN_FACTS = {
+    "schema_version",
+    "attempt",
+    "seconds",
+    "cpu_seconds",
+    "import_seconds",
+    "compilation_seconds",
+    "started_at",
+    "finished_at",
+    "git_revision",
+}
 
 
 def _plain(value: object) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +31,10 @@ from ablations.stages import Trial
 from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
 from analysis.registry import History, Other, Registered, Registry, Standing
+from analysis.words import decimals, mean_sd
 from mm1_jax.errors import UserError
 from sweeps import leases
+from sweeps.measured import once_seconds
 from sweeps.store import Registration, Store
 
 # Parts of the execution record within which results are promised to be equal to the bit.
@@ -60,6 +64,39 @@ class StudyResults:
     rows: pandas.DataFrame  # `arm` and the columns of `sweeps.store.COLUMNS`
     damaged: Mapping[str, str] = field(default_factory=dict)  # stage left out → what is wrong
     damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
+
+    def __repr__(self) -> str:
+        metric = ".".join(self.plan.primary_metric)
+        there = sum(self.done.issuperset(trial.stages) for trial in self.plan.trials)
+        return (
+            f"<StudyResults {self.plan.study}: {len(self.plan.arms)} arms × "
+            f"{len(self.plan.seeds)} seeds, {there} of {len(self.plan.trials)} trials "
+            f"there, {len(self.plan.claims)} claims, primary metric {metric}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how complete it is, and the primary metric of each arm."""
+        primary = self.plan.primary_metric
+        scores = {arm.label: self.score(arm.name, *primary) for arm in self.plan.arms}
+        spreads = {
+            label: statistics.stdev(values.values()) if len(values) > 1 else math.nan
+            for label, values in scores.items()
+        }
+        places = decimals(spreads.values())
+        rows = "".join(
+            f"<tr><td>{escape(label)}</td>"
+            f"<td>{mean_sd(math.fsum(values.values()) / len(values), spreads[label], places)}</td>"
+            f"<td>{len(values)}</td></tr>"
+            for label, values in scores.items()
+            if values
+        )
+        head = f"<b>{escape(self.plan.study)}</b>: {escape(self.plan.question)}"
+        metric = escape(".".join(self.plan.primary_metric))
+        return (
+            f"<p>{head}<br>{self.trials_there} of {len(self.plan.trials)} planned trials are there"
+            f"</p><table><tr><th>arm</th><th>{metric}, mean ± SD</th><th>seeds</th></tr>{rows}"
+            "</table>"
+        )
 
     # -- completeness ------------------------------------------------------------------------
 
@@ -398,10 +435,13 @@ class StudyResults:
     def costs(self) -> pandas.DataFrame:
         """One line per (trial, stage): arm, seed, stage, kind, planned and measured seconds, FLOPs.
 
-        A stage that two arms share is listed with both; sum over distinct `stage` for the total.
+        `once_seconds` of the measured ones went into importing and compiling, which only the
+        first stage of its class in a worker does; `is_evaluation` tells scoring from training. A
+        stage that two arms share is listed with both; sum over distinct `stage` for the total.
         """
         lines = []
         for trial in self.plan.trials:
+            scoring = {one.stage for one in trial.evaluations}
             for stage_id in trial.stages:
                 stage = self.plan.stages[stage_id]
                 execution = self.executions.get(stage_id)
@@ -413,6 +453,8 @@ class StudyResults:
                         "kind": stage.kind,
                         "planned_seconds": stage.seconds,
                         "seconds": float(execution["seconds"]) if execution else float("nan"),
+                        "once_seconds": once_seconds(execution) if execution else float("nan"),
+                        "is_evaluation": stage_id in scoring,
                         "flops": stage.flops,
                     }
                 )

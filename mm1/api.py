@@ -240,6 +240,16 @@ def finished_stages(made: Plan, store: str | None = None) -> set[str]:
     return Store(root).done(made.stages)
 
 
+def measured_seconds(made: Plan, finished: set[str], store: str | None = None) -> dict[str, float]:
+    """Seconds of work of some finished stages of a plan, as far as they ran on this machine."""
+    if not finished:
+        return {}
+    from sweeps.measured import measured_seconds
+    from sweeps.store import Store
+
+    return measured_seconds(Store(store or default_store()), made, finished)
+
+
 def compare(
     study: str | Path, *, store: str | None = None, form: str = "text", color: bool = False
 ) -> str:

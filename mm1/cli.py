@@ -19,6 +19,7 @@ from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
 from mm1.fsck_command import fsck
 from mm1.generate_command import generate
+from mm1.logs_command import logs
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.score_command import score
 from mm1.utf8_mode import enter_utf8_mode
@@ -101,11 +102,12 @@ def plan(
         click.echo(plan_text.resolved(made, arm), nl=False)
         return
     finished = api.finished_stages(made, store)
+    known = made, worker_count(workers), finished, api.measured_seconds(made, finished, store)
     if as_json:
-        figures = plan_text.summary(made, worker_count(workers), finished)
+        figures = plan_text.summary(*known)
         click.echo(strict_json.dumps({**figures, "store": api.store_place(store)}, indent=2))
     else:
-        plan_text.show(made, worker_count(workers), finished, api.store_place(store))
+        plan_text.show(*known, store=api.store_place(store))
 
 
 @cli.command()
@@ -328,6 +330,7 @@ def train(
 
 
 cli.add_command(evaluate)
+cli.add_command(logs)
 
 
 cli.add_command(data)

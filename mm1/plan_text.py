@@ -12,10 +12,17 @@ from ablations.plan import Arm, Plan
 from ablations.yaml_files import dump_yaml
 from analysis.words import count, duration
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.runner import RUNNERS
+from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
 
-def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
-    """The figures of `mm1 plan --json`. Time assumes one core a worker, all equally fast."""
+def summary(
+    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float] = NOTHING
+) -> dict[str, object]:
+    """The figures of `mm1 plan --json`. Times are estimates for one core a worker, all alike.
+
+    `measured` gives seconds of finished stages that ran on this machine (`sweeps.measured`).
+    """
     stages = plan.stages.values()
     missing = [stage for stage in stages if stage.id not in finished]
     seconds = sum(stage.seconds for stage in missing)
@@ -47,7 +54,7 @@ def summary(plan: Plan, workers: int, finished: set[str]) -> dict[str, object]:
         "flops": sum(stage.flops for stage in stages),
         "core_seconds": seconds,
         "workers": workers,
-        "seconds": seconds / workers,
+        "seconds": estimated_seconds(plan, workers, finished, measured),
         "claims": plan.claims,
         "warnings": list(plan.warnings),
     }
@@ -126,6 +133,17 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def estimated_seconds(
+    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float] = NOTHING
+) -> float:
+    """Until everything is done: starting the workers, compiling, training, evaluating."""
+    missing = len(plan.stages) - len(finished)
+    if not missing:
+        return 0.0
+    names = [f"worker {number}" for number in range(min(workers, missing))]
+    return START_SECONDS + Scheduler(plan, finished, names, measured=measured).remaining_seconds({})
+
+
 @dataclass(frozen=True)
 class Before:
     """What gives one part its first weights, and how far trials share it."""
@@ -180,12 +198,18 @@ def _before_lines(plan: Plan) -> Iterator[str]:
         )
 
 
-def show(plan: Plan, workers: int, finished: set[str], store: str = "") -> None:
+def show(
+    plan: Plan,
+    workers: int,
+    finished: set[str],
+    measured: Mapping[str, float] = NOTHING,
+    store: str = "",
+) -> None:
     """Print the plan as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    figures = summary(plan, workers, finished)
+    figures = summary(plan, workers, finished, measured)
     console = Console(highlight=False, soft_wrap=True)
     # In a pipe there is no width to keep to, and a cut name says nothing.
     if not console.is_terminal:
@@ -220,11 +244,17 @@ def show(plan: Plan, workers: int, finished: set[str], store: str = "") -> None:
     )
     for line in _before_lines(plan):
         console.print(f"  before: {line}")
-    remaining = sum(s.seconds for s in plan.stages.values() if s.id not in finished)
-    console.print(
-        f"estimated time for the rest: {duration(remaining / workers)} on {workers} "
-        f"{'core' if workers == 1 else 'cores'}"
+    remaining = estimated_seconds(plan, workers, finished, measured)
+    source = (
+        "finished stages on this machine" if measured else "formulas for an otherwise idle machine"
     )
+    console.print(
+        f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "
+        f"{'core' if workers == 1 else 'cores'}, start and compilation included"
+    )
+    own = sorted({s.kind for s in plan.stages.values() if s.run != RUNNERS.get(s.kind)})
+    if own and not measured:
+        console.print(f"  (runners of your own, counted as if they were ours: {', '.join(own)})")
     if plan.claims:
         console.print("\n[bold]claims[/bold]")
         width = max(map(len, plan.claims))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.words import duration
+from analysis.words import decimals, duration, mean_sd
 from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
-    """One record a study: trials by state, seconds spent, the latest score of each arm.
+    """One record a study: trials by state, seconds spent, scores of each arm, what is under way.
 
     A study whose records are damaged is left out with a line on stderr. Raises `UserError` where
     the named study has not run, or is damaged.
@@ -33,18 +37,69 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
 
 def _summary(found: StudyResults) -> dict[str, Any]:
     plan = found.plan
-    task, metric = plan.primary_metric
     counts = Counter(found.states.values())
-    scores = {arm.name: found.score(arm.name, task, metric) for arm in plan.arms}
     return {
         "study": plan.study,
         "trials": len(plan.trials),
         **{state: counts[state] for state in ("done", "running", "waiting", "failed")},
         "seconds_spent": round(sum(float(e["seconds"]) for e in found.executions.values()), 1),
-        "primary_metric": f"{task}.{metric}",
-        "latest": {arm: list(by_seed.values())[-1] for arm, by_seed in scores.items() if by_seed},
+        "primary_metric": ".".join(plan.primary_metric),
+        "seeds": len(plan.seeds),
+        "scores": dict(_scores(found)),
+        "under_way": list(_under_way(found)),
         "completeness": found.completeness,
     }
+
+
+def _scores(found: StudyResults) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Arm → mean and standard deviation of its primary metric over the `n` seeds that are in."""
+    from analysis.effects import summarize
+
+    for arm in found.plan.arms:
+        by_seed = found.score(arm.name, *found.plan.primary_metric)
+        if by_seed:
+            summary = summarize(by_seed)
+            yield (
+                arm.name,
+                {"mean": _finite(summary.mean), "sd": _finite(summary.sd), "n": len(by_seed)},
+            )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _under_way(found: StudyResults) -> Iterator[dict[str, Any]]:
+    """Stages that somebody is at now, and for how long one has been silent where that is unusual.
+
+    What stages report lies on the machine that runs them: of a store in a bucket it may be unseen.
+    """
+    from sweeps import leases
+    from sweeps.silence import unusual_silence
+
+    store, now = found.store, time.time()
+    busy = [
+        trial for trial in found.plan.trials if found.states[trial.arm, trial.seed] == "running"
+    ]
+    missing = dict.fromkeys(one for trial in busy for one in trial.stages if one not in found.done)
+    for stage_id in missing:
+        holder = leases.holder(store.objects, store.lease_folder(stage_id))
+        if holder is None:
+            continue
+        stage, reports = found.plan.stages[stage_id], store.progress(stage_id)
+        silence = None
+        if reports or "://" not in store.root:
+            times = [report["time"] for report in reports]
+            silence = unusual_silence(now, holder["acquired_at"], times, stage.seconds)
+        yield {
+            "stage": stage_id,
+            "label": stage.label,
+            "host": holder["host"],
+            "pid": holder["pid"],
+            "seconds": round(now - holder["acquired_at"], 1),
+            "step": reports[-1]["step"] if reports else None,
+            "silent_seconds": round(silence, 1) if silence else None,
+        }
 
 
 def show(figures: list[dict[str, Any]], store: str) -> None:
@@ -58,5 +113,36 @@ def show(figures: list[dict[str, Any]], store: str) -> None:
             f"{one['running']} under way, {one['waiting']} waiting, {one['failed']} failed; "
             f"{duration(one['seconds_spent'])} of work"
         )
-        for arm, score in one["latest"].items():
-            print(f"  {arm:<40} {one['primary_metric']} {score:.2f}")
+        for line in _score_lines(one):
+            print(f"  {line}")
+        for stage in one["under_way"]:
+            step = "" if stage["step"] is None else f", step {stage['step']}"
+            print(f"  {stage['label']}: for {duration(stage['seconds'])}{step}")
+            if stage["silent_seconds"]:
+                print(
+                    f"    no report for {duration(stage['silent_seconds'])}: it may hang or be "
+                    f"slow, look at it with: mm1 logs {stage['stage'][:8]}{_at(store)}"
+                )
+        if one["failed"]:
+            print(f"  what failed, with tracebacks: mm1 logs{_at(store)}")
+
+
+def _at(store: str) -> str:
+    from mm1.api import default_store
+
+    return "" if store == default_store() else f" --store {shlex.quote(store)}"
+
+
+def _score_lines(one: dict[str, Any]) -> Iterator[str]:
+    scores = {
+        arm: [math.nan if score[name] is None else score[name] for name in ("mean", "sd")]
+        for arm, score in one["scores"].items()
+    }
+    if not scores:
+        return
+    places = decimals(sd for _, sd in scores.values())
+    width = max(map(len, scores))
+    yield f"{one['primary_metric']}, mean ± SD over seeds"
+    for arm, (mean, sd) in scores.items():
+        n = one["scores"][arm]["n"]
+        yield f"  {arm:<{width}}  {mean_sd(mean, sd, places)}  (n = {n} of {one['seeds']})"

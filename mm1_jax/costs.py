@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from mm1_jax.config import DenseConfig, MixtureOfExpertsConfig, TrainConfig
+from mm1_jax.config.encoder import FusedEncoderConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.schedule import peak_lr
@@ -28,6 +29,7 @@ __all__ = [
     "pretraining_seconds_per_step",
     "query_flops",
     "seconds_per_step",
+    "seconds_to_compile",
     "token_flops",
 ]
 
@@ -35,6 +37,11 @@ __all__ = [
 SECONDS_PER_CALL = 1.7e-3
 SECONDS_PER_FLOP = 1.5e-11
 SECONDS_PER_SCORE = 1.07e-8
+# Tracing and compiling with an empty cache, and what an evaluation costs beside its questions:
+# reading checkpoint and data, writing answers.
+SECONDS_TO_COMPILE = 1.0
+SECONDS_TO_COMPILE_LAYER = 0.9
+SECONDS_PER_EVALUATION = 0.7
 
 
 def parameters(config: TrainConfig) -> dict[str, int]:
@@ -184,6 +191,18 @@ def memory_per_chip(config: TrainConfig) -> dict[str, float]:
 
 
 CHUNK = 512  # tokens whose scores are held at a time, about
+
+
+def seconds_to_compile(*parts: Any) -> float:
+    """Estimated seconds of tracing and compiling a step of these parts' configs on one CPU core.
+
+    Layers are unrolled there, so each is compiled.
+    """
+    layers = 0
+    for part in parts:
+        towers = (part.first, part.second) if isinstance(part, FusedEncoderConfig) else (part,)
+        layers += sum(tower.layers for tower in towers)
+    return SECONDS_TO_COMPILE + SECONDS_TO_COMPILE_LAYER * layers
 
 
 def compile_class(config: TrainConfig) -> str:

@@ -14,6 +14,7 @@ from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.freed_memory import keep_freed_memory
 from mm1_jax.stage import Context, ResultRow
+from mm1_jax.stage_times import timed
 
 # Kind of stage → what runs it, unless a study names its own.
 RUNNERS = {
@@ -39,6 +40,7 @@ STAGE_MODULES = {
 }
 
 
+@timed(STAGE_MODULES["multimodal"])
 def train(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -52,6 +54,7 @@ def train(
     return rows
 
 
+@timed(STAGE_MODULES["sft"])
 def tune(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -65,6 +68,7 @@ def tune(
     return rows
 
 
+@timed(STAGE_MODULES["encoder"])
 def pretrain_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -76,6 +80,7 @@ def pretrain_encoder(
     return encoder_pretraining.pretrain(stage, seed, context.data, context)
 
 
+@timed(STAGE_MODULES["language_model"])
 def pretrain_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -89,6 +94,7 @@ def pretrain_language_model(
     return rows
 
 
+@timed(STAGE_MODULES["weights"])
 def read_weights(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -104,6 +110,7 @@ def read_weights(
     )
 
 
+@timed(STAGE_MODULES["evaluation"])
 def evaluate(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -114,6 +121,7 @@ def evaluate(
     return evaluation.evaluate(config, seed, inputs["model"], context)
 
 
+@timed(STAGE_MODULES["encoder_evaluation"])
 def evaluate_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -124,6 +132,7 @@ def evaluate_encoder(
     return encoder_evaluation.evaluate(config, seed, inputs["model"], context)
 
 
+@timed(STAGE_MODULES["language_model_evaluation"])
 def evaluate_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:

@@ -16,6 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ablations.short_labels import short_labels
+
 MOST_IN_A_LINE = 8  # running stages, and arms, that a line of a log names
 Item = TypeVar("Item")
 
@@ -137,8 +139,10 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
     yield bar
     yield from (Text(line, no_wrap=True, overflow="ellipsis") for line in told)
 
+    most = max(12, width // 2)  # of a name
+    names = short_labels((one.label for one in shown.stages), most)
     stages = Table.grid(padding=(0, 2))
-    stages.add_column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 2))
+    stages.add_column(no_wrap=True, overflow="ellipsis", max_width=most + 2)
     stages.add_column(no_wrap=True, justify="right", min_width=4)
     stages.add_column(no_wrap=True, overflow="ellipsis")
     for one, left in _shown(shown.stages, of_stages):
@@ -146,20 +150,21 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
             stages.add_row(Text(f"  … and {left} more", style="dim"))
         else:
             told = Text(one.told(), style="yellow" if one.silent_seconds else "")
-            stages.add_row(Text(f"  {one.label}"), clock(one.seconds), told)
+            stages.add_row(Text(f"  {names[one.label]}"), clock(one.seconds), told)
     if shown.stages:
         yield stages
 
     if shown.scores and of_scores:
+        names = short_labels((arm for arm, _ in shown.scores), most)
         scores = Table.grid(padding=(0, 2))
-        scores.add_column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 2))
+        scores.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
         scores.add_column(no_wrap=True, overflow="ellipsis")
         scores.add_row(Text("arm", style="dim"), Text(f"{shown.metric}, mean ± SD", style="dim"))
         for one, left in _shown(shown.scores, of_scores):
             if one is None:
                 scores.add_row(Text(f"… and {left} more arms", style="dim"))
             else:
-                scores.add_row(Text(one[0]), Text(one[1]))
+                scores.add_row(Text(names[one[0]]), Text(one[1]))
         yield scores
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +17,10 @@ from rich.text import Text
 
 from ablations.metrics import worst_value
 from ablations.plan import Plan
-from sweeps.display import Running, Screen, Snapshot
+from sweeps.display import Running, Screen, Snapshot, clock
 from sweeps.plain_signs import use_plain_signs
-from sweeps.scheduler import Scheduler
+from sweeps.scheduler import START_SECONDS, Scheduler
+from sweeps.silence import Listening
 from sweeps.store import Store
 
 LINE_SECONDS = 10.0
@@ -39,6 +43,9 @@ class Progress:
         self._looked = self._printed = -math.inf
         self._first_metric_at: float | None = None
         self._reports: dict[str, dict[str, Any]] = {}  # stage → its latest report
+        self._projected: dict[str, float] = {}  # stage → seconds in all, by its own reports
+        self._listening: dict[str, Listening] = {}  # running stage → when it was heard of
+        self._told_silent: set[str] = set()
         self._scores = _Scores(plan, store)
         self._screen = Screen()
         self._live = Live(self._screen, console=self._console) if self._can_redraw else None
@@ -76,13 +83,20 @@ class Progress:
         else:
             self._console.print(Text(message, style="yellow"), soft_wrap=True)
 
+    def logs_command(self, stage_id: str) -> str:
+        """The command that shows what a stage has said, with its tracebacks."""
+        root, usual = self._store.root, os.environ.get("MM1_STORE") or ".mm1"
+        same = root == (usual if "://" in usual else str(Path(usual).absolute()))
+        return f"mm1 logs {stage_id[:8]}" + ("" if same else f" --store {shlex.quote(root)}")
+
     def update(self, elapsed: Mapping[str, float]) -> None:
         """Look at what happens and show it; `elapsed` as for the scheduler."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        self._read_reports()
+        self._read_reports(elapsed)
+        self._listen(now, elapsed)
         self._scores.read(self.scheduler.in_state("done"))
         shown = self.snapshot(elapsed)
         if self._live is not None:
@@ -91,19 +105,47 @@ class Progress:
             self._printed = now
             self._console.print(Text(shown.line()), soft_wrap=True)
 
-    def _read_reports(self) -> None:
-        running = self.scheduler.running.values()
-        self._reports = {
-            stage_id: reports[-1]
-            for stage_id in running
-            if (reports := self._store.progress(stage_id))
-        }
+    def _read_reports(self, elapsed: Mapping[str, float]) -> None:
+        self._reports, self._projected = {}, {}
+        for worker, stage_id in self.scheduler.running.items():
+            reports = self._store.progress(stage_id)
+            if reports:
+                self._reports[stage_id] = reports[-1]
+                steps, passed = self._plan.stages[stage_id].steps, elapsed.get(worker, 0.0)
+                if (seconds := projected(reports, steps, passed)) is not None:
+                    self._projected[stage_id] = seconds
         if self._reports and self._first_metric_at is None:
             self._first_metric_at = time.monotonic() - self._started
             stage_id = next(iter(self._reports))
             told = self._running(stage_id, 0.0).told(most=1)
             label = self._plan.stages[stage_id].label
             self.say(f"first metric after {self._first_metric_at:.0f} s: {label}: {told}")
+
+    def _listen(self, now: float, elapsed: Mapping[str, float]) -> None:
+        """Note what was heard of each running stage, and say it once where one is silent."""
+        running = self.scheduler.running
+        self._listening = {
+            stage_id: self._listening.get(stage_id, Listening(now - elapsed.get(worker, 0.0)))
+            for worker, stage_id in running.items()
+        }
+        for stage_id, listening in self._listening.items():
+            if stage_id in self._reports:
+                listening.hear(now, self._reports[stage_id]["step"])
+            silence = self._silence(stage_id, now)
+            if silence and stage_id not in self._told_silent:
+                self._told_silent.add(stage_id)
+                self.warn(
+                    f"no report for {clock(silence)}: {self._plan.stages[stage_id].label}; it may "
+                    f"hang or be slow, look at it with: {self.logs_command(stage_id)}"
+                )
+
+    def _silence(self, stage_id: str, now: float) -> float:
+        """Seconds without a report, where that is long and would be seen here (else 0)."""
+        listening = self._listening.get(stage_id)
+        # A bucket's reports lie on the machine that runs the stage.
+        if listening is None or (listening.step is None and "://" in self._store.root):
+            return 0.0
+        return listening.silence(now, self.scheduler.seconds(stage_id))
 
     # -- what is shown -----------------------------------------------------------------------
 
@@ -126,11 +168,14 @@ class Progress:
         """Where the run is now; `elapsed` as for the scheduler."""
         now = time.monotonic()
         busy = sorted(self.scheduler.running.items())
+        remaining = self.scheduler.remaining_seconds(elapsed, self._projected)
+        if self._first_metric_at is None and not self.scheduler.complete:
+            remaining += max(0.0, START_SECONDS - (now - self._started))
         return Snapshot(
             study=self._plan.study,
             taken=now,
             elapsed=now - self._started,
-            remaining=self.scheduler.remaining_seconds(elapsed),
+            remaining=remaining,
             **self.trials(),
             stages=tuple(self._running(one, elapsed.get(worker, 0.0)) for worker, one in busy),
             metric=".".join(self._plan.primary_metric),
@@ -139,10 +184,24 @@ class Progress:
 
     def _running(self, stage_id: str, seconds: float) -> Running:
         label, report = self._plan.stages[stage_id].label, self._reports.get(stage_id)
+        silence = self._silence(stage_id, time.monotonic())
         if report is None:
-            return Running(label, seconds)
+            return Running(label, seconds, silent_seconds=silence)
         metrics = tuple((name, value) for name, value in report.items() if name not in _FIXED)
-        return Running(label, seconds, report["step"], metrics)
+        return Running(label, seconds, report["step"], metrics, silence)
+
+
+def projected(reports: Sequence[Mapping[str, Any]], steps: int, passed: float) -> float | None:
+    """Seconds that a stage takes in all, by the pace of its reports so far; None if it has none.
+
+    `passed` seconds ago it was started: what it reported before belongs to an earlier attempt.
+    """
+    last = reports[-1]
+    own = [report for report in reports if report["time"] > last["time"] - passed]
+    if not own or own[0]["step"] >= last["step"] or last["step"] > steps:
+        return None
+    pace = (last["time"] - own[0]["time"]) / (last["step"] - own[0]["step"])
+    return passed + pace * (steps - last["step"])
 
 
 class _Scores:

@@ -22,6 +22,7 @@ from urllib.parse import quote
 from ablations.plan import Plan
 from mm1_jax.errors import UserError
 from sweeps import leases, reach
+from sweeps.measured import measured_seconds
 from sweeps.mlflow_mirror import FINISH_SECONDS, MirrorProcess, is_current, tracking_uri
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, RaySession, logs_place, ray_session
@@ -107,7 +108,8 @@ def _run_missing(
                     reach.refuse(reach.missing_on_cluster(store.root, str(data), token))
             count = min(_count(workers, session.cores), len(plan.stages) - len(done))
             names = [f"worker {number}" for number in range(1, count + 1)]
-            progress.scheduler = Scheduler(plan, done, names)
+            measured = measured_seconds(store, plan, done)
+            progress.scheduler = Scheduler(plan, done, names, measured=measured)
             try:
                 with progress, Pool(names, store, data, session) as pool:
                     try:
@@ -193,7 +195,8 @@ def _take_in(
             label = scheduler.stages[outcome.stage].label
             tried = f"attempt {scheduler.attempts[outcome.stage]} of {MAX_ATTEMPTS}"
             what = f"{tried}, is tried again" if again else f"{tried}, given up"
-            progress.warn(f"failed: {label}: {outcome.error} ({what})")
+            look = progress.logs_command(outcome.stage)
+            progress.warn(f"failed: {label}: {outcome.error} ({what}); traceback: {look}")
     if outcome.state == "failed" and pool.replace_if_dead(worker):
         scheduler.forget(worker)
 

@@ -8,8 +8,10 @@ a training that waits for others (pre-trained parts) goes to the home of its own
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from ablations.plan import Plan
@@ -17,7 +19,10 @@ from ablations.stages import Stage
 
 # Tracing and compiling a small model with a warm persistent cache, one core.
 COMPILE_SECONDS = 4.0
+# Until workers are there: Ray's processes, then Python and JAX in each.
+START_SECONDS = 12.0
 MAX_ATTEMPTS = 3
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked"]
 Key = tuple[int, float, str]  # position of the seed, -seconds, identity
@@ -27,7 +32,7 @@ class Scheduler:
     """The stages of a plan and what is known about them.
 
     `workers` are names. All seconds are planned ones until stages of the same compile class have
-    been measured.
+    been measured: `measured` gives those of stages that were done on this machine before.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Scheduler:
         done: Iterable[str],
         workers: Iterable[str],
         compile_seconds: float = COMPILE_SECONDS,
+        measured: Mapping[str, float] = NOTHING,
     ):
         self.stages = plan.stages
         self.workers = tuple(workers)
@@ -59,6 +65,8 @@ class Scheduler:
         self._at_least: dict[str, float] = {}  # compile class → seconds one is running already
         for stage_id in done:
             self.state[stage_id] = "done"
+        for stage_id, seconds in measured.items():
+            self._measure(stage_id, seconds)
         seeds = {seed: position for position, seed in enumerate(plan.seeds)}
         self._keys: dict[str, Key] = {
             stage.id: (seeds.get(stage.seed, -1), -self._planned_tail(stage), stage.id)
@@ -130,10 +138,7 @@ class Scheduler:
         worker = self._leave(stage_id)
         self.state[stage_id] = "done"
         if seconds is not None:
-            stage = self.stages[stage_id]
-            self._measured.setdefault(stage.compile_class, []).append(seconds)
-            self._measured_total += seconds
-            self._planned_total += stage.seconds
+            self._measure(stage_id, seconds)
         if worker is not None:
             for follower in self._followers[stage_id]:
                 self._origin[follower] = worker
@@ -180,20 +185,70 @@ class Scheduler:
         """How long a stage takes, by what was measured so far."""
         return self._seconds(stage_id, self._at_least)
 
-    def _seconds(self, stage_id: str, at_least: Mapping[str, float]) -> float:
+    def _seconds(
+        self, stage_id: str, at_least: Mapping[str, float], slowness: float | None = None
+    ) -> float:
         stage = self.stages[stage_id]
         measured = self._measured.get(stage.compile_class)
         if measured:
             return sum(measured) / len(measured)
-        return max(stage.seconds * self._slowness(), at_least.get(stage.compile_class, 0.0))
+        slowness = self._slowness() if slowness is None else slowness
+        return max(stage.seconds * slowness, at_least.get(stage.compile_class, 0.0))
 
-    def remaining_seconds(self, elapsed: Mapping[str, float]) -> float:
-        """Time until everything is done, if the workers share the rest evenly. Changes nothing."""
-        busy = [self._running_seconds(worker, elapsed) for worker in self.workers]
-        seen = self._seen(elapsed)
+    def remaining_seconds(
+        self, elapsed: Mapping[str, float], projected: Mapping[str, float] = NOTHING
+    ) -> float:
+        """Time until everything is done, estimated; changes nothing.
+
+        The rest is handed out in planned order, each trial's work to the worker that would be
+        through with it first, compilation counted where a worker has not compiled its class.
+        `projected` gives the seconds that running stages take in all, by their own reports.
+        """
+        seen, slowness = self._seen(elapsed), self._slowness(projected)
+        ends = dict.fromkeys(self.workers, 0.0)  # worker → when it is through
+        for worker, stage_id in self.running.items():
+            passed = elapsed.get(worker, 0.0)
+            stage = self.stages[stage_id]
+            compiling = 0.0 if stage.compile_class in self._measured else stage.compile_seconds
+            takes = projected.get(stage_id) or (
+                self._seconds(stage_id, {}, slowness) + compiling * slowness
+            )
+            # What has taken longer than it should is taken to need a tenth of that again.
+            ends[worker] = max(takes - passed, 0.1 * passed if takes < passed else 0.0)
+        held = {worker: set(classes) for worker, classes in self._held.items()}
+        there = {one: end for worker, end in ends.items() if (one := self.running.get(worker))}
         open_ = self.in_state("waiting", "ready", "elsewhere")
-        rest = sum(self._seconds(one, seen) for one in open_)
-        return max((sum(busy) + rest) / len(self.workers), *busy)
+        left = set(open_)
+        place = {one: number for number, one in enumerate(open_)}
+
+        def take(stage_id: str) -> None:
+            if stage_id not in left:
+                return
+            left.remove(stage_id)
+            for source in self.stages[stage_id].inputs.values():
+                take(source)
+            group = [stage_id, *(f for f in self._followers[stage_id] if f in left)]
+            left.difference_update(group)
+            ready = max(
+                (there.get(s, 0.0) for s in self.stages[stage_id].inputs.values()), default=0
+            )
+            best, end = self.workers[0], math.inf
+            for worker in self.workers:
+                through = max(ends[worker], ready)
+                for one in group:
+                    stage = self.stages[one]
+                    through += self._seconds(one, seen, slowness)
+                    if stage.compile_class not in held[worker]:
+                        through += stage.compile_seconds * slowness
+                if through < end:
+                    best, end = worker, through
+            ends[best] = there[stage_id] = end
+            there.update(dict.fromkeys(group, end))
+            held[best].update(self.stages[one].compile_class for one in group)
+
+        for stage_id in sorted(left, key=place.__getitem__):
+            take(stage_id)
+        return max(ends.values())
 
     # -- details -----------------------------------------------------------------------------
 
@@ -206,9 +261,19 @@ class Scheduler:
             del self.running[worker]
         return worker
 
-    def _slowness(self) -> float:
-        """How much longer than planned the finished stages took."""
-        return self._measured_total / self._planned_total if self._planned_total else 1.0
+    def _measure(self, stage_id: str, seconds: float) -> None:
+        stage = self.stages[stage_id]
+        self._measured.setdefault(stage.compile_class, []).append(seconds)
+        self._measured_total += seconds
+        self._planned_total += stage.seconds
+
+    def _slowness(self, projected: Mapping[str, float] = NOTHING) -> float:
+        """How much longer than planned the finished stages took, and the running ones will."""
+        took = self._measured_total + math.fsum(projected.values())
+        planned = self._planned_total + math.fsum(
+            self.stages[one].seconds + self.stages[one].compile_seconds for one in projected
+        )
+        return took / planned if planned else 1.0
 
     def _see(self, elapsed: Mapping[str, float]) -> None:
         """Correct a plan that was too hopeful before the first stage of a class is through."""

@@ -3,6 +3,7 @@
     format.json                              version of this layout
     stages/<id[:2]>/<id>/done.json           put if absent, last: the attempt that won, checksums
     stages/<id[:2]>/<id>/<attempt>/          stage.json  execution.json  results.parquet  output/
+                                             printed.txt, where the stage printed anything
     stages/<id[:2]>/<id>/failures/…json      attempts that raised, with their tracebacks
     stages/<id[:2]>/<id>/lease/…json         who is working on it (`sweeps.leases`)
     studies/<name>/latest.json               which registration a name means now
@@ -52,6 +53,7 @@ from sweeps.records import (
     read_record,
     sealed,
 )
+from sweeps.worker_output import PRINTED
 
 if TYPE_CHECKING:
     import pandas
@@ -412,6 +414,12 @@ class Store:
             except UnreadableError as error:
                 found.append({"error": str(error)})
         return found
+
+    def printed(self, stage_id: str) -> str:
+        """What a finished stage printed; "" where it printed nothing."""
+        if PRINTED not in self.done_record(stage_id).files:
+            return ""
+        return self._file(stage_id, PRINTED).decode("utf-8", "replace")
 
     def progress(self, stage_id: str) -> list[dict[str, Any]]:
         """Reports of a stage that is running, by step: `step`, `time` and metrics.

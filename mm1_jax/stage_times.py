@@ -1,0 +1,98 @@
+"""Where the time of a stage goes: imports and compilation apart from the work itself.
+
+A worker imports and compiles for the first stage of a kind and not for those that follow, so with
+these in it two equal trials look unequal. What is measured goes into the execution record.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mm1_jax.stage import Context, ResultRow, Run
+
+# What JAX calls tracing, lowering, and compiling or loading what was compiled.
+_DURATIONS = frozenset(
+    f"/jax/core/compile/{name}"
+    for name in (
+        "jaxpr_trace_duration",
+        "jaxpr_to_mlir_module_duration",
+        "backend_compile_duration",
+    )
+)
+
+
+class Intervals:
+    """Seconds in which at least one of several things went on; they may nest and overlap."""
+
+    def __init__(self) -> None:
+        self._ends: list[tuple[float, float]] = []
+        self._lock = threading.Lock()
+
+    def add(self, start: float, end: float) -> None:
+        """Something went on from `start` to `end`."""
+        with self._lock:
+            apart = [one for one in self._ends if one[1] < start or one[0] > end]
+            touched = [one for one in self._ends if one not in apart]
+            start = min([start, *(one[0] for one in touched)])
+            end = max([end, *(one[1] for one in touched)])
+            self._ends = [*apart, (start, end)]
+
+    def seconds(self) -> float:
+        """Of all so far."""
+        with self._lock:
+            return sum(end - start for start, end in self._ends)
+
+
+_compiling: Intervals | None = None  # of this process, since the first stage
+
+
+def _compilation() -> Intervals:
+    """Listen to JAX from the first call on."""
+    global _compiling
+    if _compiling is None:
+        import jax.monitoring
+
+        _compiling = intervals = Intervals()
+
+        def listen(event: str, duration_secs: float, **_: object) -> None:
+            if event in _DURATIONS:
+                now = time.perf_counter()
+                intervals.add(now - duration_secs, now)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+    return _compiling
+
+
+def timed(module: str) -> Callable[[Run], Run]:
+    """Decorate what runs a stage: `module` is imported first, and the context is told seconds.
+
+    `import_seconds` and `compilation_seconds` come into the execution record of what succeeds.
+    """
+
+    def decorate(run: Run) -> Run:
+        @functools.wraps(run)
+        def timed_run(
+            config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+        ) -> list[ResultRow]:
+            started = time.perf_counter()
+            importlib.import_module(module)
+            compiling = _compilation()
+            imported, before = time.perf_counter(), compiling.seconds()
+            rows = run(config, seed, inputs, context)
+            context.record(
+                {
+                    "import_seconds": imported - started,
+                    "compilation_seconds": compiling.seconds() - before,
+                }
+            )
+            return rows
+
+        return timed_run
+
+    return decorate

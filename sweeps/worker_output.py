@@ -1,0 +1,98 @@
+"""What a stage prints in a worker, and where it is when it says nothing; for `mm1 logs`.
+
+Both lie in the stage's scratch folder while it runs. What it printed is then kept with its result,
+or with the record of its failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO
+
+from sweeps.silence import QUIET_SECONDS
+
+PRINTED = "printed.txt"
+STACK = "stack.txt"  # of all threads, `QUIET_SECONDS` after the last report
+MOST_BYTES = 2**20  # that are kept of what a stage printed: its end
+
+
+class WorkerOutput:
+    """Takes in what this process prints while a stage runs; as a context."""
+
+    def __init__(self, scratch: Path):
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch = scratch
+        self._stack: IO[bytes] | None = None  # open while output is taken in
+        for name in (PRINTED, STACK):
+            (scratch / name).unlink(missing_ok=True)  # of an attempt before
+
+    @contextlib.contextmanager
+    def taken(self) -> Generator[None]:
+        """Send file descriptors 1 and 2, so that of libraries in C too, into `PRINTED`."""
+        kept = os.dup(1), os.dup(2)
+        with (
+            open(self._scratch / PRINTED, "wb") as printed,
+            open(self._scratch / STACK, "ab") as stack,
+        ):
+            _flush()
+            os.dup2(printed.fileno(), 1)
+            os.dup2(printed.fileno(), 2)
+            self._stack = stack
+            self.heard()
+            try:
+                yield
+            finally:
+                self._stack = None
+                faulthandler.cancel_dump_traceback_later()
+                _flush()
+                for number, copy in enumerate(kept, start=1):
+                    os.dup2(copy, number)
+                    os.close(copy)
+
+    def heard(self) -> None:
+        """The stage has reported: the stack is of interest only after another silence."""
+        if self._stack is not None:
+            faulthandler.cancel_dump_traceback_later()
+            self._stack.truncate(0)
+            faulthandler.dump_traceback_later(QUIET_SECONDS, file=self._stack)
+
+    def keep(self, folder: Path) -> None:
+        """Put what was printed, if anything was, beside the result."""
+        text = printed(self._scratch)
+        if text:
+            (folder / PRINTED).write_text(text, encoding="utf-8")
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def printable(text: str) -> str:
+    """A text with what no file or terminal takes written out: lone surrogates, control codes."""
+    return "".join(one if one in "\n\t" or one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def printed(scratch: Path) -> str:
+    """The end of what a stage has printed, "" where it printed nothing."""
+    return _end(scratch / PRINTED)
+
+
+def stack(scratch: Path) -> str:
+    """Where a silent stage is, as Python tells it; "" where it reports as usual."""
+    return _end(scratch / STACK)
+
+
+def _end(file: Path) -> str:
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(max(0, file.stat().st_size - MOST_BYTES))
+            return printable(opened.read().decode("utf-8", "replace").replace("\r\n", "\n"))
+    except FileNotFoundError:
+        return ""
