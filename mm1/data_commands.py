@@ -63,12 +63,23 @@ def prepare(
 def inspect_folder(folder: str, as_json: bool) -> None:
     """Say what is in a folder of prepared data, and what was dropped and why.
 
+    Of the folder with the data of packages (.mm1/data), what each recipe's has.
+
     \b
     Example: mm1 data inspect /data/my-captions
     """
-    from mm1_jax.data.inspection import inspect
+    from mm1_jax.data.inspection import inspect, inspect_packages
 
-    _say(inspect(folder), as_json)
+    packaged = inspect_packages(Path(folder))
+    if not packaged:
+        _say(inspect(folder), as_json)
+    elif as_json:
+        click.echo(strict_json.dumps(packaged, indent=2))
+    else:
+        for number, one in enumerate(packaged):
+            click.echo("\n" if number else "", nl=False)
+            documents = {name: n["documents"] for name, n in one["documents"].items()}
+            _say(one | {"documents": documents}, as_json=False)
 
 
 @data.command("stats")
@@ -184,6 +195,10 @@ def _say(found: Mapping[str, Any], as_json: bool) -> None:
         click.echo(strict_json.dumps(found, indent=2))
         return
     values = {key: value for key, value in found.items() if key != "settings"}
+    if "provenance" in values:
+        provenance = dict(values["provenance"])
+        files = provenance.pop("inputs", {}).get("files", [])
+        values["provenance"] = {"files": len(files), **provenance}
     width = max(map(len, values))
     for name, value in values.items():
         if isinstance(value, dict):

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mm1_jax.config.schema import Config
 from mm1_jax.data import duplicates
@@ -22,6 +22,9 @@ from mm1_jax.data.filters import ImageFilters, filtered
 from mm1_jax.data.image_survey import PerceptualHash
 from mm1_jax.data.quarantine import Quota
 from mm1_jax.data.raw import RawDocument, RawImage
+
+# Null turns a step off, as it does filters.
+OrOff = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
 
 
 class CleaningConfig(Config):
@@ -33,8 +36,8 @@ class CleaningConfig(Config):
 
     filters: ImageFilters = ImageFilters()
     quota: Quota = Quota()
-    exact_copies: bool = Field(True, description="drop images with the bytes of an earlier one")
-    near_copies: bool = Field(True, description="drop images that look like an earlier one")
+    exact_copies: OrOff = Field(True, description="drop images with the bytes of an earlier one")
+    near_copies: OrOff = Field(True, description="drop images that look like an earlier one")
     near_distance: int = Field(4, ge=0, le=16, description="bits of 64 in which hashes may differ")
     perceptual_hash: PerceptualHash = "dhash"
     text_left: Literal["keep", "drop"] = Field(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from mm1_jax.config.schema import Config
 from mm1_jax.data.duplicates import same_bytes
@@ -22,7 +23,13 @@ class ImageFilters(Config):
     min_side_pixels: PositiveInt | None = Field(100, description="of the shortest side")
     max_side_pixels: PositiveInt | None = Field(10_000, description="of the longest side")
     max_file_bytes: PositiveInt | None = 20_000_000
-    url_words: tuple[str, ...] = ("logo", "button", "icon", "plugin", "widget")
+    url_words: Annotated[tuple[str, ...], BeforeValidator(lambda words: words or ())] = (
+        "logo",
+        "button",
+        "icon",
+        "plugin",
+        "widget",
+    )
     max_occurrences: PositiveInt | None = Field(
         10, description="of the same bytes in all shards; what occurs more often is dropped wholly"
     )

@@ -42,7 +42,7 @@ def preparation_settings(config: DataConfig) -> dict[str, Any]:
         "vocabulary": config.vocabulary,
         "special_tokens": list(config.special_tokens),
         "template": config.template,
-        "tokenizer": None if config.tokenizer is None else _content(Path(config.tokenizer)),
+        "tokenizer": None if config.tokenizer is None else tokenizer_hash(config.tokenizer),
     }
     if config.styles != ("twemoji",):
         settings["styles"] = sorted(config.styles)
@@ -55,8 +55,9 @@ def preparation_settings(config: DataConfig) -> dict[str, Any]:
     return settings
 
 
-def _content(path: Path) -> str:
+def tokenizer_hash(tokenizer: str) -> str:
     """Hash of a tokenizer's files; where they lie does not count. UserError if there are none."""
+    path = Path(tokenizer)
     names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     files = [path / name for name in names] if path.is_dir() else [path, path.with_name(names[-1])]
     contents = [file.read_bytes() for file in files if file.is_file()]

@@ -136,7 +136,14 @@ class Folder:
         if self._files is None:
             shutil.rmtree(self.place(below), ignore_errors=True)
         else:
-            self._tried(below, lambda: self._files.rm(f"{self._root}/{below}", recursive=True))
+            self._tried(below, lambda: self._remove_all(f"{self._root}/{below}"))
+
+    def _remove_all(self, path: str) -> None:
+        if not any(mark in path for mark in "*?["):
+            self._files.rm(path, recursive=True)
+            return
+        for file in self._files.find(path):  # `rm` would take the name for a glob
+            self._files.rm_file(file)
 
     def _mapped(self, name: str) -> mmap.mmap | bytes:
         """A local file as memory, of which what is asked for is read."""

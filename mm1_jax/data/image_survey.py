@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -175,21 +174,42 @@ def survey_images(
     Raises:
         UserError: nothing is there, or an image cannot be read; names it.
     """
-    named = [urls_of_images] if isinstance(urls_of_images, str) else [*urls_of_images]
-    lists = [name for name in named if name.endswith(".txt")]
-    images = [name for name in named if not name.endswith(".txt")]
-    for path in lists:
-        with urls.opened(path) as file:
-            below = PurePosixPath(path).parent
-            for line in file.read().decode().split("\n"):
-                if line.strip():
-                    name = line.strip()
-                    images.append(name if "://" in name else str(below / name))
     rows = []
-    for url in urls.expand(images, SUFFIXES, "images"):
+    for url in images_named(urls_of_images):
         try:
             facts = examine(urls.read_bytes(url, LIMIT_BYTES), perceptual)
         except RecordError as error:
             raise UserError(f"{url}: {error.detail}") from None
         rows.append({"file": url, "index": 0, "part": 0, "url": url, **facts.__dict__})
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def images_named(urls_of_images: str | Sequence[str]) -> list[str]:
+    """The images that are meant: of folders, files, and .txt lists of paths, sorted and each once.
+
+    A relative path in a list is below the list's folder. UserError if nothing is there, or a list
+    is no text.
+    """
+    images: list[str] = []
+    for name in [urls_of_images] if isinstance(urls_of_images, str) else urls_of_images:
+        if not name.endswith(".txt") or urls.is_folder(name):
+            images.append(name)
+            continue
+        for written in urls.expand(name, (".txt",), "lists of images"):
+            images += _listed(written)
+    return urls.expand(images, SUFFIXES, "images")
+
+
+def _listed(path: str) -> list[str]:
+    with urls.opened(path) as file:
+        content = file.read()
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a list of images is not UTF-8: byte {error.start}") from None
+    folder = urls.folder_of(path)
+    names = [line.strip() for line in lines if line.strip()]
+    return [
+        name if urls.is_url(name) or name.startswith("/") else urls.below(folder, name)
+        for name in names
+    ]

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 
 from mm1_jax.data.folder import Folder
 from mm1_jax.data.manifest import (
+    MANIFEST,
+    PROVENANCE,
     SHARDS,
     FileFacts,
     Manifest,
@@ -26,6 +29,21 @@ from mm1_jax.errors import UserError
 
 _MEGABYTE = 10**6
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+
+
+def inspect_packages(folder: Path) -> list[dict[str, Any]]:
+    """What each folder of package data says of itself, where `folder` holds such or is one."""
+    places = [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
+    found = []
+    for place in places:
+        try:
+            said = json.loads((place / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(said, dict) and "packages" in said:
+            kept = ("fingerprint", "packages", "images", "documents", "records", "settings")
+            found.append({"folder": str(place)} | {key: said[key] for key in kept if key in said})
+    return found
 
 
 def inspect(folder: str) -> dict[str, Any]:
@@ -48,11 +66,12 @@ def inspect(folder: str) -> dict[str, Any]:
         "images_dropped": manifest.dropped_images,
         "records_quarantined": manifest.quarantined,
         "images_quarantined": manifest.quarantined_images,
+        "left_out": manifest.left_out,
         "tokenizer": manifest.tokenizer.model_dump(),
         "settings": manifest.settings,
     }
-    if files.exists("provenance.json"):
-        found["provenance"] = json.loads(files.read("provenance.json"))
+    if files.exists(PROVENANCE):
+        found["provenance"] = json.loads(files.read(PROVENANCE))
     return found
 
 

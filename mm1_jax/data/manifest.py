@@ -26,7 +26,7 @@ from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.folder import Folder
 from mm1_jax.errors import MissingFileError, UserError
 
-MANIFEST, SHARDS = "manifest.json", "shards.jsonl"
+MANIFEST, SHARDS, PROVENANCE = "manifest.json", "shards.jsonl", "provenance.json"
 VERSION = 1
 TokenType = Literal["uint16", "uint32"]
 
@@ -74,13 +74,20 @@ class Manifest(Config):
     dropped_images: dict[str, int] = Field(description="reason → images; copies, small ones …")
     quarantined: dict[str, int] = Field(description="reason → records that are no documents")
     quarantined_images: dict[str, int] = Field(description="reason → images that are none")
+    left_out: dict[str, int] = Field(
+        {},
+        description="reason → what the format itself leaves out: members of a tar that are part "
+        "of no sample, images of MMC4 that match no sentence",
+    )
     shards_sha256: str
 
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that everything in the folder decides."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return sha256(content.encode())[:32]
+        said = self.model_dump(mode="json")
+        if not self.left_out:  # as before it was counted
+            del said["left_out"]
+        return sha256(json.dumps(said, sort_keys=True).encode())[:32]
 
 
 def sha256(content: bytes) -> str:
@@ -138,6 +145,31 @@ def check_kind(name: str, source: SourceConfig, manifest: Manifest) -> None:
         )
 
 
+# What to change where an image was dropped for a reason, below `cleaning`.
+_SETTINGS = {
+    "aspect": "filters.max_aspect",
+    "too_small": "filters.min_side_pixels",
+    "too_large": "filters.max_side_pixels",
+    "file_too_large": "filters.max_file_bytes",
+    "url_word": "filters.url_words",
+    "repeated": "filters.max_occurrences",
+    "exact_copy": "exact_copies",
+    "near_copy": "near_copies",
+}
+
+
+def _settings_told(manifest: Manifest) -> str:
+    """`cleaning.filters.min_side_pixels: 100 drops too_small`, for each reason that dropped one."""
+    told = []
+    for reason, setting in _SETTINGS.items():
+        if reason in manifest.dropped_images:
+            value: Any = manifest.settings.get("cleaning")
+            for key in setting.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            told.append(f"cleaning.{setting}: {json.dumps(value)} drops {reason}")
+    return "; ".join(told)
+
+
 def check_filled(place: str, manifest: Manifest) -> None:
     """UserError, with the reasons counted, where nothing is left to train on.
 
@@ -162,6 +194,7 @@ def check_filled(place: str, manifest: Manifest) -> None:
     raise UserError(
         f"{place}: no {what} of kind {manifest.kind} is left of {manifest.read} records"
         f" ({told or 'none was dropped'})"
+        + (f"; {settings}, null turns it off" if (settings := _settings_told(manifest)) else "")
     )
 
 

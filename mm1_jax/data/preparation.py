@@ -2,14 +2,19 @@
 
 Two passes, each input file by file in worker processes. The first decodes every image and puts bad
 records away; what is dropped is then decided for all files at once. The second writes shards.
-Interrupted, the same command goes on after the last shard of each file. What is written depends on
-the files' names and contents and the settings, not on where they lie, on workers or on time.
+Interrupted, the same command goes on after the last shard of each file, if the files are still the
+same; else what was seen of those that are is kept, and the shards are written anew. What is written
+depends on the files' names and contents and the settings, not on where they lie, on workers or on
+time.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import io
 import json
+import os
 import tempfile
 import time
 from collections import Counter, deque
@@ -28,12 +33,15 @@ from pydantic import Field, PositiveInt, model_validator
 from mm1_jax.config import DataConfig
 from mm1_jax.config.data import Kind
 from mm1_jax.config.schema import NOT_IDENTITY, Config, Vocabulary
-from mm1_jax.data import image_survey, readers, templates
+from mm1_jax.data import image_survey, readers, templates, urls
 from mm1_jax.data.cleaning import CleaningConfig, Decisions, cleaned, decide
 from mm1_jax.data.documents import Document
+from mm1_jax.data.fingerprint import tokenizer_hash
 from mm1_jax.data.folder import Folder
+from mm1_jax.data.inputs import Inputs, difference, listed
 from mm1_jax.data.manifest import (
     MANIFEST,
+    PROVENANCE,
     SHARDS,
     Manifest,
     Shard,
@@ -48,12 +56,16 @@ from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import BadRecord, RawDocument, RawImage
 from mm1_jax.data.shard_writer import Rendered, images_of, write_shard
 from mm1_jax.data.tokenizer import Tokenizer, load, tokenizer_file
-from mm1_jax.errors import UserError
+from mm1_jax.errors import MissingFileError, UserError
 
 Progress = Callable[[str, int, int], None]
 
 MEGABYTE = 10**6
 _WORK = "unfinished"  # below the folder; gone when it is finished
+# What was seen of each file is kept by what the file is; what was written is of all of them
+# together, and of no use once one is another.
+_SURVEYS, _BEGUN = f"{_WORK}/surveys", f"{_WORK}/begun"
+_INPUTS = f"{_BEGUN}/inputs.json"
 _ENDLESS = Quota(share=1.0)
 
 
@@ -110,17 +122,22 @@ class PreparationSpec(Config):
 
 @dataclass(frozen=True)
 class _Task:
-    """One input file."""
+    """One input file. `number` is its place among the others, `key` what it is."""
 
     number: int
+    key: str
     file: str
     spec: PreparationSpec
     out: str
     quota: Quota
 
     @property
-    def done(self) -> str:
-        return f"{_WORK}/{self.number:05d}"
+    def survey(self) -> str:
+        return f"{_SURVEYS}/{self.key}"
+
+    @property
+    def written(self) -> str:
+        return f"{_BEGUN}/{self.number:05d}-written.json"
 
     @property
     def prefix(self) -> str:
@@ -145,30 +162,111 @@ def prepare_own(
     `progress(what, done, total)` is called as files are done.
 
     Raises:
-        UserError: the folder holds other data, an input is missing or of another format, or more
-            records are bad than the quota allows.
+        UserError: the folder holds data of other settings or files, an input is missing or of
+            another format, or more records are bad than the quota allows.
     """
     report = progress or (lambda what, done, total: None)
     folder = Folder(out)
     started = time.monotonic()
     if folder.exists(MANIFEST):
-        manifest = read_manifest(out)
-        _same_settings(spec.settings(), manifest.settings, out)
-        return manifest
+        return _finished(spec, folder)
     note = f"{_WORK}/settings.json"
     if folder.exists(note):
         # A specification that was refused at its first file holds the folder for nobody.
-        if any(name != note for name in folder.names(_WORK)):
+        if any(name not in (note, _INPUTS) for name in folder.names(_WORK)):
             _same_settings(spec.settings(), json.loads(folder.read(note)), out)
     elif folder.is_local and Path(out).exists() and any(Path(out).iterdir()):
         raise UserError(f"{out} is not empty and holds no prepared data; choose another --out")
     files = readers.files(spec.format, spec.urls)
-    folder.write(note, json.dumps(spec.settings()).encode())
-    tokenizer = _keep_tokenizer(spec, data_root, folder)
+    inputs = _inputs(spec, files)
+    with _alone(folder):
+        folder.write(note, json.dumps(spec.settings()).encode())
+        tokenizer = _keep_tokenizer(spec, data_root, folder)
+        _keep_if_same(folder, inputs, tokenizer)
+        return _prepared(spec, folder, files, inputs, tokenizer, workers, report, started)
 
+
+def _finished(spec: PreparationSpec, folder: Folder) -> Manifest:
+    """The manifest of a folder that is finished. UserError if it is of other settings or files."""
+    manifest = read_manifest(folder.url)
+    _same_settings(spec.settings(), manifest.settings, folder.url)
+    try:
+        provenance = json.loads(folder.read(PROVENANCE))
+        before = Inputs.model_validate_json(json.dumps(provenance["inputs"]))
+    except (MissingFileError, ValueError, TypeError, KeyError):
+        raise UserError(
+            f"{folder.url} does not say which files it was prepared from; choose another --out"
+        ) from None
+    try:
+        now = _inputs(spec, readers.files(spec.format, spec.urls))
+    except UserError as error:
+        raise UserError(
+            f"{folder.url} is prepared, and what it was prepared from is not as it was: {error}"
+        ) from None
+    changed = difference(now, before)
+    if changed:
+        raise UserError(
+            f"{folder.url} was prepared from other files: {changed}; choose another --out, or "
+            "delete it to prepare it anew"
+        )
+    return manifest
+
+
+def _inputs(spec: PreparationSpec, files: Sequence[str]) -> Inputs:
+    evaluation = spec.evaluation_images and image_survey.images_named(spec.evaluation_images)
+    return Inputs(
+        files=listed(files),
+        image_folder=spec.image_folder and urls.absolute(spec.image_folder),
+        evaluation_images=listed(evaluation),
+        tokenizer=spec.tokenizer and tokenizer_hash(spec.tokenizer),
+    )
+
+
+@contextmanager
+def _alone(folder: Folder) -> Generator[None]:
+    """Only one process of a machine prepares a folder. UserError for a second."""
+    if not folder.is_local:
+        yield
+        return
+    Path(folder.url).mkdir(parents=True, exist_ok=True)
+    place = os.open(folder.url, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{folder.url} is being prepared by another process") from None
+    finally:
+        os.close(place)
+
+
+def _keep_if_same(folder: Folder, inputs: Inputs, tokenizer: TokenizerFacts) -> None:
+    """Throw away what was written of other inputs: what is dropped was decided with them."""
+    ours = json.dumps({"inputs": inputs.model_dump(mode="json"), "sha256": tokenizer.sha256})
+    if folder.exists(_INPUTS) and folder.read(_INPUTS) == ours.encode():
+        return
+    for below in (_BEGUN, "shards", "index", "tokens", "quarantine"):
+        if folder.names(below):
+            folder.remove(below)
+    folder.write(_INPUTS, ours.encode())
+
+
+def _prepared(
+    spec: PreparationSpec,
+    folder: Folder,
+    files: Sequence[str],
+    inputs: Inputs,
+    tokenizer: TokenizerFacts,
+    workers: int,
+    report: Progress,
+    started: float,
+) -> Manifest:
+    out = folder.url
     # A single bad file among many need not be the end; a single file stops at once.
     quota = spec.cleaning.quota if len(files) == 1 else _ENDLESS
-    tasks = [_Task(number, file, spec, out, quota) for number, file in enumerate(files)]
+    tasks = [
+        _Task(number, inputs.key(about), file, spec, out, quota)
+        for number, (file, about) in enumerate(zip(files, inputs.files, strict=True))
+    ]
     surveys: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     with _processes(min(workers, len(tasks))) as each:
@@ -183,7 +281,7 @@ def prepare_own(
             report("written files", number, len(tasks))
 
     shards = finished_shards(folder)
-    listed = "".join(shard.model_dump_json() + "\n" for shard in shards).encode()
+    told = "".join(shard.model_dump_json() + "\n" for shard in shards).encode()
     manifest = Manifest(
         kind=spec.kind,
         settings=spec.settings(),
@@ -198,23 +296,29 @@ def prepare_own(
         dropped_images=dict(sorted(decisions.counts.items())),
         quarantined=_summed(counts["bad"] for counts in surveys),
         quarantined_images=_summed(counts["bad_images"] for counts in surveys),
-        shards_sha256=sha256(listed),
+        left_out=_summed(counts["left_out"] for counts in surveys),
+        shards_sha256=sha256(told),
     )
     try:
         check_filled(out, manifest)
     except UserError as error:
-        raise UserError(f"{error.message}; before another try, delete {out}") from None
+        listed_in = f"; what is bad is listed in {folder.place('quarantine')}"
+        told = listed_in if manifest.quarantined or manifest.quarantined_images else ""
+        raise UserError(f"{error.message}{told}; before another try, delete {out}") from None
+    changed = difference(_inputs(spec, files), inputs)
+    if changed:
+        raise UserError(f"{changed}: changed while it was prepared; the same command begins anew")
     seconds = time.monotonic() - started
     provenance = {
         "urls": list(spec.urls),
-        "files": files,
+        "inputs": inputs.model_dump(mode="json"),
         "workers": workers,
         "seconds": round(seconds, 1),
         "documents_per_second": round(manifest.documents / seconds, 1),
         "images_per_second": round(manifest.images / seconds, 1),
     }
-    folder.write("provenance.json", (json.dumps(provenance, indent=2) + "\n").encode())
-    folder.write(SHARDS, listed)
+    folder.write(PROVENANCE, (json.dumps(provenance, indent=2) + "\n").encode())
+    folder.write(SHARDS, told)
     folder.write(MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
     folder.remove(_WORK)
     return manifest
@@ -269,7 +373,7 @@ def _processes(workers: int) -> Generator[Callable[..., Iterator[Any]]]:
 
 
 def _surveyed(folder: Folder, task: _Task) -> pa.Table:
-    return pq.read_table(io.BytesIO(folder.read(f"{task.done}-survey.parquet")))
+    return pq.read_table(io.BytesIO(folder.read(f"{task.survey}/images.parquet")))
 
 
 def _decided(spec: PreparationSpec, surveyed: Sequence[pa.Table]) -> Decisions:
@@ -308,29 +412,32 @@ def _check_quota(surveys: Sequence[dict[str, Any]], quota: Quota, folder: Folder
 def _survey(task: _Task) -> dict[str, Any]:
     """First pass: look at every image, put bad records away; how many there were."""
     folder = Folder(task.out)
-    note = f"{task.done}-survey.json"
+    note, told = f"{task.survey}/counts.json", f"quarantine/{task.number:05d}.jsonl"
     if folder.exists(note):
+        folder.write(told, folder.read(f"{task.survey}/quarantine.jsonl"))
         return json.loads(folder.read(note))
     with tempfile.TemporaryDirectory(prefix="mm1-prepare-") as scratch:
-        listed = Path(scratch) / "quarantine.jsonl"
+        bad = Path(scratch) / "quarantine.jsonl"
         try:
-            with Quarantine(listed, task.quota) as quarantine:
+            with Quarantine(bad, task.quota) as quarantine:
                 images = image_survey.survey(
                     _of_kind(quarantine.kept(task.records()), task.spec),
                     quarantine,
                     task.spec.cleaning.perceptual_hash,
                 )
         finally:
-            if listed.exists():
-                folder.write(f"quarantine/{task.number:05d}.jsonl", listed.read_bytes())
+            if bad.exists():
+                folder.write(told, bad.read_bytes())
+        folder.write(f"{task.survey}/quarantine.jsonl", bad.read_bytes())
     file = io.BytesIO()
     pq.write_table(images, file)
-    folder.write(f"{task.done}-survey.parquet", file.getvalue())
+    folder.write(f"{task.survey}/images.parquet", file.getvalue())
     counts = {
         "seen": quarantine.seen,
         "seen_images": quarantine.seen_images,
         "bad": dict(quarantine.bad),
         "bad_images": dict(quarantine.bad_images),
+        "left_out": dict(quarantine.left_out),
     }
     folder.write(note, json.dumps(counts).encode())
     return counts
@@ -356,7 +463,7 @@ def _of_kind(documents: Iterable[RawDocument], spec: PreparationSpec) -> Iterato
 def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
     """Second pass: the shards of one file; how many documents were dropped, by reason."""
     folder = Folder(task.out)
-    note = f"{task.done}-written.json"
+    note = task.written
     if folder.exists(note):
         return Counter(json.loads(folder.read(note)))
     tokenizer = folder_tokenizer(folder)
@@ -364,6 +471,7 @@ def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
     done = [shard for shard in finished_shards(folder) if shard.name.startswith(task.prefix)]
     after = done[-1].read if done else 0  # documents that are in shards, or were dropped, already
     numbers: deque[int] = deque()  # of the documents that are being fetched
+    seen = _digests(_surveyed(folder, task))
 
     def kept() -> Iterator[RawDocument]:
         read = 0
@@ -385,7 +493,7 @@ def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
     def finish() -> None:
         nonlocal size
         shard = write_shard(folder, f"{task.prefix}{len(done):03d}", waiting, tokenizer, read)
-        folder.write(f"{_WORK}/shards/{shard.name}.json", shard.model_dump_json().encode())
+        folder.write(f"{_BEGUN}/shards/{shard.name}.json", shard.model_dump_json().encode())
         done.append(shard)
         waiting.clear()
         size = 0
@@ -397,6 +505,14 @@ def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
                 f"{document.origin.file}, record {document.origin.index}: an image that was there "
                 f"is gone ({next(iter(missing.values())).detail}); the same command goes on"
             )
+        changed = next((i for i in document.images if not _is_one_of(i, document, seen)), None)
+        if changed is not None:
+            for place in (task.survey, _BEGUN):
+                folder.remove(place)
+            raise UserError(
+                f"{document.origin.file}, record {document.origin.index}: an image changed while "
+                f"it was prepared ({changed.url or 'in the file'}); the same command begins anew"
+            )
         waiting.append(rendered(document, task.spec))
         size += waiting[-1].size_bytes
         if size >= limit:
@@ -405,6 +521,21 @@ def _write(task: _Task, dropped: dict[int, dict[int, str]]) -> Counter[str]:
         finish()
     folder.write(note, json.dumps(counts).encode())
     return counts
+
+
+def _digests(images: pa.Table) -> dict[int, set[bytes]]:
+    """Record → the checksums that its images had when they were looked at."""
+    found: dict[int, set[bytes]] = {}
+    for index, digest in zip(
+        images["index"].to_pylist(), images["sha256"].to_pylist(), strict=True
+    ):
+        found.setdefault(index, set()).add(digest)
+    return found
+
+
+def _is_one_of(image: RawImage, document: RawDocument, seen: dict[int, set[bytes]]) -> bool:
+    digest = hashlib.sha256(image.content or b"").digest()
+    return digest in seen.get(document.origin.index, ())
 
 
 def rendered(raw: RawDocument, spec: PreparationSpec) -> Rendered:
@@ -447,7 +578,7 @@ def _spaced(parts: Sequence[int | str]) -> list[int | str]:
 
 def finished_shards(folder: Folder) -> list[Shard]:
     """The shards of an unfinished folder, in their order."""
-    names = [name for name in folder.names(f"{_WORK}/shards") if name.endswith(".json")]
+    names = [name for name in folder.names(f"{_BEGUN}/shards") if name.endswith(".json")]
     return [Shard.model_validate_json(folder.read(name)) for name in names]
 
 

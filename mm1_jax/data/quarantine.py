@@ -14,6 +14,8 @@ from mm1_jax.config.schema import Config
 from mm1_jax.data.raw import BadRecord, RawDocument
 from mm1_jax.errors import UserError
 
+_MOST_LEFT_OUT = 100_000  # lines; what is more is counted alone
+
 
 class Quota(Config):
     """How many bad records a run endures, of records and of images within records alike."""
@@ -27,7 +29,8 @@ class Quarantine:
 
     seen, bad           whole records: how many were read, and the bad ones by reason
     seen_images, bad_images    the same for single images (and texts) of records that are kept
-    left_out    images that a reader did not use, by reason: MMC4's that match no sentence
+    left_out    what a reader did not use, by reason, and no quota counts: images of MMC4 that match
+                no sentence, members of a tar that are part of no sample
     """
 
     def __init__(self, path: Path, quota: Quota | None = None):
@@ -59,6 +62,11 @@ class Quarantine:
         """
         for record in records:
             if isinstance(record, BadRecord):
+                if record.reason == "no_sample":
+                    self.left_out["no_sample"] += 1
+                    if self.left_out["no_sample"] <= _MOST_LEFT_OUT:
+                        self._write(record)
+                    continue
                 if record.part is None:
                     self.seen += 1
                 else:
@@ -76,6 +84,15 @@ class Quarantine:
         Raises:
             UserError: the quota is passed.
         """
+        self._write(record)
+        if record.part is None:
+            self.bad[record.reason] += 1
+            self._check("records", self.bad, self.seen)
+        else:
+            self.bad_images[record.reason] += 1
+            self._check("images", self.bad_images, self.seen_images)
+
+    def _write(self, record: BadRecord) -> None:
         line = {
             "file": record.origin.file,
             "index": record.origin.index,
@@ -85,12 +102,6 @@ class Quarantine:
         }
         # ASCII: what is wrong may be that it is no UTF-8.
         self._file.write(json.dumps(line) + "\n")
-        if record.part is None:
-            self.bad[record.reason] += 1
-            self._check("records", self.bad, self.seen)
-        else:
-            self.bad_images[record.reason] += 1
-            self._check("images", self.bad_images, self.seen_images)
 
     def _check(self, what: str, bad: Counter[str], seen: int) -> None:
         count = bad.total()

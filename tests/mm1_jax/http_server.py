@@ -9,6 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 
 @dataclass
@@ -45,7 +46,7 @@ def serving(folder: Path) -> Generator[Server]:
             self.answer(body=True)
 
         def answer(self, body: bool) -> None:
-            name = self.path.lstrip("/").partition("?")[0]
+            name = unquote(self.path.lstrip("/").partition("?")[0])
             state.requests[name] += 1
             file = state.folder / name
             if state.failures[name] > 0:

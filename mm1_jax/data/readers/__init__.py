@@ -22,14 +22,20 @@ Format = Literal[
     "webdataset", "parquet", "obelics", "mmc4", "conversations", "jsonl", "array_record"
 ]
 
+
+def _also_compressed(*suffixes: str) -> tuple[str, ...]:
+    return (*suffixes, *(s + compression for s in suffixes for compression in _COMPRESSED))
+
+
+_COMPRESSED = (".gz", ".bz2", ".zst", ".zip")
 # What a folder of each format holds.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    "webdataset": (".tar",),
+    "webdataset": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst"),
     "parquet": (".parquet",),
     "obelics": (".parquet",),
-    "mmc4": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zip"),
-    "conversations": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
-    "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2"),
+    "mmc4": _also_compressed(".jsonl"),
+    "conversations": _also_compressed(".json", ".jsonl"),
+    "jsonl": _also_compressed(".jsonl"),
     "array_record": (".array_record", ".arrayrecord"),
 }
 # Those whose documents may say which of their texts are answers.
@@ -90,7 +96,8 @@ def read_file(
 ) -> Iterator[RawDocument | BadRecord]:
     """`read` of one shard."""
     named = _columns(format, columns)
-    folder = file.rpartition("/")[0] if image_folder is None else image_folder
+    folder = files_behind.folder_of(files_behind.absolute(file))
+    folder = folder if image_folder is None else image_folder
     match format:
         case "webdataset":
             return webdataset.read(file, named)
@@ -105,7 +112,7 @@ def read_file(
         case "jsonl":
             return json_lines.read(file, named, folder)
         case "array_record":
-            return array_record.read(file)
+            return array_record.read(file, folder)
     raise UserError(f"format {format!r} is not known{nearest(format, get_args(Format))}")
 
 

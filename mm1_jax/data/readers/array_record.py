@@ -7,7 +7,7 @@ are known `answers` and `facts`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mm1_jax.errors import UserError
 _RECORDS_AT_A_TIME = 64
 
 
-def read(file: str) -> Iterator[RawDocument | BadRecord]:
+def read(file: str, image_folder: str) -> Iterator[RawDocument | BadRecord]:
     """One document a record.
 
     Raises:
@@ -35,7 +35,7 @@ def read(file: str) -> Iterator[RawDocument | BadRecord]:
             for index, record in zip(numbers, _records(path, file, numbers), strict=True):
                 origin = Origin(file, index)
                 try:
-                    yield _document(record, origin)
+                    yield _document(record, origin, image_folder)
                 except RecordError as error:
                     yield BadRecord(origin, error.reason, error.detail)
 
@@ -74,7 +74,7 @@ def _records(path: Path, file: str, numbers: range) -> list[bytes | RecordError]
     ]
 
 
-def _document(record: bytes | RecordError, origin: Origin) -> RawDocument:
+def _document(record: bytes | RecordError, origin: Origin, image_folder: str) -> RawDocument:
     if isinstance(record, RecordError):
         raise record
     try:
@@ -87,29 +87,40 @@ def _document(record: bytes | RecordError, origin: Origin) -> RawDocument:
     listed, name = fields.entry(value, "parts"), fields.entry(value, "name")
     if not isinstance(listed, list) or not listed:
         raise RecordError("malformed", "parts is no list, or empty")
-    parts = tuple(_part(part, f"parts[{number}]") for number, part in enumerate(listed))
-    answers = value.get("answers")
-    texts = sum(isinstance(part, str) for part in parts)
-    if answers is not None and len(answers) != texts:
-        raise RecordError("malformed", f"{len(answers)} answers, {texts} texts")
+    parts = tuple(_part(part, f"parts[{n}]", image_folder) for n, part in enumerate(listed))
+    facts = value.get("facts") or {}
+    if not isinstance(facts, dict):
+        raise RecordError("malformed", "facts is no map")
+    # What another reader left out is no fact of this file.
+    facts = {key: fact for key, fact in facts.items() if key != "left_out"}
     return RawDocument(
-        fields.text(name, "name"),
-        parts,
-        origin,
-        answers=None if answers is None else tuple(map(bool, answers)),
-        facts=value.get("facts", {}),
+        fields.text(name, "name"), parts, origin, answers=_answers(value, parts), facts=facts
     )
 
 
-def _part(part: Any, what: str) -> str | RawImage:
+def _answers(value: Mapping[str, Any], parts: Sequence[str | RawImage]) -> tuple[bool, ...] | None:
+    answers = value.get("answers")
+    if answers is None:
+        return None
+    if not isinstance(answers, list) or not all(isinstance(answer, bool) for answer in answers):
+        raise RecordError("malformed", "answers is no list of truth values")
+    texts = sum(isinstance(part, str) for part in parts)
+    if len(answers) != texts:
+        raise RecordError("malformed", f"{len(answers)} answers, {texts} texts")
+    return tuple(answers)
+
+
+def _part(part: Any, what: str, image_folder: str) -> str | RawImage:
     if not isinstance(part, dict):
         return fields.text(part, what)
     content, url = part.get("image"), part.get("url") or ""
     if not isinstance(url, str) or not (content is None or isinstance(content, bytes)):
         raise RecordError("malformed", f"{what} is no image: its bytes and url are expected")
-    if content is None and not url:
+    if content is not None:
+        return RawImage(content, url)
+    if not url:
         raise RecordError("missing_field", f"{what} has neither image nor url")
-    return RawImage(content, url)
+    return fields.located(url, f"{what}.url", image_folder)
 
 
 def write(documents: Iterable[RawDocument], path: Path) -> None:

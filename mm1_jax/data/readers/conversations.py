@@ -94,7 +94,8 @@ def _values(stream: BinaryIO) -> Iterator[Any]:
         ended = not chunk
         buffer, place = buffer[place:] + text.decode(chunk, final=ended), 0
 
-    while not buffer.lstrip() and not ended:
+    while not ended and "[" not in buffer:
+        place = len(buffer)  # only white space is before it
         more(_CHUNK_BYTES)
     place = buffer.index("[") + 1
     while True:
@@ -134,8 +135,9 @@ def _document(
         if not isinstance(turn, dict):
             raise RecordError("malformed", f"{what} is no object")
         said_by = fields.entry(turn, "from")
-        if said_by not in _ROLES:
-            raise RecordError("malformed", f"{what} is from {said_by!r}, expected human or gpt")
+        if not isinstance(said_by, str) or said_by not in _ROLES:
+            shown = repr(said_by)[:40]
+            raise RecordError("malformed", f"{what} is from {shown}, expected human or gpt")
         words = fields.text(fields.entry(turn, "value"), f"{what}.value")
         role = _ROLES[said_by]
         # Whoever answers shows no images: there the word stands for itself.
@@ -156,9 +158,8 @@ def _document(
         )
     if "gpt" not in roles:
         raise RecordError("missing_field", "no turn is from gpt: nothing to learn")
-    name = record.get("id")
     return RawDocument(
-        name if isinstance(name, str) and name else f"{stem}/{origin.index}",
+        fields.name(record.get("id"), f"{stem}/{origin.index}"),
         tuple(parts),
         origin,
         answers=tuple(role == "gpt" for role in roles),

@@ -9,9 +9,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mm1_jax.data.raw import RawImage, RecordError
+from mm1_jax.data.urls import absolute, below, is_url
 
 # What spreadsheets and data frames write where there was nothing.
 _NOT_A_NUMBER = {"nan", "NaN"}
+_MOST_VALUES = 5_000_000  # of one JSON text: some hundred megabytes of memory
+_SHOWN = 8  # names in a message
+_WEB = ("http://", "https://")
+_STORES = ("s3://", "s3a://", "gs://", "gcs://")
 
 
 def text(value: Any, field: str) -> str:
@@ -28,14 +33,27 @@ def text(value: Any, field: str) -> str:
         value = decoded(value, field)
     if not isinstance(value, str):
         raise RecordError("malformed", f"{field} is {_kind(value)}, expected text")
-    # JSON can spell half of a surrogate pair, which no UTF-8 has; NUL is UTF-16 read as UTF-8.
-    wrong = next((c for c in value if "\ud800" <= c <= "\udfff" or c == "\0"), None)
-    if wrong is not None:
-        raise RecordError("encoding", f"{field} has the code point U+{ord(wrong):04X}")
+    check_characters(value, field)
     if not value.strip():
         raise RecordError("empty_text", f"{field} is empty")
     if value.strip() in _NOT_A_NUMBER:
         raise RecordError("not_a_number", f"{field} is {value.strip()!r}")
+    return value
+
+
+def check_characters(value: str, field: str) -> None:
+    """RecordError where a text has what no UTF-8 has, or the NUL of UTF-16 read as UTF-8."""
+    # JSON can spell half of a surrogate pair.
+    wrong = next((c for c in value if "\ud800" <= c <= "\udfff" or c == "\0"), None)
+    if wrong is not None:
+        raise RecordError("encoding", f"{field} has the code point U+{ord(wrong):04X}")
+
+
+def name(value: Any, otherwise: str) -> str:
+    """The name that a record gives itself, if it is a text; else the other."""
+    if not isinstance(value, str) or not value.strip():
+        return otherwise
+    check_characters(value, "the name")
     return value
 
 
@@ -53,6 +71,8 @@ def parsed(line: bytes | str, what: str) -> Any:
     """The value of a JSON text. RecordError if it has none."""
     if isinstance(line, bytes):
         line = decoded(line, what)
+    if sum(map(line.count, "[{,")) > _MOST_VALUES:
+        raise RecordError("bomb", f"{what} has more than {_MOST_VALUES:,} values")
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -62,24 +82,49 @@ def parsed(line: bytes | str, what: str) -> Any:
 def entry(record: Mapping[str, Any], field: str) -> Any:
     """The value of a key. RecordError if the record has no such key; lists those it has."""
     if field not in record:
-        raise RecordError("missing_field", f"no {field}; found {', '.join(record) or 'nothing'}")
+        raise RecordError("missing_field", f"no {field}; found {_names(record)}")
     return record[field]
 
 
 def located(path: Any, field: str, folder: str) -> RawImage:
     """An image that a path or URL names; a relative path is below `folder`.
 
+    A record may name images of the web and of object stores; of this machine and all else only what
+    is in `folder`.
+
     Raises:
-        RecordError: it is no text, or a relative path that leaves the folder.
+        RecordError: it is no text, or a path that is not in the folder.
     """
     path = text(path, field)
-    if "://" in path or path.startswith("/"):
+    lower = path.lower()
+    if lower.startswith(_WEB) or (lower.startswith(_STORES) and "::" not in path):
         return RawImage(None, path)
     if ".." in PurePosixPath(path).parts:
-        raise RecordError("malformed", f"{field} leaves the folder of the images: {path}")
-    return RawImage(None, f"{folder.rstrip('/')}/{path}" if folder else path)
+        raise RecordError("outside", f"{field} leaves the folder of the images: {path}")
+    if not (path.startswith("/") or is_url(path)):
+        return RawImage(None, below(folder, path))
+    inside = path.removeprefix("file://")
+    top = absolute(folder).removeprefix("file://").rstrip("/") + "/"
+    if "::" in folder or not inside.startswith(top) or is_url(inside) != is_url(top):
+        raise RecordError(
+            "outside",
+            f"{field} is not in the folder of the images, {folder} (`image_folder`): {path}",
+        )
+    return RawImage(None, inside)
+
+
+def _names(record: Mapping[Any, Any]) -> str:
+    names = [str(name) for name in record]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more if names else "nothing"
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", bool: "a truth value", int: "a number"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), f"of type {type(value).__name__}")

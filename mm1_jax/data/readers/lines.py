@@ -11,6 +11,7 @@ from mm1_jax.data.urls import DAMAGED, opened
 from mm1_jax.errors import UserError
 
 _LIMIT_BYTES = 256 << 20  # a line that is longer is none
+_SKIPPED_BYTES = 1 << 20  # of what is left of it, at a time
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -54,8 +55,8 @@ def _lines(stream: Any) -> Iterator[bytes | RecordError]:
     while True:
         try:
             line = rest = stream.readline(_LIMIT_BYTES + 1)
-            while len(rest) > _LIMIT_BYTES and not rest.endswith(b"\n"):
-                rest = stream.readline(_LIMIT_BYTES + 1)
+            while len(line) > _LIMIT_BYTES and rest and not rest.endswith(b"\n"):
+                rest = stream.readline(_SKIPPED_BYTES)
         except DAMAGED as error:
             yield RecordError("truncated", f"cannot be read on, what follows is lost: {error}")
             return

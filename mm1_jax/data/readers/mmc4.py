@@ -18,6 +18,7 @@ import numpy as np
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.readers.lines import objects
+from mm1_jax.data.urls import absolute, folder_of
 
 MIN_SIMILARITY = 0.24  # OpenFlamingo's recipe
 
@@ -57,7 +58,7 @@ def _document(
         if not isinstance(values, list):
             raise RecordError("malformed", f"{name} is no list")
     similarity = _similarity(record, infos, len(sentences))
-    beside = origin.file.rpartition("/")[0]
+    beside = folder_of(absolute(origin.file))
 
     images: dict[int, RawImage] = {}
     for number, info in enumerate(infos):
@@ -90,10 +91,7 @@ def _document(
 def _similarity(record: Mapping[str, Any], infos: Sequence[Any], sentences: int) -> np.ndarray:
     """Images × sentences. A record without the matrix has each image's own match only."""
     if "similarity_matrix" in record:
-        try:
-            matrix = np.array(record["similarity_matrix"], np.float64)
-        except (TypeError, ValueError):
-            raise RecordError("malformed", "similarity_matrix is no matrix of numbers") from None
+        matrix = _matrix(record["similarity_matrix"])
         if len(infos) == 0 and matrix.size == 0:
             return np.zeros((0, sentences))
         if matrix.shape != (len(infos), sentences):
@@ -108,17 +106,39 @@ def _similarity(record: Mapping[str, Any], infos: Sequence[Any], sentences: int)
             if not isinstance(info, dict):
                 raise RecordError("malformed", f"image_info[{number}] is no object")
             sentence = fields.entry(info, "matched_text_index")
-            if not isinstance(sentence, int) or not 0 <= sentence < sentences:
+            if type(sentence) is not int or not 0 <= sentence < sentences:
                 raise RecordError(
-                    "malformed", f"image_info[{number}] matches sentence {sentence} of {sentences}"
+                    "malformed",
+                    f"image_info[{number}] matches sentence {str(sentence)[:40]} of {sentences}",
                 )
             value = fields.entry(info, "matched_sim")
-            if not isinstance(value, int | float):
-                raise RecordError("malformed", f"image_info[{number}].matched_sim is no number")
-            matrix[number, sentence] = value
+            matrix[number, sentence] = _number(
+                value, f"image_info[{number}].matched_sim is no number"
+            )
     if not np.isfinite(matrix).all():
         raise RecordError("not_a_number", "a similarity is NaN or infinite")
     return matrix
+
+
+def _matrix(rows: Any) -> np.ndarray:
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise RecordError("malformed", "similarity_matrix is no matrix of numbers")
+    if len({len(row) for row in rows}) > 1:
+        raise RecordError("malformed", "similarity_matrix is no matrix of numbers")
+    values = [
+        [_number(value, "similarity_matrix is no matrix of numbers") for value in row]
+        for row in rows
+    ]
+    return np.array(values, np.float64).reshape(len(rows), -1 if values else 0)
+
+
+def _number(value: Any, otherwise: str) -> float:
+    if type(value) not in (int, float):
+        raise RecordError("malformed", otherwise)
+    try:
+        return float(value)
+    except OverflowError:
+        raise RecordError("not_a_number", "a similarity is larger than any float") from None
 
 
 def _assigned(similarity: np.ndarray, images: list[int]) -> dict[int, int]:
@@ -135,15 +155,13 @@ def _image(info: Any, what: str, image_folder: str | None, beside: str) -> RawIm
         raise RecordError("malformed", f"{what} is no object")
     address = info.get("raw_url")
     address = address if isinstance(address, str) else ""
+    folder = beside if image_folder is None else image_folder
     if info.get("image_base64"):
         try:
             return RawImage(base64.b64decode(info["image_base64"], validate=True), address)
-        except (TypeError, binascii.Error, ValueError) as error:
+        except (TypeError, ValueError, binascii.Error) as error:
             told = f"{what}.image_base64 is not base64: {error}"
             raise RecordError("malformed", told) from None
     if address and (image_folder is None or not info.get("image_name")):
-        return RawImage(None, address)
-    name = fields.entry(info, "image_name")
-    return fields.located(
-        name, f"{what}.image_name", beside if image_folder is None else image_folder
-    )
+        return fields.located(address, f"{what}.raw_url", folder)
+    return fields.located(fields.entry(info, "image_name"), f"{what}.image_name", folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -40,13 +40,17 @@ def read(
             if "image" in columns:
                 kind = schema.field(columns["image"]).type
                 from_where = row.get(columns.get("url", ""))
-                from_where = from_where.decode(errors="replace") if from_where else ""
+                from_where = from_where.decode(errors="replace") if _is_bytes(from_where) else ""
                 parts.append(image(row[columns["image"]], kind, "image", image_folder, from_where))
             if "text" in columns:
                 parts.append(fields.text(row[columns["text"]], columns["text"]))
             yield RawDocument(f"{stem}/{index}", tuple(parts), origin)
         except RecordError as error:
             yield BadRecord(origin, error.reason, error.detail)
+
+
+def _is_bytes(value: Any) -> TypeGuard[bytes]:
+    return isinstance(value, bytes)
 
 
 def image(
@@ -60,10 +64,12 @@ def image(
     if value is None:
         raise RecordError("missing_field", f"{field} is null")
     if isinstance(value, dict):
-        path = value.get("path")
-        if value.get("bytes") is not None:
+        path, content = value.get("path"), value.get("bytes")
+        if content is not None:
+            if not isinstance(content, bytes):
+                raise RecordError("malformed", f"{field}.bytes is of another type than bytes")
             name = path.decode(errors="replace") if isinstance(path, bytes) else ""
-            return RawImage(value["bytes"], from_where or name)
+            return RawImage(content, from_where or name)
         return fields.located(path, f"{field}.path", image_folder)
     if is_text(kind):
         return fields.located(value, field, image_folder)

@@ -44,7 +44,10 @@ def rows(
                         f"{file}: expected a column {name!r}, found {', '.join(schema.names)}"
                         f"{nearest(name, schema.names)}{hint}"
                     )
-            wanted = [*required, *(name for name in optional if name in schema.names)]
+            wanted = [*dict.fromkeys([*required, *(n for n in optional if n in schema.names)])]
+            for name in wanted:
+                if schema.names.count(name) > 1:
+                    raise UserError(f"{file}: has several columns {name!r}")
             first = 0  # row of the group
             for group in range(table.num_row_groups):
                 count = table.metadata.row_group(group).num_rows
@@ -53,7 +56,7 @@ def rows(
                     for row in _rows_of(table, group, wanted):
                         yield index, row, schema
                         index += 1
-                except (pa.ArrowException, OSError) as error:
+                except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
                     told = f"{first + count - index} rows cannot be read: {error}"
                     yield index, RecordError("unreadable", told), schema
                 first += count
@@ -61,29 +64,57 @@ def rows(
 
 def _rows_of(table: pq.ParquetFile, group: int, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     for batch in table.iter_batches(_ROWS_AT_A_TIME, row_groups=[group], columns=[*wanted]):
-        columns = [
-            batch.column(name).cast(_undecoded(batch.schema.field(name).type)) for name in wanted
-        ]
-        for values in zip(*(column.to_pylist() for column in columns), strict=True):
+        columns = [_undecoded(batch.column(name)).to_pylist() for name in wanted]
+        for values in zip(*columns, strict=True):
             yield dict(zip(wanted, values, strict=True))
 
 
-def _undecoded(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_string(kind):
-        return pa.binary()
-    if pa.types.is_large_string(kind):
-        return pa.large_binary()
-    if pa.types.is_list(kind):
-        return pa.list_(_undecoded(kind.value_type))
-    if pa.types.is_large_list(kind):
-        return pa.large_list(_undecoded(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _undecoded(field.type)) for field in kind])
-    return kind
+def _undecoded(values: pa.Array) -> pa.Array:
+    """Texts as bytes at any depth, in the plainest of the forms that Arrow has for the same."""
+    kind = values.type
+    if isinstance(values, pa.ExtensionArray):
+        return _undecoded(values.storage)
+    if isinstance(values, pa.DictionaryArray):
+        return _undecoded(values.dictionary_decode())
+    if is_plain_text(kind):
+        return values.cast(pa.large_binary())
+    if _is_list(kind):
+        plain = values.cast(pa.large_list(kind.value_type))
+        offsets = pa.array(plain.offsets.to_numpy())  # of its own: no slice of a longer one
+        return pa.LargeListArray.from_arrays(
+            offsets, _undecoded(plain.values), mask=plain.is_null()
+        )
+    if pa.types.is_struct(kind) and kind.num_fields:
+        names = [field.name for field in kind]
+        inner = [_undecoded(child) for child in values.flatten()]
+        return pa.StructArray.from_arrays(inner, names, mask=values.is_null())
+    return values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    is_one = (
+        pa.types.is_list,
+        pa.types.is_large_list,
+        pa.types.is_fixed_size_list,
+        pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )
+    return any(check(kind) for check in is_one)
+
+
+def is_plain_text(kind: pa.DataType) -> bool:
+    """Whether it is one of Arrow's types of text."""
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether the values of a column, or of its lists, are texts rather than bytes."""
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    while True:
+        if _is_list(kind) or pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        elif isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        else:
+            return is_plain_text(kind)

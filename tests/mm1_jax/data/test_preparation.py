@@ -144,6 +144,118 @@ def test_a_folder_is_for_one_specification(own_captions, raw_captions, tmp_path,
         prepare_own(spec("captions", raw_captions), str(tmp_path), data_root)
 
 
+def test_a_finished_folder_answers_for_its_own_files_alone(tmp_path, data_root):
+    raw, other = (own_data.write_captions(tmp_path / n, files=1, pairs=4) for n in "ab")
+    pictures = own_data.write_captions(tmp_path / "pictures", files=1, pairs=1)
+    out, file = str(tmp_path / "out"), raw / "00000.tar"
+
+    def again(folder: Path = raw, **fields: Any) -> str:
+        with pytest.raises(UserError) as told:
+            prepare_own(spec("captions", folder, **fields), out, data_root)
+        assert str(told.value).startswith(f"{out} ")
+        return str(told.value)
+
+    manifest = prepare_own(spec("captions", raw), out, data_root)
+    assert prepare_own(spec("captions", raw), out, data_root) == manifest
+    assert f"{other}/00000.tar was not there, and 1 more" in again(other)
+    assert "image_folder was None and is /elsewhere" in again(image_folder="/elsewhere")
+    mine = data_root / "own.json"
+    mine.write_text("{}")
+    assert "the tokenizer is another one" in again(tokenizer=str(mine))
+    (raw / "00001.tar").write_bytes((pictures / "00000.tar").read_bytes())
+    assert f"{raw}/00001.tar was not there" in again()
+    (raw / "00001.tar").unlink()
+    content = file.read_bytes()
+    file.write_bytes(content)  # in its place, as large as before
+    assert f"{file} was written anew since" in again()
+    file.write_bytes(content + bytes(10240))
+    assert f"{file} has {len(content) + 10240} bytes, not {len(content)}" in again()
+    file.unlink()
+    assert "what it was prepared from is not as it was" in again()
+
+
+def test_images_added_to_an_evaluation_are_other_inputs(tmp_path, data_root):
+    raw = own_data.write_captions(tmp_path / "raw", files=1, pairs=4)
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "asked" / "0.png").write_bytes(own_data.picture(0))
+    given = spec("captions", raw, evaluation_images=(str(tmp_path / "asked"),))
+    manifest = prepare_own(given, str(tmp_path / "out"), data_root)
+    assert manifest.dropped_images == {"in_evaluation": 1}
+    (tmp_path / "asked" / "1.png").write_bytes(own_data.picture(1))
+    with pytest.raises(UserError, match=r"evaluation image \S+/1.png was not there"):
+        prepare_own(given, str(tmp_path / "out"), data_root)
+
+
+@pytest.mark.parametrize("stopped", ["survey", "write"])
+def test_interrupted_it_goes_on_with_the_files_that_are_there_now(
+    tmp_path, data_root, monkeypatch, stopped
+):
+    raw = own_data.write_captions(tmp_path / "raw", files=3, pairs=6)
+    early = (raw / "00000.tar").rename(tmp_path / "00000.tar")
+    changed = (raw / "00002.tar").read_bytes()
+    (raw / "00002.tar").write_bytes(changed + bytes(10240))
+    out, done, surveyed = tmp_path / "out", [], []
+    place = "survey" if stopped == "survey" else "write_shard"
+    owner = preparation.image_survey if stopped == "survey" else preparation
+    usual, usual_survey = getattr(owner, place), preparation.image_survey.survey
+
+    def failing(*arguments):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return usual(*arguments)
+
+    monkeypatch.setattr(owner, place, failing)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_own(spec("captions", raw), str(out), data_root)
+    monkeypatch.setattr(owner, place, usual)
+
+    def noting(documents, *arguments):
+        documents = list(documents)
+        surveyed.append(Path(documents[0].origin.file).name)
+        return usual_survey(documents, *arguments)
+
+    early.rename(raw / "00000.tar")  # every number is another's now
+    (raw / "00002.tar").write_bytes(changed)
+    monkeypatch.setattr(preparation.image_survey, "survey", noting)
+    manifest = prepare_own(spec("captions", raw), str(out), data_root)
+    assert (manifest.documents, manifest.dropped) == (18, {})
+    assert surveyed == ["00000.tar", "00002.tar"]  # 00001.tar is still what it was
+    prepare_own(spec("captions", raw), str(tmp_path / "at once"), data_root)
+    assert files_of(out) == files_of(tmp_path / "at once")
+
+
+def test_an_image_that_changes_between_the_passes_is_told(tmp_path, data_root, monkeypatch):
+    raw = own_data.write_conversations(tmp_path / "raw", count=3)
+    given, out = spec("conversations", raw), str(tmp_path / "out")
+    decided = preparation._decided
+
+    def replacing(*arguments):
+        (raw / "images" / "1.png").write_bytes(own_data.picture(77))
+        return decided(*arguments)
+
+    monkeypatch.setattr(preparation, "_decided", replacing)
+    with pytest.raises(UserError, match=r"record 1: an image changed while it was prepared"):
+        prepare_own(given, out, data_root)
+    monkeypatch.setattr(preparation, "_decided", decided)
+    assert prepare_own(given, out, data_root).documents == 3
+
+
+def test_a_folder_is_prepared_by_one_process_at_a_time(tmp_path, data_root, monkeypatch):
+    raw = own_data.write_captions(tmp_path / "raw", files=1, pairs=2)
+    keep, told = preparation._keep_tokenizer, []
+
+    def second(*arguments):
+        with pytest.raises(UserError, match="is being prepared by another process") as refused:
+            prepare_own(spec("captions", raw), str(tmp_path / "out"), data_root)
+        told.append(refused)
+        return keep(*arguments)
+
+    monkeypatch.setattr(preparation, "_keep_tokenizer", second)
+    assert prepare_own(spec("captions", raw), str(tmp_path / "out"), data_root).documents == 2
+    assert told
+
+
 def test_what_is_dropped_and_what_is_bad_is_counted_and_told(tmp_path, data_root):
     raw = own_data.write_captions(tmp_path / "raw", files=1, pairs=12)
     with tarfile.open(raw / "00001.tar", "w") as tar:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zipfile
 
 import fsspec
@@ -55,6 +56,138 @@ def test_a_folder_without_such_files_says_what_was_expected_and_found(tmp_path):
     )
     with pytest.raises(UserError, match=r"\*\.tar: no file matches; expected tars"):
         urls.expand(str(tmp_path / "*.tar"), (".tar",), "tars")
+
+
+ODD = (
+    "[D]",
+    "{v1}",
+    "{a,b}",
+    "a*b",
+    "a?b",
+    "100%",
+    "%41",
+    "a#b",
+    "a b",
+    "a::b",
+    "zip::x",
+    "~x",
+    "file:",
+)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_path_that_exists_is_that_path_whatever_is_in_its_name(tmp_path, monkeypatch, odd):
+    monkeypatch.chdir(tmp_path)
+    for folder in (odd, "D", "v1", "a", "b", "aab", "A"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.tar", "[b].tar", "b.tar"):
+            (tmp_path / folder / name).write_text(f"{folder}/{name}")
+
+    def content(written: str) -> list[bytes]:
+        return [read(name) for name in urls.expand(written, (".tar",), "tars")]
+
+    (own, bracket, plain) = [f"{odd}/{n}".encode() for n in ("a.tar", "[b].tar", "b.tar")]
+    for top in (odd, str(tmp_path / odd), f"file://{tmp_path}/{odd}"):
+        assert (
+            content(top) == content(f"{top}/") == content(f"{top}/*.tar") == [bracket, own, plain]
+        )
+        assert content(f"{top}/a.tar") == content(f"{top}/a.t[a]r") == [own]
+        assert content(f"{top}/[b].tar") == content(f"{top}/{{[b],a}}.tar")[:1] == [bracket]
+
+
+def test_a_chain_of_addresses_keeps_its_links(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for archive in ("[z].zip", "z.zip"):
+        with zipfile.ZipFile(tmp_path / archive, "w") as file:
+            for name in ("[y].tar", "x.tar", "deep/q.tar"):
+                file.writestr(name, f"{archive}/{name}")
+
+    def content(written: str) -> list[bytes]:
+        return [read(name) for name in urls.expand(written, (".tar",), "tars")]
+
+    whole = [f"[z].zip/{name}".encode() for name in ("[y].tar", "deep/q.tar", "x.tar")]
+    assert content("zip://::[z].zip") == whole
+    assert content("zip://*.tar::[z].zip") == [whole[0], whole[2]]
+    assert content("zip://[y].tar::[z].zip") == whole[:1]
+    assert content("zip://deep::[z].zip") == whole[1:2]
+    assert content("zip://x.tar::{[z],z}.zip") == [whole[2], b"z.zip/x.tar"]
+    (tmp_path / "[t].tar").write_bytes(b"t")
+    assert content("simplecache::[t].tar") == [b"t"]
+    for missing in ("zip://none.tar::z.zip", "zip://x.tar::none.zip"):
+        with pytest.raises(UserError, match="there is no such file"):
+            content(missing)
+    assert urls.folder_of("zip://deep/q.tar::z.zip") == "zip://deep::z.zip"
+    assert urls.below("zip://deep::z.zip", "q.tar") == "zip://deep/q.tar::z.zip"
+    assert urls.below(urls.folder_of("zip://x.tar::z.zip"), "y") == "zip://y::z.zip"
+
+
+def test_names_on_servers_are_taken_as_they_are(server):
+    store = fsspec.filesystem("memory")
+    for folder in ("[D]", "D", "{v}", "v"):
+        store.pipe(f"/odd/{folder}/a.tar", folder.encode())
+        (server.folder / folder).mkdir()
+        (server.folder / folder / "a.tar").write_text(folder)
+    try:
+        for top in ("memory://odd", server.url):
+            for odd in ("[D]", "{v}"):
+                (name,) = urls.expand(f"{top}/{odd}/a.tar", (".tar",), "tars")
+                assert read(name) == odd.encode()
+        assert urls.expand("memory://odd/[D]", (".tar",), "tars") == ["memory://odd/[D]/a.tar"]
+        assert urls.expand("memory://odd/[D]/*", (".tar",), "t") == ["memory://odd/[D]/a.tar"]
+        assert urls.expand("memory://odd/[Dx]/*", (".tar",), "t") == ["memory://odd/D/a.tar"]
+        with pytest.raises(UserError, match=r"odd/\*: matches 4 folders \(D, \[D\], v, …\)"):
+            urls.expand("memory://odd/*", (".tar",), "tars")
+    finally:
+        store.rm("/odd", recursive=True)
+    (server.folder / "100%25 a?b#c.bin").write_bytes(b"odd")
+    (server.folder / "100% a").write_bytes(b"another")
+    assert urls.read_bytes(urls.below(server.url, "100%25 a?b#c.bin"), 10) == b"odd"
+
+
+def test_a_glob_that_matches_folders_says_so(tmp_path):
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.tar").touch()
+    (tmp_path / "b.tar").touch()
+    with pytest.raises(UserError) as told:
+        urls.expand(f"{tmp_path}/*", (".tar",), "tars")
+    assert str(told.value) == (
+        f"{tmp_path}/*: matches 2 folders (train, val), and a glob names files; nearest: "
+        f"{tmp_path}/*/**/*.tar"
+    )
+    for written in (f"{tmp_path}/**", f"{tmp_path}/**/*.tar"):
+        assert len(urls.expand(written, (".tar",), "tars")) == 3
+
+
+def test_a_folder_is_its_files_in_any_case_and_behind_links_but_not_hidden_ones(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "c.tar").touch()
+    top = tmp_path / "top"
+    (top / ".checkpoints").mkdir(parents=True)
+    (top / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(top)
+    for name in ("A.TAR", "b.tar", "._b.tar", ".checkpoints/b.tar"):
+        (top / name).touch()
+    found = urls.expand([str(top), f"{top}/link/../top/b.tar"], (".tar",), "tars")
+    assert [name.removeprefix(f"{top}/") for name in found] == ["A.TAR", "b.tar", "link/c.tar"]
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "._b.tar").touch()
+    with pytest.raises(UserError, match="found nothing and 1 whose names begin with a dot"):
+        urls.expand(str(tmp_path / "hidden"), (".tar",), "tars")
+
+
+def test_braces_for_more_names_than_memory_holds_are_refused():
+    with pytest.raises(UserError, match="stand for more than 1,000,000 names"):
+        urls.expand("{0..9999999999}.tar", (".tar",), "tars")
+    with pytest.raises(UserError, match="stand for more than 1,000,000 names"):
+        urls.expand("{0..999}{0..999}{0..999}.tar", (".tar",), "tars")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    for name in ("pipe.tar", "x" * 300):
+        with pytest.raises(UserError, match="cannot be read"):
+            read(str(tmp_path / name))
 
 
 def test_a_query_of_a_web_address_is_no_glob():

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import json
+import tarfile
+import tracemalloc
+from pathlib import Path
+
 import pytest
 from http_server import serving
 from raw_files import captioned, picture, write_tar
 
+from mm1_jax.data.quarantine import Quarantine
 from mm1_jax.data.raw import BadRecord, Origin, RawImage
-from mm1_jax.data.readers import read
+from mm1_jax.data.readers import read, webdataset
 from mm1_jax.errors import UserError
 
 
@@ -95,6 +104,107 @@ def test_a_tar_that_ends_early_is_no_silent_end(tmp_path, damage):
     assert bad.origin.index == len(good) >= 1
 
 
+def write_members(path, *members: tuple[str, bytes]) -> str:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return str(path)
+
+
+def test_a_member_that_is_there_again_is_a_bad_record_and_the_first_is_kept(tmp_path):
+    first, second = ("0001.jpg", picture(1)), ("0001.jpg", picture(2))
+    one, two = ("0001.txt", b"one"), ("0001.txt", b"two")
+    upper = ("0001.JPG", picture(2))
+    last = [("0002.jpg", picture(3)), ("0002.txt", b"three")]
+    for odd in ([first, one, second, two], [first, second, one, two], [first, one, upper, two]):
+        kept, bad, after = read("webdataset", write_members(tmp_path / "a.tar", *odd, *last))
+        assert (kept.images[0].content, kept.texts) == (picture(1), ("one",))
+        assert bad.reason == "malformed"
+        assert bad.detail.startswith("0001: there again, the first is used: 0001.")
+        assert after.texts == ("three",)
+
+
+def test_members_of_no_sample_are_named_and_counted_and_end_no_run(tmp_path):
+    members = []
+    for n in range(100):
+        for ending, content in (("jpg", picture(n)), ("txt", b"a dog")):
+            members += [(f"./._{n:04d}.{ending}", b"\0\5\x16\7"), (f"./{n:04d}.{ending}", content)]
+    members += [("README", b"text"), ("__meta__/a.json", b"{}"), (".DS_Store", b"")]
+    path = write_members(tmp_path / "mac.tar", *members)
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("0000.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "0000.jpg"
+        archive.addfile(link)
+    with Quarantine(tmp_path / "quarantine.jsonl") as quarantine:
+        kept = [*quarantine.kept(read("webdataset", path))]
+    assert len(kept) == 100
+    assert (quarantine.seen, quarantine.bad, quarantine.left_out["no_sample"]) == (100, {}, 204)
+    told = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").open(encoding="utf-8")]
+    assert len(told) == 204
+    assert told[0]["detail"] == "./._0000.jpg begins with a dot"
+    assert told[-1]["detail"] == "0000.png is no file, a link to 0000.jpg"
+    with pytest.raises(UserError, match=r"no member of the tar is part of a sample: README has no"):
+        [*read("webdataset", write_members(tmp_path / "b.tar", ("README", b"text")))]
+
+
+def test_endings_are_split_as_webdataset_does_and_compared_in_lower_case(tmp_path):
+    dotted = [("v1.0/a.b.JPG", picture(1)), ("v1.0/a.TXT", b"a dog"), ("v1.0/a.Jpg", picture(2))]
+    path = write_members(tmp_path / "a.tar", *dotted)
+    (document,) = read("webdataset", path)
+    assert (document.name, document.images[0].content) == ("v1.0/a", picture(2))
+    (document,) = read("webdataset", path, {"image": "B.jpg", "text": "TXT"})
+    assert document.images[0].content == picture(1)
+    path = write_members(tmp_path / "b.tar", ("a.01.jpg", picture(1)), ("a.01.txt", b"a dog"))
+    with pytest.raises(UserError, match=r"found \.01\.jpg, .* ending begins at the first dot"):
+        [*read("webdataset", path)]
+
+
+def test_a_sample_with_two_images_asks_which(tmp_path):
+    members = ("a.png", picture(1)), ("a.jpg", picture(2)), ("a.txt", b"a dog")
+    path = write_members(tmp_path / "a.tar", *members)
+    (bad,) = read("webdataset", path)
+    assert bad.detail == "a: 2 images (.jpg, .png); `columns: {image: jpg}` says which"
+    (document,) = read("webdataset", path, {"image": "png"})
+    assert document.images[0].content == picture(1)
+
+
+def test_a_small_archive_of_gigabytes_is_read_in_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr(webdataset, "_LIMIT_TEXT_BYTES", 100_000)
+    members = [("a.jpg", picture(1)), ("a.txt", b"a dog"), ("b.jpg", bytes(30_000_000))]
+    members += [("b.txt", b"a cat"), ("c.jpg", picture(2)), ("c.txt", bytes(20_000_000))]
+    members += [("d.jpg", picture(3)), ("d.txt", b"a cow")]
+    path = Path(write_members(tmp_path / "a.tar", *members))
+    small = tmp_path / "a.tar.gz"
+    small.write_bytes(gzip.compress(path.read_bytes()))
+    tracemalloc.start()
+    found = [*read("webdataset", str(small))]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [getattr(one, "reason", None) for one in found] == [None, "bomb", "bomb", None]
+    assert found[1].detail == "b: b.jpg has 30,000,000 bytes"
+    assert peak < 10_000_000
+
+
+def test_a_header_of_gigabytes_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        long = tarfile.TarInfo("a.jpg")
+        long.type, long.size = tarfile.GNUTYPE_LONGNAME, 2_000_000
+        archive.addfile(long, io.BytesIO(b"a" * 2_000_000))
+    with pytest.raises(UserError, match="a header of 2,000,000 bytes"):
+        [*read("webdataset", str(tmp_path / "a.tar"))]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
+def test_a_compressed_tar_in_pieces_is_whole(tmp_path, compress):
+    content = write_tar(tmp_path / "a", [captioned(n, "a dog") for n in range(3)]).read_bytes()
+    name = {gzip.compress: "a.tar.gz", bz2.compress: "b.tar.bz2"}[compress]
+    (tmp_path / name).write_bytes(compress(content[:3000]) + compress(content[3000:]))
+    assert len([*read("webdataset", str(tmp_path))]) == 3
+
+
 def test_what_is_no_tar_or_of_another_layout_is_told(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"PAR1" * 1000)
     with pytest.raises(UserError, match=r"a\.tar: expected a tar archive, found none"):
@@ -103,7 +213,9 @@ def test_what_is_no_tar_or_of_another_layout_is_told(tmp_path):
     with pytest.raises(UserError, match=r"expected samples of .*\.jpg.*, found \.cls, \.flac"):
         [*read("webdataset", str(tmp_path / "a.tar"))]
     (tmp_path / "a.tar").rename(tmp_path / "a.zip")
-    with pytest.raises(UserError, match=r"expected webdataset files \(\*\.tar\), found 1 \.zip"):
+    with pytest.raises(
+        UserError, match=r"expected webdataset files \(\*\.tar, .*\), found 1 \.zip"
+    ):
         [*read("webdataset", str(tmp_path))]
 
 
