@@ -133,3 +133,11 @@ def test_a_caption_without_its_image_and_a_conversation_without_one_of_its_are_d
     assert cleaned(document(IMAGES[0], "a dog"), {0: "near_copy"}, LOOSE) == "near_copy"
     asked = document(IMAGES[0], IMAGES[1], "Which?", "The first.", answers=(False, True))
     assert cleaned(asked, {1: "aspect"}, LOOSE) == "aspect"
+
+
+def test_null_turns_every_step_off():
+    off = {"exact_copies": None, "near_copies": None, "filters": {"url_words": None}}
+    config = CleaningConfig.model_validate(off)
+    assert (config.exact_copies, config.near_copies, config.filters.url_words) == (False, False, ())
+    for name in ImageFilters.model_fields:
+        ImageFilters.model_validate({name: None})

@@ -5,13 +5,21 @@ import io
 import json
 import warnings
 
+import fsspec
 import pytest
 from http_server import serving
 from PIL import Image
 from raw_files import bomb, captioned, picture, write_lines, write_tar
 
 from mm1_jax.data import image_survey, urls
-from mm1_jax.data.image_survey import examine, fetched, perceptual_hash, survey, survey_images
+from mm1_jax.data.image_survey import (
+    examine,
+    fetched,
+    images_named,
+    perceptual_hash,
+    survey,
+    survey_images,
+)
 from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import read
@@ -154,3 +162,25 @@ def test_evaluation_images_come_from_folders_files_and_lists(tmp_path):
     (tmp_path / "texts" / "x.txt").touch()
     with pytest.raises(UserError, match=r"expected images .*found 1 \.txt"):
         survey_images(str(tmp_path / "texts"))
+
+
+def test_images_of_an_evaluation_are_named_as_they_are_called(tmp_path):
+    for folder in ("[D]", "D"):
+        (tmp_path / folder).mkdir()
+        for name in ("[a].png", "a.png"):
+            (tmp_path / folder / name).write_bytes(picture(1))
+    listed = tmp_path / "[D]" / "list.txt"
+    listed.write_bytes("\ufeff[a].png\r\n\r\n".encode())
+    one = [f"{tmp_path}/[D]/[a].png"]
+    assert images_named(str(listed)) == images_named(f"{tmp_path}/[D]/[a].png") == one
+    assert images_named(f"{tmp_path}/[D]") == [*one, f"{tmp_path}/[D]/a.png"]
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "folder.txt" / "b.png").touch()
+    assert images_named(f"{tmp_path}/folder.txt") == [f"{tmp_path}/folder.txt/b.png"]
+    store = fsspec.filesystem("memory")
+    store.pipe("/asked/list.txt", b"deep/a.png")
+    store.pipe("/asked/deep/a.png", picture(1))
+    assert images_named("memory://asked/list.txt") == ["memory://asked/deep/a.png"]
+    listed.write_bytes(b"caf\xe9.png")
+    with pytest.raises(UserError, match="is not UTF-8: byte 3"):
+        images_named(str(listed))

@@ -433,6 +433,9 @@ def test_an_empty_result_is_told_with_the_reasons(raw_captions, tmp_path, data_r
     told = r"no document of kind captions is left of 80 records \(documents dropped: 80 too_small"
     with pytest.raises(UserError, match=told):
         prepare_own(spec("captions", raw_captions, cleaning=large), str(tmp_path / "a"), data_root)
+    told = r"; cleaning\.filters\.min_side_pixels: 1000 drops too_small, null turns it off;"
+    with pytest.raises(UserError, match=told):
+        prepare_own(spec("captions", raw_captions, cleaning=large), str(tmp_path / "a"), data_root)
     texts = own_data.write_texts(tmp_path / "raw")
     with pytest.raises(UserError, match=r"no image of kind captions .*\(none was dropped\)"):
         prepare_own(spec("captions", texts, format="jsonl"), str(tmp_path / "b"), data_root)
