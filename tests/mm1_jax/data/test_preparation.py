@@ -160,7 +160,7 @@ def test_a_finished_folder_answers_for_its_own_files_alone(tmp_path, data_root):
     assert f"{other}/00000.tar was not there, and 1 more" in again(other)
     assert "image_folder was None and is /elsewhere" in again(image_folder="/elsewhere")
     mine = data_root / "own.json"
-    mine.write_text("{}")
+    mine.write_text("{}", encoding="utf-8")
     assert "the tokenizer is another one" in again(tokenizer=str(mine))
     (raw / "00001.tar").write_bytes((pictures / "00000.tar").read_bytes())
     assert f"{raw}/00001.tar was not there" in again()

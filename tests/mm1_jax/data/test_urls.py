@@ -81,7 +81,7 @@ def test_a_path_that_exists_is_that_path_whatever_is_in_its_name(tmp_path, monke
     for folder in (odd, "D", "v1", "a", "b", "aab", "A"):
         (tmp_path / folder).mkdir()
         for name in ("a.tar", "[b].tar", "b.tar"):
-            (tmp_path / folder / name).write_text(f"{folder}/{name}")
+            (tmp_path / folder / name).write_text(f"{folder}/{name}", encoding="utf-8")
 
     def content(written: str) -> list[bytes]:
         return [read(name) for name in urls.expand(written, (".tar",), "tars")]
@@ -126,7 +126,7 @@ def test_names_on_servers_are_taken_as_they_are(server):
     for folder in ("[D]", "D", "{v}", "v"):
         store.pipe(f"/odd/{folder}/a.tar", folder.encode())
         (server.folder / folder).mkdir()
-        (server.folder / folder / "a.tar").write_text(folder)
+        (server.folder / folder / "a.tar").write_text(folder, encoding="utf-8")
     try:
         for top in ("memory://odd", server.url):
             for odd in ("[D]", "{v}"):
