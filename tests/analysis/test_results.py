@@ -166,7 +166,7 @@ def test_code_that_changed_since_is_noted(
     store.register(plan)
     some_stage = plan.stages[plan.trials[0].train]
     now = plan.model_copy(update={"stages": {**plan.stages, "of-new-code": some_stage}})
-    monkeypatch.setattr("analysis.results.make_plan", lambda study, many: now)
+    monkeypatch.setattr("analysis.results.make_plan", lambda study, **how: now)
     changed = load_results("little", store).changed
     assert changed is not None
     assert "code or data have changed" in changed
