@@ -22,6 +22,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
+from mm1_jax.errors import UserError
 from sweeps.objects import Objects
 
 HEARTBEAT_SECONDS = 5.0
@@ -68,13 +69,15 @@ class Lease:
         self._end()
         if not self.lost:
             record = {**self._record, "released": True}
-            self._objects.write(f"{self._folder}/{self._key}", _encoded(record))
+            with contextlib.suppress(OSError, UserError):  # else it ends with its heartbeat
+                self._objects.write(f"{self._folder}/{self._key}", _encoded(record))
 
     def remove(self) -> None:
         """Release and forget it, when what it protected is done for good."""
         self._end()
         if not self.lost:
-            self._objects.remove(self._folder)
+            with contextlib.suppress(OSError):
+                self._objects.remove(self._folder)
 
     def _end(self) -> None:
         self._ended.set()

@@ -384,7 +384,7 @@ def study_lease(study: str) -> str:
 def already_running(study: str, holder: dict[str, Any] | None) -> str:
     """What to tell somebody who runs a study a second time."""
     if holder is None:
-        return f"study {study!r} is just being started by another run"
+        return f"study {study!r} is being started, or run, by another process; see mm1 status"
     since = datetime.fromtimestamp(holder["acquired_at"]).strftime("%Y-%m-%d %H:%M:%S")
     return (
         f"study {study!r} is already being run by process {holder['pid']} on {holder['host']} "

@@ -200,6 +200,16 @@ def test_a_heartbeat_outlives_every_kind_of_error(objects, monkeypatch):
     lease.release()
 
 
+def test_a_lease_that_cannot_be_released_ends_with_its_heartbeat(objects, monkeypatch):
+    def down(*_, **__):
+        raise OSError(errno.EIO, "storage is down")
+
+    for name in ("write", "remove"):
+        monkeypatch.setattr(objects, name, down)
+    leases.acquire(objects, "one").release()
+    leases.acquire(objects, "two").remove()
+
+
 def test_acquiring_while_others_remove_raises_nothing(objects):
     ended, raised = threading.Event(), []
 
