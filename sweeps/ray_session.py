@@ -80,6 +80,8 @@ class RaySession:
             self._asked = now
             if _answers(self.address):
                 self._answered = time.monotonic()
+                if not _own_node_is_alive():
+                    raise RayEndedError("the Ray node that this process is connected to has ended")
             elif now - self._answered > SILENT_SECONDS:
                 raise RayEndedError(
                     f"the Ray cluster at {self.address} has not answered for "
@@ -127,7 +129,7 @@ def ray_session(
         with embedded_ray(cores, logs_place(store, plan.study)) as session:
             yield session
         return
-    with private_folder() as folder, _libraries_write_to(folder / "driver.err"):
+    with private_folder() as folder, ray_writes_to(folder / "driver.err"):
         _connect(plan, cluster)
         address = "" if "://" in cluster else ray.get_runtime_context().gcs_address
         try:
@@ -182,6 +184,13 @@ def _answers(address: str) -> bool:
     return True
 
 
+def _own_node_is_alive() -> bool:
+    import ray
+
+    own = ray.get_runtime_context().get_node_id()
+    return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own)
+
+
 # -- an embedded one -----------------------------------------------------------------------------
 
 
@@ -193,17 +202,15 @@ def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
         UserError: it does not start, or there is no folder for it.
     """
     import ray
-    from ray._private import worker as ray_worker
 
     # The token keeps other users of the machine out; it lives and dies with this process instead
     # of in the home folder.
     variables = {**LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with (
         private_folder() as folder,
-        _libraries_write_to(folder / "driver.err"),
+        ray_writes_to(folder / "driver.err"),
         _environment(variables),
     ):
-        setattr(ray_worker, PRINTS, False)  # else Ray prints the last lines of a dead raylet
         for number in range(1, START_TRIES + 1):
             try:
                 _start(cores, folder / "r")
@@ -223,7 +230,6 @@ def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
         finally:
             with contextlib.suppress(Exception):  # where Ray is gone already
                 ray.shutdown()
-            setattr(ray_worker, PRINTS, True)
             _end_processes_of(folder)
 
 
@@ -279,8 +285,14 @@ def _environment(variables: dict[str, str]) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _libraries_write_to(path: Path) -> Generator[None]:
-    """What libraries in C++ write to the standard error goes to a file, not to the terminal."""
+def ray_writes_to(path: Path) -> Generator[None]:
+    """What libraries in C++ write to the standard error goes to a file, not to the terminal.
+
+    What Ray's own threads print here, the last lines of a raylet that died, goes nowhere.
+    """
+    from ray._private import worker as ray_worker
+
+    setattr(ray_worker, PRINTS, False)
     sys.stderr.flush()
     kept, python = os.dup(2), sys.stderr
     with open(path, "ab") as file:
@@ -301,6 +313,7 @@ def _libraries_write_to(path: Path) -> Generator[None]:
             sys.stderr = python
         os.dup2(kept, 2)
         os.close(kept)
+        setattr(ray_worker, PRINTS, True)
 
 
 # -- its folder ----------------------------------------------------------------------------------

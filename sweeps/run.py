@@ -24,6 +24,7 @@ from mm1_jax.errors import UserError
 from sweeps import leases, reach
 from sweeps.measured import measured_seconds
 from sweeps.mlflow_mirror import FINISH_SECONDS, MirrorProcess, is_current, tracking_uri
+from sweeps.patience import patient
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, RaySession, logs_place, ray_session
 from sweeps.scheduler import MAX_ATTEMPTS, Scheduler
@@ -70,6 +71,7 @@ def run_plan(
         if uri is not None and not is_current(store, plan, uri):
             mirror = MirrorProcess(store, plan, uri)
         progress = Progress(plan, store, quiet=quiet)
+        store.objects = patient(store.objects, progress.warn)
         with Interrupt() as interrupt:
             _run_missing(plan, store, data, workers, cluster, progress, interrupt)
             code = _conclude(plan, progress, interrupt)
@@ -83,7 +85,8 @@ def run_plan(
     finally:
         if mirror is not None:
             mirror.end()
-        lease.release()
+        with contextlib.suppress(OSError):  # it then ends by its silence
+            lease.release()
 
 
 def _run_missing(
@@ -298,6 +301,7 @@ class Pool:
         import ray
 
         from sweeps.worker import Outcome, failure_record
+        from sweeps.worker_output import printed
 
         worker, stage_id = self._futures[future]
         self._dead.add(worker)
@@ -308,6 +312,8 @@ class Pool:
         process = re.search(r"\bpid[:=] ?(\d+)", str(error))
         output = self.session.worker_output(int(process[1])) if process else ""
         record = failure_record(text, f"{error}\n\n{output}")
+        if said := printed(self._store.scratch(stage_id)):
+            record["printed"] = said
         with contextlib.suppress(OSError, UserError):
             self._store.record_failure(stage_id, f"died-{secrets.token_hex(4)}", record)
         return Outcome(stage_id, "failed", error=record["error"])

@@ -32,6 +32,7 @@ from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases
 from sweeps.measured import once_seconds
 from sweeps.objects import is_disk_full
+from sweeps.patience import patient
 from sweeps.store import Attempt, Status, Store
 from sweeps.worker_output import WorkerOutput, printable, printed
 
@@ -365,7 +366,9 @@ class Worker:
         """Run one stage."""
         try:
             if self._store is None:
-                self._store = Store(self._root)
+                store = Store(self._root)
+                store.objects = patient(store.objects, print)
+                self._store = store
             return execute(
                 self._store, stage, self._data, self._stop, self._git_revision, own_process=True
             )

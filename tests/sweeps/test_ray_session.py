@@ -84,8 +84,8 @@ def test_no_place_at_all_is_one_line_that_names_tmpdir(monkeypatch, tmp_path):
 def test_an_output_of_libraries_goes_to_a_file(tmp_path):
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from sweeps.ray_session import _libraries_write_to\n"
-        "with _libraries_write_to(Path(sys.argv[1])):\n"
+        "from sweeps.ray_session import ray_writes_to\n"
+        "with ray_writes_to(Path(sys.argv[1])):\n"
         "    os.write(2, b'C++'); print('Python', file=sys.stderr)\n"
         "os.write(2, b'after')"
     )
