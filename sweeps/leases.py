@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,7 +92,8 @@ def acquire(objects: Objects, folder: str, *, watch_silent: bool = False) -> Lea
     ahead of ours, is only known to be dead after it was watched for a while. `watch_silent` waits
     for that, and says so; else ask again.
     """
-    standing, record = _holder(objects, folder)
+    names = _names(objects, folder)
+    standing, record = _holder(objects, folder, names)
     if watch_silent and standing == "silent" and record is not None:
         print(
             f"mm1: process {record['pid']} on {record['host']} holds {folder} and may be dead; "
@@ -101,13 +103,13 @@ def acquire(objects: Objects, folder: str, *, watch_silent: bool = False) -> Lea
         until = time.monotonic() + STALE_SECONDS + 2 * HEARTBEAT_SECONDS
         while standing == "silent" and time.monotonic() < until:
             time.sleep(min(1.0, HEARTBEAT_SECONDS))
-            before = record
-            standing, record = _holder(objects, folder)
+            before, names = record, _names(objects, folder)
+            standing, record = _holder(objects, folder, names)
             if standing == "silent" and record != before:
                 return None  # it beats, whatever its clock says
     if standing != "free":
         return None
-    names = _names(objects, folder)
+    # Of the same look: whoever came in between has this number, and we lose.
     key = f"{_number(names[-1]) + 1 if names else 1:06d}.json"
     now = time.time()
     record = {**_this_process(), "acquired_at": now, "beat_at": now, "released": False}
@@ -123,13 +125,13 @@ def holder(objects: Objects, folder: str) -> dict[str, Any] | None:
 
     For people: who takes a lease over watches it first.
     """
-    standing, record = _holder(objects, folder)
+    standing, record = _holder(objects, folder, _names(objects, folder))
     return record if standing == "held" else None
 
 
 def may_be_taken(objects: Objects, folder: str) -> bool:
     """Whether nobody holds a lease, as far as one look tells."""
-    return _holder(objects, folder)[0] == "free"
+    return _holder(objects, folder, _names(objects, folder))[0] == "free"
 
 
 def is_record(objects: Objects, folder: str, name: str) -> bool:
@@ -147,8 +149,9 @@ def earlier_are_dead(objects: Objects, folder: str) -> bool:
     return all(r is not None and (r["released"] or _is_dead_here(r)) for r in records)
 
 
-def _holder(objects: Objects, folder: str) -> tuple[Standing, dict[str, Any] | None]:
-    names = _names(objects, folder)
+def _holder(
+    objects: Objects, folder: str, names: Sequence[str]
+) -> tuple[Standing, dict[str, Any] | None]:
     if not names:
         return "free", None
     place = f"{objects.root}/{folder}/{names[-1]}"

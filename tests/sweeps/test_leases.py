@@ -57,6 +57,23 @@ def test_of_many_that_ask_at_once_one_gets_it(objects):
     held[0].release()
 
 
+def test_who_comes_between_our_look_and_our_claim_has_it(objects, monkeypatch):
+    children, others = objects.children, []
+
+    def look_and_be_late(folder: str):
+        names = children(folder)
+        if not others:
+            monkeypatch.setattr(objects, "children", children)
+            others.append(leases.acquire(objects, "one"))
+        return names
+
+    monkeypatch.setattr(objects, "children", look_and_be_late)
+    assert leases.acquire(objects, "one") is None
+    assert others[0] is not None
+    assert objects.children("one") == ["000001.json"]
+    others[0].release()
+
+
 def test_lease_of_a_dead_process_is_taken_over_at_once(tmp_path, objects):
     code = (
         "import os; from sweeps import leases; from sweeps.objects import open_objects;"
