@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from mm1.options import mesh_of
+from mm1.utf8_mode import typed
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import (
@@ -101,6 +102,8 @@ def evaluate(
     from ablations.study import load_recipe
     from mm1 import api
 
+    if official["prompt"] is not None:
+        official["prompt"] = typed(official["prompt"], "--prompt")
     model = scored_model(run, store or api.default_store())
     if model.imported and not tasks and recipe is None:
         raise UserError(f"{run} was trained elsewhere: say --task and --folder of an official task")
