@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from mm1_jax.errors import UserError
 
@@ -88,8 +88,10 @@ def upright(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     except Exception as error:  # decoders raise whatever the bytes lead them to
         if "truncated" in str(error).lower():
             raise PictureError("truncated", str(error)) from None
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = f"of {', '.join(formats)}" if unknown else f"({type(error).__name__})"
         what = f"{len(content)} bytes that begin with {bytes(content[:8])!r}"
-        raise PictureError("unreadable", f"no image ({type(error).__name__}): {what}") from None
+        raise PictureError("unreadable", f"no image {why}: {what}") from None
     return picture if turned is None else picture.transpose(turned)
 
 
