@@ -1,0 +1,162 @@
+"""The history of a study, for whoever has to believe its verdicts: what was registered and seen.
+
+Everything comes from records of the store, each with its time. What was never written there, or
+was deleted from it, is not here (`docs/trust.md`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from ablations.plan import Plan
+from analysis.registry import Registered, open_registry, told_seeds
+from analysis.results import StudyResults
+from mm1_jax.config import Config
+
+
+class Event(Config):
+    """Something that happened, at a time (UTC, ISO 8601; "" where no record says when)."""
+
+    at: str
+    study: str
+    what: str  # registered, amended, first result, last result, looked, failed, left out
+    told: str
+
+
+class Audit(Config):
+    """What is on record about a study."""
+
+    study: str
+    hash: str
+    events: tuple[Event, ...]  # in the order of time
+    standings: dict[str, str]  # claim → its standing now
+
+
+def audit(results: StudyResults) -> Audit:
+    """The whole history of a study and of everything that could have read its answers."""
+    plan, store = results.plan, results.store
+    registry = open_registry(store, plan.study, plan.primary_metric)
+    related = registry.related(plan)
+    others = {
+        id(other.registered): other.registered
+        for history in results.histories.values()
+        for other in history.others
+    }
+    hashes = {(one.plan.study, one.registration.hash, one.at) for one in related}
+    related += [
+        one
+        for one in others.values()
+        if (one.plan.study, one.registration.hash, one.at) not in hashes
+    ]
+    events = [event for one in related for event in _of(one, results)]
+    events += _amendments([one for one in related if one.plan.study == plan.study], results)
+    events += _left_out([one for one in related if one.plan.study == plan.study], results)
+    return Audit(
+        study=plan.study,
+        hash=plan.hash,
+        events=tuple(sorted(events, key=lambda event: event.at)),
+        standings={name: history.standing for name, history in results.histories.items()},
+    )
+
+
+def _of(one: Registered, results: StudyResults) -> Iterator[Event]:
+    plan, store = one.plan, results.store
+    known = len(one.registration.known_stages)
+
+    def event(at: str, what: str, told: str) -> Event:
+        return Event(at=at, study=plan.study, what=what, told=told)
+
+    claims = "; ".join(f"{name}: {text}" for name, text in plan.claims.items()) or "no claims"
+    yield event(
+        one.at,
+        "registered",
+        f"as {one.registration.hash}: {len(plan.arms)} arms, {told_seeds(plan.seeds)}, alpha "
+        f"{plan.alpha:g}; {claims}"
+        + (f"; {known} of {len(plan.stages)} stages had results" if known else ""),
+    )
+    times = sorted(time for stage in plan.stages if (time := store.finished_at(stage)))
+    if times:
+        yield event(times[0], "first result", f"1 of {len(plan.stages)} stages")
+    if len(times) > 1:
+        yield event(times[-1], "last result", f"{len(times)} of {len(plan.stages)} stages")
+    for look in store.looks(plan):
+        yield event(look.at, "looked", f"with {look.done} of {len(plan.stages)} stages ({look.by})")
+    for stage in plan.stages.values():
+        failures = store.failures(stage.id)
+        if failures:
+            told = " ".join(str(failures[-1].get("error", "unknown")).split())
+            yield event("", "failed", f"{stage.label}: {len(failures)} attempts; the last: {told}")
+
+
+def _amendments(registered: list[Registered], results: StudyResults) -> Iterator[Event]:
+    """What changed from one registration of the name to the next."""
+    for before, after in itertools.pairwise(registered):
+        seen = sum(
+            (time := results.store.finished_at(stage)) is not None and time < after.at
+            for stage in before.plan.stages
+        )
+        changes = "; ".join(differences(before.plan, after.plan)) or "its code or data"
+        when = f"after {seen} results" if seen else "before any result"
+        yield Event(at=after.at, study=after.plan.study, what="amended", told=f"{when}: {changes}")
+
+
+def differences(before: Plan, after: Plan) -> Iterator[str]:
+    """What two registrations of a study say differently."""
+    if before.question != after.question:
+        yield f"the question was {before.question!r}"
+    labels = [{arm.name: arm.label for arm in plan.arms} for plan in (before, after)]
+    for name in labels[0].keys() & labels[1].keys():
+        if labels[0][name] != labels[1][name]:
+            yield f"{name} was labelled {labels[0][name]!r}"
+    for what, old, new in (
+        ("seeds", before.seeds, after.seeds),
+        ("arms", tuple(labels[0]), tuple(labels[1])),
+        ("claims", tuple(before.claims), tuple(after.claims)),
+    ):
+        if gone := [one for one in old if one not in new]:
+            yield f"{what} left out: {', '.join(map(str, gone))}"
+        if added := [one for one in new if one not in old]:
+            yield f"{what} added: {', '.join(map(str, added))}"
+    for name in before.claims.keys() & after.claims.keys():
+        said = [
+            (" ".join(plan.claims[name].split()), plan.min_effects.get(name, 0.0))
+            for plan in (before, after)
+        ]
+        if said[0] != said[1]:
+            least = f" by {said[0][1]:g}" if said[0][1] else ""
+            yield f"claim {name} was {said[0][0]!r}{least}"
+    if before.alpha != after.alpha:
+        yield f"alpha was {before.alpha:g}"
+    if before.primary_metric != after.primary_metric:
+        yield f"the primary metric was {'.'.join(before.primary_metric)}"
+    configs = [{arm.name: arm.config for arm in plan.arms} for plan in (before, after)]
+    for name in configs[0].keys() & configs[1].keys():
+        if configs[0][name] != configs[1][name]:
+            yield f"the config of {name} changed"
+
+
+def _left_out(registered: list[Registered], results: StudyResults) -> Iterator[Event]:
+    """Trials that were run under an earlier registration of the name and are not shown any more."""
+    shown = {trial.train for trial in results.plan.trials}
+    found: dict[str, tuple[str, str]] = {}
+    for one in registered:
+        for trial in one.plan.trials:
+            time = results.store.finished_at(trial.train)
+            if time and trial.train not in shown:
+                found.setdefault(trial.train, (time, f"{trial.arm} seed {trial.seed}"))
+    for time, named in found.values():
+        yield Event(
+            at=time, study=results.plan.study, what="left out", told=f"the result of {named}"
+        )
+
+
+def told(made: Audit) -> list[str]:
+    """The history as lines of text."""
+    lines = [f"{made.study} as {made.hash}"]
+    for event in made.events:
+        when = event.at[:19].replace("T", " ") or "(no time)"
+        name = "" if event.study == made.study else f"{event.study}: "
+        lines.append(f"{when:<19}  {event.what:<12}  {name}{event.told}")
+    lines += [f"claim {claim}: {standing}" for claim, standing in made.standings.items()]
+    return lines
