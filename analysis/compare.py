@@ -359,7 +359,7 @@ def chance_of(metric: str) -> str:
 
 
 def _notices(results: StudyResults) -> list[str]:
-    found = [results.changed] if results.changed else []
+    found = [one for one in (results.changed, results.published) if one]
     found += results.damage_lines
     found += results.unknown_registrations if results.plan.claims else []
     if results.interim:

@@ -98,6 +98,12 @@ class StudyResults:
             "</table>"
         )
 
+    published: str = ""  # whether a registration that was kept outside the store is this one
+
+    def looked(self, by: str) -> None:
+        """Put on record that the results are shown."""
+        self.store.looked(self.plan, len(self.done), by)
+
     # -- completeness ------------------------------------------------------------------------
 
     @property

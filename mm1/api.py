@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mm1_jax.errors import UserError
@@ -95,11 +97,47 @@ def is_there(store: str) -> bool:
     return "://" in store or Path(store).exists()
 
 
-def results(study: str | Path, *, store: str | None = None) -> StudyResults:
-    """What the store holds of a study: its name, or the path of its file."""
+def results(
+    study: str | Path, *, store: str | None = None, by: str = "mm1.results"
+) -> StudyResults:
+    """What the store holds of a study: its name, or the path of its file.
+
+    That somebody looked is put on record (`mm1 audit`), by the name `by`.
+    """
     from analysis.results import load_results
 
-    return load_results(study, store or default_store())
+    found = load_results(study, store or default_store())
+    found.looked(by)
+    return found
+
+
+def register(
+    study: str | Path, *, store: str | None = None, out: Path | None = None, many: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Register a study before it is run; the file that says so, and what it says.
+
+    The file is the outside time stamp: who commits or publishes it before the run can show later
+    what was claimed, and on which seeds. It is written beside the study's file by default.
+    """
+    from mm1_jax import strict_json
+    from sweeps.store import Store
+
+    made = plan(study, store=store, many=many)
+    registration = Store(store or default_store()).register(made)
+    record = {
+        "study": made.study,
+        "hash": made.hash,
+        "registered_at": registration.registered_at,
+        "primary_metric": ".".join(made.primary_metric),
+        "alpha": made.alpha,
+        "seeds": list(made.seeds),
+        "claims": made.claims,
+        "known_stages": len(registration.known_stages),
+    }
+    path = out or Path(made.path).with_name(f"{made.study}.registration.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(strict_json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return path, record
 
 
 def run(
@@ -251,12 +289,38 @@ def measured_seconds(made: Plan, finished: set[str], store: str | None = None) -
 
 
 def compare(
-    study: str | Path, *, store: str | None = None, form: str = "text", color: bool = False
+    study: str | Path,
+    *,
+    store: str | None = None,
+    form: str = "text",
+    color: bool = False,
+    registration: Path | None = None,
 ) -> str:
-    """Effects and verdicts as `text`, `markdown`, `latex` or `json`."""
+    """Effects and verdicts as `text`, `markdown`, `latex` or `json`.
+
+    `registration` is a file that `mm1 register` wrote; a notice says whether it is of this study.
+    """
     from analysis.compare import render
 
-    return render(results(study, store=store), form, color=color)
+    found = results(study, store=store, by="mm1 compare")
+    if registration is not None:
+        found = dataclasses.replace(found, published=_published(found, registration))
+    return render(found, form, color=color)
+
+
+def _published(found: StudyResults, path: Path) -> str:
+    """Whether a registration that was written to a file is that of some results."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        claimed = str(record["hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"--registration {path}: not a file that `mm1 register` wrote") from None
+    if claimed == found.plan.hash:
+        return f"registration {path.name} matches: {claimed}"
+    return (
+        f"registration {path.name} does NOT match: it says {claimed}, "
+        f"what is shown was registered as {found.plan.hash}"
+    )
 
 
 def report(study: str | Path, *, store: str | None = None, out: str | Path | None = None) -> Path:

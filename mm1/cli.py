@@ -21,6 +21,7 @@ from mm1.fsck_command import fsck
 from mm1.generate_command import generate
 from mm1.logs_command import logs
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
+from mm1.registration_commands import audit, register
 from mm1.score_command import score
 from mm1.utf8_mode import enter_utf8_mode
 from mm1.weights_commands import encode, weights
@@ -245,15 +246,21 @@ def status(study: str | None, store: str, as_json: bool) -> None:
     default="text",
     show_default=True,
 )
+@click.option(
+    "--registration",
+    type=click.Path(path_type=Path),
+    help="File that `mm1 register` wrote: is it of what is shown?",
+)
 @json_option
-def compare(study: str, store: str, form: str, as_json: bool) -> None:
+def compare(study: str, store: str, form: str, registration: Path | None, as_json: bool) -> None:
     """Print the effects and the verdict of each claim of a study that has run.
 
     \b
     Example: mm1 compare demo --format latex
     """
     chosen = "json" if as_json else form
-    click.echo(api.compare(study, store=store, form=chosen, color=sys.stdout.isatty()))
+    color = sys.stdout.isatty()
+    click.echo(api.compare(study, store=store, form=chosen, color=color, registration=registration))
 
 
 @cli.command()
@@ -331,6 +338,8 @@ def train(
 
 cli.add_command(evaluate)
 cli.add_command(logs)
+cli.add_command(register)
+cli.add_command(audit)
 
 
 cli.add_command(data)

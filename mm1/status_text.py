@@ -37,6 +37,7 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
 
 def _summary(found: StudyResults) -> dict[str, Any]:
     plan = found.plan
+    found.looked("mm1 status")
     counts = Counter(found.states.values())
     return {
         "study": plan.study,

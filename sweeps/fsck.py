@@ -24,6 +24,7 @@ from sweeps.records import (
     Done,
     Format,
     Latest,
+    Look,
     Registration,
     UnreadableError,
     as_object,
@@ -357,8 +358,22 @@ def _registration(
         first, _, rest = key.partition("/")
         if first == one and rest.startswith("."):
             yield from _temporary(store, f"{folder}/{rest}")
+        elif first == one and _first(rest) == "looks":
+            yield from _look(store, f"{folder}/{rest}")
         elif first == one and _first(rest) not in ("", "plan.json", "registration.json"):
             yield _note(f"{folder}/{rest}", "is not of a registration", STRANGE)
+
+
+def _look(store: Store, key: str) -> Iterator[Finding]:
+    if key.rpartition("/")[2].startswith("."):
+        yield from _temporary(store, key)
+        return
+    try:
+        read_record(store.objects, key.rstrip("/"), Look)
+    except FileNotFoundError:
+        yield _note(key, "is no record of a look", STRANGE)
+    except UnreadableError as error:
+        yield _unreadable(store, key, error, REMOVED)
 
 
 def _registrations(store: Store, folder: str) -> list[str]:

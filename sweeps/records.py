@@ -71,6 +71,15 @@ class Registration(Config):
     previous: tuple[str, ...]  # hashes registered earlier under the same name
 
 
+class Look(Config):
+    """That somebody saw results of a study, the first time with so many stages done."""
+
+    schema_version: int = SCHEMA_VERSION
+    at: str  # UTC, ISO 8601
+    done: int  # stages with a result
+    by: str  # what showed them
+
+
 class Latest(Config):
     """Which registration a study's name means now."""
 

@@ -7,7 +7,7 @@
     stages/<id[:2]>/<id>/failures/…json      attempts that raised, with their tracebacks
     stages/<id[:2]>/<id>/lease/…json         who is working on it (`sweeps.leases`)
     studies/<name>/latest.json               which registration a name means now
-    studies/<name>/<hash>-<stages>/          plan.json  registration.json
+    studies/<name>/<hash>-<stages>/          plan.json  registration.json  looks/…json
     scratch/<id>/                            checkpoints and reports of a stage that is not done
     damaged/<id>/<when>/                     what was set aside because it is not what was written
 
@@ -44,6 +44,7 @@ from sweeps.records import (
     Done,
     Format,
     Latest,
+    Look,
     Registration,
     Status,
     UnreadableError,
@@ -610,6 +611,27 @@ class Store:
                 except UnreadableError as error:
                     lines.append(f"a registration of {name} cannot be read: {error}")
         return found, lines
+
+    def looked(self, plan: Plan, done: int, by: str) -> None:
+        """Put on record that results of a registered study are shown; once for each `done`.
+
+        A store that may only be read keeps no record of who reads it.
+        """
+        look = Look(at=_now(), done=done, by=by)
+        folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
+        with contextlib.suppress(OSError, UserError):
+            key = f"{folder}/{done:08d}.json"
+            if not self.objects.exists(key):
+                self.objects.create(key, sealed(look))
+
+    def looks(self, plan: Plan) -> list[Look]:
+        """When results of a registered study were shown, oldest first."""
+        folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
+        found = [
+            read_record(self.objects, f"{folder}/{name}", Look)
+            for name in self.objects.children(folder)
+        ]
+        return sorted(found, key=lambda look: look.at)
 
     def finished_at(self, stage_id: str) -> str | None:
         """When a stage was finished, UTC in ISO 8601; None if it is not."""

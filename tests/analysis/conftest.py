@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import yaml
 
+from ablations import plan as plans
 from ablations.plan import Arm, Plan
 from ablations.stages import Evaluation, Stage, Trial
+from ablations.study import load_study
+from analysis.caveats import caveats
+from analysis.results import StudyResults, load_results
 from mm1_jax.recipe import Recipe
 from mm1_jax.stage import ResultRow
+from sweeps import store as store_module
 from sweeps.store import Store
 
 DATA = "d" * 32
@@ -292,3 +300,85 @@ def fill() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def rows_of() -> Callable[..., list[ResultRow]]:
     return numbers_of
+
+
+BETTER = "effect(encoder.image_size, 16 -> 32) > 0"
+LAB_RECIPE = {
+    "training": {"steps": 100, "batch_size": 4},
+    "evaluation": {"easy_vqa": {}, "held_out_text": {}},
+}
+
+
+class Lab:
+    """A store, and a clock that moves on by a minute with whatever is written."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.folder, self.store = folder, Store(folder / "store")
+        minutes = itertools.count()
+        monkeypatch.setattr(
+            store_module,
+            "_now",
+            lambda: "2026-11-02T{:02d}:{:02d}:00+00:00".format(*divmod(next(minutes), 60)),
+        )
+
+    def plan(self, study: str = "sizes", recipe: dict[str, Any] | None = None, **keys: Any) -> Plan:
+        (self.folder / "recipe.yaml").write_text(
+            yaml.safe_dump(recipe or LAB_RECIPE), encoding="utf-8"
+        )
+        file = {
+            "study": study,
+            "question": "Is it better?",
+            "base": "recipe.yaml",
+            "design": {"one_at_a_time": {"encoder.image_size": [32, 16]}},
+            "seeds": [0, 1, 2],
+            "primary_metric": "easy_vqa.accuracy",
+            "claims": {"better": BETTER},
+            **keys,
+        }
+        path = self.folder / f"{study}.yaml"
+        path.write_text(yaml.safe_dump(file), encoding="utf-8")
+        return plans.make_plan(load_study(path))
+
+    def register(self, *args: Any, **keys: Any) -> Plan:
+        plan = self.plan(*args, **keys)
+        self.store.register(plan)
+        return plan
+
+    def finish(self, plan: Plan, seeds: int | None = None) -> None:
+        """Results of a plan's first seeds: the larger image is better by about 10."""
+        for trial in plan.trials:
+            if seeds is not None and trial.seed not in plan.seeds[:seeds]:
+                continue
+            level = (60.0 if "16" in trial.arm else 70.0) + trial.seed % 7 * 0.3
+            self._done(plan, trial.train, [ResultRow("training", "loss", 1.0, step=1)])
+            for one in trial.evaluations:
+                metric = "accuracy" if one.task == "easy_vqa" else "perplexity"
+                value = level + sum(f"{trial.arm} {trial.seed}".encode()) % 5 * 0.1
+                row = ResultRow(one.task, metric, value, "test", one.shots, one.condition, 9, 10)
+                self._done(plan, one.stage, [row])
+
+    def _done(self, plan: Plan, stage: str, rows: list[ResultRow]) -> None:
+        if not self.store.is_done(stage):
+            attempt = self.store.begin(plan.stages[stage])
+            self.store.finish(attempt, rows, {"seconds": 0.5})
+
+    def run(self, *args: Any, **keys: Any) -> Plan:
+        plan = self.register(*args, **keys)
+        self.finish(plan)
+        return plan
+
+    def results(self, study: str = "sizes") -> StudyResults:
+        return load_results(study, self.store)
+
+    def standing(self, study: str = "sizes", claim: str = "better") -> str:
+        return self.results(study).standing(claim)
+
+    def told(self, study: str = "sizes", claim: str = "better") -> str:
+        results = self.results(study)
+        verdict = next(one for one in results.verdicts if one.name == claim)
+        return " ".join(caveats(results, verdict))
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return Lab(tmp_path, monkeypatch)

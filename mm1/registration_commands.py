@@ -1,0 +1,45 @@
+"""`mm1 register` and `mm1 audit`: what was fixed before the results, and everything since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mm1 import api
+from mm1.options import json_option, store_option
+from mm1_jax import strict_json
+
+
+@click.command()
+@click.argument("study")
+@store_option
+@click.option("--out", type=click.Path(path_type=Path), help="[STUDY.registration.json]")
+@click.option("--yes", is_flag=True, help="Allow more than 10,000 trials.")
+def register(study: str, store: str, out: Path | None, yes: bool) -> None:
+    """Register a study before it is run, and write its hash to a file to publish.
+
+    \b
+    Example: mm1 register my-study.yaml && git add my-study.registration.json
+    """
+    path, record = api.register(study, store=store, out=out, many=yes)
+    click.echo(f"{record['study']} is registered as {record['hash']} ({path})")
+    if record["known_stages"]:
+        click.echo(f"{record['known_stages']} of its stages had results already")
+
+
+@click.command()
+@click.argument("study")
+@store_option
+@json_option
+def audit(study: str, store: str, as_json: bool) -> None:
+    """Tell the history of a study: registrations, amendments, looks, failures, what was left out.
+
+    \b
+    Example: mm1 audit demo
+    """
+    from analysis.audit import audit as audited
+    from analysis.audit import told
+
+    made = audited(api.results(study, store=store, by="mm1 audit"))
+    click.echo(strict_json.dumps(made.model_dump(), indent=2) if as_json else "\n".join(told(made)))
