@@ -550,10 +550,12 @@ def read_results(
 
 def difference(plan: Plan, file: Path) -> str | None:
     """How a study file differs from the snapshot of what was run; None if it means the same."""
-    if not file.is_file():
-        return None  # run elsewhere, or moved: nothing to compare with
     try:
+        if not file.is_file():
+            return None  # run elsewhere, or moved: nothing to compare with
         now = make_plan(load_study(file), many=True, fresh_set=plan.fresh_set)
+    except PermissionError:
+        return None  # somebody else's
     except UserError as error:
         return f"{file} has changed since this was run and is no longer a valid study: {error}"
     if now.hash != plan.hash:
