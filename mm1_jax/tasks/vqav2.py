@@ -74,7 +74,8 @@ def read_vqa(path: Path, task: str) -> list[Question]:
 def _annotations(path: Path, task: str) -> Path:
     patterns = ("*val*annotations.json", "*annotations.json")
     if path.is_dir() and not any(any(path.glob(pattern)) for pattern in patterns):
-        holding = [f for f in find(path, task, *patterns, "*.json") if _holds(f, "annotations")]
+        named = sorted(path.glob("*.json"))
+        holding = [file for file in named if file.name[:2] != "._" and _holds(file, "annotations")]
         if len(holding) == 1:
             return holding[0]
     return find_one(path, task, *patterns)
