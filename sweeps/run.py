@@ -23,7 +23,7 @@ from ablations.plan import Plan
 from mm1_jax.errors import UserError
 from sweeps import leases, reach
 from sweeps.measured import measured_seconds
-from sweeps.mlflow_mirror import FINISH_SECONDS, MirrorProcess, is_current, tracking_uri
+from sweeps.mlflow_mirror import MirrorProcess, is_current, tracking_uri
 from sweeps.patience import patient
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, RaySession, logs_place, ray_session
@@ -77,8 +77,8 @@ def run_plan(
             code = _conclude(plan, progress, interrupt)
             if mirror is not None:
                 report = write_report() if write_report and code == 0 else None
-                progress.say("MLflow: writing what is left")
-                trouble = mirror.finish(report, 15.0 if interrupt.requested else FINISH_SECONDS)
+                progress.say("MLflow: writing what is left (Ctrl-C leaves it to the next run)")
+                trouble = _finish(mirror, report, interrupt)
                 if trouble is not None:
                     progress.warn(f"MLflow: {trouble}")
         return code
@@ -87,6 +87,12 @@ def run_plan(
             mirror.end()
         with contextlib.suppress(OSError):  # it then ends by its silence
             lease.release()
+
+
+def _finish(mirror: MirrorProcess, report: Path | None, interrupt: Interrupt) -> str | None:
+    if interrupt.requested:
+        return mirror.finish(report, seconds=15.0)
+    return mirror.finish(report, stop=lambda: interrupt.requested)
 
 
 def _run_missing(

@@ -35,6 +35,7 @@ from urllib.parse import quote, unquote
 from ablations.plan import Plan
 from ablations.stages import Stage
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.shown_text import each_text, without_secrets
 from mm1_jax.stage import ResultRow
 from sweeps import leases
 from sweeps.objects import flush, open_objects, told_when_refused
@@ -237,7 +238,8 @@ class Store:
     def record_failure(self, stage_id: str, attempt: str, record: Mapping[str, Any]) -> None:
         """Keep the record of an attempt that came to nothing."""
         key = f"{_stage(stage_id)}/failures/{attempt}.json"
-        self.objects.create(key, json.dumps(record, indent=1).encode())
+        told = each_text(record, without_secrets)
+        self.objects.create(key, json.dumps(told, indent=1).encode())
 
     def discard(self, attempt: Attempt) -> None:
         """Remove an attempt that will not be finished; its scratch folder stays.

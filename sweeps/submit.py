@@ -14,6 +14,7 @@ from typing import Any
 
 from ablations.plan import Plan
 from mm1_jax.errors import UserError
+from mm1_jax.shown_text import shown_url
 from sweeps import leases, reach
 from sweeps.mlflow_mirror import tracking_uri
 from sweeps.run import already_running, study_lease
@@ -40,11 +41,14 @@ def submit(
     from its registration in the store, so the study's files need not be on the cluster.
 
     Raises:
-        UserError: there is no cluster, it cannot reach store or data, or the study is running.
+        UserError: there is no cluster, it cannot reach store or data, the study is running, or an
+            address holds a password: everybody may read a job's command and its log.
     """
     found = Store(_absolute(str(store)))
     data = Path(data).absolute()
     uri = tracking_uri(found, mlflow_uri)
+    _refuse_secrets("store", found.root, "its file system's variables")
+    _refuse_secrets("MLflow", uri or "", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     client = _client(cluster)
     with shipment(plan) as code:
         environment = {
@@ -77,6 +81,15 @@ def _absolute(store: str) -> str:
     return store if "://" in store else str(Path(store).expanduser().absolute())
 
 
+def _refuse_secrets(what: str, address: str, variables: str) -> None:
+    if shown_url(address) != address:
+        raise UserError(
+            f"the {what} address {shown_url(address)} holds a secret, and everybody on a cluster "
+            f"may read a job's command: give it without, and set {variables} where the cluster's "
+            "processes start"
+        )
+
+
 def _client(cluster: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from ray.job_submission import JobSubmissionClient
@@ -86,7 +99,7 @@ def _client(cluster: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"cannot reach a Ray cluster at {cluster}: {line}; "
+            f"cannot reach a Ray cluster at {shown_url(cluster)}: {line}; "
             "give the address of its dashboard, like http://127.0.0.1:8265"
         ) from error
     logging.getLogger("ray").setLevel(logging.WARNING)  # no line per package that is sent

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import pytest
 from noop_stage import a_plan
 
@@ -9,8 +23,10 @@ from mm1_jax.errors import UserError
 from mm1_jax.stage import ResultRow
 from sweeps import leases
 from sweeps.mlflow_mirror import Mirror, MirrorProcess, is_current, metric_name, tracking_uri
+from sweeps.mlflow_names import original
 from sweeps.store import Store
 
+PATIENCE = 300.0  # s; a live MLflow on a busy machine
 PLAN = a_plan("mirrored", {"base": {"width": 8}, "wide": {"width": 16}}, seeds=(1, 2))
 
 
@@ -32,6 +48,15 @@ def finish(store: Store, stage_id: str) -> None:
     store.finish(attempt, rows, execution)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patient():
+    """Nothing here depends on how busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(round(PATIENCE)))
+        patch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+        yield
+
+
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
     """A mirror written in three goes, the second one after a kill amid a run."""
@@ -47,12 +72,13 @@ def mirrored(tmp_path_factory):
     for stage_id in others:
         finish(store, stage_id)
     assert mirror.stages() == len(PLAN.stages)
-    mirror.study(None)
+    assert mirror.study() == len(PLAN.trials)
+    mirror.conclude(None)
 
     report = store.local / "report.html"
     report.write_text("<html>", encoding="utf-8")
     process = MirrorProcess(store, PLAN, uri)
-    assert process.finish(report) is None
+    assert process.finish(report, silence=PATIENCE) is None
     process.end()
     return store, uri, torn
 
@@ -126,7 +152,7 @@ def test_complete_mirror_is_known_until_its_database_is_gone(mirrored):
 
 def test_trouble_is_told_in_one_line(mirrored):
     process = MirrorProcess(mirrored[0], PLAN, "nosuch://place")
-    trouble = process.finish()
+    trouble = process.finish(silence=PATIENCE)
     process.end()
     assert "nosuch" in trouble
     assert "mlflow.log" in trouble
@@ -162,3 +188,254 @@ def test_metric_names_tell_the_variant():
     assert metric_name(row | {"shots": 4, "condition": "shuffled"}) == (
         "easy_vqa.accuracy.4-shot.shuffled"
     )
+
+
+# -- odd names and numbers, on a server --------------------------------------------------------
+
+ARM = """it's "odd"; 50% \\ größer? 🐶 \x1b[2J ../x"""
+CLAIMS = {
+    "lower rate > base? (größer)": "score(base) > 1",
+    "..": "score(base) > 2",
+    "a//b": "score(base) > 3",
+    "/": "score(base) > 4",
+    "": "score(base) > 5",
+    "c" * 300: "score(base) > 6",
+    "c" * 300 + "!": "score(base) > 7",
+    "long": "x" * 7000,
+}
+METRICS = {
+    "accuracy/category:50% colour": 1.0,
+    "accuracy/category:50_x0025_ colour": 2.0,
+    "accuracy/category:a//b": 3.0,
+    "loss is nan": math.nan,
+    "loss is inf": math.inf,
+    **{f"accuracy/category:{number}": float(number) for number in range(1200)},
+}
+ODD = a_plan("odd", {"base": {}, ARM: {"note": "n" * 7000, "keys": {"what?": 1}}}, seeds=(1,))
+ODD = ODD.model_copy(update={"claims": CLAIMS})
+
+
+def finish_odd(store: Store) -> None:
+    for stage in ODD.stages.values():
+        attempt = store.begin(stage)
+        if stage.inputs:
+            rows = [ResultRow("easy_vqa", name, value) for name, value in METRICS.items()]
+            rows += [ResultRow("twice", "accuracy", 1.0, split=split) for split in ("val", "test")]
+            rows += [ResultRow("a.b", "c", 1.0), ResultRow("a", "b.c", 2.0)]
+        else:
+            rows = [ResultRow("training", "loss", 1.0)]
+        store.finish(attempt, rows, {"started_at": 1e9, "seconds": 0.1, "git_revision": "abc"})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """`mlflow server` on a free port."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with open(folder / "log", "w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        while True:
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory, server):
+    """The client of a server to which a study with odd names was mirrored."""
+    import mlflow
+
+    store = Store(tmp_path_factory.mktemp("odd"))
+    store.register(ODD)
+    finish_odd(store)
+    process = MirrorProcess(store, ODD, server)
+    assert process.finish(silence=PATIENCE) is None
+    process.end()
+    assert is_current(store, ODD, server)
+    return mlflow.MlflowClient(tracking_uri=server), store
+
+
+def test_a_study_with_odd_names_is_mirrored_whole(odd, server):
+    client, _ = odd
+    runs = runs_of(client, "mm1-odd")
+    (parent,) = [run for run in runs if run.data.tags["mm1.role"] == "study"]
+    assert parent.data.tags["mm1.trials"] == "2 of 2"
+    claims = {
+        original(key).removeprefix("claim."): value
+        for key, value in parent.data.params.items()
+        if key.startswith("claim.")
+    }
+    short = {name: text for name, text in CLAIMS.items() if len(name) < 200 and len(text) < 6000}
+    assert short.items() <= claims.items()
+    path = client.download_artifacts(parent.info.run_id, "in_full.json")
+    in_full = json.loads(Path(path).read_text(encoding="utf-8"))
+    assert {f"claim.{name}" for name in CLAIMS if len(name) > 200} <= set(in_full["names"].values())
+    assert in_full["params"] == {"claim.long": "x" * 7000}
+    assert len(parent.data.params["claim.long"]) <= 6000
+    assert "7000 characters" in parent.data.params["claim.long"]
+
+
+def test_odd_numbers_and_many_of_them_are_mirrored(odd):
+    client, _ = odd
+    trial = next(r for r in runs_of(client, "mm1-odd") if r.info.run_name == "base seed 1")
+    found = {original(name): value for name, value in trial.data.metrics.items()}
+    assert math.isnan(found.pop("easy_vqa.loss is nan"))
+    assert found.pop("easy_vqa.loss is inf") > 1e308
+    expected = {f"easy_vqa.{name}": x for name, x in METRICS.items() if not name.startswith("loss")}
+    assert expected.items() <= found.items()
+    assert found["twice.accuracy.val"] == found["twice.accuracy.test"] == 1.0
+    assert {found["a.b.c"], found["a.b.c_x_2"]} == {1.0, 2.0}
+
+
+def test_odd_items_are_found_again_and_written_once(odd, server):
+    client, store = odd
+    before = {run.info.run_id for run in runs_of(client, "mm1-odd")}
+    mirror = Mirror(store, ODD, store.snapshot("odd")[1], server)
+    mirror.stages()
+    mirror.study()
+    assert {run.info.run_id for run in runs_of(client, "mm1-odd")} == before
+    assert mirror.refused == mirror.failed == {}
+
+
+def test_what_is_refused_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
+    import mlflow
+
+    store = Store(tmp_path)
+    registration = store.register(ODD)
+    finish_odd(store)
+    uri = tracking_uri(store, None)
+    monkeypatch.setattr("sweeps.mlflow_mirror.METRICS_PER_BATCH", 10)
+    monkeypatch.setattr("sweeps.mlflow_mirror.valid_name", lambda name, *_: name)
+    monkeypatch.setattr("sweeps.mlflow_names.valid_name", lambda name, *_: name)
+    mirror = Mirror(store, ODD, registration, uri)
+    assert mirror.stages() == len(ODD.stages)
+    assert mirror.study() == len(ODD.trials)
+    mirror.conclude(None)
+    assert "odd: claim.lower rate > base? (größer)" in mirror.refused
+    (parent,) = [
+        run
+        for run in runs_of(mlflow.MlflowClient(tracking_uri=uri), "mm1-odd")
+        if run.data.tags["mm1.role"] == "study"
+    ]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["arms"] == "2"
+    assert parent.data.tags["mm1.trials"] == "2 of 2"
+
+
+# -- MLflow that is not there ------------------------------------------------------------------
+
+
+class _Broken(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(500)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(params=["closed", "silent", "broken"])
+def dead(request):
+    """The address of an MLflow that is closed, never answers, or answers 500."""
+    if request.param == "broken":
+        with ThreadingHTTPServer(("127.0.0.1", 0), _Broken) as broken:
+            threading.Thread(target=broken.serve_forever, daemon=True).start()
+            yield f"http://me:planted-secret@127.0.0.1:{broken.server_port}"
+            broken.shutdown()
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://me:planted-secret@127.0.0.1:{listening.getsockname()[1]}"
+        if request.param == "closed":
+            listening.close()
+        yield address
+
+
+@pytest.fixture
+def small(tmp_path):
+    store = Store(tmp_path)
+    plan = a_plan("small", {"base": {}}, seeds=(1,))
+    store.register(plan)
+    for stage in plan.stages.values():
+        facts = {"started_at": 1e9, "seconds": 0.1, "git_revision": "abc"}
+        store.finish(store.begin(stage), [ResultRow("easy_vqa", "accuracy", 1.0)], facts)
+    return store, plan
+
+
+def test_mlflow_that_is_away_is_told_in_one_line_and_delivered_later(
+    dead, small, server, monkeypatch
+):
+    store, plan = small
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    process = MirrorProcess(store, plan, dead)
+    trouble = process.finish(silence=PATIENCE)
+    process.end()
+    assert trouble is not None
+    assert "\n" not in trouble
+    assert dead.rpartition("@")[2] in trouble
+    assert any(f" {what}" in trouble for what in ("does not answer", "answers with error 500"))
+    assert "the next run of the study delivers the rest" in trouble
+    assert not is_current(store, plan, dead)
+    process = MirrorProcess(store, plan, server)
+    assert process.finish(silence=PATIENCE) is None
+    process.end()
+    assert is_current(store, plan, server)
+
+
+def test_a_mirror_that_does_nothing_is_not_waited_for(small):
+    store, plan = small
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = MirrorProcess(store, plan, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        trouble = process.finish(silence=0.5)
+        process.end()
+    assert trouble is not None
+    assert "has not answered" in trouble
+
+
+def test_a_killed_mirror_is_told_and_completed_by_the_next(small):
+    store, plan = small
+    uri = tracking_uri(store, None)
+    process = MirrorProcess(store, plan, uri)
+    os.kill(process._process.pid, signal.SIGKILL)
+    trouble = process.finish()
+    process.end()
+    assert trouble == (
+        "its process was ended by SIGKILL; the next run of the study delivers the rest"
+    )
+    process = MirrorProcess(store, plan, uri)
+    assert process.finish(silence=PATIENCE) is None
+    process.end()
+    assert is_current(store, plan, uri)
+
+
+def test_secrets_of_the_address_are_in_no_argument_file_or_line(small, server, monkeypatch):
+    store, plan = small
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted-token-secret")
+    for uri in (
+        server.replace("http://", "http://me:planted-secret@"),
+        "nosuch://me:planted-secret@host/x?sig=planted-secret",
+    ):
+        process = MirrorProcess(store, plan, uri)
+        arguments = Path(f"/proc/{process._process.pid}/cmdline").read_bytes()
+        trouble = process.finish(silence=PATIENCE)
+        process.end()
+        assert b"planted" not in arguments
+        assert "planted" not in (trouble or "")
+    files = [path for path in store.local.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"planted" in path.read_bytes()]
+    assert any("me:***@" in path.read_text() for path in store.local.glob("mlflow/*.json"))

@@ -64,6 +64,21 @@ def test_no_cluster_there_is_told_in_one_line(tmp_path):
         submit(PLAN, tmp_path, cluster="http://127.0.0.1:9", data=tmp_path, mlflow_uri="off")
 
 
+@pytest.mark.parametrize(
+    ("store", "uri"),
+    [
+        ("store", "http://me:planted-secret@mlflow:5000"),
+        ("store", "postgresql://me:planted-secret@host/mlflow"),
+        ("memory://me:planted-secret@bucket/store", "http://mlflow:5000"),
+    ],
+)
+def test_secrets_are_not_sent_in_a_job(tmp_path, monkeypatch, store, uri):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"me:\*\*\*@.* holds a secret.* set ") as told:
+        submit(PLAN, store, cluster="http://127.0.0.1:9", data=tmp_path, mlflow_uri=uri)
+    assert "planted" not in str(told.value)
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """`ray start --head` in another folder; ended by its process, not by `ray stop`."""
