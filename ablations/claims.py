@@ -44,7 +44,7 @@ from ablations.designs import BASE
 from ablations.metrics import (
     AVERAGE,
     BLIND,
-    WORST,
+    TASKS,
     average_shots,
     check_form,
     check_metric,
@@ -563,7 +563,7 @@ def written(term: Score | Blind | Effect | Slope) -> str:
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
     """The blind answerer's score on the items that the other side was asked."""
-    metric = BLIND + (first_metric(term.task) if term.task in WORST else "accuracy")
+    metric = BLIND + (first_metric(term.task) if term.task in TASKS else "accuracy")
     names.check(term.task, metric)
     options: dict[str, str] = {"task": term.task, "metric": metric}
     arm = BASE
@@ -703,7 +703,7 @@ def _score(arm: str, options: Options, names: Vocabulary) -> Contrast:
 def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
     primary_task, primary_metric = names.primary_metric
     task = options.get("task", primary_task)
-    default = primary_metric if task == primary_task else next(iter(WORST.get(task, {})), "")
+    default = primary_metric if task == primary_task else next(iter(TASKS.get(task, ())), "")
     metric = options.get("metric", default)
     names.check(task, metric)
     shots = int(options["shots"]) if "shots" in options else names.shots.get(task, 0)
@@ -744,6 +744,14 @@ def claim_stages(plan: Plan) -> dict[str, set[str]]:
         for key in keys_of([condition]):
             found[name] |= stages[key.arm, key.task, key.shots, key.condition]
     return found
+
+
+def claim_metrics(plan: Plan) -> dict[str, list[tuple[str, str]]]:
+    """Claim → (task, metric) of every score that it reads."""
+    return {
+        name: sorted({(key.task, key.metric) for key in keys_of([condition])})
+        for name, condition in conditions(plan).items()
+    }
 
 
 def decide(

@@ -1,4 +1,4 @@
-"""What the tasks measure, and what a diverged trial scores.
+"""What the tasks measure, which way it is better, and what a diverged trial scores.
 
 A model whose loss is no longer a number answers nothing: where a metric has a worst value, the
 trial has it and stays in the comparison. Where none exists, claims on the metric are undecided.
@@ -6,37 +6,89 @@ trial has it and stays in the comparison. Where none exists, claims on the metri
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from dataclasses import dataclass
+from typing import Literal
 
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.stage import MOST_SHOTS
 from mm1_jax.tasks.official_names import OFFICIAL
 
-# task → metric → value of a diverged trial; None where the metric has no worst value.
-WORST: dict[str, dict[str, float | None]] = {
-    "easy_vqa": {"accuracy": 0.0, "blind_accuracy": None, "oracle_accuracy": None},
-    "emoji_caption": {"cider": 0.0, "blind_cider": None},
-    "emoji_questions": {"accuracy": 0.0, "blind_accuracy": None},
-    "emoji_languages": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
-    "emoji_attributes": {"accuracy": 0.0, "kind_accuracy": 0.0, "blind_accuracy": None},
-    "fast_binding": {"accuracy": 0.0, "kind_accuracy": 0.0, "chance_accuracy": None},
-    "emoji_glossary": {"accuracy": 0.0, "colour_accuracy": 0.0, "chance_accuracy": None},
-    "held_out_text": {"perplexity": None, "bits_per_byte": None},
-    "pretrained_text": {
-        "perplexity": None,
-        "bits_per_byte": None,
-        "ngram_perplexity": None,
-        "ngram_bits_per_byte": None,
-    },
-    "emoji_retrieval": {
-        "recall_at_1": 0.0,
-        "recall_at_5": 0.0,
-        "chance_at_1": None,
-        "chance_at_5": None,
-    },
-    "emoji_probe": {"accuracy": 0.0, "untrained_accuracy": None, "majority_accuracy": None},
+Goal = Literal["maximise", "minimise"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number of this name is, in whatever task.
+
+    goal   which way is better; None where neither is
+    unit   of the value, "" where it has none
+    worst  value of a diverged trial; None where there is no worst value
+    """
+
+    goal: Goal | None
+    unit: str = ""
+    worst: float | None = None
+
+
+_SHARE = Metric("maximise", "%", worst=0.0)
+_POINTS = Metric("maximise", worst=0.0)
+_NEITHER = Metric(None, "%")
+METRICS: dict[str, Metric] = {
+    "accuracy": _SHARE,
+    "accuracy_bytes": _SHARE,
+    "accuracy_norm": _SHARE,
+    "accuracy_of_unanswerable": _SHARE,
+    "accuracy_single": _SHARE,
+    "accuracy_vqa_rule": _SHARE,
+    "anls": _SHARE,
+    "bits_per_byte": Metric("minimise", "bits"),
+    "bleu_4": _SHARE,
+    "cider": _POINTS,
+    "cognition": _POINTS,
+    "colour_accuracy": _SHARE,
+    "exact_match": _SHARE,
+    "f1": _SHARE,
+    "kind_accuracy": _SHARE,
+    "loss": Metric("minimise", "nats"),
+    "perception": _POINTS,
+    "perplexity": Metric("minimise"),
+    "precision": _SHARE,
+    "recall": _SHARE,
+    "recall_at_1": _SHARE,
+    "recall_at_5": _SHARE,
+    "relaxed_accuracy": _SHARE,
+    "rouge_l": _SHARE,
+    "score": _POINTS,
+    "unanswerable": _NEITHER,
+    "unparsed": Metric("minimise", "%"),
+    "yes_ratio": _NEITHER,
+}
+# Before the name of a metric: the same of an answerer without the model, or by another reading.
+ANSWERERS = ("blind_", "chance_", "majority_", "ngram_", "oracle_")
+_OTHERS = ("untrained_", "strict_")
+
+# task → its metrics, the one it is known by first.
+TASKS: dict[str, tuple[str, ...]] = {
+    "easy_vqa": ("accuracy", "blind_accuracy", "oracle_accuracy"),
+    "emoji_caption": ("cider", "blind_cider"),
+    "emoji_questions": ("accuracy", "blind_accuracy"),
+    "emoji_languages": ("accuracy", "kind_accuracy", "blind_accuracy"),
+    "emoji_attributes": ("accuracy", "kind_accuracy", "blind_accuracy"),
+    "fast_binding": ("accuracy", "kind_accuracy", "chance_accuracy"),
+    "emoji_glossary": ("accuracy", "colour_accuracy", "chance_accuracy"),
+    "held_out_text": ("perplexity", "bits_per_byte"),
+    "pretrained_text": (
+        "perplexity",
+        "bits_per_byte",
+        "ngram_perplexity",
+        "ngram_bits_per_byte",
+    ),
+    "emoji_retrieval": ("recall_at_1", "recall_at_5", "chance_at_1", "chance_at_5"),
+    "emoji_probe": ("accuracy", "untrained_accuracy", "majority_accuracy"),
 } | {
-    name: task.metrics | ({} if task.text else {f"blind_{m}": None for m in task.metrics})
+    name: task.metrics + (() if task.text else tuple(f"blind_{m}" for m in task.metrics))
     for name, task in OFFICIAL.items()
 }
 # Tasks whose evaluation also scores the best answerer that never sees the image.
@@ -67,12 +119,46 @@ def average_shots(metric: str) -> int:
 
 def first_metric(task: str) -> str:
     """What a task is known by."""
-    return next(iter(WORST[task]))
+    return TASKS[task][0]
 
 
 def worst_value(task: str, metric: str) -> float | None:
     """Value of a diverged trial; None if the metric has no worst value or is not ours."""
-    return WORST.get(task, {}).get(metric)
+    known = metric_called(metric) if metric in TASKS.get(task, ()) else None
+    return known.worst if known else None
+
+
+def metric_called(name: str) -> Metric | None:
+    """What is known of a metric by its name; None where nothing is.
+
+    Of a part (`accuracy/category:colour`, `loss.captions`) it is what is known of the whole. What
+    an answerer without the model scores has no worst value.
+    """
+    whole = name if name in METRICS else re.split(r"[/.]", name)[0]
+    if whole in METRICS:
+        return METRICS[whole]
+    for prefix in (*ANSWERERS, *_OTHERS):
+        rest = whole.removeprefix(prefix)
+        if rest == whole:
+            continue
+        known = METRICS.get(rest) or METRICS.get(f"recall_{rest}")  # `chance_at_5`
+        return known and dataclasses.replace(known, worst=None)
+    # The mean over tasks: those whose first metric is better low are not averaged with others.
+    return Metric("maximise") if re.fullmatch(r"\d+_shot", whole) else None
+
+
+def goal_of(metric: str) -> Goal | None:
+    """Which way a metric is better; None where nobody has said."""
+    known = metric_called(metric)
+    return known.goal if known else None
+
+
+LOWER = "lower is better"
+
+
+def with_goal(name: str, metric: str) -> str:
+    """`held_out_text.perplexity (lower is better)`: how `metric`, called `name`, is shown."""
+    return f"{name} ({LOWER})" if goal_of(metric) == "minimise" else name
 
 
 def check_metric(task: str, metric: str) -> None:
@@ -80,10 +166,10 @@ def check_metric(task: str, metric: str) -> None:
     if task == AVERAGE:
         average_shots(metric)
         return
-    if task not in WORST:
-        raise UserError(f"no task {task!r}{nearest(task, WORST)}")
-    if metric not in WORST[task]:
-        raise UserError(f"task {task} has no metric {metric!r}{nearest(metric, WORST[task])}")
+    if task not in TASKS:
+        raise UserError(f"no task {task!r}{nearest(task, TASKS)}")
+    if metric not in TASKS[task]:
+        raise UserError(f"task {task} has no metric {metric!r}{nearest(metric, TASKS[task])}")
 
 
 def check_form(task: str, shots: int, condition: str) -> None:
@@ -92,7 +178,7 @@ def check_form(task: str, shots: int, condition: str) -> None:
         raise UserError(f"{shots:,} shots of {task}: at most {MOST_SHOTS:,}")
     if task in ONE_FORM and (shots or condition != "intact"):
         raise UserError(f"{task} asks no questions: no images to shuffle, no demonstrations")
-    if condition == "wrong_demonstrations" and task in WORST and task not in MISLEADING:
+    if condition == "wrong_demonstrations" and task in TASKS and task not in MISLEADING:
         raise UserError(
             f"{task} has one kind of answer, so no demonstrations are wrong; condition "
             f"{condition} is for {', '.join(MISLEADING)}"

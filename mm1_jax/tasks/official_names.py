@@ -12,13 +12,13 @@ from dataclasses import dataclass
 class OfficialName:
     """What planning knows of a task.
 
-    metrics  its own first; metric → value of a model that answers nothing, None if none is worst
+    metrics  the one it is known by first
     items    questions of the split that papers report, about; for the planned cost only
     prompt   what follows the images: {prompt} is the task's own, {question} the question alone
     text     whether it asks about no images
     """
 
-    metrics: dict[str, float | None]
+    metrics: tuple[str, ...]
     items: int
     prompt: str = "{prompt}"
     text: bool = False
@@ -34,10 +34,10 @@ CAPTION = "A photo of"
 SHORT = "Question: {question} Short answer:"
 
 
-_CAPTIONS = {"cider": 0.0, "bleu_4": 0.0, "rouge_l": 0.0}
-_ACCURACY = {"accuracy": 0.0}
-_CHOICES = {"accuracy": 0.0, "accuracy_norm": 0.0, "accuracy_bytes": 0.0}
-_MATCH = {"exact_match": 0.0}
+_CAPTIONS = ("cider", "bleu_4", "rouge_l")
+_ACCURACY = ("accuracy",)
+_CHOICES = ("accuracy", "accuracy_norm", "accuracy_bytes")
+_MATCH = ("exact_match",)
 
 OFFICIAL: dict[str, OfficialName] = {
     "coco_caption": OfficialName(_CAPTIONS, 5_000, CAPTION),
@@ -51,17 +51,17 @@ OFFICIAL: dict[str, OfficialName] = {
     "scienceqa": OfficialName(_ACCURACY, 2_017),
     "mmmu": OfficialName(_ACCURACY, 900),
     "mathvista": OfficialName(_ACCURACY, 1_000),
-    "mme": OfficialName({"accuracy": 0.0, "perception": 0.0, "cognition": 0.0}, 2_374),
-    "pope": OfficialName({"accuracy": 0.0, "f1": 0.0}, 9_000),
+    "mme": OfficialName(("accuracy", "perception", "cognition"), 2_374),
+    "pope": OfficialName(("accuracy", "f1"), 9_000),
     "seed_bench": OfficialName(_ACCURACY, 14_233),
     "mmbench": OfficialName(_ACCURACY, 4_329),
-    "docvqa": OfficialName({"anls": 0.0}, 5_349, SHORT),
-    "chartqa": OfficialName({"relaxed_accuracy": 0.0}, 2_500, SHORT),
+    "docvqa": OfficialName(("anls",), 5_349, SHORT),
+    "chartqa": OfficialName(("relaxed_accuracy",), 2_500, SHORT),
     "ai2d": OfficialName(_ACCURACY, 3_088),
     "arc_easy": OfficialName(_CHOICES, 2_376, text=True),
     "arc_challenge": OfficialName(_CHOICES, 1_172, text=True),
     "piqa": OfficialName(_CHOICES, 1_838, text=True),
-    "lambada": OfficialName({"accuracy": 0.0, "perplexity": None}, 5_153, text=True),
+    "lambada": OfficialName(("accuracy", "perplexity"), 5_153, text=True),
     "winogrande": OfficialName(_CHOICES, 1_267, text=True),
     "hellaswag": OfficialName(_CHOICES, 10_042, text=True),
     "sciq": OfficialName(_CHOICES, 1_000, text=True),

@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from ablations.metrics import WORST, check_form, check_metric, worst_value
+from ablations.metrics import (
+    TASKS,
+    check_form,
+    check_metric,
+    goal_of,
+    metric_called,
+    with_goal,
+    worst_value,
+)
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import EvaluationConfig
 from mm1_jax.tasks.official_names import OFFICIAL
@@ -14,7 +22,7 @@ from mm1_jax.tasks.official_names import OFFICIAL
 
 def test_every_task_of_a_recipe_is_in_the_table():
     settings = {"seed", "sharp_images", "batch_size", "mesh", "official", "average"}
-    assert set(WORST) == (set(EvaluationConfig.model_fields) - settings) | set(OFFICIAL)
+    assert set(TASKS) == (set(EvaluationConfig.model_fields) - settings) | set(OFFICIAL)
 
 
 def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():
@@ -57,3 +65,39 @@ def test_what_fits_no_context_is_refused_in_a_claim():
     for digits in ("100000", "9" * 5_000):
         with pytest.raises(UserError, match="average has no metric"):
             check_metric("average", f"{digits}_shot")
+
+
+def test_every_metric_of_every_task_has_a_direction():
+    for task, metrics in TASKS.items():
+        for metric in metrics:
+            assert goal_of(metric) in ("maximise", "minimise"), (task, metric)
+
+
+@pytest.mark.parametrize(
+    ("metric", "goal", "worst"),
+    [
+        ("accuracy", "maximise", 0.0),
+        ("accuracy/category:50% colour", "maximise", 0.0),
+        ("blind_accuracy", "maximise", None),
+        ("chance_at_5", "maximise", None),
+        ("ngram_bits_per_byte", "minimise", None),
+        ("strict_f1/split:random", "maximise", None),
+        ("loss.captions", "minimise", None),
+        ("unparsed", "minimise", None),
+        ("8_shot", "maximise", None),
+        ("yes_ratio", None, None),
+    ],
+)
+def test_a_metric_is_known_by_its_name(metric, goal, worst):
+    known = metric_called(metric)
+    assert known is not None
+    assert (known.goal, known.worst) == (goal, worst)
+
+
+def test_lower_is_better_stands_beside_the_name():
+    assert with_goal("held_out_text.perplexity", "perplexity") == (
+        "held_out_text.perplexity (lower is better)"
+    )
+    assert with_goal("easy_vqa.accuracy", "accuracy") == "easy_vqa.accuracy"
+    assert with_goal("of_a_user.their_own", "their_own") == "of_a_user.their_own"
+    assert goal_of("their_own") is None

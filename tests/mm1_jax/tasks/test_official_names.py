@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from official_folders import FOLDERS, TEXT_FOLDERS
 
+from ablations.metrics import metric_called
 from mm1_jax.tasks.official_names import OFFICIAL
 from mm1_jax.tasks.official_tasks import OFFICIAL_TASKS, official_task
 
@@ -25,3 +26,4 @@ def test_planning_knows_what_a_task_measures_and_asks(name, tmp_path):
         metrics = task.score(questions, [task.answer(q.references[0]) for q in questions]).metrics
         assert next(iter(metrics)) == next(iter(known.metrics))
         assert set(known.metrics) <= set(metrics)
+        assert all(metric_called(metric) is not None for metric in metrics), metrics
