@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ablations.claims import ScoreKey, conditions, keys_of
+from ablations.claims import ScoreKey, claim_metrics, conditions, keys_of
+from ablations.metrics import LOWER, goal_of
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from analysis import words
 from analysis.effects import LEVEL, paired, summarize
@@ -31,6 +32,7 @@ def caveats(results: StudyResults, verdict: Verdict) -> tuple[str, ...]:
         *results.mixed_executions(results.claim_stages[verdict.name]),
         *(() if interim else _learnt_nothing(results, verdict.name)),
         *_family(results, verdict.name),
+        *_directions(results, verdict.name),
     )
 
 
@@ -70,6 +72,13 @@ def _family(results: StudyResults, claim: str) -> Iterator[str]:
         yield f"Holm's correction over the {of} that were registered together on {when} UTC"
 
 
+def _directions(results: StudyResults, claim: str) -> Iterator[str]:
+    """Metrics of which less is better: an effect above zero is no improvement there."""
+    for task, metric in claim_metrics(results.plan)[claim]:
+        if goal_of(metric) == "minimise":
+            yield f"{task}.{metric}: {LOWER}"
+
+
 def _firmness(verdict: Verdict) -> Iterator[str]:
     if verdict.sensitive:
         what = "verdict" if verdict.n >= SENSITIVE_FROM else "sign"
@@ -96,7 +105,9 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[str]:
             continue  # the claim is itself about the control
         for control in controls[:1]:
             lead = summarize(paired(results.score(*key), results.score(*control)))
-            if lead.n and not lead.low > 0:
+            low_is_better = goal_of(key.metric) == "minimise"
+            beats = lead.high < 0 if low_is_better else lead.low > 0
+            if lead.n and not beats:
                 span = words.interval(
                     lead.low, lead.high, places := words.decimals([lead.high - lead.low])
                 )
@@ -110,10 +121,11 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[str]:
 
 def _controls(results: StudyResults, key: ScoreKey) -> list[ScoreKey]:
     """The controls of a score that were measured, the one with the best mean first."""
+    sign = 1 if goal_of(key.metric) == "minimise" else -1
     found = [key._replace(condition=condition) for condition in CONTROLS]
     found += [key._replace(metric=f"{answerer}{key.metric}") for answerer in ANSWERERS]
     means = {one: summarize(results.score(*one)).mean for one in found if results.score(*one)}
-    return sorted(means, key=lambda one: -means[one])
+    return sorted(means, key=lambda one: sign * means[one])
 
 
 def _control_name(control: ScoreKey) -> str:

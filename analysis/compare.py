@@ -6,22 +6,26 @@ One `Comparison` is made from the results; every form prints its numbers and com
 from __future__ import annotations
 
 import io
+import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from ablations.metrics import Goal, goal_of, with_goal
 from analysis import words
 from analysis.caveats import caveats
 from analysis.claim_words import sentence
 from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
+from analysis.escaping import in_latex, in_markdown
 from analysis.registry import Standing
 from analysis.results import StudyResults, is_answerer
 from mm1_jax.config import Config
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.shown_text import each_text, in_terminal, without_secrets
 
 SCHEMA_VERSION = 1
 
@@ -63,6 +67,7 @@ class ScoreLine(Line):
 
     task: str
     metric: str
+    goal: Goal | None  # which way it is better, where that is known
     shots: int
     condition: str
     mean: float
@@ -99,6 +104,7 @@ class EffectLine(Line):
     level: str
     task: str
     metric: str
+    goal: Goal | None
     shots: int
     condition: str
     mean: float
@@ -117,6 +123,7 @@ class ControlLine(Line):
     arm: str
     task: str
     metric: str
+    goal: Goal | None
     shots: int
     # "shuffled images", "no image", "wrong demonstrations", "blind", "chance" or "oracle"
     control: str
@@ -146,6 +153,7 @@ class Comparison(Line):
     hash: str
     question: str
     primary_metric: str
+    primary_goal: Goal | None
     alpha: float
     seeds: tuple[int, ...]
     seeds_in: tuple[int, ...]
@@ -173,6 +181,7 @@ def comparison(results: StudyResults) -> Comparison:
         hash=plan.hash,
         question=plan.question,
         primary_metric=".".join(plan.primary_metric),
+        primary_goal=goal_of(plan.primary_metric[1]),
         alpha=plan.alpha,
         seeds=plan.seeds,
         seeds_in=results.seeds_in,
@@ -238,6 +247,7 @@ def _effects(results: StudyResults) -> list[EffectLine]:
             level=one.level,
             task=one.task,
             metric=one.metric,
+            goal=goal_of(one.metric),
             shots=one.shots,
             condition=one.condition,
             mean=one.summary.mean,
@@ -299,6 +309,7 @@ def _score_line(
     return ScoreLine(
         task=task,
         metric=metric,
+        goal=goal_of(metric),
         shots=shots,
         condition=condition,
         mean=summary.mean,
@@ -339,6 +350,7 @@ def _controls(results: StudyResults) -> list[ControlLine]:
                         arm=arm.name,
                         task=task,
                         metric=metric,
+                        goal=goal_of(metric),
                         shots=shots,
                         control=name,
                         mean=level.mean,
@@ -387,7 +399,9 @@ def render(results: StudyResults, form: str = "text", *, color: bool = False) ->
     """The comparison as `text`, `markdown`, `latex` or `json`."""
     made = comparison(results)
     if form == "json":
-        return made.model_dump_json(indent=2)
+        # Not-a-number is null; what a terminal would obey is written as `\\u202e`.
+        plain = each_text(json.loads(made.model_dump_json()), without_secrets)
+        return json.dumps(plain, indent=2)
     if form == "text":
         return _text(made, color)
     forms: dict[str, Callable[[Comparison], str]] = {"markdown": _markdown, "latex": _latex}
@@ -461,7 +475,7 @@ def effects_tables(made: Comparison) -> list[Table]:
         interim = ", interim" if any(one.interim for one in lines) else ""
         header = ("change", "effect", f"{words.percent(LEVEL)} interval", "seeds")
         found.append(
-            Table(f"Effects on {metric_name(*key)}, paired by seed{interim}", header, rows)
+            Table(f"Effects on {shown_metric(*key)}, paired by seed{interim}", header, rows)
         )
     return found
 
@@ -474,6 +488,11 @@ def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact
     """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
     name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
     return name if condition == "intact" else f"{name}, {condition}"
+
+
+def shown_metric(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
+    """The same for readers, with which way it is better where low is."""
+    return with_goal(metric_name(task, metric, shots, condition), metric)
 
 
 def scores_table(made: Comparison) -> Table:
@@ -496,7 +515,7 @@ def scores_table(made: Comparison) -> Table:
         if arm.diverged_seeds:
             seeds += f", {len(arm.diverged_seeds)} diverged"
         rows.append((arm.label, *cells, seeds))
-    header = ("arm", *(metric_name(*key) for key in keys), "seeds")
+    header = ("arm", *(shown_metric(*key) for key in keys), "seeds")
     return Table("Scores, mean ± SD over seeds", header, tuple(rows))
 
 
@@ -559,7 +578,7 @@ def controls_table(made: Comparison) -> Table:
         rows.append(
             (
                 labels[one.arm],
-                metric_name(one.task, one.metric, one.shots),
+                shown_metric(one.task, one.metric, one.shots),
                 one.control,
                 words.number(score.mean if score else math.nan, places),
                 words.mean_sd(one.mean, one.sd if one.sd else math.nan, places),
@@ -577,27 +596,30 @@ def _text(made: Comparison, color: bool) -> str:
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table as RichTable
-    from rich.text import Text
 
     page = io.StringIO()
     width = shutil.get_terminal_size((110, 40)).columns
     console = Console(file=page, force_terminal=color, width=width, highlight=False)
-    console.print(Text(f"{made.study}  ", "bold") + Text(made.question, "not bold"))
+    console.print(in_terminal(f"{made.study}  ", "bold") + in_terminal(made.question, "not bold"))
     for warning in (*made.notices, *made.warnings):
-        console.print(Text(f"! {warning}", "yellow"))
+        console.print(in_terminal(f"! {warning}", "yellow"))
     styles = {"supported": "blue", "refuted": "red", "undecided": "dim", "interim": "dim"}
     for table in tables(made):
         console.print()
-        console.print(Text(table.title, "bold"))
+        console.print(in_terminal(table.title, "bold"))
         grid = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for column, name in enumerate(table.header):
             left = column in table.text_columns
             # Narrower; and no name is cut, for cut ones may become equal.
-            header = name if left else name.replace(".", ".\n", 1).replace("/", "/\n", 1)
+            header = (
+                name
+                if left
+                else name.replace(".", ".\n", 1).replace("/", "/\n", 1).replace(" (", "\n(")
+            )
             cells = [*header.split("\n"), *(row[column] for row in table.rows)]
             longest = max(map(cell_len, cells))
             grid.add_column(
-                header,
+                in_terminal(header),
                 justify="left" if left else "right",
                 no_wrap=not left,
                 overflow="fold",
@@ -606,7 +628,8 @@ def _text(made: Comparison, color: bool) -> str:
             )
         for row in table.rows:
             style = styles.get(row[1][2:], "") if table.title == "Claims" else ""
-            grid.add_row(*(Text(cell, style if i == 1 else "") for i, cell in enumerate(row)))
+            styles_of = (style if column == 1 else "" for column in range(len(row)))
+            grid.add_row(*map(in_terminal, row, styles_of))
         # What is wider than the terminal is left to it to wrap: nothing is lost.
         console.width = 10_000
         console.width = max(width, console.measure(grid).minimum)
@@ -616,10 +639,10 @@ def _text(made: Comparison, color: bool) -> str:
         console.print()
         for claim in made.claims:
             told = " ".join([claim.sentence, *(f"({note})" for note in claim.caveats)])
-            console.print(Text(f"{claim.name}: ", "bold") + Text(told, "not bold"))
+            console.print(in_terminal(f"{claim.name}: ", "bold") + in_terminal(told, "not bold"))
     console.print()
     for line in _closing(made):
-        console.print(Text(line))
+        console.print(in_terminal(line))
     return page.getvalue().rstrip("\n")
 
 
@@ -629,79 +652,56 @@ def _closing(made: Comparison) -> list[str]:
     if floor is None:
         return [made.completeness.line]
     told = words.number(floor, words.decimals([floor]))
+    shown = with_goal(made.primary_metric, made.primary_metric.partition(".")[2])
     return [
-        f"Noise floor: null arms differ from the base by an SD of {told} ({made.primary_metric}).",
+        f"Noise floor: null arms differ from the base by an SD of {told} ({shown}).",
         made.completeness.line,
     ]
 
 
 def _markdown(made: Comparison) -> str:
-    parts = [f"# {made.study}", made.question]
-    parts += [f"> **Note:** {warning}" for warning in (*made.notices, *made.warnings)]
+    parts = [f"# {in_markdown(made.study)}", in_markdown(made.question)]
+    parts += [f"> **Note:** {in_markdown(warning)}" for warning in (*made.notices, *made.warnings)]
     for table in tables(made):
         rule = [":--" if c in table.text_columns else "--:" for c in range(len(table.header))]
-        lines = [table.header, rule, *table.rows]
-        parts.append(f"## {table.title}")
-        parts.append("\n".join("| " + " | ".join(_cells(line)) + " |" for line in lines))
+        header, *rows = (list(map(in_markdown, row)) for row in (table.header, *table.rows))
+        lines = [header, rule, *rows]
+        parts.append(f"## {in_markdown(table.title)}")
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
     parts += [
-        " ".join([f"- **{claim.name}**: {claim.sentence}", *(f"*({n})*" for n in claim.caveats)])
+        " ".join(
+            [
+                f"- **{in_markdown(claim.name)}**: {in_markdown(claim.sentence)}",
+                *(f"*({in_markdown(note)})*" for note in claim.caveats),
+            ]
+        )
         for claim in made.claims
     ]
-    parts += _closing(made)
+    parts += map(in_markdown, _closing(made))
     return "\n\n".join(parts)
 
 
-def _cells(line: Sequence[str]) -> list[str]:
-    return [cell.replace("|", "\\|") for cell in line]
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\ensuremath{<}",
-    ">": r"\ensuremath{>}",
-    "−": r"\ensuremath{-}",
-    "±": r"\ensuremath{\pm}",
-    "×": r"\ensuremath{\times}",
-    "→": r"\ensuremath{\to}",
-    "✓": r"\ensuremath{\checkmark}",
-    "✗": r"\ensuremath{\times}",
-    "…": r"\ldots{}",
-    "–": "--",
-}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it stands."""
-    return "".join(LATEX.get(character, character) for character in text)
-
-
 def _latex(made: Comparison) -> str:
-    parts = ["% needs \\usepackage{booktabs,amssymb}", f"% study {made.study}, {made.hash}"]
+    parts = [
+        "% needs \\usepackage{booktabs,amssymb}",
+        f"% study {in_latex(made.study)}, {made.hash}",
+    ]
     for table in tables(made):
         columns = "".join("l" if c in table.text_columns else "r" for c in range(len(table.header)))
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape_latex(table.title)}.}}",
+            rf"\caption{{{in_latex(table.title)}.}}",
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
-            " & ".join(map(escape_latex, table.header)) + r" \\",
+            " & ".join(map(in_latex, table.header)) + r" \\",
             r"\midrule",
-            *(" & ".join(map(escape_latex, row)) + r" \\" for row in table.rows),
+            *(" & ".join(map(in_latex, row)) + r" \\" for row in table.rows),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
         ]
         parts.append("\n".join(lines))
     notes = [*made.notices, *made.warnings, *_closing(made)]
-    parts += ["% " + escape_latex(" ".join(note.split())) for note in notes]
+    parts += ["% " + in_latex(note) for note in notes]
     return "\n\n".join(parts)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import ipaddress
+import json
 import logging
 import math
+import secrets
+import signal
 import socket
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import plotly.graph_objects as go
 from dash import Dash, Input, Output, State, dcc, html, no_update
-from dash.exceptions import PreventUpdate
-from werkzeug.serving import make_server
+from dash.exceptions import DashException, PreventUpdate
+from flask import Request, Response, abort, request
+from plotly.io.json import to_json_plotly
+from werkzeug.serving import WSGIRequestHandler, make_server
 
+from ablations.metrics import LOWER, with_goal
 from analysis import figures, words
 from analysis.compare import (
     SYMBOLS,
@@ -29,24 +40,27 @@ from analysis.compare import (
 from analysis.report import by_metric, curve_lines
 from analysis.results import StudyResults, difference, read_results
 from mm1_jax.errors import UserError
+from mm1_jax.shown_text import each_text, in_html, shown_url, visible, without_secrets
 from sweeps.store import Store
 
 REFRESH_SECONDS = 2.0
+PAUSE_SECONDS = 0.25  # between two looks at the store, however many want one
+MOST_BYTES = 100_000  # of a request; the page's own are below 1,000
 
 STYLE = """
 body { margin: 0; background: #f6f5f2; color: #222;
   font: 15px/1.45 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.2rem 1.5rem 3rem; }
-header { display: flex; gap: 1.2rem; align-items: center; }
+header { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: center; }
 header h1 { font-size: 1.05rem; font-weight: 650; margin: 0; white-space: nowrap; }
-#study { width: 22rem; }
+#study { width: 22rem; max-width: 100%; }
 section { background: #fff; border: 1px solid #e0ded8; border-radius: 6px; padding: 1rem 1.2rem;
   margin-top: 1rem; min-width: 0; }
 h2 { font-size: .95rem; font-weight: 650; margin: 0 0 .5rem; }
 h3 { font-size: 1.25rem; font-weight: 650; margin: 0 0 .5rem; }
 p { margin: .35rem 0; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem; }
-@media (max-width: 62rem) { .pair { grid-template-columns: 1fr; } }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 1rem; }
+@media (max-width: 62rem) { .pair { grid-template-columns: minmax(0, 1fr); } }
 .faint { color: #5c5c5c; font-size: .88rem; }
 .bar { display: flex; height: 10px; border-radius: 5px; overflow: hidden; background: #e6e4de;
   margin: .5rem 0; }
@@ -54,7 +68,9 @@ p { margin: .35rem 0; }
 .bar .failed { background: #B84A00; }
 .claim { display: grid; grid-template-columns: 7.4rem 1fr; gap: 0 1rem; padding: .5rem 0;
   border-top: 1px solid #eceae4; }
-.claim p { margin: 0; }
+.claim p { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { main { padding: .8rem .6rem 2rem; } section { padding: .8rem; }
+  .claim { grid-template-columns: minmax(0, 1fr); } }
 .verdict { font-weight: 650; white-space: nowrap; color: #5c5c5c; }
 .verdict.supported { color: #0072B2; } .verdict.refuted { color: #B84A00; }
 .banner { background: #fdf3d8; border-left: 4px solid #c77f00; padding: .4rem .8rem; }
@@ -73,42 +89,72 @@ PAGE = (
 )
 
 
-def serve(store: Store, host: str = "127.0.0.1", port: int = 8050) -> None:
-    """Serve the dashboard until interrupted. Raises `UserError` where the port is taken."""
+def serve(
+    store: Store, host: str = "127.0.0.1", port: int = 8050, allowed: Iterable[str] = ()
+) -> int:
+    """Serve the dashboard until interrupted; the exit code, 130 after Ctrl-C and 0 after SIGTERM.
+
+    `allowed` are names that browsers may call it by, beside localhost, `host`, this machine's name
+    and addresses in numbers. Raises `UserError` where the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port))
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise UserError(
             f"cannot serve on {host}:{port} ({error.strerror}); choose another --port"
         ) from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else one line for each request
     with listening:
-        app = make_app(store).server
-        server = make_server(host, port, app, threaded=True, fd=listening.fileno())
-        print(f"dashboard of {store.root}: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+        app = make_app(store, [host, *allowed]).server
+        server = make_server(
+            host, port, app, threaded=True, fd=listening.fileno(), request_handler=_Requests
+        )
+        ended_by = []
+
+        def end(number: int, _frame: object) -> None:
+            ended_by.append(number)
+            threading.Thread(target=server.shutdown, daemon=True).start()
+
+        # Also where a shell has told a background process to ignore them.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, end)
+        place = f"[{host}]" if ":" in host else host
+        print(
+            f"dashboard of {shown_url(store.root)}: http://{place}:{port} (Ctrl-C ends it)",
+            flush=True,
+        )
         server.serve_forever()
+    return 130 if ended_by[:1] == [signal.SIGINT] else 0
 
 
-def make_app(store: Store) -> Dash:
+class _Requests(WSGIRequestHandler):
+    timeout = 60  # seconds; a browser that says nothing holds no thread for ever
+
+
+def make_app(store: Store, allowed: Iterable[str] = ()) -> Dash:
     """The application; every view is read from the store anew when something has changed."""
     app = Dash(__name__, title="mm1", update_title="", serve_locally=True)
     app.index_string = PAGE
+    views = Views(store)
 
     def layout() -> html.Main:
         found, damaged = store.snapshots()
         names = list(found)
+        options = [{"label": visible(name), "value": name} for name in names]
         return html.Main(
             [
                 html.Header(
                     [
                         html.H1("mm1 studies"),
                         dcc.Dropdown(
-                            names, names[-1] if names else None, id="study", clearable=False
+                            options, names[-1] if names else None, id="study", clearable=False
                         ),
-                        html.Span(store.root, className="faint"),
+                        html.Span(visible(shown_url(store.root)), className="faint"),
                     ]
                 ),
-                *(html.P(line, className="banner") for line in damaged),
+                *(html.P(_shown(line), className="banner") for line in damaged),
                 html.Section(id="status"),
                 html.Section([html.H2("Verdicts"), html.Div(id="verdicts")]),
                 html.Div(
@@ -119,7 +165,9 @@ def make_app(store: Store) -> Dash:
                                 _graph("effects"),
                             ]
                         ),
-                        html.Section([html.H2("Training loss by step"), _graph("curves")]),
+                        html.Section(
+                            [html.H2(f"Training loss by step ({LOWER})"), _graph("curves")]
+                        ),
                     ],
                     className="pair",
                 ),
@@ -142,37 +190,163 @@ def make_app(store: Store) -> Dash:
         Input("tick", "n_intervals"),
         State("seen", "data"),
     )
-    def show(study: str | None, _ticks: int | None, seen: list[Any] | None) -> tuple[Any, ...]:
+    def show(study: str | None, _ticks: int | None, seen: Any) -> tuple[Any, ...]:
         if study is None:
             hint = "No study has run in this store yet: mm1 run ablations/studies/demo.yaml"
             return html.P(hint), [], go.Figure(), go.Figure(), [], seen
-        try:
-            plan, registration = store.snapshot(study)
-            results = read_results(plan, registration, store)
-        except UserError as error:
-            banner = html.P(str(error), className="banner")
-            return banner, *(no_update,) * 4, None
-        live = live_curves(results)
-        now = [study, results.registration.hash, len(results.done), _reported(live)]
-        now.append(sorted(results.states.values()))
-        if now == seen:
+        view = views.of(study)
+        if isinstance(view, str):
+            return html.P(_shown(view), className="banner"), *(no_update,) * 4, None
+        if view.version == seen:
             raise PreventUpdate
-        changed = difference(plan, Path(plan.path))
-        made = comparison(dataclasses.replace(results, changed=changed))
-        return (
+        return *view.parts, view.version
+
+    _guard(app, allowed)
+    return app
+
+
+_UNREADABLE = (UserError, ValueError, KeyError, TypeError, OSError)
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What the page shows of a study, ready for JSON; another version of it is another view."""
+
+    version: str
+    parts: tuple[Any, ...]
+
+
+@dataclasses.dataclass
+class _Looked:
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    began: float = -math.inf
+    ended: float = -math.inf
+    view: View | str = ""
+    state: Any = None
+
+
+class Views:
+    """The view of each study, made once for all who look at the same time."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._lock = threading.Lock()
+        self._studies: dict[str, _Looked] = {}
+
+    def of(self, study: str) -> View | str:
+        """The view as the store is now, or why there is none."""
+        came = time.monotonic()
+        if study not in self._store.studies():
+            return f"no study {study[:100]!r} in this store"
+        with self._lock:
+            looked = self._studies.setdefault(study, _Looked())
+        with looked.lock:
+            if looked.began < came:  # else somebody has looked meanwhile, for us too
+                time.sleep(max(0.0, looked.ended + PAUSE_SECONDS - came))
+                looked.began = time.monotonic()
+                try:
+                    self._look(study, looked)
+                except _UNREADABLE as error:
+                    looked.view, looked.state = str(error), None
+                looked.ended = time.monotonic()
+            return looked.view
+
+    def _look(self, study: str, looked: _Looked) -> None:
+        plan, registration = self._store.snapshot(study)
+        results = read_results(plan, registration, self._store)
+        live = live_curves(results)
+        state = [results.registration.hash, len(results.done), _reported(live), results.states]
+        if state == looked.state:
+            return
+        made = comparison(dataclasses.replace(results, changed=difference(plan, Path(plan.path))))
+        parts = (
             status(results, made),
             verdicts(made),
             effects_figure(made),
             curves_figure(results, live),
             arms(made),
-            now,
         )
+        plain = each_text(json.loads(to_json_plotly(parts)), _shown)
+        looked.view, looked.state = View(secrets.token_hex(8), tuple(plain)), state
 
-    return app
+
+def _shown(text: str) -> str:
+    return visible(without_secrets(text))
+
+
+# -- who may ask what --------------------------------------------------------------------------
+
+
+def _guard(app: Dash, allowed: Iterable[str]) -> None:
+    """Refuse what no page of ours asks, before anything of it is read.
+
+    A web page elsewhere can have its own name lead to this machine (DNS rebinding) and then read
+    what it likes, so only names that we know are answered, and posts only of our own page.
+    """
+    names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in allowed)}
+    app.server.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+
+    @app.server.before_request
+    def check() -> None:
+        host = request.headers.get("Host", "")
+        if not _is_known(host, names):
+            abort(403, f"{visible(host)[:100]} is no name of this dashboard; see --allow")
+        if (request.content_length or 0) > MOST_BYTES:
+            abort(413)
+        if request.method == "POST":
+            if request.content_length is None:
+                abort(411)
+            origin = request.headers.get("Origin")
+            site = request.headers.get("Sec-Fetch-Site", "same-origin")
+            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+                abort(403, "a page of another origin asks")
+            if site not in ("same-origin", "none"):
+                abort(403, "a page of another site asks")
+            if not _is_tick(request, app):
+                abort(400)
+
+    @app.server.after_request
+    def protect(response: Response) -> Response:
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["X-Frame-Options"] = "DENY"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        return response
+
+    # What Dash raises for an address that is not there.
+    app.server.register_error_handler(DashException, lambda _: ("not found", 404))
+
+
+def _is_known(host: str, names: Collection[str]) -> bool:
+    name = host.partition("]")[0].removeprefix("[") if host[:1] == "[" else host.partition(":")[0]
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(name)  # no name, so nobody else's either
+        return True
+    return name.lower().rstrip(".") in names
+
+
+def _is_tick(asked: Request, app: Dash) -> bool:
+    """Whether a post is what the page sends: else Dash fails somewhere in the middle."""
+    (callback,) = app.callback_map.values()
+    try:
+        body = asked.get_json()
+        study, ticks = body["inputs"]
+        (seen,) = body["state"]
+        return (
+            body["output"] in app.callback_map
+            and [study["id"], ticks["id"], seen["id"]] == ["study", "tick", "seen"]
+            and isinstance(study.get("value"), str | None)
+            and len(body["outputs"]) == len(callback["output"])
+            and all({"id", "property"} <= set(one) for one in body["outputs"])
+            and isinstance(body.get("changedPropIds", []), list)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _graph(name: str) -> dcc.Graph:
-    return dcc.Graph(id=name, config={"displaylogo": False, "displayModeBar": False})
+    return dcc.Graph(
+        id=name, config={"displaylogo": False, "displayModeBar": False}, responsive=True
+    )
 
 
 Curves = dict[str, dict[int, list[tuple[float, float]]]]
@@ -229,11 +403,12 @@ def verdicts(made: Comparison) -> list[Any]:
         told = f"{SYMBOLS[shown]} {shown.capitalize()}"
         said = claim.sentence if claim.interim else claim.sentence.partition(": ")[2]
         name = html.P([html.B(claim.name), " ", html.Code(claim.text)], className="faint")
+        notes = [html.P(note, className="faint") for note in claim.caveats]
         lines.append(
             html.Div(
                 [
                     html.Div(told, className=f"verdict {shown}"),
-                    html.Div([html.P(said[0].upper() + said[1:]), name]),
+                    html.Div([html.P(said[0].upper() + said[1:]), name, *notes]),
                 ],
                 className="claim",
             )
@@ -274,6 +449,8 @@ def effects_figure(made: Comparison) -> go.Figure:
             showlegend=False,
         )
     figure.add_vline(x=0, line={"color": figures.INK, "width": 1})
+    shown = with_goal(made.primary_metric, made.primary_metric.partition(".")[2])
+    figure.update_xaxes(title=f"change of {shown}")
     figure.update_yaxes(
         categoryorder="array",
         categoryarray=[_change(e) for e in lines],
@@ -285,7 +462,9 @@ def effects_figure(made: Comparison) -> go.Figure:
 
 
 def _change(effect: EffectLine) -> str:
-    return f"{effect.factor}<br>{effect.base_level} → {effect.level}"
+    # Plotly reads tags in texts.
+    levels = f"{in_html(effect.base_level)} → {in_html(effect.level)}"
+    return f"{in_html(effect.factor)}<br>{levels}"
 
 
 def _is_sure(effect: EffectLine) -> bool:
@@ -305,15 +484,17 @@ def curves_figure(results: StudyResults, live: Curves) -> go.Figure:
                 x=[step for step, _ in line],
                 y=[value for _, value in line],
                 mode="lines",
-                name=label,
-                legendgroup=label,
+                name=in_html(label),
+                legendgroup=in_html(label),
                 showlegend=index == 0,
                 line={
                     "color": color,
                     "width": 1.5,
                     "dash": dash.replace(" ", "px,") + "px" if dash else "solid",
                 },
-                hovertemplate=f"{label} seed {seed}: %{{y:.3f}} at step %{{x}}<extra></extra>",
+                # The name by reference: what looks like a field in it is none.
+                hovertemplate=f"%{{fullData.name}} seed {seed}: "
+                "%{y:.3f} at step %{x}<extra></extra>",
             )
     values = [line["y"] for line in figure.data]
     figure.update_yaxes(type="log", tickvals=_log_ticks(values))

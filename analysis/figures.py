@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from ablations.short_labels import short_labels
+from mm1_jax.shown_text import in_html
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#007A5A", "#A8548A"
 ORANGE, SKY, BLACK = "#C77F00", "#3A9BD9", "#222222"
@@ -242,10 +242,10 @@ def _text(
     title: str = "",
 ) -> str:
     """A text; where it is a cut `title`, pointing at it shows the whole."""
-    whole = f"<title>{escape(title)}</title>" if title not in ("", text) else ""
+    whole = f"<title>{in_html(title)}</title>" if title not in ("", text) else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" '
-        f'font-weight="{weight}">{whole}{escape(text)}</text>'
+        f'font-weight="{weight}">{whole}{in_html(text)}</text>'
     )
 
 
@@ -261,7 +261,7 @@ def _line(
 def _svg(height: float, parts: Sequence[str], title: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{escape(title)}" font-family="{FONT}" font-size="13">'
+        f'aria-label="{in_html(title)}" font-family="{FONT}" font-size="13">'
         + "".join(parts)
         + "</svg>"
     )

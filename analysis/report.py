@@ -7,12 +7,11 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 
 import pandas
 
-from ablations.metrics import WORST, first_metric
+from ablations.metrics import LOWER, TASKS, first_metric, with_goal
 from analysis import figures, words
 from analysis.compare import (
     SYMBOLS,
@@ -28,6 +27,7 @@ from analysis.compare import (
     shown_verdict,
 )
 from analysis.results import StudyResults
+from mm1_jax.shown_text import in_html
 from sweeps.records import UnreadableError
 
 EXAMPLES = 6  # of each kind: right and wrong
@@ -141,7 +141,7 @@ def report(results: StudyResults) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(made.study)}: {escape(made.question)}</title>"
+        f"<title>{in_html(made.study)}: {in_html(made.question)}</title>"
         f"<style>{STYLE}</style></head>\n<body><main>\n"
         + "\n".join(sections)
         + "\n</main></body></html>\n"
@@ -149,12 +149,12 @@ def report(results: StudyResults) -> str:
 
 
 def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{body}\n</section>"
+    return f"<section><h2>{in_html(title)}</h2>\n{body}\n</section>"
 
 
 def _say(text: str) -> str:
     """Text for HTML, its percent signs tied to their numbers."""
-    return escape(text).replace(" %", "&nbsp;%")
+    return in_html(text).replace(" %", "&nbsp;%")
 
 
 def _name(name: str) -> str:
@@ -165,12 +165,16 @@ def _name(name: str) -> str:
 def _head(made: Comparison) -> str:
     banners = "".join(f'<p class="banner">{_say(text)}</p>' for text in made.notices)
     return (
-        f'<header><div class="kicker">Ablation study <b>{escape(made.study)}</b></div>'
-        f"<h1>{escape(made.question)}</h1>"
-        f'<p class="meta">Primary metric {escape(made.primary_metric)}; registered '
-        f"{escape(made.registered_at[:16].replace('T', ' '))} UTC. "
+        f'<header><div class="kicker">Ablation study <b>{in_html(made.study)}</b></div>'
+        f"<h1>{in_html(made.question)}</h1>"
+        f'<p class="meta">Primary metric {in_html(_with_goal(made.primary_metric))}; registered '
+        f"{in_html(made.registered_at[:16].replace('T', ' '))} UTC. "
         f"{_say(made.completeness.line)}</p>{banners}</header>"
     )
+
+
+def _with_goal(primary_metric: str) -> str:
+    return with_goal(primary_metric, primary_metric.partition(".")[2])
 
 
 def _verdicts(made: Comparison) -> str:
@@ -196,7 +200,7 @@ def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     return (
         f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'
         f"{shown.capitalize()}</div><div><p>{_say(said[0].upper() + said[1:])}</p>"
-        f'<p class="note"><span class="name">{escape(claim.name)}</span>: '
+        f'<p class="note"><span class="name">{in_html(claim.name)}</span>: '
         f"<code>{_code(claim.text)}</code></p>"
         + "".join(f'<p class="note">{_say(note)}</p>' for note in notes)
         + "</div></div>"
@@ -204,7 +208,7 @@ def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
 
 
 def _code(claim: str) -> str:
-    return escape(claim).replace("-&gt;", '<span class="tie">-&gt;</span>')
+    return in_html(claim).replace("-&gt;", '<span class="tie">-&gt;</span>')
 
 
 def _effects(made: Comparison) -> str:
@@ -219,9 +223,12 @@ def _effects(made: Comparison) -> str:
         caption += ", interim" if any(line.interim for line in lines) else ""
         caption += ". Shaded: the noise floor, ± 1 SD of null arms." if floor else "."
         picture = figures.forest(
-            forest_rows(lines, len(made.seeds)), f"change of {metric}", noise=floor
+            forest_rows(lines, len(made.seeds)),
+            f"change of {with_goal(metric, lines[0].metric)}",
+            noise=floor,
         )
-        parts.append(f"<h3>{escape(metric)}</h3><figure>{picture}")
+        heading = with_goal(metric, lines[0].metric)
+        parts.append(f"<h3>{in_html(heading)}</h3><figure>{picture}")
         parts.append(f"<figcaption>{_say(caption)}</figcaption></figure>")
     return "".join(parts)
 
@@ -261,7 +268,8 @@ def _few_shot(results: StudyResults) -> list[str]:
         metric = _known_by(results, task)
         lines = few_shot_lines(results, labels, task, metric)
         if any(len(line) > 1 for seeds in lines.values() for line in seeds.values()):
-            picture = figures.curves(lines, "examples in the prompt", f"{task}.{metric}", log=False)
+            shown = with_goal(f"{task}.{metric}", metric)
+            picture = figures.curves(lines, "examples in the prompt", shown, log=False)
             parts.append(f"<figure>{picture}</figure>")
     if not parts:
         return []
@@ -275,7 +283,7 @@ def _known_by(results: StudyResults, task: str) -> str:
     if task == primary_task:
         return primary
     measured = next(metric for named, metric, *_ in results.metrics if named == task)
-    return first_metric(task) if task in WORST else measured
+    return first_metric(task) if task in TASKS else measured
 
 
 def few_shot_lines(
@@ -295,7 +303,8 @@ def few_shot_lines(
 
 def _curves(results: StudyResults) -> str:
     labels = {arm.name: arm.label for arm in results.plan.arms}
-    picture = figures.curves(curve_lines(results, labels), "training step", "training loss")
+    shown = f"training loss ({LOWER})"
+    picture = figures.curves(curve_lines(results, labels), "training step", shown)
     return (
         f"<figure>{picture}<figcaption>Thin: one seed; thick: the mean over seeds. Losses of arms "
         "with another data mixture are of other documents, so their heights do not compare."
@@ -355,12 +364,13 @@ def _controls(made: Comparison) -> str:
     told = []
     for one in made.controls:
         if one.arm == base and one.control in _CONTROLS:
-            sees = one.lead_low > 0
+            sees = one.lead_high < 0 if one.goal == "minimise" else one.lead_low > 0
             answerer = _CONTROLS[one.control]
             places = words.decimals([one.lead_high - one.lead_low])
             leads = "leads" if sees else "does not clearly lead"
+            shown = with_goal(f"{one.task}.{one.metric}", one.metric)
             told.append(
-                f"On {one.task}.{one.metric} the base {leads} {answerer}: "
+                f"On {shown} the base {leads} {answerer}: "
                 f"{words.signed(one.lead, places)} ({words.percent(one.ci_level)} interval "
                 f"{words.interval(one.lead_low, one.lead_high, places)})."
             )
@@ -387,14 +397,14 @@ def _examples(results: StudyResults) -> str:
         try:
             found = _task_examples(results, task, missing)
         except UnreadableError as error:
-            found = f'<p class="note">Left out: {escape(str(error))}</p>'
+            found = f'<p class="note">Left out: {in_html(str(error))}</p>'
         if found:
-            parts.append(f"<h3>{escape(task)}</h3>{found}")
+            parts.append(f"<h3>{in_html(task)}</h3>{found}")
     if missing:
         parts.insert(
             0,
             f'<p class="note">Images are not shown: the prepared data is not on this machine at '
-            f"{escape(', '.join(sorted(missing)))}.</p>",
+            f"{in_html(', '.join(sorted(missing)))}.</p>",
         )
     return "".join(parts) or "<p>No example has been stored yet.</p>"
 
@@ -457,7 +467,7 @@ def _card(
             kind, mark = "note", f"{score:.2g}"
         more = f" and {len(labels) - ARMS_NAMED} more" if len(labels) > ARMS_NAMED else ""
         named = ", ".join(f"<span>{_name(one)}</span>" for one in labels[:ARMS_NAMED]) + more
-        answer = escape(prediction) or '<span class="note">(nothing)</span>'
+        answer = in_html(prediction) or '<span class="note">(nothing)</span>'
         lines.append(
             f'<tr><td class="mark {kind}">{mark}</td><td>{answer}'
             f'<div class="arms">{named}</div></td></tr>'
@@ -468,8 +478,8 @@ def _card(
         prompt = prompt.removeprefix(IMAGE)  # the one beside it
     return (
         f'<figure class="example">{_image(results, task, item["image_id"], missing)}'
-        f'<div><div class="prompt">{escape(prompt)}</div>'
-        f'<span class="note">reference:</span> {escape(references)}</div>'
+        f'<div><div class="prompt">{in_html(prompt)}</div>'
+        f'<span class="note">reference:</span> {in_html(references)}</div>'
         f"<table>{''.join(lines)}</table></figure>"
     )
 
@@ -489,7 +499,7 @@ def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -
         missing.add(str(folder))
         return '<div class="noimage">no image</div>'
     content = base64.b64encode(image_png(folder, int(image_id))).decode()
-    return f'<img alt="image {image_id} of {escape(task)}" src="data:image/png;base64,{content}">'
+    return f'<img alt="image {image_id} of {in_html(task)}" src="data:image/png;base64,{content}">'
 
 
 # -- cost, warnings, reproduction --------------------------------------------------------------
@@ -561,8 +571,8 @@ def _reproduce(results: StudyResults) -> str:
         facts.append((key.replace("_", " "), "; ".join(found)))
     table = Table("", ("fact", "value"), tuple(facts), frozenset({0, 1}))
     return (
-        f"<pre>{escape(chr(10).join(commands))}</pre>"
-        f"<h3>The study file</h3><pre>{escape(plan.source)}</pre>"
+        f"<pre>{in_html(chr(10).join(commands))}</pre>"
+        f"<h3>The study file</h3><pre>{in_html(plan.source)}</pre>"
         f"<h3>Identities and environment</h3>{_table(table)}"
     )
 

@@ -20,6 +20,7 @@ import pandas
 
 from ablations.claims import ScoreKey, Scores, claim_stages, decide
 from ablations.metrics import (
+    ANSWERERS,
     AVERAGE,
     average_metric,
     average_shots,
@@ -493,7 +494,7 @@ def _score(row: dict[Any, Any]) -> float:
 
 def is_answerer(metric: str) -> bool:
     """Whether a metric belongs to an answerer without a model, such as `blind_accuracy`."""
-    return metric.startswith(("blind_", "chance_", "majority_", "ngram_", "oracle_"))
+    return metric.startswith(ANSWERERS)
 
 
 def load_results(

@@ -27,6 +27,7 @@ from mm1.utf8_mode import enter_utf8_mode
 from mm1.weights_commands import encode, weights
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.shown_text import visible, without_secrets
 from sweeps.plain_signs import use_plain_signs
 
 FIRST_STEPS = """\
@@ -280,7 +281,13 @@ def report(study: str, store: str, out: Path | None) -> None:
 @store_option
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8050, show_default=True)
-def dashboard(store: str, host: str, port: int) -> None:
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="NAME",
+    help="Another name that browsers call it by, behind a proxy. Unknown ones are refused.",
+)
+def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
     """Serve progress, verdicts, effects and curves in the browser, live, without network.
 
     \b
@@ -289,7 +296,7 @@ def dashboard(store: str, host: str, port: int) -> None:
     from analysis.dashboard import serve
     from sweeps.store import Store
 
-    serve(Store(store), host=host, port=port)
+    return serve(Store(store), host=host, port=port, allowed=allow)
 
 
 @cli.command()
@@ -375,7 +382,7 @@ def main() -> None:
 
 
 def _say(message: str) -> int:
-    click.echo(f"mm1: {' '.join(message.split())}", err=True)
+    click.echo(f"mm1: {visible(without_secrets(' '.join(message.split())))}", err=True)
     return 2
 
 

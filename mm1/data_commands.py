@@ -10,6 +10,7 @@ import click
 
 from mm1 import api
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
+from mm1.terminal import say
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
@@ -130,10 +131,10 @@ def validate_folder(
             strict_json.dumps([{"file": one.file, "what": one.what} for one in found], indent=2)
         )
     elif not found:
-        click.echo(f"{folder}: every file is as the manifest says")
+        say(f"{folder}: every file is as the manifest says")
     else:
         for one in found:
-            click.echo(f"{one.file} {one.what}")
+            say(f"{one.file} {one.what}")
     return 1 if found else 0
 
 
@@ -205,4 +206,4 @@ def _say(found: Mapping[str, Any], as_json: bool) -> None:
             value = "  ".join(f"{k} {v}" for k, v in value.items()) or "none"
         elif isinstance(value, int):
             value = f"{value:,}"
-        click.echo(f"{name.replace('_', ' '):<{width}}  {value}")
+        say(f"{name.replace('_', ' '):<{width}}  {value}")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ablations.metrics import with_goal
 from mm1.options import mesh_of
+from mm1.terminal import say
 from mm1.utf8_mode import typed
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError, nearest
@@ -127,11 +129,12 @@ def evaluate(
     if as_json:
         click.echo(strict_json.dumps([asdict(row) for row in rows]))
         return 0
-    width = max((len(f"{row.task}.{row.metric}") for row in rows), default=0)
-    for row in rows:
+    names = [with_goal(f"{row.task}.{row.metric}", row.metric) for row in rows]
+    width = max(map(len, names), default=0)
+    for name, row in zip(names, rows, strict=True):
         error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
-        click.echo(
-            f"{f'{row.task}.{row.metric}':<{width}} {row.value:10.3f} {error:<9} "
+        say(
+            f"{name:<{width}} {row.value:10.3f} {error:<9} "
             f"({row.n_items} items, {row.shots}-shot, {row.condition})"
         )
     return 0

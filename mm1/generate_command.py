@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mm1.terminal import say_answer
 from mm1.utf8_mode import typed
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError
@@ -96,7 +97,10 @@ def generate(
         answer = _text(
             folder, kind, prompt, given, max_tokens, sampling, stops, seed, _data(store, data)
         )
-    click.echo(strict_json.dumps(vars(answer)) if as_json else answer.text)
+    if as_json:
+        click.echo(strict_json.dumps(vars(answer)))
+    else:
+        say_answer(answer.text)
 
 
 def _cannot_see(folder: Path, kind: str) -> str:

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.designs import MIXTURES
+from ablations.metrics import goal_of, with_goal
 from ablations.plan import Arm, Plan
 from ablations.yaml_files import dump_yaml
 from analysis.words import count, duration
 from mm1_jax.errors import UserError, nearest
 from mm1_jax.runner import RUNNERS
+from mm1_jax.shown_text import in_terminal
 from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
 
@@ -31,6 +33,7 @@ def summary(
         "hash": plan.hash,
         "seeds": list(plan.seeds),
         "primary_metric": ".".join(plan.primary_metric),
+        "primary_goal": goal_of(plan.primary_metric[1]),
         "arms": [
             {
                 "name": arm.name,
@@ -214,7 +217,12 @@ def show(
     # In a pipe there is no width to keep to, and a cut name says nothing.
     if not console.is_terminal:
         console.width = 200
-    console.print(f"[bold]{plan.study}[/bold]  {plan.question}", markup=True)
+
+    def say(text: str, style: str = "") -> None:
+        console.print(in_terminal(text, style))
+
+    console.print(in_terminal(f"{plan.study}  ", "bold") + in_terminal(plan.question, "not bold"))
+    say(f"primary metric: {with_goal('.'.join(plan.primary_metric), plan.primary_metric[1])}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm", overflow="fold")
     # N, the language model's weights without embeddings, is what the paper's rate follows from.
@@ -222,7 +230,7 @@ def show(
         table.add_column(name, justify="right")
     for arm in plan.arms:
         table.add_row(
-            arm.label,
+            in_terminal(arm.label),
             count(sum(arm.parameters.values())),
             count(arm.parameters["language_model"]),
             str(arm.image_tokens),
@@ -233,7 +241,7 @@ def show(
     console.print(table)
     console.print("\n[bold]what the arms set[/bold] (all else is the base's)")
     for line in _set_lines(plan):
-        console.print(f"  {line}", markup=False)
+        say(f"  {line}")
     console.print()
     where = f" in the store {store}" if store else ""
     console.print(
@@ -243,7 +251,7 @@ def show(
         markup=False,
     )
     for line in _before_lines(plan):
-        console.print(f"  before: {line}")
+        say(f"  before: {line}")
     remaining = estimated_seconds(plan, workers, finished, measured)
     source = (
         "finished stages on this machine" if measured else "formulas for an otherwise idle machine"
@@ -254,15 +262,15 @@ def show(
     )
     own = sorted({s.kind for s in plan.stages.values() if s.run != RUNNERS.get(s.kind)})
     if own and not measured:
-        console.print(f"  (runners of your own, counted as if they were ours: {', '.join(own)})")
+        say(f"  (runners of your own, counted as if they were ours: {', '.join(own)})")
     if plan.claims:
         console.print("\n[bold]claims[/bold]")
         width = max(map(len, plan.claims))
         for name, text in plan.claims.items():
-            console.print(f"  {name:<{width}}  {text}", markup=False)
+            say(f"  {name:<{width}}  {text}")
     notes = [*plan.warnings, *(f"{arm.name}: {note}" for arm in plan.arms for note in arm.warnings)]
     notes += [f"{arm.name}: dropped {field}" for arm in plan.arms for field in arm.dropped]
     if notes:
         console.print("\n[bold]fairness and other warnings[/bold]")
         for note in notes:
-            console.print(f"  ! {note}", markup=False)
+            say(f"  ! {note}")

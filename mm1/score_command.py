@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.metrics import with_goal
+from mm1.terminal import say
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
@@ -117,11 +119,11 @@ def _nested(metrics: dict[str, float]) -> dict[str, Any]:
 
 def _show(figures: dict[str, Any], scored: Score) -> None:
     errors = figures["standard_errors"]
-    width = max(map(len, scored.metrics))
+    width = max(len(with_goal(name, name)) for name in scored.metrics)
     click.echo(f"{figures['task']}, {figures['items']:,} items")
     for name, value in scored.metrics.items():
         error = f" ± {errors[name]:.3f}" if name in errors else ""
-        click.echo(f"{name:<{width}} {value:10.3f}{error}")
+        say(f"{with_goal(name, name):<{width}} {value:10.3f}{error}")
     if errors:
         click.echo("±: standard error over images, for these predictions only")
     click.echo(figures["variant"])

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ablations.metrics import goal_of, with_goal
 from analysis.words import decimals, duration, mean_sd
+from mm1.terminal import say
 from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def _summary(found: StudyResults) -> dict[str, Any]:
         **{state: counts[state] for state in ("done", "running", "waiting", "failed")},
         "seconds_spent": round(sum(float(e["seconds"]) for e in found.executions.values()), 1),
         "primary_metric": ".".join(plan.primary_metric),
+        "primary_goal": goal_of(plan.primary_metric[1]),
         "seeds": len(plan.seeds),
         "scores": dict(_scores(found)),
         "under_way": list(_under_way(found)),
@@ -106,26 +109,26 @@ def _under_way(found: StudyResults) -> Iterator[dict[str, Any]]:
 def show(figures: list[dict[str, Any]], store: str) -> None:
     """Print what `summaries` found."""
     if not figures:
-        print(f"no study has run in store {store}; start with: mm1 run ablations/studies/demo.yaml")
+        say(f"no study has run in store {store}; start with: mm1 run ablations/studies/demo.yaml")
         return
     for one in figures:
-        print(
+        say(
             f"{one['study']}: {one['done']} of {one['trials']} trials done, "
             f"{one['running']} under way, {one['waiting']} waiting, {one['failed']} failed; "
             f"{duration(one['seconds_spent'])} of work"
         )
         for line in _score_lines(one):
-            print(f"  {line}")
+            say(f"  {line}")
         for stage in one["under_way"]:
             step = "" if stage["step"] is None else f", step {stage['step']}"
-            print(f"  {stage['label']}: for {duration(stage['seconds'])}{step}")
+            say(f"  {stage['label']}: for {duration(stage['seconds'])}{step}")
             if stage["silent_seconds"]:
-                print(
+                say(
                     f"    no report for {duration(stage['silent_seconds'])}: it may hang or be "
                     f"slow, look at it with: mm1 logs {stage['stage'][:8]}{_at(store)}"
                 )
         if one["failed"]:
-            print(f"  what failed, with tracebacks: mm1 logs{_at(store)}")
+            say(f"  what failed, with tracebacks: mm1 logs{_at(store)}")
 
 
 def _at(store: str) -> str:
@@ -143,7 +146,8 @@ def _score_lines(one: dict[str, Any]) -> Iterator[str]:
         return
     places = decimals(sd for _, sd in scores.values())
     width = max(map(len, scores))
-    yield f"{one['primary_metric']}, mean ± SD over seeds"
+    primary = one["primary_metric"]
+    yield f"{with_goal(primary, primary.partition('.')[2])}, mean ± SD over seeds"
     for arm, (mean, sd) in scores.items():
         n = one["scores"][arm]["n"]
         yield f"  {arm:<{width}}  {mean_sd(mean, sd, places)}  (n = {n} of {one['seeds']})"

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mm1.terminal import say
 from mm1_jax import strict_json
 from mm1_jax.errors import UserError
 
@@ -23,12 +24,12 @@ def _told(found: Any, as_json: bool) -> None:
         click.echo(strict_json.dumps(vars(found), indent=2))
         return
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in found.dtypes.items())
-    click.echo(f"{found.part} of family {found.family}: {found.parameters:,} parameters")
-    click.echo(f"tensors: {dtypes}; held {len(found.held)}, not held {len(found.not_held)}")
+    say(f"{found.part} of family {found.family}: {found.parameters:,} parameters")
+    say(f"tensors: {dtypes}; held {len(found.held)}, not held {len(found.not_held)}")
     stated = {key: value for key, value in found.config.items() if value is not None}
     click.echo("  ".join(f"{key}={value}" for key, value in stated.items()))
     for name in found.not_held:
-        click.echo(f"not held: {name}")
+        say(f"not held: {name}")
 
 
 @weights.command("inspect")
@@ -103,7 +104,7 @@ def weights_export(
     if as_json:
         click.echo(strict_json.dumps({"tensors": {n: list(t.shape) for n, t in written.items()}}))
     else:
-        click.echo(f"{out}: {len(written)} tensors")
+        say(f"{out}: {len(written)} tensors")
 
 
 @click.command()
@@ -149,4 +150,4 @@ def encode(folder: Path, images: tuple[Path, ...], out: Path) -> None:
     arrays["output"] = np.concatenate([np.asarray(row[1]) for row in rows])
     with out.open("wb") as file:
         np.savez(file, **arrays)
-    click.echo(f"{out}: {len(images)} images, {found.config.layers + 1} layers")
+    say(f"{out}: {len(images)} images, {found.config.layers + 1} layers")

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.short_labels import short_labels
+from mm1_jax.shown_text import in_terminal
 
 MOST_IN_A_LINE = 8  # running stages, and arms, that a line of a log names
 Item = TypeVar("Item")
@@ -132,7 +133,7 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
     bar.add_row(
-        Text(shown.study, style="bold"),
+        in_terminal(shown.study, "bold"),
         ProgressBar(total=max(1, shown.trials), completed=shown.done),
         f"{shown.done} of {shown.trials} trials",
     )
@@ -149,8 +150,8 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
         if one is None:
             stages.add_row(Text(f"  … and {left} more", style="dim"))
         else:
-            told = Text(one.told(), style="yellow" if one.silent_seconds else "")
-            stages.add_row(Text(f"  {names[one.label]}"), clock(one.seconds), told)
+            told = in_terminal(one.told(), "yellow" if one.silent_seconds else "")
+            stages.add_row(in_terminal(f"  {names[one.label]}"), clock(one.seconds), told)
     if shown.stages:
         yield stages
 
@@ -164,7 +165,7 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
             if one is None:
                 scores.add_row(Text(f"… and {left} more arms", style="dim"))
             else:
-                scores.add_row(Text(names[one[0]]), Text(one[1]))
+                scores.add_row(in_terminal(names[one[0]]), Text(one[1]))
         yield scores
 
 

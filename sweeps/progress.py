@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
-from ablations.metrics import worst_value
+from ablations.metrics import with_goal, worst_value
 from ablations.plan import Plan
+from mm1_jax.shown_text import in_terminal, visible, without_secrets
 from sweeps.display import Running, Screen, Snapshot, clock
 from sweeps.plain_signs import use_plain_signs
 from sweeps.scheduler import START_SECONDS, Scheduler
@@ -74,14 +74,14 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print one line that stays."""
-        self._console.print(Text(message), soft_wrap=True)
+        self._console.print(in_terminal(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Print one line that stays and that quiet does not silence."""
         if self._console.quiet:
-            print(message, file=sys.stderr)
+            print(visible(without_secrets(message)), file=sys.stderr)
         else:
-            self._console.print(Text(message, style="yellow"), soft_wrap=True)
+            self._console.print(in_terminal(message, "yellow"), soft_wrap=True)
 
     def logs_command(self, stage_id: str) -> str:
         """The command that shows what a stage has said, with its tracebacks."""
@@ -103,7 +103,7 @@ class Progress:
             self._screen.snapshot = shown
         elif now - self._printed >= LINE_SECONDS:
             self._printed = now
-            self._console.print(Text(shown.line()), soft_wrap=True)
+            self._console.print(in_terminal(shown.line()), soft_wrap=True)
 
     def _read_reports(self, elapsed: Mapping[str, float]) -> None:
         self._reports, self._projected = {}, {}
@@ -178,7 +178,7 @@ class Progress:
             remaining=remaining,
             **self.trials(),
             stages=tuple(self._running(one, elapsed.get(worker, 0.0)) for worker, one in busy),
-            metric=".".join(self._plan.primary_metric),
+            metric=with_goal(".".join(self._plan.primary_metric), self._plan.primary_metric[1]),
             scores=tuple(self._scores.told().items()),
         )
 

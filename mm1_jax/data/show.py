@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from mm1_jax.data.images import png
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.pipeline import Images, stream_of
 from mm1_jax.data.prepared import PreparedData, open_prepared
+from mm1_jax.shown_text import in_html
 
 # One colour per document of a sequence, light enough for black text.
 _PALETTE = np.array(
@@ -48,7 +48,9 @@ def show(config: TrainConfig, data_root: Path, seed: int, sequences: int, path: 
         "image size": f"{config.encoder.image_size} px",
         "vocabulary": config.data.vocabulary,
     }
-    listed = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{v}</dd></div>" for k, v in facts.items())
+    listed = "".join(
+        f"<div><dt>{in_html(k)}</dt><dd>{in_html(str(v))}</dd></div>" for k, v in facts.items()
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_PAGE.format(facts=listed, sequences="".join(parts)), encoding="utf-8")
 
@@ -68,7 +70,7 @@ def _sequence(
     trained = int(batch["loss_weights"].sum())
     return f"""
 <section>
-<h2>Sequence {number} <small>{html.escape(packed.source)}</small></h2>
+<h2>Sequence {number} <small>{in_html(packed.source)}</small></h2>
 <p>documents {len(packed.documents)} · {used_text} of {len(packed.tokens)} text tokens ·
 {used_images} of {len(packed.image_ids)} image slots · {int((segments > 0).sum())} of
 {len(segments)} positions filled · {trained} tokens bear loss</p>
@@ -93,7 +95,7 @@ def _documents(
         for slot in np.flatnonzero((packed.image_segments == segment) & (packed.image_ids >= 0)):
             image_name = _image_name(packed, slot, prepared)
             title = f"image slot {slot}: {image_name}, before text token {packed.image_at[slot]}"
-            chip = f'<img class="seen" title="{html.escape(title)}" src="{_source(images[slot])}">'
+            chip = f'<img class="seen" title="{in_html(title)}" src="{_source(images[slot])}">'
             chips.append((2 * int(packed.image_at[slot]), chip))
         for t in np.flatnonzero(packed.segments == segment):
             chips.append((2 * int(t) + 1, _token(int(t), packed, batch, where, prepared)))
@@ -102,7 +104,7 @@ def _documents(
         colour = "rgb({}, {}, {})".format(*_colour(segment))
         boxes.append(
             f'<div class="document" style="--colour: {colour}">'
-            f"<h3>{segment} · {html.escape(name)}</h3>{content}</div>"
+            f"<h3>{segment} · {in_html(name)}</h3>{content}</div>"
         )
     return "".join(boxes)
 
@@ -124,7 +126,7 @@ def _token(
 ) -> str:
     token = int(packed.tokens[t])
     text = "■" if token == prepared.tokenizer.end else prepared.tokenizer.decode([token])
-    shown = html.escape(text).replace(" ", "␣").replace("\n", "⏎<br>")
+    shown = in_html(text).replace(" ", "␣").replace("\n", "⏎<br>")
     weight = float(batch["loss_weights"][0, t])
     title = (
         f"text token {t}, id {token}, at S = {where[t]}, position "

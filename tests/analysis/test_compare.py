@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.compare import Comparison, comparison, escape_latex, render, tables
+from analysis.compare import Comparison, comparison, render, tables
+from analysis.escaping import in_latex
 from analysis.results import StudyResults, load_results
 from mm1_jax.errors import UserError
 from sweeps.store import Store
@@ -185,7 +186,7 @@ def test_a_study_without_claims_has_effects(tmp_path: Path, make_plan, fill) -> 
 
 
 def test_latex_sets_every_character_as_it_stands() -> None:
-    assert escape_latex(r"a_b & 50% of {x}^2 ~ $3 #1 \n") == (
+    assert in_latex(r"a_b & 50% of {x}^2 ~ $3 #1 \n") == (
         r"a\_b \& 50\% of \{x\}\textasciicircum{}2 \textasciitilde{} \$3 \#1 \textbackslash{}n"
     )
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,18 +46,7 @@ def get(url: str) -> str:
 
 def tick(address: str, study: str | None, seen: Any = None) -> dict[str, Any] | None:
     """What the browser asks for every two seconds; None where nothing has changed."""
-    (callback,) = json.loads(get(f"{address}/_dash-dependencies"))
-    names = re.findall(r"(\w+)\.(\w+)", callback["output"])
-    body = {
-        "output": callback["output"],
-        "outputs": [{"id": name, "property": prop} for name, prop in names],
-        "inputs": [
-            {"id": "study", "property": "value", "value": study},
-            {"id": "tick", "property": "n_intervals", "value": 1},
-        ],
-        "state": [{"id": "seen", "property": "data", "value": seen}],
-        "changedPropIds": ["tick.n_intervals"],
-    }
+    body = asked(address, study, seen)
     request = urllib.request.Request(
         f"{address}/_dash-update-component",
         json.dumps(body).encode(),
@@ -61,6 +56,35 @@ def tick(address: str, study: str | None, seen: Any = None) -> dict[str, Any] | 
         text = answer.read().decode()
         assert "NaN" not in text  # which browsers cannot read
         return json.loads(text)["response"] if answer.status == 200 else None
+
+
+def asked(address: str, study: Any, seen: Any = None) -> dict[str, Any]:
+    """The body of what the browser posts."""
+    (callback,) = json.loads(get(f"{address}/_dash-dependencies"))
+    names = re.findall(r"(\w+)\.(\w+)", callback["output"])
+    return {
+        "output": callback["output"],
+        "outputs": [{"id": name, "property": prop} for name, prop in names],
+        "inputs": [
+            {"id": "study", "property": "value", "value": study},
+            {"id": "tick", "property": "n_intervals", "value": 1},
+        ],
+        "state": [{"id": "seen", "property": "data", "value": seen}],
+        "changedPropIds": ["tick.n_intervals"],
+    }
+
+
+def status_of(address: str, path: str, body: bytes | None = None, **headers: str) -> int:
+    """The HTTP status of a request with these headers, `_` for `-` in their names."""
+    place = address.removeprefix("http://")
+    connection = http.client.HTTPConnection(place, timeout=30)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    named.setdefault("Host", place)
+    method = "GET" if body is None else "POST"
+    connection.request(method, path, body, {"Content-Type": "application/json", **named})
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def test_the_page_loads_only_from_its_own_server(full_store: Store) -> None:
@@ -142,3 +166,137 @@ def test_a_taken_port_is_a_users_mistake(full_store: Store) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"cannot serve on 127.0.0.1:{port}.*--port"):
             serve(full_store, "127.0.0.1", port)
+
+
+POST = "/_dash-update-component"
+
+
+def test_only_names_of_this_dashboard_are_answered(full_store: Store) -> None:
+    with served(full_store) as address:
+        port = address.rpartition(":")[2]
+        for host in (
+            f"127.0.0.1:{port}",
+            f"localhost:{port}",
+            f"[::1]:{port}",
+            socket.gethostname(),
+        ):
+            assert status_of(address, "/", Host=host) == 200, host
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+            for path in ("/", "/_dash-layout", "/_dash-dependencies"):
+                assert status_of(address, path, Host=host) == 403, (host, path)
+
+
+def test_a_name_that_was_allowed_is_answered(full_store: Store) -> None:
+    client = make_app(full_store, ["gpu7.lab"]).server.test_client()
+    assert client.get("/", headers={"Host": "GPU7.lab:80"}).status_code == 200
+    assert client.get("/", headers={"Host": "gpu8.lab"}).status_code == 403
+
+
+def test_posts_of_other_pages_are_refused(full_store: Store) -> None:
+    with served(full_store) as address:
+        body = json.dumps(asked(address, "demo")).encode()
+        assert status_of(address, POST, body) == 200
+        assert status_of(address, POST, body, Origin=address) == 200
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+            assert status_of(address, POST, body, Origin=origin) == 403
+        assert status_of(address, POST, body, Sec_Fetch_Site="cross-site") == 403
+
+
+def test_a_large_post_is_refused_before_it_is_read(full_store: Store) -> None:
+    with served(full_store) as address:
+        place = address.removeprefix("http://")
+        told = {"Content-Length: 300000000": b" 413 ", "Transfer-Encoding: chunked": b" 411 "}
+        for length, status in told.items():
+            with socket.create_connection(tuple(place.split(":")), timeout=30) as connection:
+                head = f"POST {POST} HTTP/1.1\r\nHost: {place}\r\n{length}\r\n"
+                connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
+                if "chunked" in length:
+                    connection.sendall(b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
+                assert status in connection.recv(4096).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    "study",
+    ["", "..", "../..", "demo/..", "de\x00mo", "x" * 5000, "größer 🐶", "%2e%2e", "\ud800", "dem"],
+)
+def test_a_study_that_is_not_there_is_told_on_the_page(full_store: Store, study: str) -> None:
+    with served(full_store) as address:
+        assert "no study" in json.dumps(tick(address, study))
+
+
+def test_nothing_odd_is_a_failure_of_the_server(full_store: Store) -> None:
+    with served(full_store) as address:
+        body = asked(address, "demo")
+        odd = [b"", b"{", b"[" * 50_000, b"[]", b"null", b'"x"', b"\xff", b"{}"]
+        odd += [json.dumps({**body, key: None}).encode() for key in body if key != "changedPropIds"]
+        odd += [json.dumps(asked(address, study)).encode() for study in (1, ["demo"], {"a": 1})]
+        odd.append(json.dumps({**body, "output": "..nosuch.children.."}).encode())
+        for text in odd:
+            assert status_of(address, POST, text) == 400, text[:80]
+        for path in ("/..", "/%00", "/_dash-component-suites/no/such.js", "/nosuch", "/?study=%ff"):
+            assert status_of(address, path) in (200, 404), path
+        assert status_of(address, "/", b"{}") in (400, 405)
+
+
+def test_a_study_that_cannot_be_read_leaves_the_others(full_store: Store, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(full_store.root, tmp_path / "store")
+    for name in ("odd", "%FF"):
+        folder = tmp_path / "store" / "studies" / name
+        folder.mkdir()
+        (folder / "latest.json").write_text("[1", encoding="utf-8")
+    with served(Store(tmp_path / "store")) as address:
+        assert "odd" in get(f"{address}/_dash-layout")
+        assert "banner" in json.dumps(tick(address, "odd"))
+        assert "12 done" in json.dumps(tick(address, "demo"))
+
+
+def test_many_viewers_share_one_look(full_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import analysis.dashboard as dashboard
+
+    looks, came = [], []
+    gate, studies, read = threading.Event(), full_store.studies, dashboard.read_results
+
+    def slow(*arguments: Any) -> Any:
+        looks.append(1)
+        gate.wait(60)
+        return read(*arguments)
+
+    def counted() -> list[str]:
+        came.append(1)
+        return studies()
+
+    monkeypatch.setattr(dashboard, "read_results", slow)
+    monkeypatch.setattr(full_store, "studies", counted)
+    views = dashboard.Views(full_store)
+    with ThreadPoolExecutor(50) as pool:
+        found = [pool.submit(views.of, "demo") for _ in range(50)]
+        while len(came) < 50:
+            threading.Event().wait(0.01)
+        gate.set()
+        seen = [one.result() for one in found]
+    assert len({view.version for view in seen if isinstance(view, dashboard.View)}) == 1
+    assert len(looks) <= 2  # the first one's, and one for all who came during it
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_it_without_a_word(full_store: Store, number: int, code: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mm1", "dashboard", "--store", full_store.root]
+    process = subprocess.Popen(
+        [*command, "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        # As a shell starts a process in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert process.stdout is not None
+    assert "dashboard of" in process.stdout.readline()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/_dash-layout", timeout=60) as answer:
+        assert answer.status == 200
+        os.kill(process.pid, number)
+    assert process.wait(60) == code
+    assert process.stdout.read() == ""
