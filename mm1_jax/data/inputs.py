@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mm1_jax.config.schema import Config
 from mm1_jax.data import urls
+from mm1_jax.shown_text import shown_url
 
 _THREADS = 16
 
@@ -48,7 +49,7 @@ def listed(names: Sequence[str]) -> tuple[InputFile, ...]:
 
 def _seen(name: str) -> InputFile:
     size, mark = urls.identity(name)
-    return InputFile(file=urls.without_query(name), bytes=size, mark=mark)
+    return InputFile(file=shown_url(urls.without_query(name)), bytes=size, mark=mark)
 
 
 def difference(ours: Inputs, theirs: Inputs) -> str | None:

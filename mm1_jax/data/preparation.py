@@ -57,6 +57,7 @@ from mm1_jax.data.raw import BadRecord, RawDocument, RawImage
 from mm1_jax.data.shard_writer import Rendered, images_of, write_shard
 from mm1_jax.data.tokenizer import Tokenizer, load, tokenizer_file
 from mm1_jax.errors import MissingFileError, UserError
+from mm1_jax.shown_text import shown_url
 
 Progress = Callable[[str, int, int], None]
 
@@ -216,7 +217,7 @@ def _inputs(spec: PreparationSpec, files: Sequence[str]) -> Inputs:
     evaluation = spec.evaluation_images and image_survey.images_named(spec.evaluation_images)
     return Inputs(
         files=listed(files),
-        image_folder=spec.image_folder and urls.absolute(spec.image_folder),
+        image_folder=spec.image_folder and shown_url(urls.absolute(spec.image_folder)),
         evaluation_images=listed(evaluation),
         tokenizer=spec.tokenizer and tokenizer_hash(spec.tokenizer),
     )
@@ -310,7 +311,7 @@ def _prepared(
         raise UserError(f"{changed}: changed while it was prepared; the same command begins anew")
     seconds = time.monotonic() - started
     provenance = {
-        "urls": list(spec.urls),
+        "urls": list(map(shown_url, spec.urls)),
         "inputs": inputs.model_dump(mode="json"),
         "workers": workers,
         "seconds": round(seconds, 1),

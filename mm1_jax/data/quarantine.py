@@ -13,6 +13,7 @@ from pydantic import Field
 from mm1_jax.config.schema import Config
 from mm1_jax.data.raw import BadRecord, RawDocument
 from mm1_jax.errors import UserError
+from mm1_jax.shown_text import shown_url, without_secrets
 
 _MOST_LEFT_OUT = 100_000  # lines; what is more is counted alone
 
@@ -94,11 +95,11 @@ class Quarantine:
 
     def _write(self, record: BadRecord) -> None:
         line = {
-            "file": record.origin.file,
+            "file": shown_url(record.origin.file),
             "index": record.origin.index,
             "part": record.part,
             "reason": record.reason,
-            "detail": record.detail,
+            "detail": without_secrets(record.detail),
         }
         # ASCII: what is wrong may be that it is no UTF-8.
         self._file.write(json.dumps(line) + "\n")

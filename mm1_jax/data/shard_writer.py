@@ -30,6 +30,7 @@ from mm1_jax.data.manifest import (
 from mm1_jax.data.raw import RawDocument, RawImage
 from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.pictures import header, upright
+from mm1_jax.shown_text import shown_url
 
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg"}  # others are called as Pillow calls them
 
@@ -117,7 +118,7 @@ def _description(one: Rendered, members: Sequence[str]) -> dict[str, Any]:
         text += 1
     origin = one.raw.origin
     # The file's name alone: where it lay is no part of the data.
-    came_from = {"file": PurePosixPath(origin.file).name, "index": origin.index}
+    came_from = {"file": PurePosixPath(shown_url(origin.file)).name, "index": origin.index}
     return {"name": one.raw.name, "parts": parts, "origin": came_from}
 
 

@@ -92,3 +92,13 @@ def test_images_that_match_no_sentence_are_counted(tmp_path):
         [*quarantine.kept(read("mmc4", shard, min_similarity=0.5))]
     assert quarantine.left_out == {"no_sentence_left": 8, "below_similarity": 2}
     assert quarantine.seen_images == 2
+
+
+def test_secrets_of_an_address_are_not_listed(tmp_path):
+    listed = tmp_path / "bad.jsonl"
+    origin = Origin("https://me:planted@host/a.tar?sig=planted", 3)
+    with Quarantine(listed) as quarantine:
+        quarantine.add(BadRecord(origin, "unreadable", "403, url='https://host/b?sig=planted'"))
+    told = listed.read_text(encoding="utf-8")
+    assert "planted" not in told
+    assert json.loads(told)["file"] == "https://me:***@host/a.tar?sig=***"
