@@ -53,7 +53,7 @@ from ablations.metrics import (
 )
 from ablations.scope import scope
 from ablations.yaml_files import scalar
-from mm1_jax.errors import UserError, nearest
+from mm1_jax.errors import UserError, nearest, shown
 
 if TYPE_CHECKING:
     from ablations.plan import Plan
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 OPTIONS = ("task", "metric", "shots", "condition")
 FORMER = {"images": "condition"}  # option as it was called → as it is called
+LONGEST = 4_000  # characters of a claim
+LARGEST = 1e15  # number in a claim
 CONDITIONS = ("intact", "shuffled", "no_image", "wrong_demonstrations")
 
 
@@ -247,6 +249,8 @@ class _Parser:
     """Recursive descent; one method per rule of the grammar."""
 
     def __init__(self, text: str):
+        if len(text) > LONGEST:
+            raise UserError(f"a claim has at most {LONGEST:,} characters, not {len(text):,}")
         self.text = text
         self.tokens: list[tuple[str, int, bool]] = []  # text, column, whether it is a word
         position = 0
@@ -254,7 +258,9 @@ class _Parser:
             match = _TOKEN.match(text, position)
             if match is None:
                 rest = text[position:].strip()
-                raise UserError(f"{rest!r} cannot be read" + ("; close the quotes" if rest else ""))
+                raise UserError(
+                    f"{shown(rest)} cannot be read" + ("; close the quotes" if rest else "")
+                )
             found = match["quoted"] or match["sign"] or match["word"]
             quoted = match["quoted"] is not None
             self.tokens.append(
@@ -266,8 +272,8 @@ class _Parser:
     def fail(self, expected: str) -> NoReturn:
         if self.next < len(self.tokens):
             found, column, _ = self.tokens[self.next]
-            raise UserError(f"expected {expected}, got {found!r} at column {column + 1}")
-        raise UserError(f"expected {expected}, but the claim ends after {self.text.strip()!r}")
+            raise UserError(f"expected {expected}, got {shown(found)} at column {column + 1}")
+        raise UserError(f"expected {expected}, but the claim ends after {shown(self.text.strip())}")
 
     def peek(self) -> str:
         return self.tokens[self.next][0] if self.next < len(self.tokens) else ""
@@ -291,7 +297,7 @@ class _Parser:
 
     def number(self, what: str) -> float:
         value = scalar(self.peek())
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST:
             self.fail(what)
         self.next += 1
         return float(value)
@@ -416,7 +422,7 @@ class _Parser:
         while self.accept(","):
             name = self.word("an option")
             if name not in OPTIONS and name not in FORMER:
-                raise UserError(f"there is no option {name!r}{nearest(name, OPTIONS)}")
+                raise UserError(f"there is no option {shown(name)}{nearest(name, OPTIONS)}")
             self.expect("=")
             self.add_option(found, name, self.word(f"a value of {name}"))
         if not self.accept(")"):
@@ -640,11 +646,11 @@ def _arm(written: Sequence[tuple[str, str | None]], names: Vocabulary) -> str:
     text = ",".join(name if level is None else f"{name}={level}" for name, level in written)
     if text in names.arms:
         return text
-    unknown = UserError(f"no arm {text!r}{nearest(text, names.arms)}")
+    unknown = UserError(f"no arm {shown(text)}{nearest(text, names.arms)}")
     for name, level in written:
         if level is not None and name not in names.factors:
             known = [*names.factors, *OPTIONS]
-            raise UserError(f"no factor or option {name!r}{nearest(name, known)}")
+            raise UserError(f"no factor or option {shown(name)}{nearest(name, known)}")
     if any(level is None for _, level in written):
         raise unknown
     wanted = {name: _level(name, level or "", names) for name, level in written}
@@ -657,7 +663,7 @@ def _arm(written: Sequence[tuple[str, str | None]], names: Vocabulary) -> str:
 
 def _levels(factor: str, names: Vocabulary) -> Sequence[str]:
     if factor not in names.factors:
-        raise UserError(f"no factor {factor!r} in the design{nearest(factor, names.factors)}")
+        raise UserError(f"no factor {shown(factor)} in the design{nearest(factor, names.factors)}")
     return names.factors[factor]
 
 
@@ -669,7 +675,7 @@ def _level(factor: str, written: str, names: Vocabulary) -> str:
     for level in levels:
         if scalar(level) == scalar(written):
             return level
-    raise UserError(f"{factor} has no level {written!r}{nearest(written, levels)}")
+    raise UserError(f"{factor} has no level {shown(written)}{nearest(written, levels)}")
 
 
 def _numeric(factor: str, level: str) -> float:

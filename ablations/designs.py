@@ -32,16 +32,26 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from ablations.yaml_files import KeyPath, YamlDocument, explain, models_at, place, places_at
+from ablations.yaml_files import (
+    MOST_WHOLE,
+    KeyPath,
+    YamlDocument,
+    explain,
+    models_at,
+    place,
+    places_at,
+    too_large,
+)
 from mm1_jax.config import Config, MixtureConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelPretrainingConfig
 from mm1_jax.config.schema import FOLLOWS, PresetConfig
-from mm1_jax.errors import nearest
+from mm1_jax.errors import nearest, shortened, shown
 from mm1_jax.recipe import Recipe
 
 BASE = "base"
+LONGEST_NAME = 200  # of a factor, level, arm or claim
 # Words with a meaning of their own inside a claim's parentheses.
 RESERVED = ("at", "condition", "images", "metric", "shots", "task")
 # Groups of shares of a whole, and what they are where the base leaves out the group above.
@@ -172,6 +182,15 @@ def level_name(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def unusable_name(name: str) -> str | None:
+    """What is wrong with a name of the user's; None if nothing is."""
+    if not name.strip() or not name.isprintable():
+        return f"{shown(name)} is no name: it must be text on one line, without control characters"
+    if len(name) > LONGEST_NAME:
+        return f"{shown(name)} has {len(name):,} characters; a name has at most {LONGEST_NAME}"
+    return None
+
+
 def _cell(
     name: str,
     names: Mapping[str, str],
@@ -215,17 +234,21 @@ def _factor(name: str, written: Any, base: Recipe, document: YamlDocument, at: K
                 )
             levels.append(Level(label, values, (*at, label)))
     else:
-        document.fail(f"{name}: expected a list of levels, got {level_name(written)}", at)
+        document.fail(
+            f"{name}: expected a list of levels, got {shortened(level_name(written))}", at
+        )
 
+    for what, place_of in ((name, at), *((level.name, level.at) for level in levels)):
+        if (wrong := unusable_name(what)) is not None:
+            document.fail(wrong, place_of)
     found: dict[str, Recipe] = {}
+    known: dict[str, str] = {}  # recipe → level
     for level in levels:
         names = {name: level.name}
         recipe = _cell(f"{name}={level.name}", names, [level], base, document).recipe
-        same = next((other for other, known in found.items() if known == recipe), None)
-        if same is not None:
+        same = known.setdefault(recipe.model_dump_json(), level.name)
+        if same != level.name or level.name in found:
             document.fail(f"{name}: levels {same} and {level.name} are the same model", level.at)
-        if level.name in found:
-            document.fail(f"{name}: duplicate level {level.name}", level.at)
         found[level.name] = recipe
     base_level = next((level for level in levels if found[level.name] == base), None)
     others = [level for level in levels if level is not base_level]
@@ -268,6 +291,8 @@ def _named_arms(
     cells = [Cell(BASE, {"arm": BASE}, base, (), ())]
     for name, values in arms.items():
         at = ("design", "arms", name)
+        if (wrong := unusable_name(name)) is not None:
+            document.fail(wrong, at)
         if name == BASE:
             document.fail("the base is always an arm; give this one another name", at)
         if not values:
@@ -335,6 +360,9 @@ def assign(base: Recipe, written: Mapping[str, Any], fail: Fail) -> tuple[Recipe
     values = as_paths(written, fail)
     if not values:
         return base, ()
+    for path, value in values.items():
+        if too_large(value) is not None:
+            fail(path, f"{path}: a whole number is at most {MOST_WHOLE:,}")
     tree = base.model_dump(mode="json")
     dropped: list[str] = []
     for path in sorted(values):
@@ -390,7 +418,7 @@ def _change_kind(tree: dict[str, Any], path: str, kind: Any, fail: Fail) -> list
     current = _get(tree, parent) or {}
     kinds = {m.model_fields["kind"].default: m for m in models_at(Recipe, tuple(parent.split(".")))}
     if not isinstance(kind, str) or kind not in kinds:
-        fail(path, f"{path}: {kind!r} is not valid{nearest(str(kind), kinds)}")
+        fail(path, f"{path}: {shown(kind)} is not valid{nearest(str(kind), kinds)}")
     if kind == current.get("kind"):
         return []
     kept = [k for k, info in kinds[kind].model_fields.items() if info.json_schema_extra != FOLLOWS]
@@ -409,9 +437,9 @@ def _take_preset(tree: dict[str, Any], path: str, name: Any, fail: Fail) -> None
         if issubclass(member, PresetConfig) and member.model_fields["kind"].default == kind:
             presets = member.presets
     if not presets:
-        fail(path, f"unknown path {path!r}; {parent} has no presets")
+        fail(path, f"unknown path {shown(path)}; {parent} has no presets")
     if not isinstance(name, str) or name not in presets:
-        fail(path, f"{path}: {name!r} is not valid{nearest(str(name), presets)}")
+        fail(path, f"{path}: {shown(name)} is not valid{nearest(str(name), presets)}")
     _set(tree, parent, {**_get(tree, parent), **presets[name]})
 
 
@@ -419,7 +447,7 @@ def _share(path: str, value: Any, fail: Fail) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         fail(
             path,
-            f"{path}: {level_name(value)} is not a share of the mixture, from 0 to 1; what is not "
+            f"{path}: {shortened(level_name(value))} is not a share of the mixture, from 0 to 1; what is not "
             "named keeps its ratio in the rest",
         )
     return float(value)
@@ -488,7 +516,7 @@ def _check_path(tree: Mapping[str, Any], path: str, fail: Fail) -> None:
             has = "has" if len(having) == 1 else "have"
             fail(path, f"{path}: {kind} has no {name!r}, only {', '.join(having)} {has}")
         inside = [p.rpartition(".")[2] for p in known if p.rpartition(".")[0] == parent]
-        fail(path, f"unknown path {path!r}{nearest(name, inside)}")
+        fail(path, f"unknown path {shown(path)}{nearest(name, inside)}")
     leaves = [p for p in known if not any(q.startswith(p + ".") for q in known)]
     # What the recipe has is meant before a stage that it does not have.
     there = [p for p in leaves if tree.get(p.partition(".")[0]) is not None]
@@ -497,7 +525,7 @@ def _check_path(tree: Mapping[str, Any], path: str, fail: Fail) -> None:
         close = nearest(path, leaves)
     if not close.startswith("; did"):  # a hundred paths help nobody
         close = f"; it starts with one of {', '.join(Recipe.model_fields)}"
-    fail(path, f"unknown path {path!r}{close}")
+    fail(path, f"unknown path {shown(path)}{close}")
 
 
 def _responsible(values: Mapping[str, Any], where: KeyPath) -> str:

@@ -10,6 +10,7 @@ Nothing heavy is imported here: `mm1 plan` answers in under a second.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from ablations.stages import (
 from ablations.study import FreshSeeds
 from mm1_jax import costs
 from mm1_jax.config import Config, TrainConfig
-from mm1_jax.errors import UserError, nearest
+from mm1_jax.errors import UserError, nearest, shown
 from mm1_jax.recipe import SCORED_PART, EvaluationConfig, Recipe
 from mm1_jax.runner import RUNNERS
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ablations.study import Study
 
 MANY_TRIALS = 10_000
+MOST_TRIALS = 200_000
 FEW_SEEDS = 3  # below, hardly any effect can be told from chance
 # Arms whose planned cost differs by less are called equally expensive.
 COST_TOLERANCE = 1.1
@@ -190,17 +192,27 @@ def _drawn(origin: str, count: int) -> tuple[int, ...]:
         digest = hashlib.sha256(f"{origin} {index}".encode()).digest()
         return 1_000_000 + int.from_bytes(digest[:4]) % 1_000_000_000
 
-    return tuple(draw(index) for index in range(count))
+    drawn: dict[int, None] = {}  # in order, each once
+    for index in itertools.count():
+        drawn[draw(index)] = None
+        if len(drawn) == count:
+            break
+    return tuple(drawn)
 
 
 def _check_size(study: Study, many: bool) -> None:
     named = study.file.seeds
     seeds = named.count if isinstance(named, FreshSeeds) else len(named)
     trials = (count_arms(study.file.design) + study.file.null_arms) * seeds
+    number = f"about {trials:,}" if trials < 10**15 else "more than 10¹⁵"
+    if trials > MOST_TRIALS:
+        study.document.fail(
+            f"this design has {number} trials, and a study at most {MOST_TRIALS:,}", ("design",)
+        )
     if trials > MANY_TRIALS and not many:
         study.document.fail(
-            f"this design has about {trials:,} trials, more than {MANY_TRIALS:,}; "
-            "say --yes if that is meant",
+            f"this design has {number} trials, more than {MANY_TRIALS:,}; say --yes if that is "
+            "meant",
             ("design",),
         )
 
@@ -293,7 +305,15 @@ def _check_labels(study: Study, arms: Sequence[Arm]) -> None:
     for key in study.file.labels:
         if key not in pieces:
             study.document.fail(
-                f"labels: no arm or level {key!r}{nearest(key, pieces)}", ("labels", key)
+                f"labels: no arm or level {shown(key)}{nearest(key, pieces)}", ("labels", key)
+            )
+    named: dict[str, str] = {}  # label → arm
+    for arm in arms:
+        other = named.setdefault(arm.label, arm.name)
+        if other != arm.name:
+            study.document.fail(
+                f"labels: {shown(other)} and {shown(arm.name)} are both called {shown(arm.label)}",
+                ("labels",),
             )
 
 

@@ -17,22 +17,24 @@ means in `ablations.claims`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
-from ablations.designs import DesignConfig, assign, written_at
+from ablations.claims import LARGEST
+from ablations.designs import DesignConfig, assign, unusable_name, written_at
 from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
 from mm1_jax.config import Config
+from mm1_jax.errors import shown
 from mm1_jax.recipe import Recipe
 
 MOST_SEEDS = 1_000_000
 LONGEST_NAME = (
     128  # of a study: folders, reports and jobs are called by it, most with something added
 )
+MOST_CLAIMS = 1_000
 StageKind = Literal[
     "encoder",
     "language_model",
@@ -66,10 +68,10 @@ def _read_claim(value: Any) -> Claim:
             'expected a claim such as "score(base) > 60", or {claim: …, min_effect: …}'
         )
     if unknown := set(value) - {"claim", "min_effect"}:
-        raise ValueError(f"unknown key {sorted(unknown)[0]!r}; valid: claim, min_effect")
+        raise ValueError(f"unknown key {shown(sorted(unknown)[0])}; valid: claim, min_effect")
     least = value.get("min_effect", 0.0)
-    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < math.inf:
-        raise ValueError(f"min_effect: {least!r} is not a number of at least 0")
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= LARGEST:
+        raise ValueError(f"min_effect: {shown(least)} is not a number of at least 0")
     return Claim(text=value["claim"], min_effect=least)
 
 
@@ -81,14 +83,14 @@ def _read_seeds(value: Any) -> tuple[int, ...] | FreshSeeds:
         return tuple(range(value))
     if isinstance(value, list) and value and all(whole(s) and 0 <= s < 2**31 for s in value):
         if len(set(value)) < len(value):
-            raise ValueError(f"{value} names a seed twice")
+            raise ValueError(f"{shown(value)} names a seed twice")
         return tuple(value)
     if isinstance(value, dict) and set(value) == {"from", "count"} and value["from"] == "fresh":
         if whole(value["count"]) and 0 < value["count"] <= MOST_SEEDS:
             return FreshSeeds(count=value["count"])
-        raise ValueError(f"count: {value['count']!r} is not a number from 1 to {MOST_SEEDS:,}")
+        raise ValueError(f"count: {shown(value['count'])} is not a number from 1 to {MOST_SEEDS:,}")
     raise ValueError(
-        f"{value!r} is not valid: expected how many (1 to {MOST_SEEDS:,}), "
+        f"{shown(value)} is not valid: expected how many (1 to {MOST_SEEDS:,}), "
         "which ([0, 1, 2], each below 2**31), or {from: fresh, count: 3}"
     )
 
@@ -105,7 +107,9 @@ class StudyFile(Config):
     design: DesignConfig
     seeds: Annotated[tuple[int, ...] | FreshSeeds, PlainValidator(_read_seeds)]
     primary_metric: str = Field(pattern=r"^\w+\.\w+$", description="task.metric")
-    claims: dict[str, Annotated[Claim, PlainValidator(_read_claim)]] = Field({})
+    claims: dict[str, Annotated[Claim, PlainValidator(_read_claim)]] = Field(
+        {}, description="name → claim, or {claim: …, min_effect: …}"
+    )
     alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of any wrong verdict")
     null_arms: int = Field(
         0,
@@ -120,10 +124,16 @@ class StudyFile(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> StudyFile:
+        if len(self.claims) > MOST_CLAIMS:
+            raise ValueError(f"claims: {len(self.claims):,}, more than {MOST_CLAIMS:,}")
+        for key, names in (("claims", self.claims), ("labels", self.labels.values())):
+            for name in names:
+                if (wrong := unusable_name(name)) is not None:
+                    raise ValueError(f"{key}: {wrong}")
         for kind, path in self.runners.items():
             module, _, function = path.partition(":")
             if not all(part.isidentifier() for part in [*module.split("."), function]):
-                raise ValueError(f"runners.{kind}: {path!r} is not package.module:function")
+                raise ValueError(f"runners.{kind}: {shown(path)} is not package.module:function")
         return self
 
 
@@ -152,8 +162,12 @@ def load_study(path: str | Path) -> Study:
     document = load_yaml(path)
     file = validate(document, StudyFile, document.value)
     base_path = Path(path).parent / file.base
-    if not base_path.is_file():
-        document.fail(f"base: no such file {str(base_path)!r}", ("base",))
+    try:
+        there = base_path.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
+        document.fail(f"base: no such file {shown(str(base_path))}", ("base",))
     base = load_recipe(base_path)
 
     def fail(path: str, message: str) -> NoReturn:

@@ -2,12 +2,16 @@
 
 Read as nodes, because nodes know their lines and keep duplicate keys. Scalars follow YAML 1.2:
 `1e-3` is a number and `on` is a string, unlike in the YAML 1.1 of `yaml.safe_load`.
+
+A file that would take more memory or time than any study needs is refused before it does: its size,
+its depth, and what its aliases come to once they are written out are bounded.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import stat
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,7 +24,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mm1_jax.config.schema import PresetConfig
-from mm1_jax.errors import UserError, nearest
+from mm1_jax.errors import UserError, nearest, shortened, shown
+
+MOST_BYTES = 1_000_000
+MOST_LEVELS = 50  # mappings and lists inside one another
+# Of all values with their aliases written out; a value counts its characters and these beside.
+MOST_WRITTEN_OUT = 2_000_000
+_CHARACTERS_PER_VALUE = 32
+MOST_WHOLE = 2**31 - 1  # as a whole number of a config
+# Tab, line feed and carriage return are the control characters that a text may need.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -54,37 +67,82 @@ def load_yaml(path: str | Path) -> YamlDocument:
         UserError: missing or unreadable file, YAML syntax, duplicate key, or not a mapping.
     """
     name = str(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"no such file{_nearest_file(Path(path))}", file=name) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"cannot be read: {reason}", file=name) from None
+    text = _read(Path(path), name)
     try:
         node = yaml.compose(text, Loader=_Yaml12)
         lines: dict[KeyPath, int] = {(): 1}
         value = None if node is None else _plain(node, (), lines, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise UserError(
-            f"not valid YAML: {error.problem}{_hint(str(error.problem))}",
-            file=name,
-            line=None if mark is None else mark.line + 1,
-        ) from None
+        problem = shortened(str(error.problem))
+        if not isinstance(error, _RefusedError):
+            problem = f"not valid YAML: {problem}{_hint(problem)}"
+        raise UserError(problem, file=name, line=None if mark is None else mark.line + 1) from None
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", file=name) from None
-    except RecursionError:
-        raise UserError("not valid YAML: a value contains itself", file=name) from None
+        raise UserError(f"not valid YAML: {shortened(str(error))}", file=name) from None
     if not isinstance(value, dict):
         raise UserError("expected a mapping `key: value` at the top of the file", file=name, line=1)
     return YamlDocument(name, text, value, lines)
 
 
+def _read(path: Path, name: str) -> str:
+    """The text of a file of UTF-8, with or without its mark."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError("cannot be read: it is a folder", file=name)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError("cannot be read: not a file with an end", file=name)
+        if status.st_size > MOST_BYTES:
+            raise UserError(
+                f"cannot be read: {status.st_size:,} bytes, more than the {MOST_BYTES:,} of any "
+                "study, recipe or specification",
+                file=name,
+            )
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no such file{_nearest_file(path)}", file=name) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"cannot be read: {reason}", file=name) from None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError("cannot be read: UTF-16 text; save it as UTF-8", file=name, line=1)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError("cannot be read: not UTF-8 text", file=name, line=line) from None
+    control = _CONTROL.search(text)
+    if control is not None:
+        line = text[: control.start()].count("\n") + 1
+        raise UserError(f"{_named(control[0])} is in the file", file=name, line=line)
+    return text
+
+
+def _named(character: str) -> str:
+    return f"the character U+{ord(character):04X}, which is no text,"
+
+
 def load_model(path: str | Path, model: type[Model]) -> Model:
     """Read a YAML file as a pydantic model. Raises `UserError` for whatever is wrong with it."""
-    document = load_yaml(path)
+    return as_model(load_yaml(path), model)
+
+
+def as_model(document: YamlDocument, model: type[Model]) -> Model:
+    """A whole file as a pydantic model. Raises `UserError` for whatever is wrong with it."""
+    if (large := too_large(document.value)) is not None:
+        key = shortened(".".join(map(str, large)))
+        document.fail(f"{key}: a whole number is at most {MOST_WHOLE:,}", large)
     return validate(document, model, document.value)
+
+
+def too_large(value: Any, at: KeyPath = ()) -> KeyPath | None:
+    """Where a value has a whole number that no config needs and that loops would count to."""
+    if isinstance(value, int):
+        return at if abs(value) > MOST_WHOLE else None
+    inner = value.items() if isinstance(value, dict) else ()
+    inner = enumerate(value) if isinstance(value, list) else inner
+    return next((w for key, one in inner if (w := too_large(one, (*at, key))) is not None), None)
 
 
 def validate(document: YamlDocument, model: type[Model], value: Any, at: KeyPath = ()) -> Model:
@@ -111,7 +169,7 @@ def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
 
     `where` is the error's `place`.
     """
-    key = ".".join(map(str, where))
+    key = shortened(".".join(map(str, where)))
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return f"unknown key {key!r}{nearest(str(where[-1]), fields_at(model, error['loc'][:-1]))}"
@@ -125,23 +183,30 @@ def explain(error: Any, model: type[BaseModel], where: KeyPath) -> str:
         )
     if kind == "value_error":
         return f"{key}: {context['error']}" if key else str(context["error"])
-    shown = json.dumps(error["input"])
+    value = _as_json(error["input"])
     if kind == "union_tag_invalid":
         choices = re.findall(r"'([^']*)'", context["expected_tags"])
-        return f"{key}: {context['tag']!r} is not valid{nearest(context['tag'], choices)}"
+        return f"{key}: {shown(context['tag'])} is not valid{nearest(context['tag'], choices)}"
     if kind in ("literal_error", "enum"):
         choices = re.findall(r"'([^']*)'", context["expected"])
-        return f"{key}: {shown} is not valid{nearest(str(error['input']), choices)}"
+        return f"{key}: {value} is not valid{nearest(str(error['input']), choices)}"
     bound = next((b for b in ("gt", "ge", "lt", "le") if b in context), None)
     if bound is not None:
         words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}[bound]
-        return f"{key}: {shown} is out of range; it must be {words} {context[bound]}"
+        return f"{key}: {value} is out of range; it must be {words} {context[bound]}"
     message = error["msg"].replace("Input should be", "expected").replace("Input", "the value")
     for json_word, yaml_word in (("an object", "a mapping"), ("a valid array", "a list")):
         message = message.replace(json_word, yaml_word)
     one = kind in ("list_type", "tuple_type") and isinstance(error["input"], str)
-    cure = f"; write [{shown}]" if one else ""
-    return f"{key}: {shown} is not valid: {message[0].lower()}{message[1:]}{cure}"
+    cure = f"; write [{value}]" if one else ""
+    return f"{key}: {value} is not valid: {message[0].lower()}{message[1:]}{cure}"
+
+
+def _as_json(value: Any) -> str:
+    """A value as YAML's users know it, shortened."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return shown(value) if abs(value) != float("inf") else json.dumps(value)
+    return shortened(json.dumps(value, ensure_ascii=False))
 
 
 def fields_at(model: type[BaseModel], loc: KeyPath) -> list[str]:
@@ -223,6 +288,56 @@ class _Yaml12(yaml.SafeLoader):
     """PyYAML with the core schema of YAML 1.2."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own protocol
+    _levels = 0  # of the node that is being read
+    _written_out = 0  # characters so far, those of aliases counted where they stand
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._sizes: dict[str, int | None] = {}  # anchor → characters; None while it is read
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node, refused where it would take more than any study needs."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            size = self._sizes.get(event.anchor, 0)
+            if size is None:
+                raise _refused(event, f"*{event.anchor}: a value contains itself")
+            self._count(event, size)
+            return super().compose_node(parent, index)
+        if event.tag is not None:
+            tag = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            raise _refused(event, f"tags are not read; leave out {tag}")
+        if self._levels == MOST_LEVELS:
+            raise _refused(event, f"more than {MOST_LEVELS} mappings and lists in one another")
+        before = self._written_out
+        self._count(event, _CHARACTERS_PER_VALUE + len(getattr(event, "value", "")))
+        if isinstance(event, yaml.ScalarEvent) and (found := _CONTROL.search(event.value)):
+            raise _refused(event, f"{_named(found[0])} is in a value")
+        if event.anchor is not None:
+            self._sizes[event.anchor] = None
+        self._levels += 1
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        if event.anchor is not None:
+            self._sizes[event.anchor] = self._written_out - before
+        return node
+
+    def _count(self, event: yaml.Event, size: int) -> None:
+        self._written_out += size
+        if self._written_out > MOST_WRITTEN_OUT:
+            raise _refused(
+                event,
+                f"more than about {MOST_WRITTEN_OUT // _CHARACTERS_PER_VALUE:,} values, those of "
+                "aliases counted where they stand",
+            )
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """Valid YAML that no study needs."""
+
+
+def _refused(event: yaml.Event, why: str) -> _RefusedError:
+    return _RefusedError(problem=why, problem_mark=event.start_mark)
 
 
 for _tag, _pattern, _first in (
@@ -290,7 +405,7 @@ def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str) -
         if key in mapping:
             first = lines[*at, key]
             raise UserError(
-                f"duplicate key {'.'.join(map(str, (*at, key)))!r}, first on line {first}",
+                f"duplicate key {shown('.'.join(map(str, (*at, key))))}, first on line {first}",
                 file=file,
                 line=line,
             )

@@ -22,7 +22,7 @@ from mm1_jax import costs
 from mm1_jax.chips import CHIPS, Chip, chip_of
 from mm1_jax.compiled_program import Program, read_program
 from mm1_jax.config import MeshConfig, TrainConfig
-from mm1_jax.config.training import nearest_divisor
+from mm1_jax.config.schema import nearest_divisor
 from mm1_jax.errors import UserError
 
 What = Literal["train", "prefill", "decode"]

@@ -281,6 +281,19 @@ class Recipe(TrainConfig):
         return self
 
     @model_validator(mode="after")
+    def _pretrainable_parts(self) -> Recipe:
+        for part, stage in (
+            ("encoder", self.encoder_stage),
+            ("language_model", self.language_model_stage),
+        ):
+            try:
+                stage()
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{part}_pretraining: {said}") from None
+        return self
+
+    @model_validator(mode="after")
     def _one_origin(self) -> Recipe:
         for part in PRETRAINED_PARTS:
             folder = getattr(self.initial_weights, part)

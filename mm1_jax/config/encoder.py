@@ -55,7 +55,7 @@ class VisionTransformerConfig(PresetConfig):
     width: Count = 64
     layers: Layers = 2
     heads: Count = 4
-    mlp_ratio: float = Field(4.0, gt=0)
+    mlp_ratio: float = Field(4.0, gt=0, le=1_000)
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     norm_eps: float = Field(1e-6, gt=0)

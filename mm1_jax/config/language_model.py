@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mm1_jax.config.schema import Config, Count, Layers, PresetConfig, assumed, check_heads
+from mm1_jax.config.schema import Config, Count, Layers, PresetConfig, assumed, check_heads, nearest_divisor
 from mm1_jax.config.training import MeshConfig
 
 
@@ -115,8 +115,7 @@ class DecoderConfig(PresetConfig):
         if self.head % 2:
             raise ValueError(f"head width {self.head} is odd; rotary positions need an even one")
         if self.heads % self.kv_heads:
-            divisors = [h for h in range(1, self.heads + 1) if self.heads % h == 0]
-            best = min(divisors, key=lambda h: (abs(h - self.kv_heads), h))
+            best = nearest_divisor(self.heads, self.kv_heads)
             raise ValueError(
                 f"{self.heads} heads cannot share {self.kv_heads} kv_heads; nearest: {best}"
             )
@@ -174,7 +173,7 @@ class MixtureOfExpertsConfig(DecoderConfig):
     experts: Count = 8
     every: Count = Field(2, description="each `every`-th layer has experts, the last first")
     top_k: Count = 2
-    capacity_factor: float | None = Field(None, gt=0, description="null: dropless")
+    capacity_factor: float | None = Field(None, gt=0, le=1_000, description="null: dropless")
     group_tokens: Count = Field(
         512, description="tokens among which places are given out; capacity only"
     )
@@ -245,8 +244,7 @@ class MixtureOfExpertsConfig(DecoderConfig):
     @model_validator(mode="after")
     def _possible_experts(self) -> MixtureOfExpertsConfig:
         if self.layers % self.every:
-            divisors = [n for n in range(1, self.layers + 1) if self.layers % n == 0]
-            best = min(divisors, key=lambda n: (abs(n - self.every), n))
+            best = nearest_divisor(self.layers, self.every)
             raise ValueError(
                 f"every {self.every} does not divide {self.layers} layers; nearest: {best}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -66,8 +67,13 @@ def assumed(kind: str) -> BeforeValidator:
 def check_heads(part: str, width: int, heads: int) -> None:
     """Raise ValueError, with the nearest possible number, unless `heads` divides `width`."""
     if width % heads:
-        divisors = [h for h in range(1, width + 1) if width % h == 0]
-        best = min(divisors, key=lambda h: (abs(h - heads), h))
         raise ValueError(
-            f"{part} width {width} is not divisible by {heads} heads; nearest: {best} heads"
+            f"{part} width {width} is not divisible by {heads} heads; "
+            f"nearest: {nearest_divisor(width, heads)} heads"
         )
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is nearest to `wanted`; of two the smaller."""
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return min((*small, *(number // d for d in small)), key=lambda d: (abs(d - wanted), d))

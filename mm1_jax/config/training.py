@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config, Count
+from mm1_jax.config.schema import NOT_IDENTITY, Config, Count, nearest_divisor
 
 Part = Literal["encoder", "connector", "language_model"]
 
@@ -80,12 +80,6 @@ class MeshConfig(Config):
                     f"mesh.{axis} {size} does not divide {name.replace('_', ' ')} {dimension}; "
                     f"nearest: {nearest_divisor(math.gcd(*dimensions.values()), size)}"
                 )
-
-
-def nearest_divisor(number: int, wanted: int) -> int:
-    """The divisor of `number` that is nearest to `wanted`; of two the smaller."""
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    return min(divisors, key=lambda d: (abs(d - wanted), d))
 
 
 class DivergencePolicy(Config):

@@ -110,7 +110,7 @@ def failing(tmp_path):
         ("a:\n\tb: 1", "2: not valid YAML: found character '\\t' that cannot start any token"),
         ("- a", "1: expected a mapping `key: value` at the top of the file"),
         ("", "1: expected a mapping `key: value` at the top of the file"),
-        ("a: &x\n  b: *x", " not valid YAML: a value contains itself"),
+        ("a: &x\n  b: *x", "2: *x: a value contains itself"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(failing, text, message):
