@@ -447,8 +447,8 @@ def _share(path: str, value: Any, fail: Fail) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         fail(
             path,
-            f"{path}: {shortened(level_name(value))} is not a share of the mixture, from 0 to 1; what is not "
-            "named keeps its ratio in the rest",
+            f"{path}: {shortened(level_name(value))} is not a share of the mixture, from 0 to 1; "
+            "what is not named keeps its ratio in the rest",
         )
     return float(value)
 
