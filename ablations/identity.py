@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ablations.yaml_files import load_yaml
-from mm1_jax.errors import UserError
+from mm1_jax.errors import UserError, shown
 from mm1_jax.source_code import canonical_source
 
 EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
@@ -98,10 +99,7 @@ def code_fingerprint(module: str, function: str = "") -> str:
     Raises:
         UserError: the module cannot be found.
     """
-    sources = {
-        name: canonical_source(path.read_text(encoding="utf-8"))
-        for name, path in closure(module).items()
-    }
+    sources = {name: canonical_source(_source(path)) for name, path in closure(module).items()}
     return original(fingerprint([function, sources]))
 
 
@@ -132,7 +130,12 @@ def closure(module: str) -> dict[str, Path]:
     """Module name → file of a module and of what it imports from its package or `mm1_jax`."""
     root = source_file(module)
     if root is None:
-        raise UserError(f"module {module!r} cannot be found; is its folder on PYTHONPATH?")
+        raise UserError(f"module {shown(module)} cannot be found; is its folder on PYTHONPATH?")
+    if root.suffix != ".py":
+        raise UserError(
+            f"module {shown(module)} is compiled ({root}): without its source nobody can say when "
+            "results are old; name a Python module that calls it"
+        )
     ours = {module.partition(".")[0], "mm1_jax"}
     found = {module: root}
     waiting = [module]
@@ -140,7 +143,7 @@ def closure(module: str) -> dict[str, Path]:
         name = waiting.pop()
         for imported in _imports(name, found[name]):
             path = source_file(imported) if imported.partition(".")[0] in ours else None
-            if path is not None and imported not in found:
+            if path is not None and path.suffix == ".py" and imported not in found:
                 found[imported] = path
                 waiting.append(imported)
     return dict(sorted(found.items()))
@@ -150,16 +153,20 @@ def closure(module: str) -> dict[str, Path]:
 def source_file(module: str) -> Path | None:
     """File of a module, found without importing it or its parents; None if there is none."""
     top, *rest = module.split(".")
-    spec = _package(top)
-    if spec is None or spec.origin is None:
+    try:
+        spec = _package(top)
+    except (ImportError, ValueError):  # __main__ has none
+        return None
+    if spec is None:
         return None
     if not rest:
-        return Path(spec.origin)
+        return Path(spec.origin) if spec.origin else None
     if spec.submodule_search_locations is None:
         return None
     for folder in spec.submodule_search_locations:
         place = Path(folder).joinpath(*rest)
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
+        compiled = (place.with_suffix(end) for end in importlib.machinery.EXTENSION_SUFFIXES)
+        for path in (place.with_suffix(".py"), place / "__init__.py", *compiled):
             if path.is_file():
                 return path
     return None
@@ -175,13 +182,34 @@ def _package(name: str) -> ModuleSpec | None:
     return PathFinder.find_spec(name) or importlib.util.find_spec(name)
 
 
+def _source(path: Path) -> str:
+    """The text of a Python file. Raises `UserError` where it cannot be read, or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError("not UTF-8 text", file=str(path), line=line) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file=str(path)) from None
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a Python file. Raises `UserError` for a mistake in it."""
+    try:
+        return ast.parse(_source(path))
+    except SyntaxError as error:
+        said = f"not valid Python: {error.msg}"
+        raise UserError(said, file=str(path), line=error.lineno) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"not valid Python: {error}", file=str(path)) from None
+
+
 @cache
 def _imports(module: str, path: Path) -> tuple[str, ...]:
     """Modules that a module's source names in import statements, but for type checkers' sake."""
     found: list[str] = []
-    waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [
-        *ast.parse(path.read_text(encoding="utf-8")).body
-    ]
+    waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [*parsed(path).body]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):

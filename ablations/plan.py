@@ -20,6 +20,7 @@ from ablations import claims, identity
 from ablations.conditions import Condition, quantities
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.metrics import AVERAGE, average_shots, check_form, check_metric
+from ablations.runners import check_runner
 from ablations.scope import FIXED, WEIGHTS
 from ablations.stages import (
     EVALUATIONS,
@@ -117,8 +118,11 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     needed = claims.keys_of(conditions.values())
     run = {**RUNNERS, **file.runners}
     code = _Code(study, run)
-    for kind in file.runners:
-        code[kind]
+    for kind, runner in file.runners.items():
+        try:
+            check_runner(runner)
+        except UserError as error:
+            document.fail(f"runners.{kind}: {error}", ("runners", kind))
     builders = [_stages(study, cell, run, code, needed) for cell in (*cells, *null_cells)]
     arms = tuple(
         _arm(cell, cells[0], made, builders[0], file.labels)
@@ -329,7 +333,7 @@ class _Code(Mapping[str, str]):
             try:
                 self._known[kind] = stage_code(kind, self._run[kind])
             except UserError as error:
-                self._study.document.fail(f"runners.{kind}: {error.message}", ("runners", kind))
+                self._study.document.fail(f"runners.{kind}: {error}", ("runners", kind))
         return self._known[kind]
 
     def __iter__(self) -> Iterator[str]:

@@ -194,7 +194,7 @@ def test_any_value_in_any_field_of_a_study_is_told_in_one_line_or_is_planned(fie
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"study": "x" * 101}, "should have at most 100 characters"),
+        ({"study": "x" * 129}, "should have at most 128 characters"),
         ({"claims": {"a\tb": "score(base) > 1"}}, "is no name"),
         ({"claims": {"a": "score(base) > 1 and " * 1000}}, "a claim has at most 4,000 characters"),
         ({"claims": {"a": "score(base) > 1e300"}}, "got '1e300' at column"),

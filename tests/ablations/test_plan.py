@@ -106,8 +106,9 @@ class TestTrials:
     def test_a_huge_design_is_refused_before_it_is_expanded(self, studies):
         factors = ("encoder.layers", "encoder.width", "training.steps", "optimizer.warmup_steps")
         huge = {"factorial": {factor: list(range(1, 1_000)) for factor in factors}}
-        with pytest.raises(UserError, match="say --yes"):
-            studies.plan(design=huge)
+        for many in (False, True):
+            with pytest.raises(UserError, match=r"has about [\d,]+ trials, and a study at most"):
+                studies.plan(design=huge, many=many)
 
 
 class TestOfficialTasks:
@@ -378,9 +379,9 @@ class TestIdentity:
 
     def test_a_users_own_trainer_is_another_training(self, studies):
         ours = studies.plan()
-        theirs = studies.plan(runners={"multimodal": "mm1_jax.stage:run"})
+        theirs = studies.plan(runners={"multimodal": "mm1_jax.stage:Run"})
         assert {stage.run for stage in theirs.stages.values() if stage.kind == "multimodal"} == {
-            "mm1_jax.stage:run"
+            "mm1_jax.stage:Run"
         }
         assert not set(ours.stages) & set(theirs.stages)
 

@@ -14,7 +14,7 @@ from mm1_jax.recipe import Recipe
 # A runner of one's own for every part, so that these tests plan without our trainers' code.
 RUNNERS = dict.fromkeys(
     ("encoder", "language_model", "weights", "encoder_evaluation", "language_model_evaluation"),
-    "mm1_jax.stage:run",
+    "mm1_jax.stage:Run",
 )
 BOTH = {
     "encoder_pretraining": {"training": {"steps": 60}, "optimizer": {"peak_lr": 0.001}},
@@ -345,7 +345,7 @@ class TestInstructionTuning:
     def tuned(self, studies):
         """Studies whose recipe tunes on instructions."""
         studies.recipe["sft"] = SFT
-        runners = dict.fromkeys(("sft", "multimodal", "evaluation"), "mm1_jax.stage:run")
+        runners = dict.fromkeys(("sft", "multimodal", "evaluation"), "mm1_jax.stage:Run")
 
         def plan(**changes) -> Plan:
             return studies.plan(**{"runners": runners, "seeds": 1, **changes})
