@@ -51,6 +51,8 @@ def _question(row: Row, item_id: str, image: str) -> Question:
     choices = () if row.fields["choices"] is None else row.options("choices")
     question, answer = row.text("question"), row.answer("answer")
     question_type, answer_type = row.text("question_type"), row.text("answer_type")
+    if question_type == "multi_choice" and not letters(choices):
+        raise row.error("choices: a multiple-choice question has none")
     unit = row.optional("unit")
     text = question + (f" (Unit: {unit})" if unit else "")
     precision = _precision(row)
