@@ -242,7 +242,7 @@ def server(tmp_path_factory):
         )
     try:
         while True:
-            assert process.poll() is None, (folder / "log").read_text()
+            assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
                 break
@@ -438,4 +438,6 @@ def test_secrets_of_the_address_are_in_no_argument_file_or_line(small, server, m
     files = [path for path in store.local.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"planted" in path.read_bytes()]
-    assert any("me:***@" in path.read_text() for path in store.local.glob("mlflow/*.json"))
+    assert any(
+        "me:***@" in path.read_text(encoding="utf-8") for path in store.local.glob("mlflow/*.json")
+    )
