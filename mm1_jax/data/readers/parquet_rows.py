@@ -17,6 +17,7 @@ from mm1_jax.errors import UserError, nearest
 
 # With images inside, a row may weigh a megabyte.
 _ROWS_AT_A_TIME = 64
+_LIMIT_BYTES = 1 << 28  # of the rows at a time, if each had all that its group holds
 
 
 def rows(
@@ -50,10 +51,11 @@ def rows(
                     raise UserError(f"{file}: has several columns {name!r}")
             first = 0  # row of the group
             for group in range(table.num_row_groups):
-                count = table.metadata.row_group(group).num_rows
+                about = table.metadata.row_group(group)
+                count = about.num_rows
                 index = first
                 try:
-                    for row in _rows_of(table, group, wanted):
+                    for row in _rows_of(table, group, wanted, about.total_byte_size):
                         yield index, row, schema
                         index += 1
                 except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -62,8 +64,12 @@ def rows(
                 first += count
 
 
-def _rows_of(table: pq.ParquetFile, group: int, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for batch in table.iter_batches(_ROWS_AT_A_TIME, row_groups=[group], columns=[*wanted]):
+def _rows_of(
+    table: pq.ParquetFile, group: int, wanted: Sequence[str], size_bytes: int
+) -> Iterator[dict[str, Any]]:
+    # A value that stands once in the file may be that of every row.
+    count = max(1, min(_ROWS_AT_A_TIME, _LIMIT_BYTES // max(size_bytes, 1)))
+    for batch in table.iter_batches(count, row_groups=[group], columns=[*wanted]):
         columns = [_undecoded(batch.column(name)).to_pylist() for name in wanted]
         for values in zip(*columns, strict=True):
             yield dict(zip(wanted, values, strict=True))

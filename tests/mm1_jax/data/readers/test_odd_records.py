@@ -16,7 +16,7 @@ from raw_files import picture, write_lines, write_tar
 
 from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import BadRecord, RawDocument
-from mm1_jax.data.readers import Format, array_record, read
+from mm1_jax.data.readers import Format, array_record, parquet_rows, read
 
 ODD = [
     None,
@@ -324,3 +324,17 @@ def test_values_that_would_fill_the_memory_are_one_bad_record(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [{"text": "a"}, bomb, {"text": "b"}])
     first, bad, last = read("jsonl", str(path))
     assert (first.texts, bad.reason, last.texts) == (("a",), "bomb", ("b",))
+
+
+def test_one_value_for_all_rows_is_not_unpacked_for_all_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_rows, "_LIMIT_BYTES", 10_000_000)
+    picture = pa.DictionaryArray.from_arrays([0] * 64, pa.array([bytes(5_000_000)]))
+    table = pa.table({"image": picture, "caption": ["a"] * 64})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    before = pa.total_allocated_bytes()
+    held = []
+    for document in read("parquet", str(tmp_path / "a.parquet")):
+        assert len(document.images[0].content) == 5_000_000
+        held.append(pa.total_allocated_bytes() - before)
+    assert len(held) == 64
+    assert max(held) < 50_000_000
