@@ -34,7 +34,7 @@ def missing(text, files):
     for code in re.findall(r"`([^`]+)`|^    (.*)$|^```[^`]*^```", text, re.MULTILINE):
         for word in " ".join(code).split():
             path, _, function = word.strip(",;:()[]\"'").partition("::")
-            if function and function not in functions:
+            if path.endswith(".py") and function and function not in functions:
                 yield word
             if re.fullmatch(r"test_\w+(\.py)?", path):
                 known = path in functions or any(
