@@ -204,12 +204,12 @@ def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
     import ray
 
     # The token keeps other users of the machine out; it lives and dies with this process instead
-    # of in the home folder.
-    variables = {**LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # of in the home folder. One a process: Ray reads it once, and a second Ray must know it too.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     with (
         private_folder() as folder,
         ray_writes_to(folder / "driver.err"),
-        _environment(variables),
+        _environment(LOOPBACK),
     ):
         for number in range(1, START_TRIES + 1):
             try:
