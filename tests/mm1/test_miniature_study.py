@@ -69,7 +69,9 @@ def test_finished_it_answers_from_the_store(ran):
 
 def test_compilation_is_measured_apart_from_the_work(ran):
     folder, *_ = ran
-    records = [json.loads(p.read_bytes()) for p in (folder / ".mm1" / "stages").rglob("execution.json")]
+    records = [
+        json.loads(p.read_bytes()) for p in (folder / ".mm1" / "stages").rglob("execution.json")
+    ]
     assert len(records) == 10
     assert all(r["compilation_seconds"] + r["import_seconds"] < r["seconds"] for r in records)
     assert any(r["compilation_seconds"] > 0 for r in records)
