@@ -9,8 +9,8 @@
     effect(connector.tokens, 4 -> 16, at: {encoder.image_size: 32}) > 0
     slope(training.steps, task=held_out_text) < 0
     slope(data.mixture.interleaved, task=average, shots=8) > 0        the mean of several tasks
-    peak(connector.tokens)                                 an interior level above both ends
-    best(connector.kind) == c_abstractor                   above every other level
+    peak(connector.tokens)                           an interior level better than both ends
+    best(connector.kind) == c_abstractor                   better than every other level
     score(b) > score(a) > score(base) and slope(connector.tokens) > 0
 
 Grammar (spaces are free; a name with spaces or signs in it goes in quotes):
@@ -28,7 +28,8 @@ Grammar (spaces are free; a name with spaces or signs in it goes in quotes):
 An effect is signed and names its two levels: picking the extreme levels after looking would favour
 the factor with more of them. It is the mean over all cells of the other factors in which both
 levels were run; in a one-at-a-time design that is the base. The metric is the study's primary
-metric unless `task` or `metric` says otherwise.
+metric unless `task` or `metric` says otherwise. Better is higher or lower as the metric is
+(`ablations.metrics`); `>` and `<` are of the numbers. Only what has one unit is compared.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
 from ablations.designs import BASE
 from ablations.metrics import (
+    ANSWERERS,
     AVERAGE,
     BLIND,
     TASKS,
@@ -49,6 +51,8 @@ from ablations.metrics import (
     check_form,
     check_metric,
     first_metric,
+    goal_of,
+    metric_called,
     worst_value,
 )
 from ablations.scope import scope
@@ -463,22 +467,34 @@ def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contra
 def _meaning(statement: Statement, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
     if isinstance(statement, Best):
         level = _level(statement.factor, statement.level, names)
-        sides = _level_sides(statement, names)
+        sides, better = _level_sides(statement, names), _better(statement, min_effect, names)
         others = [side for name, side in sides.items() if name != level]
-        return All(tuple(_beyond(sides[level], other, min_effect) for other in others))
+        return All(tuple(better(sides[level], other) for other in others))
     if isinstance(statement, Peak):
-        sides = _level_sides(statement, names)
+        sides, better = _level_sides(statement, names), _better(statement, min_effect, names)
         order = sorted(sides, key=lambda level: _numeric(statement.factor, level))
         if len(order) < 3:
             raise UserError(f"peak({statement.factor}) needs at least 3 levels, not {len(order)}")
         first, *interior, last = (sides[level] for level in order)
-        return AnyOf(
-            tuple(
-                All((_beyond(inner, first, min_effect), _beyond(inner, last, min_effect)))
-                for inner in interior
-            )
-        )
+        return AnyOf(tuple(All((better(inner, first), better(inner, last))) for inner in interior))
     return _compared(statement, min_effect, names)
+
+
+def _better(
+    statement: Best | Peak, min_effect: float, names: Vocabulary
+) -> Callable[[_Side, _Side], Above[Contrast]]:
+    """What "one level is better than another" says, by the metric's own direction."""
+    (metric, *_) = {key.metric for key in _score(BASE, statement.options, names).weights}
+    goal = goal_of(metric)
+    if goal is None:
+        form = "best" if isinstance(statement, Best) else "peak"
+        raise UserError(
+            f"nobody has said which way {metric} is better, so {form}(…) means nothing; "
+            "compare scores by > or <"
+        )
+    if goal == "minimise":
+        return lambda one, other: _beyond(one, other, -min_effect, below=True)
+    return lambda one, other: _beyond(one, other, min_effect)
 
 
 def _compared(statement: Comparison, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
@@ -487,6 +503,11 @@ def _compared(statement: Comparison, min_effect: float, names: Vocabulary) -> Co
         raise UserError("give the margin once: `by`, `within` or min_effect")
     left = _side(statement.left, statement.right, names)
     right = _side(statement.right, statement.left, names)
+    if left.measure and right.measure and left.measure != right.measure:
+        raise UserError(
+            f"{left.name} is in {left.measure} and {right.name} in {right.measure}: "
+            "which is more cannot be said"
+        )
     if operator == "==":
         if left.magnitude or right.magnitude:
             raise UserError("`==` compares signed effects; leave out abs( )")
@@ -513,6 +534,14 @@ class _Side:
     contrast: Contrast
     name: str  # "" for a number
     magnitude: bool = False
+    factor: str = ""  # of a slope, which is per unit of it
+
+    @property
+    def measure(self) -> str:
+        """What it is measured in; "" for a number, which is in whatever the other side is in."""
+        found = {_measure(key.metric) for key in self.contrast.weights}
+        measure = found.pop() if len(found) == 1 else "the mean of several metrics" if found else ""
+        return f"{measure} per {self.factor}" if self.factor else measure
 
     @property
     def signs(self) -> tuple[_Side, ...]:
@@ -548,8 +577,16 @@ def _side(term: Term, other: Term, names: Vocabulary) -> _Side:
     elif isinstance(term, Effect):
         contrast = _effect(term, names)
     else:
-        contrast = _slope(term, names)
+        return _Side(_slope(term, names), written(term), factor=term.factor)
     return _Side(contrast, written(term))
+
+
+def _measure(metric: str) -> str:
+    """The unit of a metric; of one that has none, the metric itself, whoever was measured."""
+    for answerer in ANSWERERS:
+        metric = metric.removeprefix(answerer)
+    known = metric_called(metric)
+    return known.unit if known and known.unit else metric
 
 
 def written(term: Score | Blind | Effect | Slope) -> str:

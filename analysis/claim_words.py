@@ -32,7 +32,7 @@ def _statement(statement: Statement, min_effect: float) -> str:
     more = f" by more than {min_effect:g}" if min_effect else ""
     if isinstance(statement, Peak):
         options = _options(statement.options)
-        return f"a level of {statement.factor} between its ends is above both{more}{options}"
+        return f"a level of {statement.factor} between its ends is better than both{more}{options}"
     if isinstance(statement, Best):
         options = _options(statement.options)
         return f"{statement.level} is the best level of {statement.factor}{more}{options}"

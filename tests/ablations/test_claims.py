@@ -172,6 +172,34 @@ def test_each_part_is_named_left_minus_right_in_the_order_of_the_claim(text, nam
     assert found == names
 
 
+def test_better_is_lower_where_the_metric_is():
+    reads = "task=held_out_text"
+    (first, second) = meaning(f"best(size, {reads}) == 64", 2.0, NAMES).parts
+    assert (first.reverse, second.reverse) == (True, True)
+    assert (first.boundary, second.boundary) == (-2.0, -2.0)
+    (inner,) = meaning(f"peak(size, {reads})", 0.0, NAMES).parts
+    assert all(part.reverse for part in inner.parts)
+
+
+def test_of_perplexities_the_lowest_is_the_best(studies):
+    design = {"one_at_a_time": {"encoder.image_size": [32, 16, 48, 64]}}
+    claims = {
+        f"best{size}": f"best(encoder.image_size, task=held_out_text) == {size}"
+        for size in (32, 48, 64)
+    }
+    plan = studies.plan(design=design, claims=claims, seeds=6)
+    level = {"base": 30, "16": 25, "48": 20, "64": 40}
+    scores = {
+        ScoreKey(arm.name, "held_out_text", "perplexity", 0, "intact"): {
+            seed: level[arm.name.rpartition("=")[2]] + 0.0001 * seed * sum(arm.name.encode())
+            for seed in plan.seeds
+        }
+        for arm in plan.arms
+    }
+    found = {one.name: one.verdict for one in decide(plan, scores)}
+    assert found == {"best32": "refuted", "best48": "supported", "best64": "refuted"}
+
+
 def test_slope_is_least_squares_over_numeric_levels():
     (found,) = quantities(read("slope(size) > 0"))
     assert found == pytest.approx(np.polyfit([16, 32, 64], [60, 70, 75], 1)[0])
@@ -266,6 +294,16 @@ def test_an_effect_in_a_factorial_is_the_mean_over_the_other_factors():
         ("score(base) > 3 > 2 by 1", "a chain of comparisons takes no `by`"),
         ("abs(effect(size, 16 -> 32)) == 3 within 1", "compares signed effects"),
         ("score(base) > score(size=32)", "no score is left"),
+        (
+            "score(base, task=held_out_text) < score(base)",
+            "score(base, task=held_out_text) is in perplexity and score(base) in %",
+        ),
+        (
+            "effect(size, 16 -> 32) > effect(size, 16 -> 32, task=emoji_caption)",
+            "in % and effect(size, 16 -> 32, task=emoji_caption) in cider",
+        ),
+        ("slope(size) > effect(size, 16 -> 32)", "in % per size and effect(size, 16 -> 32) in %"),
+        ("best(size, task=vizwiz, metric=unanswerable) == 64", "which way unanswerable is better"),
         ("3 > 2", "no score is left"),
     ],
 )

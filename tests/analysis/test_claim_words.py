@@ -38,7 +38,7 @@ from analysis.claim_words import numbers, plain, sentence
         (
             "slope(a, task=held_out_text) < 0 and peak(b)",
             "the slope over a on held_out_text is smaller than 0, and a level of b between its "
-            "ends is above both",
+            "ends is better than both",
         ),
         ("best(kind, shots=4) == mlp", "mlp is the best level of kind with 4 shots"),
     ],
