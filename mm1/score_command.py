@@ -101,7 +101,9 @@ def _check_match(
 
 
 def _first(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
+    from mm1_jax.tasks.official_rows import short
+
+    return ", ".join(map(short, ids[:_SHOWN])) + (", …" if len(ids) > _SHOWN else "")
 
 
 def _nested(metrics: dict[str, float]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import codecs
 import locale
 import os
 import sys
+from pathlib import Path
 
 from mm1_jax.errors import UserError
 
@@ -22,12 +23,24 @@ def enter_utf8_mode() -> None:
     """Start again in UTF-8 mode unless names of files are UTF-8 already, or that was tried."""
     if not _is_utf8(sys.getfilesystemencoding()) and os.environ.get(_VARIABLE) is None:
         os.environ[_VARIABLE] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [os.fsencode(sys.executable), *_arguments()])
     if sys.flags.utf8_mode and "PYTHONIOENCODING" not in os.environ and not _locale_is_ascii():
         for stream in (sys.stdout, sys.stderr):
             reconfigure = getattr(stream, "reconfigure", None)  # what replaces them may have none
             if reconfigure is not None:
                 reconfigure(encoding=locale.getencoding())
+
+
+def _arguments() -> list[bytes]:
+    """What this program was called with, to the byte.
+
+    Python has read it in the encoding of the locale, and what is no text in that one cannot always
+    be written back: half of what is UTF-8 under EUC-JP.
+    """
+    try:
+        return Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
+    except OSError:
+        return [os.fsencode(argument) for argument in sys.orig_argv[1:]]
 
 
 def typed(text: str, option: str) -> str:

@@ -23,6 +23,8 @@ from mm1_jax.tasks.official_files import (
 from mm1_jax.tasks.official_rows import Row
 
 _FIELDS = ["question", "image", "choices", "answer", "question_type", "answer_type", "precision"]
+_QUESTION_TYPES = ("multi_choice", "free_form")
+_ANSWER_TYPES = ("text", "integer", "float", "list")
 _STATED = re.compile(r'The answer is "(.*)"\.')
 _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)")
 _LIST = re.compile(r"\[[^\[\]]*\]")
@@ -50,7 +52,8 @@ def _question(row: Row, item_id: str, image: str) -> Question:
         raise row.error(f"problem {item_id} has no answer; a split without answers?")
     choices = () if row.fields["choices"] is None else row.options("choices")
     question, answer = row.text("question"), row.answer("answer")
-    question_type, answer_type = row.text("question_type"), row.text("answer_type")
+    question_type = row.one_of("question_type", _QUESTION_TYPES)
+    answer_type = row.one_of("answer_type", _ANSWER_TYPES)
     if question_type == "multi_choice" and not letters(choices):
         raise row.error("choices: a multiple-choice question has none")
     unit = row.optional("unit")
@@ -68,7 +71,9 @@ def _question(row: Row, item_id: str, image: str) -> Question:
             "answer_type": answer_type,
             "question_type": question_type,
             "precision": precision,
-            "task": row.part("metadata").label("task") if row.fields.get("metadata") else "",
+            "task": row.part("metadata").label("task")
+            if row.fields.get("metadata") is not None
+            else "",
         },
     )
 
@@ -102,7 +107,8 @@ def predictions(path: Path) -> dict[str, str]:
     if content and all(isinstance(row, dict) for row in content.values()):
         rows = rows_by_id(content, [], path, "a MathVista result file")
         return {pid: _said(row) for pid, row in rows.items()}
-    return read_answers(path, ("pid", "question_id"), ("extraction", "response", "answer", "text"))
+    texts = ("extraction", "response", "answer", "text")
+    return read_answers(path, ("pid", "question_id"), texts, {"answer": "choices"})
 
 
 def _said(row: Row) -> str:

@@ -23,7 +23,7 @@ def read(path: Path) -> list[Question]:
     """`mmbench_dev_en_20231003.tsv` or another file of its form, or a folder with one."""
     file = find_one(path, "mmbench", "*mmbench*dev*en*.tsv", "*.tsv", "*.parquet")
     rows = rows_with(file, _FIELDS, "mmbench", "index")
-    columns = [name for name in string.ascii_uppercase if name in rows[0]]
+    columns = _columns(rows[0])
     places = {row.whole("index"): number for number, row in enumerate(rows)}
     questions = []
     for number, row in enumerate(rows):
@@ -49,15 +49,26 @@ def read(path: Path) -> list[Question]:
     return questions
 
 
+def _columns(row: Row) -> list[str]:
+    """Those of the options: A, B and so on."""
+    there = [name for name in string.ascii_uppercase if name in row]
+    skipped = sorted(set(string.ascii_uppercase[: len(there)]) - set(there))
+    if skipped:
+        raise row.error(f"columns {', '.join(there)}, but none called {skipped[0]}")
+    return there
+
+
 def _cell(row: Row, name: str) -> str:
     """A text, "" for an empty cell, which the edition in Parquet of the hub has as the text nan."""
     text = row.optional(name)
-    return "" if text == "nan" and row.path.suffix == ".parquet" else text
+    return "" if text == "nan" and row.path.suffix.lower() == ".parquet" else text
 
 
 def predictions(path: Path) -> dict[str, str]:
     """A table (TSV, CSV) of `index` and `prediction`, or rows of `question_id` and `text`."""
-    return read_answers(path, ("index", "question_id"), ("prediction", "answer", "text"))
+    return read_answers(
+        path, ("index", "question_id"), ("prediction", "answer", "text"), {"answer": "A"}
+    )
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:

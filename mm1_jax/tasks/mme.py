@@ -52,7 +52,7 @@ def read(path: Path) -> list[Question]:
     names: dict[str, str] = {}  # both questions about an image name the first one's cell
     for file in find(path, "mme", *expected):
         for number, row in enumerate(rows_with(file, _FIELDS, "mme", "question_id")):
-            row.among("category", (*PERCEPTION, *COGNITION))
+            row.one_of("category", (*PERCEPTION, *COGNITION))
             own = row.id("question_id")
             name = names.setdefault(own, embedded(path, file, number, "image"))
             questions.append(_question(row, own.rsplit("/", 1)[-1], name))
@@ -108,7 +108,8 @@ def predictions(path: Path) -> dict[str, str]:
         for number, content in enumerate(read_rows(path), start=1):
             row = Row(content, [], path, "mme", number, "question_id")
             text = "question" if "question" in row else "prompt"
-            said = "answer" if "answer" in row else "text"
+            stated = "category" in row  # as in the annotations: the answer is the right one
+            said = "answer" if "answer" in row and not stated else "text"
             if not all(name in row for name in ("question_id", text, said)):
                 raise row.error("expected question_id, question, answer")
             category, _, image = row.id("question_id").rpartition("/")

@@ -18,6 +18,8 @@ from mm1_jax.tasks.official_rows import Row, short
 from mm1_jax.tasks.vqav2 import SHORT_ANSWER
 
 _FIELDS = ["id", "question", "options", "answer", "question_type"]
+_MULTIPLE = "multiple-choice"
+_TYPES = (_MULTIPLE, "open")
 _IMAGE = re.compile(r"<image (\d)>")
 
 
@@ -67,8 +69,8 @@ def read(path: Path) -> list[Question]:
 
 def _question(path: Path, file: Path, number: int, row: Row) -> Question:
     options, item_id = _options(row), row.id("id")
-    question, question_type = row.text("question"), row.text("question_type")
-    multiple = question_type == "multiple-choice"
+    question, question_type = row.text("question"), row.one_of("question_type", _TYPES)
+    multiple = question_type == _MULTIPLE
     text = with_options(question, options) if multiple else question
     shown = sorted(set(_IMAGE.findall(text)))
     return Question(
@@ -88,7 +90,8 @@ def _question(path: Path, file: Path, number: int, row: Row) -> Question:
 
 def predictions(path: Path) -> dict[str, str]:
     """The official JSON object id → answer, or rows of `id` and `response`."""
-    return read_answers(path, ("id", "question_id"), ("response", "answer", "text"))
+    texts = ("response", "answer", "text")
+    return read_answers(path, ("id", "question_id"), texts, {"answer": "options"})
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:

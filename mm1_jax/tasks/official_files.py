@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mm1_jax.errors import UserError
@@ -222,20 +223,36 @@ def image_bytes(folder: Path, name: str) -> bytes:
     if not cell:
         return path.read_bytes()
     row, column = int(cell.group(2)), cell.group(3)
-    if path.suffix == ".parquet":
-        content = (_image_column(path, column)[row] or {}).get("bytes")
+    if path.suffix.lower() == ".parquet":
+        cells = _image_column(path, column)
     else:
-        content = base64.b64decode(_text_rows(path)[row][column])
+        cells = [own.get(column) for own in _text_rows(path)]
+    found = cells[row] if row < len(cells) else None
+    try:
+        content = base64.b64decode(found, validate=True) if isinstance(found, str) else found
+    except ValueError:
+        content = found
     if not content:
         raise UserError(f"row {row + 1}: {column} is empty", file=str(path))
+    if not isinstance(content, bytes):
+        raise UserError(f"row {row + 1}: {column} is {told(content)}, no image", file=str(path))
     return content
 
 
 @functools.lru_cache(maxsize=4)
-def _image_column(path: Path, column: str) -> Sequence[Mapping[str, bytes] | None]:
+def _image_column(path: Path, column: str) -> Sequence[object]:
+    """The bytes in a column of images as the Hugging Face hub has it; else its values."""
+    import pyarrow as arrow
     from pyarrow import parquet
 
-    return parquet.read_table(path, columns=[column])[column].to_pylist()
+    try:
+        with parquet.ParquetFile(path) as file:
+            if column not in file.schema_arrow.names:
+                raise UserError(f"has no column {column}, which images are due in", file=str(path))
+            cells = file.read([column])[column].to_pylist()
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise UserError(f"not Parquet: {error}", file=str(path)) from None
+    return [cell.get("bytes") if isinstance(cell, Mapping) else cell for cell in cells]
 
 
 @functools.lru_cache(maxsize=1)
@@ -278,12 +295,17 @@ def _by_id(content: Any, path: Path, task: str) -> Mapping[str, Any]:
 
 
 def read_answers(
-    path: Path, ids: Sequence[str] = ("question_id",), texts: Sequence[str] = ("answer", "text")
+    path: Path,
+    ids: Sequence[str] = ("question_id",),
+    texts: Sequence[str] = ("answer", "text"),
+    stated: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """A result file: item_id → text.
 
     A list or JSON lines of objects with one of the keys `ids` and one of `texts` (the first that
-    is there), or one JSON object id → text. UserError if it is neither, or has an id twice.
+    is there), or one JSON object id → text. `stated` names keys of `texts` that are no prediction
+    in a row that has another key too, but the annotations' own: the right answer beside the
+    options. UserError if it is neither, or has an id twice.
     """
     if path.is_dir():
         raise UserError(f"expected a result file, found the folder {path}")
@@ -296,7 +318,13 @@ def read_answers(
     given = []
     for row in rows:
         own_id = next((key for key in ids if key in row), None)
-        text = next((key for key in texts if key in row), None)
+        there = [key for key in texts if key in row]
+        text = next((key for key in there if stated.get(key) not in row), None)
+        if text is None and there:
+            raise row.error(
+                f"{there[0]} beside {stated[there[0]]} is the annotations' own, no prediction; "
+                f"expected {' or '.join(texts)}"
+            )
         if own_id is None or text is None:
             empty = [key for key in (*ids, *texts) if key in row and row.fields[key] is None]
             if empty:

@@ -113,6 +113,12 @@ class Row:
         after = f" ({short(named)})" if named else ""
         return UserError(before + message + after, file=str(self.path))
 
+    def _value(self, name: str) -> Any:
+        """A field; UserError if it is not there."""
+        if name not in self.fields:
+            raise self.error(f"no {name}; found {listed(self.fields)}")
+        return self.fields[name]
+
     def _wrong(self, what: str, value: object, expected: str) -> UserError:
         if value is None:
             return self.error(f"{what} is null")
@@ -124,9 +130,10 @@ class Row:
 
     def text(self, name: str) -> str:
         """A field's text; a number is read as its text."""
-        found = as_text(self.fields[name])
+        value = self._value(name)
+        found = as_text(value)
         if found is None:
-            raise self._wrong(name, self.fields[name], "text")
+            raise self._wrong(name, value, "text")
         return found
 
     def optional(self, name: str) -> str:
@@ -147,7 +154,7 @@ class Row:
 
     def id(self, name: str) -> str:
         """What tells the row from others: a text that is not empty, or a whole number."""
-        value = self.fields[name]
+        value = self._value(name)
         found = None if isinstance(value, float) else as_text(value)
         if not found:
             raise self._wrong(name, value, "text or a whole number")
@@ -155,7 +162,7 @@ class Row:
 
     def whole(self, name: str) -> int:
         """A number from 0 without a fraction, or the text of one."""
-        value = self.fields[name]
+        value = self._value(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
         if isinstance(value, str) and _WHOLE.fullmatch(value):
@@ -164,14 +171,15 @@ class Row:
 
     def among(self, name: str, choices: Sequence[str]) -> int:
         """Where a field is among `choices`; UserError if not, as in a split without answers."""
-        value = self.fields[name]
-        text = None if isinstance(value, bool) else as_text(value)
-        if text is None or text not in choices:
-            known = ", ".join(choices)
-            raise self.error(
-                f"{name} is {told(value)}, not one of {known}; a split without answers?"
-            )
-        return list(choices).index(text)
+        return list(choices).index(self.one_of(name, choices, "; a split without answers?"))
+
+    def one_of(self, name: str, known: Sequence[str], hint: str = "") -> str:
+        """A text that is one of those known: a kind of questions or of answers."""
+        value = self._value(name)
+        text = as_text(value)
+        if text is None or text not in known:
+            raise self.error(f"{name} is {told(value)}, not one of {', '.join(known)}{hint}")
+        return text
 
     def image(self, name: str) -> str:
         """The name of an image file: a text that leads nowhere but below the images' folder."""
@@ -182,7 +190,7 @@ class Row:
 
     def items(self, name: str) -> Sequence[Any]:
         """A field that is a list."""
-        value = self.fields[name]
+        value = self._value(name)
         if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
             raise self._wrong(name, value, "a list")
         return value
@@ -210,7 +218,7 @@ class Row:
 
     def part(self, name: str, *required: str) -> Row:
         """A field that is an object."""
-        value = self.fields[name]
+        value = self._value(name)
         if not isinstance(value, Mapping):
             raise self._wrong(name, value, "an object")
         return Row(value, required, self.path, self.task, self.number, key=self._key)

@@ -48,7 +48,7 @@ def read(path: Path) -> list[Question]:
 def predictions(path: Path) -> dict[str, str]:
     """JSON lines of `question_id` and `answer` or `text`; of a folder, one file a split."""
     if path.is_file():
-        return read_answers(path)
+        return _answers(path)
     files = find(path, "pope", "*.json*")
     splits = Counter(map(_split, files))
     twice = [split for split, count in splits.items() if count > 1]
@@ -57,8 +57,12 @@ def predictions(path: Path) -> dict[str, str]:
     return {
         f"{_split(file)}/{item_id}": text
         for file in files
-        for item_id, text in read_answers(file).items()
+        for item_id, text in _answers(file).items()
     }
+
+
+def _answers(file: Path) -> dict[str, str]:
+    return read_answers(file, stated={"text": "label"})
 
 
 def answer(text: str) -> str:

@@ -32,9 +32,21 @@ def _rows(path: Path) -> tuple[list[Row], dict[int, str]]:
     file = find_one(path, "seed_bench", "SEED-Bench.json")
     content = read_json(file)
     whole = Row(content, ["question_type", "questions"], file, "seed_bench")
-    types = whole.part("question_type")
+    names = _type_names(whole.part("question_type"))
     rows = rows_of(content, "questions", _FIELDS, file, "seed_bench", "question_id")
-    return rows, {types.whole(name): name for name in types.fields}
+    for row in rows:
+        row.one_of("data_type", ("image", "video"))
+    return rows, names
+
+
+def _type_names(types: Row) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name in types.fields:
+        number = types.whole(name)
+        if number in names:
+            raise types.error(f"question_type: {names[number]} and {name} are both {number}")
+        names[number] = name
+    return names
 
 
 def read(path: Path) -> list[Question]:
@@ -44,7 +56,9 @@ def read(path: Path) -> list[Question]:
     for row in rows:
         if row.text("data_type") != "image":
             continue
-        question = row.text("question")
+        question, kind = row.text("question"), row.whole("question_type_id")
+        if kind not in names:
+            raise row.error(f"question_type_id is {kind}, which question_type does not name")
         choices = tuple(row.optional(name) for name in _CHOICES)
         questions.append(
             Question(
@@ -55,7 +69,7 @@ def read(path: Path) -> list[Question]:
                 choices=choices,
                 facts={
                     "question": question,
-                    "question_type": names.get(row.whole("question_type_id"), ""),
+                    "question_type": names[kind],
                 },
             )
         )
@@ -69,7 +83,7 @@ def left_out(path: Path) -> set[str]:
 
 def predictions(path: Path) -> dict[str, str]:
     """The leaderboard's JSON lines of `question_id` and `prediction`."""
-    return read_answers(path, texts=("prediction", "answer", "text"))
+    return read_answers(path, texts=("prediction", "answer", "text"), stated={"answer": "choice_a"})
 
 
 def score(questions: Sequence[Question], given: Sequence[str]) -> Score:

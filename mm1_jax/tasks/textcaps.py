@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from mm1_jax.tasks import captioning
 from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import find_one, read_json, rows_of
+from mm1_jax.tasks.official_rows import Row
 
 
 def read(path: Path) -> list[Question]:
-    """`TextCaps_0.1_val.json`: a row per caption, each with all captions of its image."""
+    """`TextCaps_0.1_val.json`: a row per caption, each with all captions of its image.
+
+    What only some rows of an image have is a caption of it too.
+    """
     return _read(path, "TextCaps*val.json", "TextCaps*.json")
 
 
@@ -21,15 +26,18 @@ def read_training(path: Path) -> list[Question]:
 
 def _read(path: Path, *patterns: str) -> list[Question]:
     file = find_one(path, "textcaps", *patterns)
-    questions: dict[str, Question] = {}
+    captions: dict[str, list[str]] = {}
+    first: dict[str, Row] = {}
     fields = ["image_id", "reference_strs"]
     for row in rows_of(read_json(file), "data", fields, file, "textcaps", "image_id"):
         image_id = row.id("image_id")
-        if image_id not in questions:
-            questions[image_id] = captioning.question(
-                row, "image_id", row.image("image_id") + ".jpg", row.texts("reference_strs"), {}
-            )
-    return list(questions.values())
+        first.setdefault(image_id, row)
+        known = captions.setdefault(image_id, [])
+        known += (Counter(row.texts("reference_strs")) - Counter(known)).elements()
+    return [
+        captioning.question(row, "image_id", row.image("image_id") + ".jpg", captions[image_id], {})
+        for image_id, row in first.items()
+    ]
 
 
 TASK = captioning.caption_task("textcaps", read, read_training=read_training)

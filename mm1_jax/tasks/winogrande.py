@@ -29,7 +29,10 @@ def read(path: Path) -> list[Question]:
         if not blank:
             raise row.error(f"no _ in {short(sentence)!r}")
         right = row.among("answer", ("1", "2"))
-        contexts = [before + row.text("option1"), before + row.text("option2")]
+        options = [row.text(name) for name in ("option1", "option2")]
+        if not all(option.strip() for option in options):
+            raise row.error("an option is empty")
+        contexts = [before + option for option in options]
         questions.append(multiple_choice(row, "", contexts, right, continuation=after.strip()))
     return questions
 

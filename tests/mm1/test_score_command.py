@@ -93,6 +93,7 @@ def test_predictions_that_do_not_match_are_counted_and_named(score):
         "mm1: results.json: 2 of 3 items are not predicted (1, 2); "
         "9 predictions are of no item (4, 5, 6, 7, 8, …) in captions_val.json"
     )
+    assert len(refused(score([{"image_id": "9" * 5_000, "caption": "x"}]))) < 300
     twice = [*rows(PREDICTED), *rows({2: "again"})]
     assert "row 4: a second answer to 2" in refused(score(twice))
 

@@ -34,10 +34,10 @@ def test_a_file_is_found_and_read_as_under_utf8(elsewhere, tmp_path):
     answers = [{"answer": "café"}] * 10
     row = {"image": "é.jpg", "question": "?", "answers": answers, "answer_type": "où"}
     annotations = json.dumps([{**row, "answerable": 1}], ensure_ascii=False)
-    (tmp_path / "é.json").write_text(annotations, encoding="utf-8")
+    (tmp_path / "Größe é.json").write_text(annotations, encoding="utf-8")
     said = json.dumps([{"image": "é.jpg", "answer": "café"}], ensure_ascii=False)
     (tmp_path / "said.json").write_text(said, encoding="utf-8")
-    words = ["--task", "vizwiz", "--annotations", "é.json", "--predictions", "said.json"]
+    words = ["--task", "vizwiz", "--annotations", "Größe é.json", "--predictions", "said.json"]
     command = [os.fsencode(word) for word in [sys.executable, "-m", "mm1", "score", *words]]
     done = subprocess.run([*command, b"--json"], cwd=tmp_path, env=elsewhere, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -127,6 +127,16 @@ def test_textcaps_has_one_item_per_image_of_several_rows(tmp_path):
     ]
 
 
+def test_textcaps_keeps_the_captions_that_only_some_rows_have(tmp_path):
+    given = [["x", "y", "y"], ["z"], ["y", "x"]]
+    rows = [{"image_id": "0a1c", "reference_strs": captions} for captions in given]
+    (item,) = textcaps.read(written(tmp_path / "TextCaps_0.1_val.json", {"data": rows}))
+    assert item.references == ("x", "y", "y", "z")
+    rows[1]["reference_strs"] = [None]
+    with pytest.raises(UserError, match="row 2: reference_strs, 1: is null"):
+        textcaps.read(written(tmp_path / "TextCaps_0.1_val.json", {"data": rows}))
+
+
 def test_of_a_folder_with_both_splits_each_reader_takes_its_own(tmp_path):
     rows = [{"image_id": "a", "reference_strs": ["x"]}, {"image_id": "b", "reference_strs": ["y"]}]
     written(tmp_path / "TextCaps_0.1_val.json", {"data": rows[:1]})

@@ -250,3 +250,80 @@ def test_files_that_are_read_beside_the_named_one_are_part_of_what_is_asked(tmp_
         text = (tmp_path / beside).read_text(encoding="utf-8")
         (tmp_path / beside).write_text(text + "\n", encoding="utf-8")
         assert folder.content != before
+
+
+def test_a_field_that_is_not_there_is_told():
+    for read in (Row.text, Row.id, Row.whole, Row.items, Row.part, Row.image):
+        with pytest.raises(UserError, match="row 3: no other; found answer, question_id"):
+            read(row("2"), "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "told"),
+    [
+        ("seed_bench", ("questions", 0, "data_type"), "Image", "not one of image, video"),
+        ("seed_bench", ("questions", 0, "question_type_id"), 7, "which question_type does not"),
+        ("seed_bench", ("question_type", "Scene Understanding"), 5, "are both 5"),
+        ("mathvista", ("1", "question_type"), "multiple", "not one of multi_choice, free_form"),
+        ("mathvista", ("2", "answer_type"), "int", "not one of text, integer, float, list"),
+        ("mathvista", ("2", "metadata"), "", "metadata is '', not an object"),
+    ],
+)
+def test_a_kind_that_a_task_does_not_know_is_told(name, path, value, told, tmp_path):
+    FOLDERS[name](tmp_path)
+    (file,) = (f for f in tmp_path.glob("*.json") if not f.name.startswith("results"))
+    write_json(file, changed(read_json(file), path, value))
+    with pytest.raises(UserError, match=told):
+        questions_in(official_task(name), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["multi-choice", "Multiple-choice", "", 7])
+def test_mmmu_knows_two_kinds_of_questions(kind, tmp_path):
+    FOLDERS["mmmu"](tmp_path)
+    file = next(tmp_path.rglob("*.parquet"))
+    write_parquet(file, [{**one, "question_type": kind} for one in read_rows(file)])
+    with pytest.raises(UserError, match=r"question_type is .+, not one of multiple-choice, open"):
+        questions_in(official_task("mmmu"), tmp_path)
+
+
+def test_an_option_of_winogrande_is_not_empty(tmp_path):
+    TEXT_FOLDERS["winogrande"](tmp_path)
+    file = next(tmp_path.rglob("*.parquet"))
+    write_parquet(file, [{**one, "option1": " "} for one in read_rows(file)])
+    with pytest.raises(UserError, match="row 1: an option is empty"):
+        questions_in(official_task("winogrande"), tmp_path)
+
+
+def test_a_column_of_options_that_is_left_out_is_told(tmp_path):
+    FOLDERS["mmbench"](tmp_path)
+    (file,) = tmp_path.glob("*.tsv")
+    text = file.read_text(encoding="utf-8").replace("\tC\tD\t", "\tthird\tD\t", 1)
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="columns A, B, D, but none called C"):
+        questions_in(official_task("mmbench"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mmbench", "mmmu", "pope"])
+def test_right_answers_of_the_annotations_are_no_predictions(name, tmp_path):
+    FOLDERS[name](tmp_path)
+    patterns = ("*dev*.tsv", "*/validation-*.parquet", "coco_pope_*.json")
+    file = next(file for pattern in patterns for file in tmp_path.glob(pattern))
+    with pytest.raises(UserError, match="is the annotations' own, no prediction"):
+        official_task(name).predictions(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("mme", {"question_id": "color/1", "question": "?", "answer": "Yes", "category": "color"}),
+        ("mathvista", {"pid": "1", "choices": None, "answer": "4"}),
+        ("seed_bench", {"question_id": "1", "choice_a": "x", "answer": "A"}),
+    ],
+)
+def test_rows_of_annotations_are_no_predictions(name, given, tmp_path):
+    file = write_lines(tmp_path / "a.jsonl", [given])
+    with pytest.raises(UserError, match="row 1: "):
+        official_task(name).predictions(file)
+    said = {"mme": "text", "mathvista": "response", "seed_bench": "prediction"}[name]
+    file = write_lines(tmp_path / "a.jsonl", [{**given, said: "no"}])
+    assert list(official_task(name).predictions(file).values()) == ["no"]

@@ -174,6 +174,40 @@ def test_images_in_the_cells_of_tables_are_found(tmp_path):
         image_bytes(tmp_path, "nowhere.jpg")
 
 
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("", "row 1: image is empty"),
+        ("17 is the index of another", "row 1: image is '17 is the index of another', no image"),
+        ("12345", "row 1: image is '12345', no image"),
+    ],
+)
+def test_a_cell_of_text_that_holds_no_image_is_told(cell, told, tmp_path):
+    (tmp_path / "a.tsv").write_text(f"index\timage\n1\t{cell}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=told):
+        image_bytes(tmp_path, "a.tsv#0.image")
+    with pytest.raises(UserError, match="row 1: photo is empty"):
+        image_bytes(tmp_path, "a.tsv#0.photo")
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("a.jpg", "row 1: image is 'a.jpg', no image"),
+        (3, "row 1: image is 3, no image"),
+        (None, "row 1: image is empty"),
+        ({"path": "a.jpg"}, "row 1: image is empty"),
+        ({"bytes": "a", "path": "a.jpg"}, "row 1: image is 'a', no image"),
+    ],
+)
+def test_a_cell_of_a_table_that_holds_no_image_is_told(cell, told, tmp_path):
+    write_parquet(tmp_path / "a.parquet", [{"index": 1, "image": cell}])
+    with pytest.raises(UserError, match=told):
+        image_bytes(tmp_path, "a.parquet#0.image")
+    with pytest.raises(UserError, match="has no column image_1, which images are due in"):
+        image_bytes(tmp_path, "a.parquet#0.image_1")
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_another_folder_is_refused_with_what_was_expected_and_found(name, tmp_path):
     (tmp_path / "holiday.txt").write_text("", encoding="utf-8")
