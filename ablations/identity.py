@@ -37,7 +37,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -172,6 +172,21 @@ def source_file(module: str) -> Path | None:
     return None
 
 
+def is_there(module: str) -> bool:
+    """Whether a module can be imported, as far as that is known without importing anything."""
+    top, *rest = module.split(".")
+    if source_file(module) is not None:
+        return True
+    try:
+        spec = _package(top)
+    except (ImportError, ValueError):
+        return False
+    if spec is None or spec.submodule_search_locations is None:
+        return spec is not None and not rest
+    # A folder without __init__.py is a package too.
+    return any(Path(f).joinpath(*rest).is_dir() for f in spec.submodule_search_locations)
+
+
 def _package(name: str) -> ModuleSpec | None:
     """Where a worker finds a package: ours by its own location, others along the search path.
 
@@ -215,7 +230,10 @@ def _imports(module: str, path: Path) -> tuple[str, ...]:
         if isinstance(node, ast.Import):
             found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found += _imported_from(node, module, is_package=path.name == "__init__.py")
+            source = imported_from(node, module, path)
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                found.append(inner if source_file(inner) is not None else source)
         elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             waiting += node.orelse
         else:  # whatever holds statements; expressions hold none
@@ -224,15 +242,14 @@ def _imports(module: str, path: Path) -> tuple[str, ...]:
     return tuple(sorted(set(found)))
 
 
-def _imported_from(node: ast.ImportFrom, module: str, is_package: bool) -> Iterator[str]:
+def imported_from(node: ast.ImportFrom, module: str, path: Path) -> str:
+    """The module that a `from … import …` in a module's file names, dots resolved."""
     source = node.module or ""
     if node.level:
         parents = module.split(".")
-        kept = len(parents) - node.level + is_package
+        kept = len(parents) - node.level + (path.name == "__init__.py")
         source = ".".join([*parents[:kept], *filter(None, [source])])
-    for alias in node.names:
-        inner = f"{source}.{alias.name}"
-        yield inner if source_file(inner) is not None else source
+    return source
 
 
 if __name__ == "__main__":

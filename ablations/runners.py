@@ -8,34 +8,117 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn
 
 from ablations import identity
 from mm1_jax.errors import UserError, nearest, shown
 
 ARGUMENTS = ("config", "seed", "inputs", "context")  # in this order, `mm1_jax.stage`
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_VALUES = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.JoinedStr)
 
 
 def check_runner(run: str) -> None:
     """Whether a module has a function that a worker can call.
 
     Raises:
-        UserError: no such module or function, a module that cannot be read, or a function that
-            takes other arguments. What is imported or decorated is believed.
+        UserError: no such module or function, a module that cannot be read or imports what its
+            own package has not, or a function that takes other arguments. What is decorated, or
+            comes from other packages, is believed.
     """
     module, _, name = run.partition(":")
-    path = identity.closure(module)[module]
-    names = dict(_names(identity.parsed(path).body))
-    if "*" in names or "__getattr__" in names:
-        return  # other names may be there too
-    if name not in names:
-        raise UserError(f"{module} has no {shown(name)}{nearest(name, names)}", file=str(path))
-    found = names[name]
+    files = identity.closure(module)
+    for one in files:
+        if one.partition(".")[0] == module.partition(".")[0] != "mm1_jax":
+            _check_imports(one, files[one])
+    path, seen = files[module], set()
+    while (module, name) not in seen:  # from where it is imported to where it is written
+        seen.add((module, name))
+        found = _statement(module, name, path)
+        if not isinstance(found, ast.ImportFrom):
+            break
+        source = identity.imported_from(found, module, path)
+        original = next(a.name for a in found.names if name in (a.asname, a.name))
+        there = identity.source_file(source)
+        if identity.source_file(f"{source}.{original}") is not None:
+            _fail(f"{name} is a module", path, found)
+        if there is None or source.partition(".")[0] != module.partition(".")[0]:
+            return
+        module, name, path = source, original, there
+    if isinstance(found, ast.Import):
+        _fail(f"{name} is a module", path, found)
+    if isinstance(found, ast.ClassDef):
+        _fail(f"{name} is a class", path, found)
+    if isinstance(found, ast.Assign) and isinstance(found.targets[0], ast.Name):
+        is_none = isinstance(found.value, ast.Constant) and found.value.value is None
+        if isinstance(found.value, _VALUES) and not is_none:
+            _fail(f"{name} is a value", path, found)
     if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef) or found.decorator_list:
         return
     if (wrong := _uncallable(found)) is not None:
         called = f"a runner is called as {name}({', '.join(ARGUMENTS)}) and returns a list of rows"
         raise UserError(f"{name} {wrong}; {called}", file=str(path), line=found.lineno)
+
+
+def _statement(module: str, name: str, path: Path) -> ast.stmt | None:
+    """What gives a name its meaning in a module; None if that cannot be read there."""
+    names = dict(_names(identity.parsed(path).body))
+    if name in names:
+        return names[name]
+    if "*" in names or "__getattr__" in names:
+        return None
+    raise UserError(f"{module} has no {shown(name)}{nearest(name, names)}", file=str(path))
+
+
+def _fail(what: str, path: Path, at: ast.stmt) -> NoReturn:
+    raise UserError(f"{what}, and a runner is a function", file=str(path), line=at.lineno)
+
+
+def _check_imports(module: str, path: Path) -> None:
+    """UserError where a module imports, whatever happens, what its own package has not."""
+    own = module.partition(".")[0]
+    for statement in identity.parsed(path).body:
+        if isinstance(statement, ast.ImportFrom):
+            named = {identity.imported_from(statement, module, path): statement.names}
+        elif isinstance(statement, ast.Import):
+            named = {alias.name: [] for alias in statement.names}
+        else:
+            continue
+        for source in named:
+            if source.partition(".")[0] != own:
+                continue
+            place = {"file": str(path), "line": statement.lineno}
+            if not identity.is_there(source):
+                raise UserError(f"imports {source}, which is not there", **place)
+            file = identity.source_file(source)
+            names = _all_names(file) if file is not None and file.suffix == ".py" else {"*"}
+            for name in (
+                () if "*" in names else (alias.name for alias in named[source] if alias.name != "*")
+            ):
+                if (
+                    name not in names
+                    and name[:2] != "__"
+                    and not identity.is_there(f"{source}.{name}")
+                ):
+                    told = f"imports {shown(name)} from {source}, which has no such name"
+                    raise UserError(f"{told}{nearest(name, names)}", **place)
+
+
+def _all_names(path: Path) -> set[str]:
+    """All that a module may give a name to, at any depth; `*` where it may be anything."""
+    found: set[str] = set()
+    for node in ast.walk(identity.parsed(path)):
+        if isinstance(node, _DEFINITIONS):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, ast.Name):
+            # What is written through these cannot be read.
+            found.add("*" if node.id in ("globals", "setattr", "exec", "vars") else node.id)
+        elif isinstance(node, ast.MatchAs | ast.MatchStar | ast.MatchMapping):
+            found.add("*")
+    return found | ({"*"} if "__getattr__" in found else set())
 
 
 def _names(body: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -67,6 +150,9 @@ def _uncallable(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
         return f"takes {len(positional)} arguments"
     if len(positional) - len(given.defaults) > asked:
         return f"needs {len(positional) - len(given.defaults)} arguments"
+    named = [argument.arg for argument in positional[:asked]]
+    if named != [*ARGUMENTS] and sorted(named) == sorted(ARGUMENTS):
+        return f"takes them as {', '.join(named)}"
     needed = [
         argument.arg
         for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)

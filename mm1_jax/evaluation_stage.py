@@ -30,7 +30,7 @@ class EvaluationStage(Config):
     shots: NonNegativeInt = 0
     condition: Condition = "intact"
     items: PositiveInt | None = None
-    seed: int = Field(0, description="of subsets, shuffles and demonstrations")
+    seed: NonNegativeInt = Field(0, description="of subsets, shuffles and demonstrations")
     sharp_images: NonNegativeInt | None = None
     batch_size: PositiveInt = Field(256, json_schema_extra=NOT_IDENTITY)
     mesh: MeshConfig | None = Field(None, json_schema_extra=NOT_IDENTITY)

@@ -111,7 +111,9 @@ class EvaluationConfig(Config):
     average: tuple[str, ...] = Field(
         (), description="tasks whose first metrics `average.8_shot` is the mean of"
     )
-    seed: int = Field(0, description="of subsets, shuffles and demonstrations; equal in all arms")
+    seed: NonNegativeInt = Field(
+        0, description="of subsets, shuffles and demonstrations; equal in all arms"
+    )
     sharp_images: NonNegativeInt | None = Field(
         None,
         description="how many of a prompt's last images are shown with their sub-images, those "

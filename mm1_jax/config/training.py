@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mm1_jax.config.schema import NOT_IDENTITY, Config, Count, nearest_divisor
 
@@ -186,9 +186,9 @@ class SeedsConfig(Config):
     `initialisation_salt` gives null (A/A) arms other first weights on the same data order.
     """
 
-    initialisation: int | None = None
-    data_order: int | None = None
-    initialisation_salt: int = 0
+    initialisation: NonNegativeInt | None = None
+    data_order: NonNegativeInt | None = None
+    initialisation_salt: NonNegativeInt = 0
 
     def for_initialisation(self, trial: int) -> int:
         """The seed of the first weights in a trial with this seed."""

@@ -1,4 +1,5 @@
-"""What a folder of own data was prepared from: every input by its place, size and time.
+"""What a folder of own data was prepared from: every input by its place, size, time
+and a sample of its bytes.
 
 Where a server tells a checksum, that stands for the time. It is what a second `mm1 data prepare`
 with the same --out compares: data of other files is never given as the answer.
@@ -24,7 +25,9 @@ class InputFile(Config):
 
     file: str = Field(description="path or URL, without a web address's query")
     bytes: int | None = Field(description="null where a server does not say")
-    mark: str = Field(description="its time, or what a server calls its content; may be empty")
+    mark: str = Field(
+        description="its time and a sample, or what a server calls its content; may be empty"
+    )
 
 
 class Inputs(Config):

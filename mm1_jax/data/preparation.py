@@ -325,12 +325,17 @@ def _prepared(
     return manifest
 
 
-def _same_settings(ours: dict[str, Any], theirs: dict[str, Any], out: str) -> None:
-    for key in sorted({*ours, *theirs}):
-        if ours.get(key) != theirs.get(key):
+def _same_settings(
+    ours: dict[str, Any], theirs: dict[str, Any], out: str, within: str = ""
+) -> None:
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            key = within + name
+            if isinstance(ours.get(name), dict) and isinstance(theirs.get(name), dict):
+                _same_settings(ours[name], theirs[name], out, f"{key}.")
             raise UserError(
-                f"{out} was prepared with {key}: {json.dumps(theirs.get(key))}, and the "
-                f"specification says {json.dumps(ours.get(key))}; choose another --out"
+                f"{out} was prepared with {key}: {json.dumps(theirs.get(name))}, and the "
+                f"specification says {json.dumps(ours.get(name))}; choose another --out"
             )
 
 
@@ -452,6 +457,11 @@ def _of_kind(documents: Iterable[RawDocument], spec: PreparationSpec) -> Iterato
             raise UserError(
                 f"{where}: kind text has no images, found {len(document.images)}; "
                 f"nearest: kind {'captions' if len(document.parts) == 2 else 'interleaved'}"
+            )
+        if spec.kind == "captions" and not document.images:
+            raise UserError(
+                f"{where}: kind captions needs an image, found none; nearest: kind text, or "
+                "interleaved where only some have one"
             )
         if spec.kind == "conversations" and document.answers is None:
             raise UserError(

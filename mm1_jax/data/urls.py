@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import io
 import os
 import re
@@ -54,6 +55,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _PATTERN = re.compile(r"[*?\[{]")
 _PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SHOWN_FOLDERS = 3
+_SAMPLED = (16, 1 << 14)  # pieces of a file that tell it from others, bytes of each
 _MOST_NAMES = 1_000_000  # that braces may stand for
 _Result = TypeVar("_Result")
 
@@ -433,7 +435,9 @@ _MARKS = (
 
 
 def identity(url: str) -> tuple[int | None, str]:
-    """Bytes of a file, and what changes with its content: its time, or a server's checksum.
+    """Bytes of a file, and what changes with its content: time and sample, or a server's checksum.
+
+    The time alone says little: copies and archives keep it, and links lead to files of one time.
 
     Raises:
         UserError: it is not there or cannot be asked for; names the URL.
@@ -445,13 +449,26 @@ def identity(url: str) -> tuple[int | None, str]:
             found = Path(path).stat()
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError("it is no file")
-            return found.st_size, f"mtime {found.st_mtime_ns}"
+            sample = _sample(Path(path), found.st_size)
+            return found.st_size, f"mtime {found.st_mtime_ns} sample {sample}"
 
         return retried(url, asked)
     files.invalidate_cache()
     about = retried(url, lambda: files.info(path))
     mark = next((f"{name} {about[name]}" for name in _MARKS if about.get(name)), "")
     return about.get("size"), mark
+
+
+def _sample(path: Path, size_bytes: int) -> str:
+    """Checksum of pieces that are spread over a file; of a small one, of all of it."""
+    pieces, longest = _SAMPLED
+    step = max((size_bytes - longest) // (pieces - 1), longest)
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for number in range(pieces):
+            file.seek(number * step)
+            found.update(file.read(longest))
+    return found.hexdigest()[:16]
 
 
 def retried(url: str, attempt: Callable[[], _Result], tries: int | None = None) -> _Result:

@@ -47,6 +47,12 @@ def _plan(studies, tmp_path, content, name):
         "try:\n    from a import run\nexcept ImportError:\n    run = None",
         "if True:\n    run: object = print",
         "run, other = 1, 2",
+        {"trainer.py": "from my.other import go as run", "other.py": RIGHT.replace("run", "go")},
+        {"trainer.py": "from .other import x, deep\n" + RIGHT, "other.py": "globals()['x'] = 1"},
+        "try:\n    from my import gone\nexcept ImportError:\n    gone = None\n" + RIGHT,
+        "def later():\n    from my import gone\n" + RIGHT,
+        {"trainer.py": "from .other import run", "other.py": "from .trainer import run"},
+        "import my\nfrom . import trainer\n" + RIGHT,
     ],
 )
 def test_what_may_be_a_runner_is_planned(plan, content):
@@ -69,10 +75,27 @@ def test_what_may_be_a_runner_is_planned(plan, content):
         ("async def run(a, b, c, d): return []", "trainer.py:1: run is asynchronous"),
         ("def run(a, b, c, d):\n    yield 1", "trainer.py:1: run is a generator"),
         ({"trainer.py": "import my.other\n" + RIGHT, "other.py": "x = ("}, "other.py:1: not valid"),
+        (
+            RIGHT.replace("config, seed", "seed, config"),
+            "trainer.py:1: run takes them as seed, con",
+        ),
+        ("run = 3", "trainer.py:1: run is a value, and a runner is a function"),
+        ("class run: pass", "trainer.py:1: run is a class, and a runner is a function"),
+        ("import json as run", "trainer.py:1: run is a module, and a runner is a function"),
+        (
+            {"trainer.py": "from .other import go as run", "other.py": "def go(): 0"},
+            "other.py:1: go",
+        ),
+        (
+            {"trainer.py": "from .other import og\n" + RIGHT, "other.py": "go = 1"},
+            "my.other, which has no such name; valid: go",
+        ),
+        ("from .gone import go\n" + RIGHT, "trainer.py:1: imports my.gone, which is not there"),
+        ("import my.gone\n" + RIGHT, "trainer.py:1: imports my.gone, which is not there"),
         ({"other.py": RIGHT}, "module 'my.trainer' cannot be found; is its folder on PYTHONPATH?"),
         ({"trainer.abi3.so": b""}, "module 'my.trainer' is compiled ("),
     ],
-    ids=range(12),
+    ids=range(20),
 )
 def test_what_cannot_run_is_told_by_the_plan(plan, studies, content, message):
     with pytest.raises(UserError) as error:

@@ -83,7 +83,13 @@ def _items(file: str) -> Iterator[Any]:
 
 
 def _values(stream: BinaryIO) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
+    twice: list[str] = []
+
+    def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(filter(None, [fields.key_twice(pairs)]))
+        return dict(pairs)
+
+    decoder = json.JSONDecoder(object_pairs_hook=noted)
     # A byte that is not UTF-8 becomes half a surrogate pair, which `fields.text` refuses.
     text = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
     buffer, place, ended = "", 0, False
@@ -105,7 +111,15 @@ def _values(stream: BinaryIO) -> Iterator[Any]:
             more(_CHUNK_BYTES)
             continue
         if buffer[place : place + 1] == "]":
+            place += 1
+            while not buffer[place:].strip() and not ended:
+                place = len(buffer)
+                more(_CHUNK_BYTES)
+            if rest := buffer[place:].strip():
+                told = f"{rest[:40]!r} stands behind the end of the list; all from there is lost"
+                yield RecordError("truncated", told)
             return
+        twice.clear()
         try:
             value, end = decoder.raw_decode(buffer, place)
         except (ValueError, RecursionError) as error:
@@ -116,7 +130,7 @@ def _values(stream: BinaryIO) -> Iterator[Any]:
             more(max(_CHUNK_BYTES, len(buffer) - place))
             continue
         place = end
-        yield value
+        yield RecordError("malformed", f"the entry has {twice[0]}") if twice else value
 
 
 def _document(

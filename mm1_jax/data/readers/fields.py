@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from mm1_jax.data.raw import RawImage, RecordError
 from mm1_jax.data.urls import absolute, below, is_url
+from mm1_jax.errors import shown
 
 # What spreadsheets and data frames write where there was nothing.
 _NOT_A_NUMBER = {"nan", "NaN"}
@@ -74,9 +75,30 @@ def parsed(line: bytes | str, what: str) -> Any:
     if sum(map(line.count, "[{,")) > _MOST_VALUES:
         raise RecordError("bomb", f"{what} has more than {_MOST_VALUES:,} values")
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_one_of_each)
+    except _TwiceError as error:
+        raise RecordError("malformed", f"{what} has {error}") from None
     except (ValueError, RecursionError) as error:
         raise RecordError("malformed", f"{what} is not JSON: {error}") from None
+
+
+class _TwiceError(ValueError):
+    pass
+
+
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = key_twice(pairs)
+    if twice is not None:
+        raise _TwiceError(twice)
+    return dict(pairs)
+
+
+def key_twice(pairs: Sequence[tuple[str, Any]]) -> str | None:
+    """What is wrong with a JSON object that has a key twice: json keeps the last without a word."""
+    if len({key for key, _ in pairs}) == len(pairs):
+        return None
+    keys = [key for key, _ in pairs]
+    return f"the key {shown(next(key for key in keys if keys.count(key) > 1))} twice in one object"
 
 
 def entry(record: Mapping[str, Any], field: str) -> Any:

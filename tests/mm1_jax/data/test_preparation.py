@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import struct
 import tarfile
@@ -139,6 +140,10 @@ def test_a_folder_is_for_one_specification(own_captions, raw_captions, tmp_path,
         prepare_own(
             spec("captions", raw_captions, caption_prompt=False), str(own_captions), data_root
         )
+    small = {**CLEANING, "filters": {"min_side_pixels": 7}}
+    told = r"cleaning\.filters\.min_side_pixels: \S+, and the specification says 7;"
+    with pytest.raises(UserError, match=told):
+        prepare_own(spec("captions", raw_captions, cleaning=small), str(own_captions), data_root)
     (tmp_path / "mine.txt").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="not empty and holds no prepared data"):
         prepare_own(spec("captions", raw_captions), str(tmp_path), data_root)
@@ -168,6 +173,12 @@ def test_a_finished_folder_answers_for_its_own_files_alone(tmp_path, data_root):
     content = file.read_bytes()
     file.write_bytes(content)  # in its place, as large as before
     assert f"{file} was written anew since" in again()
+    kept = file.stat().st_mtime_ns
+    manifest = prepare_own(spec("captions", raw), str(tmp_path / "kept"), data_root)
+    file.write_bytes(content.replace(b"caption", b"kaption"))
+    os.utime(file, ns=(kept, kept))  # as copies and archives have it
+    with pytest.raises(UserError, match=r"00000\.tar was written anew since"):
+        prepare_own(spec("captions", raw), str(tmp_path / "kept"), data_root)
     file.write_bytes(content + bytes(10240))
     assert f"{file} has {len(content) + 10240} bytes, not {len(content)}" in again()
     file.unlink()
@@ -438,7 +449,7 @@ def test_an_empty_result_is_told_with_the_reasons(raw_captions, tmp_path, data_r
     with pytest.raises(UserError, match=told):
         prepare_own(spec("captions", raw_captions, cleaning=large), str(tmp_path / "a"), data_root)
     texts = own_data.write_texts(tmp_path / "raw")
-    with pytest.raises(UserError, match=r"no image of kind captions .*\(none was dropped\)"):
+    with pytest.raises(UserError, match=r"record 0: kind captions needs an image, found none"):
         prepare_own(spec("captions", texts, format="jsonl"), str(tmp_path / "b"), data_root)
     assert not (tmp_path / "b" / "manifest.json").exists()
 

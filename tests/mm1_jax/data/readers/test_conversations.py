@@ -140,6 +140,30 @@ def test_a_list_that_ends_early_is_no_silent_end(tmp_path, cut):
     assert bad.origin.index == len(good)
 
 
+@pytest.mark.parametrize("behind", ["[{}]", " ,", "\n" * 70 + "{", "]"])
+def test_what_stands_behind_a_list_is_no_silent_loss(tmp_path, monkeypatch, behind):
+    monkeypatch.setattr(conversations, "_CHUNK_BYTES", 32)
+    path = tmp_path / "a.json"
+    path.write_text(f"{json.dumps([ASKED, ASKED])}\n{behind}\n", encoding="utf-8")
+    first, second, bad = read("conversations", str(path))
+    assert first.parts == second.parts
+    assert (bad.reason, bad.origin.index) == ("truncated", 2)
+    assert f"{behind.strip()!r} stands behind the end of the list" in bad.detail
+
+
+def test_a_key_that_is_there_twice_spoils_its_conversation(tmp_path):
+    turns = '[{"from": "human", "value": "a", "value": "b"}, {"from": "gpt", "value": "c"}]'
+    said = f'{{"conversations": {turns}}}'
+    path = tmp_path / "a.json"
+    path.write_text(f"[{said}, {json.dumps(ASKED)}]", encoding="utf-8")
+    bad, good = read("conversations", str(path))
+    assert bad.detail == "the entry has the key 'value' twice in one object"
+    assert good.name == ASKED["id"]
+    path.write_text(said, encoding="utf-8")
+    (bad,) = read("conversations", str(path))
+    assert "the key 'value' twice" in bad.detail
+
+
 def test_a_damaged_compressed_file_is_no_silent_end(tmp_path, monkeypatch):
     monkeypatch.setattr(urls, "_CHUNK_BYTES", 4096)
     monkeypatch.setattr(conversations, "_CHUNK_BYTES", 4096)

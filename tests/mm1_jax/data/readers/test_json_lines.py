@@ -59,6 +59,8 @@ def test_one_column_named_leaves_the_others_their_names(tmp_path):
         (b'{"text": "caf\xe9"}', "encoding", "the line is not UTF-8: byte 0xe9 at 13"),
         (b'{"text": "half \\ud83d"}', "encoding", "U+D83D"),
         (b"[" * 100_000, "malformed", "the line is not JSON"),
+        (b'{"text": "a", "text": "b"}', "malformed", "the line has the key 'text' twice"),
+        (b'{"text": "a", "x": {"y": 1, "y": 1}}', "malformed", "the key 'y' twice in one object"),
     ],
 )
 def test_a_bad_line_says_why_and_the_next_is_read(tmp_path, line, reason, told):
