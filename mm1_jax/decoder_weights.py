@@ -90,7 +90,7 @@ def _recognised(folder: SafetensorsFolder, body: str, head: str) -> DecoderFile:
     for key, only in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
         if config.get(key, only) != only:
             raise UserError(f"{folder.path}: {key} {config[key]!r} is not known; valid: {only!r}")
-    heads = config["num_attention_heads"]
+    heads, keys = config["num_attention_heads"], config.get("num_key_value_heads")
     theta, scaling = _rope(config)
     return DecoderFile(
         folder,
@@ -99,7 +99,7 @@ def _recognised(folder: SafetensorsFolder, body: str, head: str) -> DecoderFile:
             width=config["hidden_size"],
             layers=config["num_hidden_layers"],
             heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
+            kv_heads=heads if keys is None else keys,
             head_width=config.get("head_dim"),
             mlp_width=config["intermediate_size"],
             rope_theta=theta,

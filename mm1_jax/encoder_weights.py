@@ -278,7 +278,15 @@ class EncoderFile:
         usual = usual_preprocessing(
             FAMILIES[self.family].images, self.config.image_size, self.config.pixels
         )
-        return stated_preprocessing(self.folder.path, usual)
+        found = stated_preprocessing(self.folder.path, usual)
+        size = self.config.image_size
+        # Others bring their positions to another grid.
+        if self.family in ("clip", "siglip") and (found.height, found.width) != (size, size):
+            raise UserError(
+                f"{self.folder.path}: images of {found.height} × {found.width}, but the encoder is "
+                f"one of {size} × {size}"
+            )
+        return found
 
 
 def recognise_encoder(folder: SafetensorsFolder, within: str = "") -> EncoderFile:

@@ -7,7 +7,8 @@ from typing import Any
 
 from mm1_jax.data.tokenizer import JsonTokenizer, Marker, check_vocabulary, load
 from mm1_jax.errors import UserError
-from mm1_jax.json_object import read_object, stating
+from mm1_jax.json_object import is_there, read_object, stating
+from mm1_jax.public_config import check_switch
 from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -26,7 +27,9 @@ def imported_tokenizer(folder: Path, vocabulary: int) -> JsonTokenizer:
 def begin_of(folder: Path, words: JsonTokenizer) -> tuple[int, ...]:
     """The token ids that stand before a text, as the folder's files state them."""
     file = folder / "tokenizer_config.json"
-    stated = read_object(file) if file.is_file() else {}
+    stated = read_object(file) if is_there(file) else {}
+    with stating(file):
+        check_switch(stated, "add_bos_token")
     if stated.get("add_bos_token") is False:
         return ()
     named = stated.get("bos_token")
@@ -42,7 +45,7 @@ def ends_of(folder: Path) -> tuple[int, ...]:
     """The token ids that end a text, as the folder's files state them."""
     ends: Any = None
     for name in (CONFIG_FILE, SOURCE_FILE, "generation_config.json"):
-        if (folder / name).is_file():
+        if is_there(folder / name):
             found = read_object(folder / name)
             with stating(folder / name):
                 found = found["config"] if name == SOURCE_FILE else found
@@ -50,6 +53,10 @@ def ends_of(folder: Path) -> tuple[int, ...]:
                 for one in (inner, found):
                     ends = ends if one.get("eos_token_id") is None else one["eos_token_id"]
                 ends = [ends] if isinstance(ends, int) else ends
-                if ends is not None and not all(type(one) is int for one in ends):
+                if ends is not None and not _are_ids(ends):
                     raise ValueError(f"eos_token_id {ends!r}")
     return () if ends is None else tuple(ends)
+
+
+def _are_ids(ends: object) -> bool:
+    return isinstance(ends, list) and all(type(one) is int and 0 <= one < 2**31 for one in ends)

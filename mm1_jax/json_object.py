@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +12,23 @@ from typing import Any
 from mm1_jax.errors import UserError
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a file. `UserError`, with the file's name, where it holds none."""
+def read_utf8(path: Path) -> str:
+    """The text of a file. `UserError`, with its name, where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if path.is_symlink():
+            raise UserError("is a link that leads nowhere", file=str(path)) from None
         raise UserError(f"no file {str(path)!r}") from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", file=str(path)) from None
     except UnicodeDecodeError:
-        raise UserError("is not UTF-8, and no JSON", file=str(path)) from None
+        raise UserError("is not UTF-8 text", file=str(path)) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a file. `UserError`, with the file's name, where it holds none."""
+    text = read_utf8(path)
     if not text.strip():
         raise UserError("is empty; expected a JSON object {…}", file=str(path))
     try:
@@ -34,6 +42,20 @@ def read_object(path: Path) -> dict[str, Any]:
             f"expected a JSON object {{…}}, found a {_KINDS[type(found)]}", file=str(path)
         )
     return found
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name: also a link that leads nowhere, which is no missing file."""
+    return os.path.lexists(path)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8; half of a surrogate pair, which JSON allows, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

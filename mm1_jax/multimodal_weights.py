@@ -18,7 +18,7 @@ from mm1_jax.decoder_weights import DecoderFile, decoder_names, recognise_decode
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
-from mm1_jax.json_object import read_object, stating
+from mm1_jax.json_object import is_there, read_object, read_utf8, stating
 from mm1_jax.preprocessing import MEAN_AND_STD, usual_preprocessing
 from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree, names_held
@@ -180,7 +180,7 @@ def _as_used(
 ) -> VisionTransformerConfig:
     """The encoder with the layer that the projector reads, which no norm follows."""
     layer = folder.config.get("vision_feature_layer", -2)
-    if not isinstance(layer, int):
+    if type(layer) is not int:
         raise UserError(f"{folder.path}: vision_feature_layer {layer} is not known; valid: one")
     if not -encoder.layers - 1 <= layer <= encoder.layers:
         raise UserError(
@@ -238,13 +238,15 @@ def _template(folder: Path, family: str) -> Literal["vicuna", "chatml"]:
 
 def _chat_template(folder: Path) -> str | None:
     for name, key in _CHAT_TEMPLATES.items():
-        if (folder / name).is_file():
+        if is_there(folder / name):
             if key is None:
-                return (folder / name).read_text(encoding="utf-8")
+                return read_utf8(folder / name)
             found = read_object(folder / name).get(key)
             if isinstance(found, list):  # several by name, as some tokenizers have them
                 with stating(folder / name):
                     found = {one["name"]: one["template"] for one in found}["default"]
-            if isinstance(found, str):
+            if found is not None and not isinstance(found, str):
+                raise UserError(f"{key}: expected a text, found {found!r}", file=str(folder / name))
+            if found is not None:
                 return found
     return None

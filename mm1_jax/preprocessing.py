@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from mm1_jax.errors import UserError
-from mm1_jax.json_object import read_object, stating
+from mm1_jax.json_object import is_there, read_object, stating
+from mm1_jax.public_config import check_switch, is_number
 
 # Channel means and standard deviations of pixels in [0, 1].
 MEAN_AND_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -29,6 +30,9 @@ MEAN_AND_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, fl
 
 # Files that may say it, the first that is there, and the key of what is nested.
 PREPROCESSOR_FILES = {"preprocessor_config.json": None, "processor_config.json": "image_processor"}
+
+
+_LONGEST_SIDE = 16_384  # pixels
 
 
 @dataclass(frozen=True)
@@ -93,26 +97,35 @@ def stated_preprocessing(folder: Path, usual: Preprocessing) -> Preprocessing:
 
     UserError where they ask for what `Preprocessing` cannot do.
     """
-    file = next((folder / n for n in PREPROCESSOR_FILES if (folder / n).is_file()), None)
+    file = next((folder / n for n in PREPROCESSOR_FILES if is_there(folder / n)), None)
     if file is None:
         return usual
     stated = read_object(file)
     with stating(file):
         found = _stated(stated, file, usual)
-        if min(found.height, found.width) < 1 or found.shortest_edge < 0:
-            raise ValueError(f"{found.height} × {found.width} pixels")
-        if len(found.mean) != 3 or len(found.std) != 3 or not all(one > 0 for one in found.std):
+        sides = (found.height, found.width)
+        edge = found.shortest_edge if found.resize == "shortest" else max(sides)
+        if min(sides) < 1 or not max(sides) <= edge <= _LONGEST_SIDE:
+            raise ValueError(f"{found.height} × {found.width} pixels of a shorter side of {edge}")
+        numbers = (*found.mean, *found.std)
+        if len(found.mean) != 3 or len(found.std) != 3 or not all(map(is_number, numbers)):
             raise ValueError(f"image_mean {found.mean}, image_std {found.std}")
+        if not all(one > 0 for one in found.std):
+            raise ValueError(f"image_mean {found.mean}, image_std {found.std}")
+        if isinstance(found.resample, bool):
+            raise ValueError(f"resample {found.resample!r}")
         Image.Resampling(found.resample)
         return found
 
 
 def _stated(stated: dict[str, Any], file: Path, usual: Preprocessing) -> Preprocessing:
     if (within := PREPROCESSOR_FILES[file.name]) is not None:
-        stated = stated.get(within) or {}
+        stated = stated.get(within, {})
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)
     numbers: dict[str, Any] = {"mean": tuple(mean), "std": tuple(std)}
     numbers["resample"] = stated.get("resample", usual.resample)
+    for key in ("do_resize", "do_rescale", "do_normalize", "do_pad", "do_center_crop"):
+        check_switch(stated, key)
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if not stated.get(key, True):
             raise UserError(f"{file}: {key} false is not known; valid: true")
@@ -135,7 +148,7 @@ def _stated(stated: dict[str, Any], file: Path, usual: Preprocessing) -> Preproc
 
 def _size(value: Any) -> dict[str, int] | None:
     """Sizes are written as a number (older files) or as named sides."""
-    if isinstance(value, int):
+    if type(value) is int:
         return {"shortest_edge": value, "height": value, "width": value}
     if value is None:
         return None

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mm1_jax.errors import UserError
-from mm1_jax.json_object import read_object
+from mm1_jax.json_object import read_object, stating
+from mm1_jax.public_config import check_kinds
 from mm1_jax.weights_folder import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, tensor_files
 
 _logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def open_folder(path: Path) -> SafetensorsFolder:
     if not (path / CONFIG_FILE).is_file():
         raise UserError(f"{path} has no {CONFIG_FILE}")
     config, counting = read_object(path / CONFIG_FILE), tensor_files(path)
+    with stating(path / CONFIG_FILE):
+        check_kinds(config)
     if config.get("transformers_weights") is not None:
         raise UserError("transformers_weights is not known", file=str(path / CONFIG_FILE))
     if counting.strays:

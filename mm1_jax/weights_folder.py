@@ -14,7 +14,7 @@ from typing import Any
 
 from mm1_jax.content_hash import content_hash
 from mm1_jax.errors import UserError
-from mm1_jax.json_object import read_object, stating
+from mm1_jax.json_object import is_there, read_object, stating
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -107,7 +107,7 @@ def tensor_files(folder: Path) -> TensorFiles:
     """
     there = sorted(path.name for path in folder.glob("*.safetensors"))
     index = folder / INDEX_FILE
-    if index.is_file():
+    if is_there(index):
         of = _indexed(folder, index)
         names = sorted(set(of.values()))
         if WEIGHTS_FILE in there and WEIGHTS_FILE not in names:
@@ -186,7 +186,7 @@ def _weight_files(folder: Path) -> list[Path]:
         files = [path for path in files if path.name != "_CHECKPOINT_METADATA"]
     else:
         index = folder / INDEX_FILE
-        there = index.is_file() or any(folder.glob("*.safetensors"))
+        there = is_there(index) or any(folder.glob("*.safetensors"))
         files = [*(tensor_files(folder).files if there else ()), *([index] if there else ())]
         files = [path for path in files if path.is_file()]
     if not config.is_file() or not files:

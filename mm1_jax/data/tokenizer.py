@@ -19,7 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from mm1_jax.errors import UserError
-from mm1_jax.json_object import read_object
+from mm1_jax.json_object import is_there, is_unicode, read_object
 
 PAD, END = 0, 1  # of our own
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>")
@@ -314,9 +314,9 @@ def load(path: Path) -> Tokenizer:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is no tokenizer that can be read: {reason}") from None
     stated = path.with_name("tokenizer_config.json")
-    said = read_object(stated).get("eos_token") if stated.is_file() else None
+    said = read_object(stated).get("eos_token") if is_there(stated) else None
     said = said.get("content") if isinstance(said, dict) else said
-    if said is not None and not isinstance(said, str):
+    if said is not None and not (isinstance(said, str) and is_unicode(said)):
         raise UserError(f"eos_token: expected a text, found {said!r}", file=str(stated))
     named = [said] if said else _USUAL_ENDS
     end = next((name for name in named if backend.token_to_id(name) is not None), None)

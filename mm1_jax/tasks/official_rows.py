@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1_jax.errors import UserError
+from mm1_jax.json_object import is_unicode
 
 _SHOWN = 8  # names listed in an error message
 _LONGEST = 40  # characters of a value in an error message
@@ -55,7 +56,7 @@ def as_text(value: object) -> str | None:
     number, and would be compared as "2.0".
     """
     if isinstance(value, str):
-        return value if value.isascii() or _is_unicode(value) else None
+        return value if value.isascii() or is_unicode(value) else None
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -63,15 +64,6 @@ def as_text(value: object) -> str | None:
     if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         return repr(value)
     return None
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8; half of a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Row:
@@ -122,7 +114,7 @@ class Row:
     def _wrong(self, what: str, value: object, expected: str) -> UserError:
         if value is None:
             return self.error(f"{what} is null")
-        if isinstance(value, str) and not _is_unicode(value):
+        if isinstance(value, str) and not is_unicode(value):
             return self.error(f"{what} holds half of a character: {told(value)}")
         if isinstance(value, float) and value.is_integer() and expected == "text":
             return self.error(f"{what} is the number {value!r}, not text: is it {int(value)}?")
