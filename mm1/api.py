@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mm1_jax.errors import UserError
+from mm1_jax.local_paths import local_path
 
 if TYPE_CHECKING:
     from ablations.plan import Plan
@@ -32,7 +33,7 @@ def store_place(store: str | None = None) -> str:
     root = store or default_store()
     if "://" in root:
         return root
-    path = Path(root).expanduser().absolute()
+    path = local_path(root)
     return str(path) if path.exists() else f"{path}, not there yet"
 
 

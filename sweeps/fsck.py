@@ -19,6 +19,7 @@ from ablations.plan import Plan
 from mm1_jax.config import Config
 from mm1_jax.errors import UserError
 from sweeps import leases
+from sweeps.objects import open_file
 from sweeps.records import (
     DamagedError,
     Done,
@@ -216,7 +217,7 @@ def _attempt(
         except (FileNotFoundError, NotADirectoryError):
             yield _damage(key, "is missing", SET_ASIDE)
         except IsADirectoryError:
-            yield _damage(key, "is a folder", SET_ASIDE)
+            yield _damage(key, "is no file", SET_ASIDE)
         except PermissionError as error:
             yield _damage(key, f"cannot be read: {error.strerror or error}", "make it readable")
         except UserError:
@@ -473,5 +474,5 @@ def _is_file(store: Store, key: str) -> bool:
 def _checksum(store: Store, key: str) -> str:
     if not _is_local(store):
         return hashlib.sha256(store.objects.read(key)).hexdigest()
-    with open(store.local / key, "rb") as file:  # a checkpoint may be larger than memory
+    with open_file(store.local / key) as file:  # a checkpoint may be larger than memory
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,13 +12,16 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from mm1_jax.errors import UserError
+from mm1_jax.local_paths import local_path
 
 BUSY_TRIES = 5  # of a put that the server was too busy to compare with another
 LONGEST_PATH = 3_400  # of a store; what is in it must come to less than the system's 4,096
@@ -69,7 +72,7 @@ class Objects(Protocol):
     def files(self, folder: str) -> dict[str, float]:
         """Every key below a folder, temporary ones too → when it was written (Unix time).
 
-        What is there without being a file ends in `/`: an empty folder, a link to elsewhere.
+        What is there without being a file ends in `/`: an empty folder, a link, a pipe.
         """
         ...
 
@@ -108,7 +111,7 @@ def open_objects(root: str | Path) -> Objects:
         text = text.removeprefix("file://")
     if "://" in text:
         return RemoteObjects(text)
-    path = Path(text).expanduser().absolute()
+    path = local_path(text)
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise UserError(f"the store's path is too long (above {LONGEST_PATH} bytes): {text[:80]}…")
     if path.exists() and not path.is_dir():
@@ -130,6 +133,23 @@ def is_inside(name: str) -> bool:
     return bool(parts) and not odd and ".." not in parts
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file to read. IsADirectoryError for what has no end or is not there in truth.
+
+    A folder, a pipe, which would be waited for, a device, a link to itself.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            raise
+        raise IsADirectoryError(errno.EISDIR, "is no file", str(path)) from None
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return os.fdopen(opened, "rb")
+    os.close(opened)
+    raise IsADirectoryError(errno.EISDIR, "is no file", str(path))
+
+
 class LocalObjects:
     """A folder on a disk that all writers share."""
 
@@ -139,7 +159,8 @@ class LocalObjects:
 
     def read(self, key: str) -> bytes:
         """See `Objects`."""
-        return (self.local / key).read_bytes()
+        with open_file(self.local / key) as file:
+            return file.read()
 
     def write(self, key: str, data: bytes, *, durable: bool = False) -> None:
         """See `Objects`."""
@@ -213,18 +234,20 @@ class LocalObjects:
             for name in (*names, *folders):
                 path = own / name
                 kept = path.is_file() and not path.is_symlink()
-                if kept or path.is_symlink() or (name in folders and not any(path.iterdir())):
-                    key = path.relative_to(self.local).as_posix()
-                    found[key if kept else f"{key}/"] = path.lstat().st_mtime
+                with contextlib.suppress(FileNotFoundError):  # others remove things meanwhile
+                    if name in names or path.is_symlink() or not any(path.iterdir()):
+                        key = path.relative_to(self.local).as_posix()
+                        found[key if kept else f"{key}/"] = path.lstat().st_mtime
         return found
 
     def remove(self, folder: str) -> None:
         """See `Objects`."""
         path = self.local / folder
-        if path.is_symlink() or path.is_file():
-            path.unlink(missing_ok=True)
-        else:
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
 
     def move(self, folder: str, to: str) -> None:
         """See `Objects`."""
@@ -248,7 +271,11 @@ class LocalObjects:
         path = self.local / folder
         real = path.parent.resolve() / path.name
         for name in names:
-            if not is_inside(name) or (path / name).resolve() != real / name:
+            try:
+                stays = is_inside(name) and (path / name).resolve() == real / name
+            except RuntimeError:  # a link to itself
+                stays = False
+            if not stays:
                 raise UserError(f"{path}: {name!r} leads out of the folder")
         return path
 

@@ -130,7 +130,7 @@ def read(objects: Objects, key: str) -> bytes:
     try:
         return objects.read(key)
     except IsADirectoryError:
-        raise DamagedError(f"{objects.root}/{key} is damaged: it is a folder") from None
+        raise DamagedError(f"{objects.root}/{key} is damaged: it is no file") from None
     except NotADirectoryError:
         raise DamagedError(f"{objects.root}/{key} is damaged: above it is a file") from None
     except PermissionError as error:

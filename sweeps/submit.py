@@ -14,6 +14,7 @@ from typing import Any
 
 from ablations.plan import Plan
 from mm1_jax.errors import UserError
+from mm1_jax.local_paths import local_path
 from mm1_jax.shown_text import shown_url
 from sweeps import leases, reach
 from sweeps.mlflow_mirror import tracking_uri
@@ -78,7 +79,7 @@ def submit(
 
 
 def _absolute(store: str) -> str:
-    return store if "://" in store else str(Path(store).expanduser().absolute())
+    return store if "://" in store else str(local_path(store))
 
 
 def _refuse_secrets(what: str, address: str, variables: str) -> None:

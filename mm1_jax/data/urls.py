@@ -33,6 +33,7 @@ from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from mm1_jax.errors import MissingFileError, UserError
+from mm1_jax.local_paths import local_path
 
 TRIES = 5
 FIRST_WAIT_SECONDS = 0.5  # doubled after every try: 7.5 s in all
@@ -407,11 +408,7 @@ def _local_path(url: str) -> str | None:
     path = url.removeprefix(protocol)
     if not protocol and is_url(url):
         return None
-    if os.path.lexists(path):
-        return str(Path(path).absolute())
-    with contextlib.suppress(RuntimeError):  # no such user
-        return str(Path(path).expanduser().absolute())
-    return str(Path(path).absolute())
+    return str(local_path(path))
 
 
 # What file systems call a content's name or time; the first that is there tells files apart.

@@ -96,7 +96,30 @@ def nested(path: Path) -> None:
     path.write_text("[" * 100_000, encoding="utf-8")
 
 
-DAMAGES = (Path.unlink, flip, garble, truncate, empty, zero, become_a_folder, newer, a_list, nested)
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def lead_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+DAMAGES = (
+    become_a_pipe,
+    lead_to_itself,
+    Path.unlink,
+    flip,
+    garble,
+    truncate,
+    empty,
+    zero,
+    become_a_folder,
+    newer,
+    a_list,
+    nested,
+)
 RECORDS = (
     "format.json",
     "studies/tiny/latest.json",
@@ -132,7 +155,9 @@ def test_every_damage_to_every_record_is_found_and_told_in_one_line(tmp_path, re
             assert any(str(path).startswith(f"{root}/{one.place}") for one in found)
 
 
-@pytest.mark.parametrize("damage", [flip, garble, empty, become_a_folder, Path.unlink])
+@pytest.mark.parametrize(
+    "damage", [become_a_pipe, flip, garble, empty, become_a_folder, Path.unlink]
+)
 @pytest.mark.parametrize("record", [*RECORDS, "stages/*/*/failures/*.json"])
 def test_after_repair_only_what_was_registered_stays_damaged(tmp_path, record, damage):
     fill(tmp_path)
