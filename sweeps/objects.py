@@ -246,7 +246,8 @@ class LocalObjects:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            # Meanwhile others remove it, or make a folder of that name.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 path.unlink()
 
     def move(self, folder: str, to: str) -> None:
