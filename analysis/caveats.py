@@ -6,7 +6,9 @@ all print it, so no form can drop a caveat that another one has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ablations.claims import ScoreKey, claim_metrics, conditions, keys_of
 from ablations.metrics import LOWER, goal_of
@@ -16,34 +18,43 @@ from analysis.effects import LEVEL, paired, summarize
 from analysis.registry import History
 from analysis.results import StudyResults, is_answerer
 
+OWN_FAMILY = "own family"
 OTHERS_NAMED = 5  # of the other registrations, by name
 # Conditions and answerers that a model which has learnt something beats.
 CONTROLS = ("shuffled", "no_image")
 ANSWERERS = ("blind_", "chance_", "majority_", "untrained_", "ngram_")
 
 
-def caveats(results: StudyResults, verdict: Verdict) -> tuple[str, ...]:
+class Caveat(NamedTuple):
+    """A reason to hesitate: in a word or two, for tables, and in a sentence."""
+
+    word: str
+    told: str
+
+
+def caveats(results: StudyResults, verdict: Verdict) -> tuple[Caveat, ...]:
     """All that a reader must know beside a claim's verdict, the gravest first."""
     interim = results.is_interim(verdict)
+    mixed = results.mixed_executions(results.claim_stages[verdict.name])
     return (
         *_standing(results, verdict.name),
-        *verdict.warnings,
+        *(Caveat("diverged", warning) for warning in verdict.warnings),
         *(() if interim else _firmness(verdict)),
-        *results.mixed_executions(results.claim_stages[verdict.name]),
+        *(Caveat("mixed devices", warning) for warning in mixed),
         *(() if interim else _learnt_nothing(results, verdict.name)),
         *_family(results, verdict.name),
         *_directions(results, verdict.name),
     )
 
 
-def _standing(results: StudyResults, claim: str) -> Iterator[str]:
+def _standing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     history = results.histories[claim]
     if history.standing == "exploratory":
-        yield "exploratory: its results were known before it was registered in this form"
+        yield Caveat("exploratory", "its results were known before it was registered in this form")
     elif history.standing == "partly known":
-        yield "partly known: some of its results were there before it was registered"
+        yield Caveat("partly known", "some of its results were there before it was registered")
     if history.others:
-        yield _tries(results, history)
+        yield Caveat("repeated", _tries(results, history))
 
 
 def _tries(results: StudyResults, history: History) -> str:
@@ -54,13 +65,13 @@ def _tries(results: StudyResults, history: History) -> str:
     named = [results.tried(other) for other in history.others[:OTHERS_NAMED]]
     more = len(history.others) - len(named)
     return (
-        f"repeated: {nth}one of {tries} registrations on these arms and this metric; the chance "
+        f"{nth}one of {tries} registrations on these arms and this metric; the chance "
         f"of a false verdict among them is up to {words.percent(min(1.0, tries * alpha))}. "
         f"The others: {'; '.join(named)}" + (f"; and {more} more" if more else "")
     )
 
 
-def _family(results: StudyResults, claim: str) -> Iterator[str]:
+def _family(results: StudyResults, claim: str) -> Iterator[Caveat]:
     """Where the claims that are corrected for together are not those that are shown together."""
     history = results.histories[claim]
     if set(history.family) != set(results.plan.claims) or history.counts.registration != (
@@ -69,29 +80,33 @@ def _family(results: StudyResults, claim: str) -> Iterator[str]:
         count = len(history.family)
         of = f"{count} claim{'s' if count > 1 else ''}"
         when = history.counts.at[:16].replace("T", " ")
-        yield f"Holm's correction over the {of} that were registered together on {when} UTC"
-
-
-def _directions(results: StudyResults, claim: str) -> Iterator[str]:
-    """Metrics of which less is better: an effect above zero is no improvement there."""
-    for task, metric in claim_metrics(results.plan)[claim]:
-        if goal_of(metric) == "minimise":
-            yield f"{task}.{metric}: {LOWER}"
-
-
-def _firmness(verdict: Verdict) -> Iterator[str]:
-    if verdict.sensitive:
-        what = "verdict" if verdict.n >= SENSITIVE_FROM else "sign"
-        yield f"sensitive: without one of its seeds the {what} would be another"
-    if count := len(verdict.extreme_seeds):
-        named = ", ".join(map(str, verdict.extreme_seeds))
-        yield (
-            f"{count} of {verdict.n} seeds {'is' if count == 1 else 'are'} extreme (seed {named}): "
-            "where runs fail now and then, t tests err more often than they say"
+        yield Caveat(
+            OWN_FAMILY,
+            f"Holm's correction over the {of} that were registered together on {when} UTC",
         )
 
 
-def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[str]:
+def _directions(results: StudyResults, claim: str) -> Iterator[Caveat]:
+    """Metrics of which less is better: an effect above zero is no improvement there."""
+    for task, metric in claim_metrics(results.plan)[claim]:
+        if goal_of(metric) == "minimise":
+            yield Caveat(LOWER, f"{task}.{metric}")
+
+
+def _firmness(verdict: Verdict) -> Iterator[Caveat]:
+    if verdict.sensitive:
+        what = "verdict" if verdict.n >= SENSITIVE_FROM else "sign"
+        yield Caveat("sensitive", f"without one of its seeds the {what} would be another")
+    if count := len(verdict.extreme_seeds):
+        named = ", ".join(map(str, verdict.extreme_seeds))
+        yield Caveat(
+            "extreme seeds",
+            f"{count} of {verdict.n} (seed {named}); where runs fail now and then, t tests err "
+            "more often than they say",
+        )
+
+
+def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     """Arms of a claim that do not beat what can be had without seeing, or without training."""
     keys = keys_of([conditions(results.plan)[claim]])
     asked = {
@@ -104,18 +119,19 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[str]:
         if any(control in keys for control in controls):
             continue  # the claim is itself about the control
         for control in controls[:1]:
+            sign = -1 if goal_of(key.metric) == "minimise" else 1
             lead = summarize(paired(results.score(*key), results.score(*control)))
-            low_is_better = goal_of(key.metric) == "minimise"
-            beats = lead.high < 0 if low_is_better else lead.low > 0
+            ahead = [sign * value > 0 for value in lead.by_seed.values()]
+            beats = all(ahead) if math.isnan(lead.low) else sign * lead.low > 0 < sign * lead.high
             if lead.n and not beats:
-                span = words.interval(
-                    lead.low, lead.high, places := words.decimals([lead.high - lead.low])
-                )
-                yield (
+                places = words.decimals([lead.high - lead.low])
+                yield Caveat(
+                    "control not beaten",
                     f"{key.arm} does not beat its control on {key.task} "
                     f"({_control_name(control)}: lead {words.signed(lead.mean, places)}, "
-                    f"{words.percent(LEVEL)} interval {span}, unadjusted): it may have learnt "
-                    "nothing that this claim is about"
+                    f"{words.percent(LEVEL)} interval "
+                    f"{words.interval(lead.low, lead.high, places)}, unadjusted): it may have "
+                    "learnt nothing that this claim is about",
                 )
 
 

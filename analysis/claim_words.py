@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ablations.claims import (
     Best,
@@ -124,7 +124,24 @@ class Numbers(NamedTuple):
     by_seed: str
 
 
-def numbers(verdict: Verdict) -> Numbers:
+class Numbered(Protocol):
+    """What has a claim's numbers: a verdict, or a line of a comparison."""
+
+    @property
+    def effect(self) -> float | None: ...  # noqa: D102
+    @property
+    def ci_low(self) -> float | None: ...  # noqa: D102
+    @property
+    def ci_high(self) -> float | None: ...  # noqa: D102
+    @property
+    def boundary(self) -> float: ...  # noqa: D102
+    @property
+    def is_difference(self) -> bool: ...  # noqa: D102
+    @property
+    def by_seed(self) -> Mapping[int, float]: ...  # noqa: D102
+
+
+def numbers(verdict: Numbered) -> Numbers:
     """Effect, interval, boundary and the values of the seeds, at the same decimals."""
     low, high = verdict.ci_low, verdict.ci_high
     places = words.claim_decimals(low, high, verdict.boundary)

@@ -17,8 +17,8 @@ from pydantic import ConfigDict, Field
 
 from ablations.metrics import Goal, goal_of, with_goal
 from analysis import words
-from analysis.caveats import caveats
-from analysis.claim_words import sentence
+from analysis.caveats import OWN_FAMILY, Caveat, caveats
+from analysis.claim_words import numbers, sentence
 from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
 from analysis.escaping import in_latex, in_markdown
 from analysis.registry import Standing
@@ -46,6 +46,7 @@ class ClaimLine(Line):
     relation: Literal[">", "<"]  # of the contrast to the boundary, as the claim has it
     boundary: float  # what the effect is compared with
     effect: float | None  # mean of the contrast over seeds
+    is_difference: bool  # else the effect is a score itself
     ci_low: float | None
     ci_high: float | None
     ci_level: float
@@ -58,7 +59,7 @@ class ClaimLine(Line):
     interim: bool  # registered seeds are still missing
     standing: Standing
     sensitive: bool
-    caveats: tuple[str, ...]  # all that a reader must know beside the verdict
+    caveats: tuple[Caveat, ...]  # all that a reader must know beside the verdict
     sentence: str  # the verdict in plain words
 
 
@@ -225,6 +226,7 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
                 contrast=verdict.contrast,
                 relation="<" if verdict.below else ">",
                 boundary=verdict.boundary + 0.0,
+                is_difference=verdict.is_difference,
                 by_seed=dict(verdict.by_seed),
                 n=verdict.n,
                 scope=verdict.scope,
@@ -420,6 +422,8 @@ class Table:
     text_columns: frozenset[int] = frozenset({0})
 
 
+# The heading of an interval that stands beside no verdict.
+UNADJUSTED = f"{words.percent(LEVEL)} interval, unadjusted"
 WIDEST = 8  # columns of the table of scores; with more it has a row a metric
 NARROWEST = 16  # characters of a column of names in a narrow terminal
 SYMBOLS = {"supported": "✓", "refuted": "✗", "undecided": "?", "interim": "…"}
@@ -432,29 +436,51 @@ def shown_verdict(claim: ClaimLine) -> str:
 
 def tables(made: Comparison) -> list[Table]:
     """Claims, effects, scores, controls, cost: those that have a line."""
-    found = [_claims_table(made), *effects_tables(made), _narrow(scores_table(made))]
+    found = [claims_table(made), contrasts_table(made)]
+    found += [*effects_tables(made), _narrow(scores_table(made))]
     found += [controls_table(made), costs_table(made)]
     return [table for table in found if table.rows]
 
 
-def _claims_table(made: Comparison) -> Table:
+def claims_table(made: Comparison) -> Table:
+    """Every claim with its verdict, its own interval, and what stands beside it in a word."""
     rows = []
     for claim in made.claims:
-        places = words.decimals([words.width(claim.ci_low, claim.ci_high)])
-        shown = shown_verdict(claim)
+        shown, told = shown_verdict(claim), numbers(claim)
         rows.append(
             (
                 claim.name,
                 f"{SYMBOLS[shown]} {shown}",
-                words.signed(claim.effect, places),
-                words.interval(claim.ci_low, claim.ci_high, places),
+                told.effect,
+                f"{claim.relation} {told.boundary}",
+                told.interval,
                 words.percent(claim.ci_level),
                 words.p_value(claim.p_adjusted),
                 f"{claim.n}/{len(made.seeds)}",
+                beside(claim),
             )
         )
-    header = ("claim", "verdict", "effect", "interval", "level", "adj. p", "seeds")
-    return Table("Claims", header, tuple(rows), frozenset({0, 1}))
+    header = (
+        *("claim", "verdict", "effect", "claimed", "interval"),
+        *("level", "adj. p", "seeds", "beside it"),
+    )
+    return Table("Claims", header, tuple(rows), frozenset({0, 1, 8}))
+
+
+def beside(claim: ClaimLine) -> str:
+    """The caveats of a claim in a word each; without any, that it was registered."""
+    words_ = dict.fromkeys(caveat.word for caveat in claim.caveats)
+    return ", ".join(words_) or claim.standing
+
+
+def contrasts_table(made: Comparison) -> Table:
+    """What each claim's effect is: the contrast, seed by seed, and what it is limited to."""
+    rows = tuple(
+        (claim.name, claim.contrast, numbers(claim).by_seed or words.MISSING, claim.scope)
+        for claim in made.claims
+    )
+    header = ("claim", "contrast", "seed by seed", "holds")
+    return Table("What the claims compare", header, rows, frozenset({0, 1, 2, 3}))
 
 
 def effects_tables(made: Comparison) -> list[Table]:
@@ -473,7 +499,7 @@ def effects_tables(made: Comparison) -> list[Table]:
             for one in lines
         )
         interim = ", interim" if any(one.interim for one in lines) else ""
-        header = ("change", "effect", f"{words.percent(LEVEL)} interval", "seeds")
+        header = ("change", "effect", UNADJUSTED, "seeds")
         found.append(
             Table(f"Effects on {shown_metric(*key)}, paired by seed{interim}", header, rows)
         )
@@ -586,7 +612,7 @@ def controls_table(made: Comparison) -> Table:
                 words.interval(one.lead_low, one.lead_high, places),
             )
         )
-    header = ("arm", "metric", "control", "score", "control's score", "lead", "95 % interval")
+    header = ("arm", "metric", "control", "score", "control's score", "lead", UNADJUSTED)
     return Table(
         "Controls: what can be had without seeing", header, tuple(rows), frozenset({0, 1, 2})
     )
@@ -638,7 +664,7 @@ def _text(made: Comparison, color: bool) -> str:
     if made.claims:
         console.print()
         for claim in made.claims:
-            told = " ".join([claim.sentence, *(f"({note})" for note in claim.caveats)])
+            told = " ".join([claim.sentence, *(f"({c.word}: {c.told})" for c in claim.caveats)])
             console.print(in_terminal(f"{claim.name}: ", "bold") + in_terminal(told, "not bold"))
     console.print()
     for line in _closing(made):
@@ -646,15 +672,31 @@ def _text(made: Comparison, color: bool) -> str:
     return page.getvalue().rstrip("\n")
 
 
+def family(made: Comparison) -> str:
+    """What the intervals and p values of the claims are corrected for; "" without claims."""
+    if not made.claims:
+        return ""
+    apart = any(caveat.word == OWN_FAMILY for claim in made.claims for caveat in claim.caveats)
+    together = "registered together" if apart else "of this study"
+    return (
+        f"Each claim is judged on one number per seed, by t tests in both directions. Holm's "
+        f"correction holds the chance of any wrong verdict among the claims {together} to "
+        f"{words.percent(made.alpha)}. Each claim's interval is at the level at which it was "
+        "decided; they are not simultaneous. All other intervals are unadjusted."
+    )
+
+
 def _closing(made: Comparison) -> list[str]:
-    """The noise floor where there is one, and whether every trial is there."""
+    """What was corrected for, the noise floor where there is one, and whether all is there."""
+    told = [family(made)] if made.claims else []
     floor = made.noise_floor
     if floor is None:
-        return [made.completeness.line]
-    told = words.number(floor, words.decimals([floor]))
+        return [*told, made.completeness.line]
+    size = words.number(floor, words.decimals([floor]))
     shown = with_goal(made.primary_metric, made.primary_metric.partition(".")[2])
     return [
-        f"Noise floor: null arms differ from the base by an SD of {told} ({shown}).",
+        *told,
+        f"Noise floor: null arms differ from the base by an SD of {size} ({shown}).",
         made.completeness.line,
     ]
 
@@ -672,7 +714,7 @@ def _markdown(made: Comparison) -> str:
         " ".join(
             [
                 f"- **{in_markdown(claim.name)}**: {in_markdown(claim.sentence)}",
-                *(f"*({in_markdown(note)})*" for note in claim.caveats),
+                *(f"*({in_markdown(f'{c.word}: {c.told}')})*" for c in claim.caveats),
             ]
         )
         for claim in made.claims

@@ -403,7 +403,7 @@ def verdicts(made: Comparison) -> list[Any]:
         told = f"{SYMBOLS[shown]} {shown.capitalize()}"
         said = claim.sentence if claim.interim else claim.sentence.partition(": ")[2]
         name = html.P([html.B(claim.name), " ", html.Code(claim.text)], className="faint")
-        notes = [html.P(note, className="faint") for note in claim.caveats]
+        notes = [html.P(f"{c.word}: {c.told}", className="faint") for c in claim.caveats]
         lines.append(
             html.Div(
                 [

@@ -13,6 +13,7 @@ import pandas
 
 from ablations.metrics import LOWER, TASKS, first_metric, with_goal
 from analysis import figures, words
+from analysis.claim_words import numbers
 from analysis.compare import (
     SYMBOLS,
     ClaimLine,
@@ -23,6 +24,7 @@ from analysis.compare import (
     chance_of,
     comparison,
     controls_table,
+    family,
     metric_name,
     shown_verdict,
 )
@@ -168,7 +170,8 @@ def _head(made: Comparison) -> str:
         f'<header><div class="kicker">Ablation study <b>{in_html(made.study)}</b></div>'
         f"<h1>{in_html(made.question)}</h1>"
         f'<p class="meta">Primary metric {in_html(_with_goal(made.primary_metric))}; registered '
-        f"{in_html(made.registered_at[:16].replace('T', ' '))} UTC. "
+        f"{in_html(made.registered_at[:16].replace('T', ' '))} UTC as "
+        f"<code>{in_html(made.hash)}</code>. "
         f"{_say(made.completeness.line)}</p>{banners}</header>"
     )
 
@@ -180,22 +183,19 @@ def _with_goal(primary_metric: str) -> str:
 def _verdicts(made: Comparison) -> str:
     if not made.claims:
         return "<p>This study makes no claims; its effects below are descriptive.</p>"
-    family = (
-        f"Each claim is judged on one number per seed, by t tests in both directions. Holm's "
-        f"correction holds the chance of any wrong verdict among the {len(made.claims)} claims "
-        f"to {words.percent(made.alpha)}; each interval is the verdict's own."
-    )
+    told = family(made)
     scopes = {claim.scope for claim in made.claims}
     if len(scopes) == 1:
-        family += f" All verdicts hold {scopes.pop()}."
+        told += f" All verdicts hold {scopes.pop()}."
     cards = "".join(_claim(claim, one_scope=not scopes) for claim in made.claims)
-    return f'<p class="note">{_say(family)}</p>{cards}'
+    return f'<p class="note">{_say(told)}</p>{cards}'
 
 
 def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     shown = shown_verdict(claim)
     notes = [] if one_scope else [f"scope: {claim.scope}"]
-    notes += claim.caveats
+    notes += [f"{caveat.word}: {caveat.told}" for caveat in claim.caveats]
+    notes += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
     said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
     return (
         f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'
@@ -219,7 +219,7 @@ def _effects(made: Comparison) -> str:
     ]
     for index, (metric, lines) in enumerate(by_metric(made).items()):
         floor = made.noise_floor if index == 0 else None
-        caption = f"Mean over seeds and {words.percent(lines[0].ci_level)} t interval"
+        caption = f"Mean over seeds and {words.percent(lines[0].ci_level)} t interval, unadjusted"
         caption += ", interim" if any(line.interim for line in lines) else ""
         caption += ". Shaded: the noise floor, ± 1 SD of null arms." if floor else "."
         picture = figures.forest(
@@ -536,7 +536,11 @@ def _cost(results: StudyResults, made: Comparison) -> str:
 
 def _warnings(made: Comparison) -> str:
     found = [*made.notices, *made.warnings]
-    found += [f"{claim.name}: {caveat}" for claim in made.claims for caveat in claim.caveats]
+    found += [
+        f"{claim.name}: {caveat.word}: {caveat.told}"
+        for claim in made.claims
+        for caveat in claim.caveats
+    ]
     if not found:
         return "<p>None.</p>"
     return "<ul>" + "".join(f"<li>{_say(text)}</li>" for text in found) + "</ul>"

@@ -376,7 +376,7 @@ class Lab:
     def told(self, study: str = "sizes", claim: str = "better") -> str:
         results = self.results(study)
         verdict = next(one for one in results.verdicts if one.name == claim)
-        return " ".join(caveats(results, verdict))
+        return " ".join(f"{one.word}: {one.told}" for one in caveats(results, verdict))
 
 
 @pytest.fixture
