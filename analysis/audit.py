@@ -14,13 +14,15 @@ from analysis.registry import Registered, open_registry, told_seeds
 from analysis.results import StudyResults
 from mm1_jax.config import Config
 
+AMENDED_AFTER = "amended late"  # when there were results already
+
 
 class Event(Config):
     """Something that happened, at a time (UTC, ISO 8601; "" where no record says when)."""
 
     at: str
     study: str
-    what: str  # registered, amended, first result, last result, looked, failed, left out
+    what: str  # registered, amended, first result, last result, looked, failed, left out, …
     told: str
 
 
@@ -38,6 +40,7 @@ def audit(results: StudyResults) -> Audit:
     plan, store = results.plan, results.store
     registry = open_registry(store, plan.study, plan.primary_metric)
     related = registry.related(plan)
+    named = [one for one in related if one.plan.study == plan.study]
     others = {
         id(other.registered): other.registered
         for history in results.histories.values()
@@ -50,14 +53,26 @@ def audit(results: StudyResults) -> Audit:
         if (one.plan.study, one.registration.hash, one.at) not in hashes
     ]
     events = [event for one in related for event in _of(one, results)]
-    events += _amendments([one for one in related if one.plan.study == plan.study], results)
-    events += _left_out([one for one in related if one.plan.study == plan.study], results)
+    events += _amendments(named, results)
+    events += _left_out(named, results)
     return Audit(
         study=plan.study,
         hash=plan.hash,
         events=tuple(sorted(events, key=lambda event: event.at)),
         standings={name: history.standing for name, history in results.histories.items()},
     )
+
+
+def amended_after_results(results: StudyResults) -> list[str]:
+    """What of a study was changed when there were results already, a line for each time."""
+    plan = results.plan
+    registry = open_registry(results.store, plan.study, plan.primary_metric)
+    named = [one for one in registry.related(plan) if one.plan.study == plan.study]
+    return [
+        f"registered anew on {event.at[:16].replace('T', ' ')} UTC, {event.told}"
+        for event in _amendments(named, results)
+        if event.what == AMENDED_AFTER
+    ]
 
 
 def _of(one: Registered, results: StudyResults) -> Iterator[Event]:
@@ -98,7 +113,8 @@ def _amendments(registered: list[Registered], results: StudyResults) -> Iterator
         )
         changes = "; ".join(differences(before.plan, after.plan)) or "its code or data"
         when = f"after {seen} results" if seen else "before any result"
-        yield Event(at=after.at, study=after.plan.study, what="amended", told=f"{when}: {changes}")
+        what = AMENDED_AFTER if seen else "amended"
+        yield Event(at=after.at, study=after.plan.study, what=what, told=f"{when}: {changes}")
 
 
 def differences(before: Plan, after: Plan) -> Iterator[str]:

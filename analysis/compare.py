@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 
 from ablations.metrics import Goal, goal_of, with_goal
 from analysis import words
+from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
 from analysis.claim_words import numbers, sentence
 from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
@@ -374,6 +375,7 @@ def chance_of(metric: str) -> str:
 
 def _notices(results: StudyResults) -> list[str]:
     found = [one for one in (results.changed, results.published) if one]
+    found += amended_after_results(results)
     found += results.damage_lines
     found += results.unknown_registrations if results.plan.claims else []
     if results.interim:
@@ -422,6 +424,7 @@ class Table:
     text_columns: frozenset[int] = frozenset({0})
 
 
+CLAIMS = "Claims"  # title of their table
 # The heading of an interval that stands beside no verdict.
 UNADJUSTED = f"{words.percent(LEVEL)} interval, unadjusted"
 WIDEST = 8  # columns of the table of scores; with more it has a row a metric
@@ -464,7 +467,7 @@ def claims_table(made: Comparison) -> Table:
         *("claim", "verdict", "effect", "claimed", "interval"),
         *("level", "adj. p", "seeds", "beside it"),
     )
-    return Table("Claims", header, tuple(rows), frozenset({0, 1, 8}))
+    return Table(CLAIMS, header, tuple(rows), frozenset({0, 1, 8}))
 
 
 def beside(claim: ClaimLine) -> str:
@@ -653,7 +656,7 @@ def _text(made: Comparison, color: bool) -> str:
                 vertical="bottom",
             )
         for row in table.rows:
-            style = styles.get(row[1][2:], "") if table.title == "Claims" else ""
+            style = styles.get(row[1][2:], "") if table.title == CLAIMS else ""
             styles_of = (style if column == 1 else "" for column in range(len(row)))
             grid.add_row(*map(in_terminal, row, styles_of))
         # What is wider than the terminal is left to it to wrap: nothing is lost.
@@ -723,6 +726,14 @@ def _markdown(made: Comparison) -> str:
     return "\n\n".join(parts)
 
 
+def _latex_notes(made: Comparison) -> list[str]:
+    """What stands beside the verdicts, under their table."""
+    notes = [(c.name, caveat) for c in made.claims for caveat in c.caveats]
+    lines = [f"{name}, {caveat.word}: {caveat.told}" for name, caveat in notes]
+    told = [rf"\par\smallskip\raggedright\footnotesize {in_latex(line)}" for line in lines]
+    return [*told, rf"\par\smallskip\raggedright\footnotesize {in_latex(family(made))}"]
+
+
 def _latex(made: Comparison) -> str:
     parts = [
         "% needs \\usepackage{booktabs,amssymb}",
@@ -741,9 +752,10 @@ def _latex(made: Comparison) -> str:
             *(" & ".join(map(in_latex, row)) + r" \\" for row in table.rows),
             r"\bottomrule",
             r"\end{tabular}",
+            *(_latex_notes(made) if table.title == CLAIMS else ()),
             r"\end{table}",
         ]
         parts.append("\n".join(lines))
-    notes = [*made.notices, *made.warnings, *_closing(made)]
+    notes = [*made.notices, *made.warnings, *_closing(made)[bool(made.claims) :]]
     parts += ["% " + in_latex(note) for note in notes]
     return "\n\n".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.audit import audit, told
+from analysis.compare import comparison
 
 BETTER = "effect(encoder.image_size, 16 -> 32) > 0"
 
@@ -29,7 +30,9 @@ def test_what_changed_and_whether_results_were_there(lab: Any) -> None:
         seeds=[0, 1],
         claims={"better": f"{BETTER} by 1"},
     )
-    amended = [text for what, text in events(lab) if what == "amended"]
+    amended = [text for what, text in events(lab) if what.startswith("amended")]
+    (notice,) = comparison(lab.results()).notices
+    assert "after 18 results: the question was 'Is it better?'" in notice
     assert amended[0] == "before any result: the question was 'Which?'"
     assert amended[1].startswith("after 18 results: the question was 'Is it better?'")
     for part in ("was labelled", "seeds left out: 2", f"claim better was '{BETTER}'"):

@@ -195,9 +195,9 @@ def test_latex_tables_are_balanced_and_have_no_bare_special_characters(
     results: StudyResults,
 ) -> None:
     latex = render(results, "latex")
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 7
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 8
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-        assert latex.count(rule) == 7
+        assert latex.count(rule) == 8
     tabulars = re.findall(r"\\begin{tabular}{@{}(\w+)@{}}(.*?)\\end{tabular}", latex, re.DOTALL)
     for columns, body in tabulars:
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweeps"))
+sys.path.append(str(Path(__file__).parents[1] / "sweeps"))
 from noop_stage import a_plan
 
 from mm1.cli import cli
