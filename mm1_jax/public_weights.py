@@ -32,7 +32,7 @@ from mm1_jax.encoder_weights import (
 from mm1_jax.encoders import VisionTransformer
 from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import PARTS, parameter_count
-from mm1_jax.json_object import read_object
+from mm1_jax.json_object import is_there, read_object, stating
 from mm1_jax.multimodal_weights import (
     Layout,
     MultimodalFile,
@@ -41,7 +41,7 @@ from mm1_jax.multimodal_weights import (
     written,
 )
 from mm1_jax.preprocessing import PREPROCESSOR_FILES
-from mm1_jax.safetensors_folder import SafetensorsFolder, open_folder, write_folder
+from mm1_jax.safetensors_folder import DTYPES, SafetensorsFolder, open_folder, write_folder
 from mm1_jax.weight_names import Tree, names_held
 from mm1_jax.weights_folder import LLAVA, SOURCE_FILE, is_multimodal
 
@@ -139,7 +139,7 @@ def export_folder(
     """
     stated = load_config(checkpoint)
     source = checkpoint / SOURCE_FILE
-    known = read_object(source) if source.is_file() else {}
+    known = _read_source(source) if is_there(source) else {}
     if known.get("family") == LLAVA:
         if part is None:
             assert isinstance(stated, TrainConfig)
@@ -169,6 +169,18 @@ def export_folder(
         _copy_beside(checkpoint, out, part)
     write_folder(out, said, tensors)
     return tensors
+
+
+def _read_source(path: Path) -> dict[str, Any]:
+    """What `import_folder` wrote. `UserError` if that is not there any more."""
+    known = read_object(path)
+    with stating(path):
+        if not isinstance(known["config"], dict) or not isinstance(known["family"], str):
+            raise ValueError("config and family")
+        for name, dtype in known["dtypes"].items():
+            if not isinstance(dtype, str) or dtype not in DTYPES:
+                raise ValueError(f"{name} is {dtype!r}; valid: {', '.join(DTYPES)}")
+    return known
 
 
 def _copy_beside(source: Path, target: Path, part: str) -> None:

@@ -10,7 +10,7 @@ from public_folders import make_folder, make_llava
 
 from mm1_jax.errors import UserError
 from mm1_jax.public_config import check_kinds
-from mm1_jax.public_weights import inspect
+from mm1_jax.public_weights import export_folder, import_folder, inspect
 from mm1_jax.safetensors_folder import open_folder
 
 
@@ -71,3 +71,15 @@ def test_a_link_that_leads_nowhere_is_no_missing_file(name, tmp_path):
     (folder / name).symlink_to("gone")
     with pytest.raises(UserError, match=f"{name}: is a link that leads nowhere"):
         imported_words(folder, recognise_multimodal(open_folder(folder)).config)
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtypes": None}, {"dtypes": {"a": "F64"}}, {"dtypes": {"a": []}}, {"family": 3}]
+)
+def test_what_an_import_wrote_and_somebody_changed_is_one_line(change, llama, tmp_path):
+    import_folder(llama, tmp_path / "ours")
+    source = tmp_path / "ours/source.json"
+    stated = json.loads(source.read_text(encoding="utf-8"))
+    source.write_text(json.dumps({**stated, **change}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"source\.json: is not as such files are written"):
+        export_folder(tmp_path / "ours", tmp_path / "theirs")
