@@ -8,9 +8,12 @@ run: a model trained with scanned layers is read by an unrolled one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import re
+import tempfile
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +35,7 @@ StageConfig = TrainConfig | EncoderStageConfig | LanguageModelStageConfig
 Configured = TypeVar("Configured", TrainConfig, EncoderStageConfig, LanguageModelStageConfig)
 Module = TypeVar("Module", bound=nnx.Module)
 Tree = dict[Any, Any]  # of arrays
+_PATTERN = re.compile(r"[*?\[\\]")
 
 KINDS: dict[str, type[StageConfig]] = {
     "multimodal": TrainConfig,
@@ -41,6 +45,27 @@ KINDS: dict[str, type[StageConfig]] = {
 
 # Orbax tells every save at INFO and its choice of defaults at WARNING.
 logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _plain(folder: Path) -> Generator[Path]:
+    """A folder by a path that Orbax and TensorStore take as it is written.
+
+    Orbax looks for the files that it has just written by a glob of their whole path, and where
+    that finds none, the checkpoint has no weights, without a word.
+    """
+    folder = folder.absolute()
+    if not _PATTERN.search(str(folder)):
+        yield folder
+        return
+    top = tempfile.gettempdir()
+    if _PATTERN.search(top):
+        raise UserError(f"TMPDIR {top} has one of the signs * ? [ \\; choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mm1-checkpoint-") as place:
+        link = Path(place) / "folder"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def save_part(folder: Path, config: StageConfig, module: nnx.Module) -> None:
@@ -58,8 +83,8 @@ def save_tree(folder: Path, config: StageConfig, weights: Tree) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
         (folder / CONFIG_FILE).write_text(json.dumps(stated, indent=2), encoding="utf-8")
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CHECKPOINT_FOLDER).absolute(), weights, force=True)
+    with _plain(folder) as plain, ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(plain / CHECKPOINT_FOLDER, weights, force=True)
 
 
 def load_config(folder: Path) -> StageConfig:
@@ -93,8 +118,7 @@ def load_part(
             f"{folder} holds a checkpoint of kind {kinds[type(config)]}, not {kinds[expected]}"
         )
     graphdef, state = nnx.split(build(config))
-    with ocp.StandardCheckpointer() as checkpointer:
-        path = (folder / CHECKPOINT_FOLDER).absolute()
+    with _plain(folder) as plain, ocp.StandardCheckpointer() as checkpointer:
         shapes = nnx.to_pure_dict(state)
         if mesh is None:
             one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -104,7 +128,7 @@ def load_part(
         wanted = jax.tree.map(
             lambda x, there: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), shapes, places
         )
-        weights = checkpointer.restore(path, wanted)
+        weights = checkpointer.restore(plain / CHECKPOINT_FOLDER, wanted)
     nnx.replace_by_pure_dict(state, weights)
     return config, nnx.merge(graphdef, state)
 
@@ -115,8 +139,8 @@ def load_subtree(folder: Path, part: str) -> tuple[StageConfig, Tree]:
     Nothing else is read. Raises `UserError` where the checkpoint has no such part.
     """
     config = load_config(folder)
-    path = (folder / CHECKPOINT_FOLDER).absolute()
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _plain(folder) as plain, ocp.PyTreeCheckpointer() as checkpointer:
+        path = plain / CHECKPOINT_FOLDER
         there = checkpointer.metadata(path).item_metadata.tree
         if part not in there:
             raise UserError(f"{folder} has no {part}; it holds {', '.join(sorted(there))}")
@@ -132,9 +156,8 @@ def load_subtree(folder: Path, part: str) -> tuple[StageConfig, Tree]:
 def shapes_of(folder: Path) -> Tree:
     """Part → tree of what stands for each array of a checkpoint: its shape and dtype."""
     load_config(folder)  # says so where there is none
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        path = (folder / CHECKPOINT_FOLDER).absolute()
-        return checkpointer.metadata(path).item_metadata.tree
+    with _plain(folder) as plain, ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.metadata(plain / CHECKPOINT_FOLDER).item_metadata.tree
 
 
 class Progress:
@@ -152,8 +175,9 @@ class Progress:
                 n=1, reverse=True, get_metric_fn=lambda metrics: metrics["loss"]
             )
             keep = ocp.checkpoint_managers.AnyPreservationPolicy([keep, lowest])
+        self._held = contextlib.ExitStack()
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            self._held.enter_context(_plain(folder)),
             options=ocp.CheckpointManagerOptions(
                 create=True,
                 preservation_policy=keep,
@@ -213,3 +237,4 @@ class Progress:
     def close(self) -> None:
         """Wait until all is written, and release what Orbax holds."""
         self._manager.close()
+        self._held.close()

@@ -29,6 +29,21 @@ def test_a_saved_model_comes_back_bit_equal_with_its_config(tiny, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["run [1] a*b?", "a\\b", "{x,y} #%20 ü"])
+def test_a_folder_may_have_any_name(tiny, tmp_path, name):
+    folder, model = tmp_path / name, initialise(MultimodalModel(tiny()), 3)
+    save_part(folder, tiny(), model)
+    np.testing.assert_array_equal(leaves(load_model(folder)[1])[0], leaves(model)[0])
+    assert jax.tree.leaves(load_subtree(folder, "connector")[1])
+    progress = Progress(folder / "progress")
+    progress.save(1, {"x": [jnp.arange(3.0)]}, {"at": 1})
+    progress.close()
+    progress = Progress(folder / "progress")
+    state, notes = progress.load_newest({"x": [jnp.zeros(3)]})
+    progress.close()
+    assert (state["x"][0].tolist(), notes) == ([0.0, 1.0, 2.0], {"at": 1})
+
+
 def test_a_stage_folder_can_be_moved(tiny, tmp_path):
     model = initialise(MultimodalModel(tiny()), 3)
     (tmp_path / "a").mkdir()
