@@ -304,7 +304,9 @@ def load(path: Path) -> Tokenizer:
         raise UserError(f"no tokenizer {str(path)!r}")
     try:
         if path.suffix == ".model":
-            return SentencePieceTokenizer(path.read_bytes())
+            if not (model := path.read_bytes()):
+                raise ValueError("it is empty")  # the library takes that for a model without words
+            return SentencePieceTokenizer(model)
         content = json.loads(path.read_text(encoding="utf-8"))
         for token in content.get("added_tokens", ()):
             # Else a text could spell it: only special tokens can be told to stay text.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from mm1_jax.tasks.official_files import (
 )
 from mm1_jax.tasks.official_rows import Row
 
+_logger = logging.getLogger(__name__)
+_ENOUGH = 4  # answers, with which three others can agree with each
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 _FIELDS = ["question_id", "image_id", "question_type", "answer_type", "answers"]
 
@@ -115,12 +119,25 @@ def people_score(
     groups: Sequence[str] = (),
 ) -> Score:
     """Accuracy against people's answers in per cent, overall and by the facts named in `groups`."""
+    few = sum(len(question.references) < _ENOUGH for question in questions)
+    if few:
+        _tell_few(few, len(questions))
     items = [
         100 * accuracy(text, question.references)
         for question, text in zip(questions, given, strict=True)
     ]
     values = {group: [str(question.facts[group]) for question in questions] for group in groups}
     return Score(items, group_means("accuracy", items, values))
+
+
+@functools.cache
+def _tell_few(few: int, questions: int) -> None:
+    """Once in a process: a task may score the same answers in several ways."""
+    _logger.warning(
+        "%s of %s questions have fewer than %s answers: VQA's rule compares with those of the other "
+        "people, so even the right one does not score 100, and where it is alone it scores 0",
+        *(few, questions, _ENOUGH),
+    )
 
 
 def read(path: Path) -> list[Question]:

@@ -171,9 +171,10 @@ def test_a_tokenizer_of_another_model_is_refused_in_one_line(tmp_path, trained):
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="no tokenizer"):
         tokenizer.load(tmp_path / name)
-    (tmp_path / name).write_bytes(b"{}" if name.endswith("json") else b"\xff\xff")
-    with pytest.raises(UserError, match="is no tokenizer that can be read"):
-        tokenizer.load(tmp_path / name)
+    for content in (b"{}" if name.endswith("json") else b"\xff\xff", b""):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match="is no tokenizer that can be read"):
+            tokenizer.load(tmp_path / name)
 
 
 def test_further_special_tokens_take_ids_and_cannot_be_spelled():

@@ -8,8 +8,9 @@ from official_folders import FOLDERS, picture, write_json, write_lines, write_pa
 from mm1_jax.errors import UserError
 from mm1_jax.tasks.mathvista import extracted
 from mm1_jax.tasks.official import Question
-from mm1_jax.tasks.official_files import image_bytes
+from mm1_jax.tasks.official_files import image_bytes, read_json
 from mm1_jax.tasks.official_tasks import official_task
+from mm1_jax.tasks.vqav2 import _tell_few
 
 # What the result files of official_folders.py score, worked out by hand.
 EXPECTED = {
@@ -257,6 +258,20 @@ def test_a_vqa_folder_without_its_questions_is_refused_but_the_file_can_be_score
         official_task("vqav2").read(tmp_path)
     asked = official_task("vqav2").read(tmp_path / "v2_mscoco_val2014_annotations.json")
     assert [question.prompt for question in asked] == ["", "", ""]
+
+
+def test_a_rule_by_which_few_answers_cannot_score_100_is_told(tmp_path, caplog):
+    _tell_few.cache_clear()
+    FOLDERS["textvqa"](tmp_path)
+    file = tmp_path / "TextVQA_0.5.1_val.json"
+    task, content = official_task("textvqa"), read_json(file)
+    task.score(task.read(tmp_path), ["Coca-Cola", "99"])
+    assert not caplog.records
+    rows = [{**row, "answers": row["answers"][-1:]} for row in content["data"]]
+    write_json(file, {**content, "data": rows})
+    found = task.score(task.read(tmp_path), ["Coca-Cola", "99"])
+    assert found.metrics["accuracy"] == 0
+    assert "2 of 2 questions have fewer than 4 answers" in caplog.text
 
 
 def test_an_image_of_mme_with_one_question_is_refused(tmp_path):
