@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -181,7 +182,7 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
         print(strict_json.dumps({"run": str(folder), "seed": seed, **final}))
     else:
         print(_in_words({name: math.nan if v is None else v for name, v in final.items()}))
-        print(f"trained: {folder}; score it with: mm1 evaluate {folder}")
+        print(f"trained: {folder}; score it with: mm1 evaluate {shlex.quote(str(folder))}")
     return 0
 
 

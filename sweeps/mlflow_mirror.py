@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ablations.plan import Plan
 from ablations.stages import Trial
@@ -77,7 +77,9 @@ def tracking_uri(store: Store, given: str | None) -> str | None:
             f"the store {shown_url(store.root)} has no place for MLflow's database; "
             f"give --mlflow URI, or --mlflow {OFF}"
         )
-    return f"sqlite:///{store.local / 'mlflow.db'}"
+    # SQLAlchemy reads the path of its URL as quoted, and up to a question mark.
+    place = re.sub(r"[%?#]", lambda sign: quote(sign[0]), str(store.local / "mlflow.db"))
+    return f"sqlite:///{place}"
 
 
 class _Client:
@@ -580,8 +582,8 @@ class MirrorProcess:
 
 def is_current(store: Store, plan: Plan, uri: str) -> bool:
     """Whether this plan was mirrored there completely."""
-    path = uri.removeprefix("sqlite:///")
-    if path != uri and not Path(path).exists():
+    path = unquote(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not Path(path).exists():
         return False
     return store.objects.exists(_marker(plan, uri))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from noop_stage import a_plan
+from sqlalchemy.engine import make_url
 
 from mm1_jax.errors import UserError
 from mm1_jax.stage import ResultRow
@@ -180,6 +181,14 @@ def test_where_to_mirror_to(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(UserError, match="--mlflow URI"):
         tracking_uri(Store("memory://m"), None)
+
+
+@pytest.mark.parametrize("name", ["a?b=c", "a%20b", "100%", "#1", "[a] {b} ü"])
+def test_the_database_is_in_its_own_store_whatever_that_is_called(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = tracking_uri(Store(tmp_path / name), None)
+    assert uri is not None
+    assert make_url(uri).database == f"{tmp_path / name}/mlflow.db"
 
 
 def test_metric_names_tell_the_variant():
