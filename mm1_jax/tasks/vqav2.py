@@ -134,7 +134,7 @@ def people_score(
 def _tell_few(few: int, questions: int) -> None:
     """Once in a process: a task may score the same answers in several ways."""
     _logger.warning(
-        "%s of %s questions have fewer than %s answers: VQA's rule compares with those of the other "
+        "%s of %s questions have fewer than %s answers: VQA's rule compares with those of other "
         "people, so even the right one does not score 100, and where it is alone it scores 0",
         *(few, questions, _ENOUGH),
     )
