@@ -144,6 +144,8 @@ class EvaluationConfig(Config):
     @model_validator(mode="after")
     def _averaged(self) -> EvaluationConfig:
         for name in self.average:
+            if self.average.count(name) > 1:
+                raise ValueError(f"average: task {name!r} is named twice")
             if name not in self.tasks:
                 raise ValueError(
                     f"average: task {name!r} is not evaluated{nearest(name, self.tasks)}"

@@ -268,7 +268,7 @@ class DataConfig(Config):
         description="a tokenizer.json or a SentencePiece model; null: byte-level BPE, learnt on "
         "the training texts",
     )
-    special_tokens: tuple[str, ...] = Field(
+    special_tokens: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
         (), description="further ones of the vocabulary, that a template writes"
     )
     template: Literal["plain", "vicuna", "chatml"] = Field(
@@ -340,6 +340,11 @@ class DataConfig(Config):
         if (self.packing == "total") != (self.total_tokens is not None):
             raise ValueError("total_tokens goes with packing: total, and only with it")
         return self
+
+    @field_validator("languages", "binding_ways", "glossary_languages", mode="after")
+    @classmethod
+    def _distinct(cls, values: tuple) -> tuple:
+        return tuple(dict.fromkeys(values))
 
     @field_validator("glossary_languages")
     @classmethod

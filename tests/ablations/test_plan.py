@@ -248,6 +248,9 @@ class TestAverage:
         studies.recipe["evaluation"]["average"] = ["easy_vqaa"]
         with pytest.raises(UserError, match="average: task 'easy_vqaa' is not evaluated"):
             studies.plan()
+        studies.recipe["evaluation"]["average"] = ["easy_vqa", "easy_vqa"]
+        with pytest.raises(UserError, match="average: task 'easy_vqa' is named twice"):
+            studies.plan()
 
 
 class TestFreshSeeds:

@@ -12,6 +12,13 @@ def test_a_glossary_of_one_language_is_refused():
         DataConfig(glossary_languages=("de",))
 
 
+def test_what_is_named_twice_is_meant_once_and_a_token_is_a_text():
+    assert DataConfig(languages=("de", "en", "de")) == DataConfig(languages=("de", "en"))
+    assert DataConfig(binding_ways=(2, 2)).binding_ways == (2,)
+    with pytest.raises(ValidationError, match="at least 1 character"):
+        DataConfig(special_tokens=("<a>", ""))
+
+
 @pytest.mark.parametrize(
     ("source", "setting"),
     [
