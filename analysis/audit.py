@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 
 from ablations.plan import Plan
-from analysis.registry import Registered, open_registry, told_seeds
+from analysis.registry import Registered, told_seeds
 from analysis.results import StudyResults
 from mm1_jax.config import Config
 
@@ -37,9 +37,8 @@ class Audit(Config):
 
 def audit(results: StudyResults) -> Audit:
     """The whole history of a study and of everything that could have read its answers."""
-    plan, store = results.plan, results.store
-    registry = open_registry(store, plan.study, plan.primary_metric)
-    related = registry.related(plan)
+    plan = results.plan
+    related = results.registry.related(plan)
     named = [one for one in related if one.plan.study == plan.study]
     others = {
         id(other.registered): other.registered
@@ -55,6 +54,10 @@ def audit(results: StudyResults) -> Audit:
     events = [event for one in related for event in _of(one, results)]
     events += _amendments(named, results)
     events += _left_out(named, results)
+    events += [
+        Event(at="", study=plan.study, what="not readable", told=line)
+        for line in results.unknown_registrations
+    ]
     return Audit(
         study=plan.study,
         hash=plan.hash,
@@ -66,8 +69,7 @@ def audit(results: StudyResults) -> Audit:
 def amended_after_results(results: StudyResults) -> list[str]:
     """What of a study was changed when there were results already, a line for each time."""
     plan = results.plan
-    registry = open_registry(results.store, plan.study, plan.primary_metric)
-    named = [one for one in registry.related(plan) if one.plan.study == plan.study]
+    named = [one for one in results.registry.related(plan) if one.plan.study == plan.study]
     return [
         f"registered anew on {event.at[:16].replace('T', ' ')} UTC, {event.told}"
         for event in _amendments(named, results)

@@ -325,15 +325,23 @@ class StudyResults:
         ]
 
     @cached_property
-    def histories(self) -> dict[str, History]:
-        """Claim → which registration counts for it, its standing, and what else was tried."""
-        now = Registered(self.plan, self.registration)
+    def _now(self) -> Registered:
+        return Registered(self.plan, self.registration)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """What the store knows of the study's name, or of its primary metric."""
         others = [
             Registered(plan, registration)
             for plan, registration in self._registrations[0]
             if registration != self.registration
         ]
-        return Registry([now, *others], self.store.finished_at).histories(now)
+        return Registry([self._now, *others], self.store.finished_at)
+
+    @cached_property
+    def histories(self) -> dict[str, History]:
+        """Claim → which registration counts for it, its standing, and what else was tried."""
+        return self.registry.histories(self._now)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:

@@ -20,7 +20,7 @@ def register(study: str, store: str, out: Path | None, yes: bool) -> None:
     """Register a study before it is run, and write its hash to a file to publish.
 
     \b
-    Example: mm1 register my-study.yaml && git add my-study.registration.json
+    Example: mm1 register my-study.yaml --out my-study.registration.json
     """
     path, record = api.register(study, store=store, out=out, many=yes)
     click.echo(f"{record['study']} is registered as {record['hash']} ({path})")

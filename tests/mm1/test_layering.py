@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,14 +33,3 @@ def test_no_package_imports_a_higher_one(package):
 def test_lower_packages_know_nothing_of_what_runs_them(package, never):
     for file in (ROOT / package).rglob("*.py"):
         assert not imported_packages(file) & never, file
-
-
-def test_a_folder_that_hides_one_of_the_packages_is_told_with_both_paths(tmp_path):
-    (tmp_path / "analysis").mkdir()
-    (tmp_path / "analysis" / "__init__.py").touch()
-    made = subprocess.run(
-        [sys.executable, "-c", "import mm1"], cwd=tmp_path, capture_output=True, encoding="utf-8"
-    )
-    last = made.stderr.strip().splitlines()[-1]
-    assert str(ROOT / "analysis") in last
-    assert str(tmp_path / "analysis" / "__init__.py") in last

@@ -47,6 +47,7 @@ def trained(tmp_path_factory, data_root):
             context = SimpleNamespace(
                 scratch=folder, output=folder, data=data_root,
                 report=lambda step, metrics: None, stop_requested=lambda: False,
+                record=lambda facts: None,
             )  # fmt: skip
             runner.pretrain_encoder(stage(kind), 5, {}, context)
             folders[kind] = folder

@@ -54,6 +54,7 @@ def trained(tmp_path_factory, data_root):
     context = SimpleNamespace(
         scratch=folder, output=folder, data=data_root,
         report=lambda step, metrics: None, stop_requested=lambda: False,
+        record=lambda facts: None,
     )  # fmt: skip
     runner.pretrain_language_model(stage(), 5, {}, context)
     return folder
@@ -273,7 +274,9 @@ def test_the_vocabulary_of_a_checkpoint_is_its_own(trained, tmp_path, vocabulary
 def scored(trained, tmp_path_factory, data_root):
     """Rows by metric and examples of 20 held-out texts."""
     folder = tmp_path_factory.mktemp("scored")
-    context = SimpleNamespace(scratch=folder, output=folder, data=data_root)
+    context = SimpleNamespace(
+        scratch=folder, output=folder, data=data_root, record=lambda facts: None
+    )
     config = {"task": "pretrained_text", "items": 20, "batch_size": 4}
     rows = runner.evaluate_language_model(config, 5, {"model": trained}, context)
     examples = pq.read_table(folder / EXAMPLES_FILE).to_pylist()
