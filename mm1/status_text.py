@@ -30,10 +30,10 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
 
     opened = Store(store)
     found, lines = ([load_results(study, opened)], []) if study else load_all(opened)
+    if lines and not found:
+        raise UserError(f"no study of the store {opened.root} can be shown: {'; '.join(lines)}")
     for line in (*lines, *(text for one in found for text in one.damage_lines)):
         print(f"mm1: warning: {line}", file=sys.stderr)
-    if lines and not found:
-        raise UserError(f"no study of the store {opened.root} can be shown")
     return [_summary(one) for one in found]
 
 

@@ -109,9 +109,14 @@ class Store:
         self._verified: set[str] = set()  # whose output is as well
         self._has_format = False
         # A damaged one says nothing about the version, which every other record has as well.
-        with contextlib.suppress(FileNotFoundError, DamagedError):
+        self._damage = ""
+        try:
             read_record(self.objects, "format.json", Format)
             self._has_format = True
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            self._damage = str(error)
 
     @property
     def local(self) -> Path:
@@ -653,7 +658,8 @@ class Store:
 
     def snapshots(self) -> tuple[dict[str, tuple[Plan, Registration]], list[str]]:
         """Every study that can be read, in order of registration, and a line for each other."""
-        found, lines = {}, []
+        found = {}
+        lines = [f"{self._damage}; mm1 fsck --repair writes it anew"] if self._damage else []
         for name in self.studies():
             try:
                 found[name] = self.snapshot(name)
