@@ -20,6 +20,7 @@ from ablations.short_labels import short_labels
 from mm1_jax.shown_text import in_terminal
 
 MOST_IN_A_LINE = 8  # running stages, and arms, that a line of a log names
+METRICS_SHOWN = 2  # of a running stage: more would push its name off the line
 Item = TypeVar("Item")
 
 
@@ -150,7 +151,7 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
         if one is None:
             stages.add_row(Text(f"  … and {left} more", style="dim"))
         else:
-            told = in_terminal(one.told(), "yellow" if one.silent_seconds else "")
+            told = in_terminal(one.told(most=METRICS_SHOWN), "yellow" if one.silent_seconds else "")
             stages.add_row(in_terminal(f"  {names[one.label]}"), clock(one.seconds), told)
     if shown.stages:
         yield stages
