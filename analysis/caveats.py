@@ -65,7 +65,7 @@ def _tries(results: StudyResults, history: History) -> str:
     named = [results.tried(other) for other in history.others[:OTHERS_NAMED]]
     more = len(history.others) - len(named)
     return (
-        f"{nth}one of {tries} registrations on these arms and this metric; the chance "
+        f"{nth}one of {tries} registrations on these arms and tasks; the chance "
         f"of a false verdict among them is up to {words.percent(min(1.0, tries * alpha))}. "
         f"The others: {'; '.join(named)}" + (f"; and {more} more" if more else "")
     )

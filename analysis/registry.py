@@ -80,15 +80,20 @@ class History:
     others: tuple[Other, ...]  # oldest first
 
 
-def open_registry(store: Store, study: str, primary_metric: tuple[str, str]) -> Registry:
-    """What a store knows of a study's name, or of the same primary metric.
+def open_registry(store: Store, plan: Plan) -> Registry:
+    """What a store knows of a plan's name, or that scores what it scores.
 
     Raises `UserError` where a registration is damaged, so that nobody knows what it holds.
     """
-    found, unknown = store.registrations(study, primary_metric)
+    found, unknown = store.registrations(plan.study, tasks_of(plan))
     if unknown:
         raise UserError(f"what was tried before cannot be told: {unknown[0]}; see mm1 fsck")
     return Registry((Registered(*one) for one in found), store.finished_at)
+
+
+def tasks_of(plan: Plan) -> set[str]:
+    """All tasks that a plan scores."""
+    return {one.task for trial in plan.trials for one in trial.evaluations}
 
 
 def told_seeds(seeds: Sequence[int]) -> str:
@@ -204,18 +209,17 @@ class Registry:
         if any(_before(self._finished(stage), last) for stage in read - own):
             return Other(one, "results")
         replaced = same_name and one.at < counts.at and not self._had_results(one, counts.at)
-        if read & own and one.plan.claims and not replaced and _before(one.at, last):
+        answers = read & own
+        about_them = any(not stages.isdisjoint(answers) for stages in self._own(one).values())
+        if about_them and not replaced and _before(one.at, last):
             return Other(one, "claims")
         return None
 
     def _matching(self, plan: Plan, arms: Iterable[str], other: Plan) -> set[str] | None:
         """Arms of another plan that match some of this one; None where one of these has none.
 
-        They match where they train the same but for seeds and numbers within `TOLERANCE`, in a
-        study with the same primary metric.
+        They match where they train the same but for seeds and numbers within `TOLERANCE`.
         """
-        if plan.primary_metric != other.primary_metric:
-            return None
         by_name = {arm.name: arm for arm in plan.arms}
         found: set[str] = set()
         for name in arms:

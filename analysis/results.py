@@ -31,7 +31,7 @@ from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
 from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
-from analysis.registry import History, Other, Registered, Registry, Standing
+from analysis.registry import History, Other, Registered, Registry, Standing, tasks_of
 from analysis.words import decimals, mean_sd
 from mm1_jax.errors import UserError
 from sweeps import leases
@@ -314,7 +314,7 @@ class StudyResults:
 
     @cached_property
     def _registrations(self) -> tuple[list[tuple[Plan, Registration]], list[str]]:
-        return self.store.registrations(self.plan.study, self.plan.primary_metric)
+        return self.store.registrations(self.plan.study, tasks_of(self.plan))
 
     @property
     def unknown_registrations(self) -> list[str]:

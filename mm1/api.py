@@ -83,7 +83,7 @@ def _planned(study: Study, store: str, many: bool) -> Plan:
     from analysis.registry import open_registry
     from sweeps.store import Store
 
-    registry = open_registry(Store(store), made.study, made.primary_metric)
+    registry = open_registry(Store(store), made)
     known = registry.related(made)
     hashes = {one.registration.hash for one in known}
     for number in range(len(known) + 1):

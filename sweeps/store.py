@@ -25,7 +25,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -594,23 +594,20 @@ class Store:
         )
 
     def registrations(
-        self, study: str, primary_metric: tuple[str, str]
+        self, study: str, tasks: Collection[str]
     ) -> tuple[list[tuple[Plan, Registration]], list[str]]:
-        """Registrations of a study's name, or with the same primary metric; in no order.
+        """Registrations of a study's name, or that score any of some tasks; in no order.
 
         And a line for each that cannot be read, of any name: it may be one of them.
         """
         found, lines = [], []
         for name in self.studies():
-            for one in self.objects.children(_study(name)):
+            for one in self._registrations(_study(name)):
                 folder = f"{_study(name)}/{one}"
-                if not self.objects.exists(f"{folder}/plan.json"):
-                    continue  # no registration, or one that was killed before it had a plan
                 try:
                     place = f"{self.root}/{folder}/plan.json"
                     fields = as_object(read(self.objects, f"{folder}/plan.json"), place)
-                    metric = fields.get("primary_metric")
-                    if name == study or metric == list(primary_metric):
+                    if name == study or not _scored(fields).isdisjoint(tasks):
                         plan = read_record(self.objects, f"{folder}/plan.json", Plan)
                         found.append((plan, self._registration(folder)))
                 except FileNotFoundError:
@@ -696,6 +693,15 @@ def _stage(stage_id: str) -> str:
     if not STAGE_ID.fullmatch(stage_id):
         raise UserError(f"{stage_id[:100]!r} is no stage's identity")
     return f"stages/{stage_id[:2]}/{stage_id}"
+
+
+def _scored(plan: Mapping[str, Any]) -> set[str]:
+    """The tasks that a plan's first seed is scored on; of a plan of another shape, none."""
+    try:
+        trials = plan["trials"][: len(plan["arms"])]
+        return {one["task"] for trial in trials for one in trial["evaluations"]}
+    except (LookupError, TypeError):
+        return set()
 
 
 def _study(name: str) -> str:

@@ -133,6 +133,25 @@ class TestWaysRound:
         lab.run()
         assert lab.standing() == "repeated"
 
+    def test_another_primary_metric_does_not_make_another_question(self, lab: Any) -> None:
+        lab.run(seeds=[7, 8, 9])
+        claims = {"better": "effect(encoder.image_size, 16 -> 32, task=easy_vqa) > 0"}
+        lab.run("texts", primary_metric="held_out_text.perplexity", claims=claims)
+        assert lab.standing("texts") == "repeated"
+
+    def test_claims_on_another_task_are_another_question(self, lab: Any) -> None:
+        reads = {"reads": "score(base, task=held_out_text) < 90"}
+        lab.register("texts", primary_metric="held_out_text.perplexity", claims=reads)
+        lab.run()
+        assert lab.standing() == "registered"
+
+    def test_a_plan_that_is_taken_away_is_told(self, lab: Any) -> None:
+        lab.run(seeds=[7, 8, 9])
+        (plan,) = (lab.folder / "store" / "studies" / "sizes").glob("*/plan.json")
+        plan.unlink()
+        lab.run()
+        assert "lacks a file" in lab.results().unknown_registrations[0]
+
     def test_a_registration_that_comes_after_the_last_result_takes_nothing_away(
         self, lab: Any
     ) -> None:
