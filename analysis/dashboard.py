@@ -161,7 +161,7 @@ def make_app(store: Store, allowed: Iterable[str] = ()) -> Dash:
                     [
                         html.Section(
                             [
-                                html.H2("Effects, 95 % intervals"),
+                                html.H2("Effects, 95 % intervals, unadjusted"),
                                 _graph("effects"),
                             ]
                         ),
