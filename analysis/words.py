@@ -109,6 +109,8 @@ def duration(seconds: float) -> str:
     """`42 s`, `3 min 05 s` or `2 h 10 min`."""
     if not math.isfinite(seconds):
         return MISSING
+    if abs(seconds) < 0.005:
+        return "0 s"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{whole} s"

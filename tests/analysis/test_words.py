@@ -39,11 +39,16 @@ def test_large_numbers_and_times_are_short() -> None:
         "3.4 M",
         "2.2 T",
     ]
-    assert [words.duration(x) for x in (2.34, 42, 185, 7800)] == [
-        "2.3 s", "42 s", "3 min 05 s", "2 h 10 min",
+    assert [words.duration(x) for x in (6e-05, 2.34, 42, 185, 7800)] == [
+        "0 s", "2.3 s", "42 s", "3 min 05 s", "2 h 10 min",
     ]  # fmt: skip
 
 
 def test_levels_are_percents() -> None:
     assert words.percent(0.9) == "90 %"
     assert words.percent(1 - 0.1 / 6) == "98.33 %"
+
+
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert (words.signed(-0.0004, 3), words.number(-0.0, 1)) == ("0.000", "0.0")
+    assert (words.signed(0.0004, 3), words.boundary(-0.0)) == ("0.000", "0")
