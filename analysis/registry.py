@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ablations import identity
-from ablations.claims import ScoreKey, claim_stages, conditions, keys_of
+from ablations.claims import Contrast, ScoreKey, claim_stages, conditions, keys_of
+from ablations.conditions import Condition
 from ablations.plan import Arm, Plan
 from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
@@ -112,6 +113,7 @@ class Registry:
         self._finished = finished
         self._stages: dict[int, dict[str, set[str]]] = {}
         self._trained: dict[int, dict[str, Any]] = {}  # by arm
+        self._meant: dict[int, dict[str, Condition[Contrast]]] = {}
 
     def histories(self, now: Registered) -> dict[str, History]:
         """Claim of a registration → its history."""
@@ -124,13 +126,13 @@ class Registry:
             (
                 c
                 for c in counts.plan.claims
-                if self._is_same(counts, c, _said(now.plan, claim), own)
+                if self._is_same(counts, c, self._said(now, claim), own)
             ),
             claim,
         )
         family = [c for c in counts.plan.claims if self._counting(counts, c)[0] is counts]
         last = _end([self._finished(stage) for stage in own])
-        keys = keys_of([conditions(now.plan)[claim]])
+        keys = keys_of([self._conditions(now)[claim]])
         others = [
             self._other(one, counts, own, keys, last)
             for one in self._all
@@ -140,8 +142,8 @@ class Registry:
         standing = self._standing(counts, own, found)
         return History(counts, name, tuple(family), standing, found)
 
-    def _is_same(self, one: Registered, claim: str, said: tuple[str, float], own: set[str]) -> bool:
-        return _said(one.plan, claim) == said and self._own(one)[claim] == own
+    def _is_same(self, one: Registered, claim: str, said: object, own: set[str]) -> bool:
+        return self._said(one, claim) == said and self._own(one)[claim] == own
 
     def related(self, plan: Plan) -> list[Registered]:
         """Registrations of a plan's name, or that have all of its arms; oldest first."""
@@ -152,6 +154,17 @@ class Registry:
             if one.plan.study == plan.study or self._matching(plan, arms, one.plan) is not None
         ]
 
+    def _conditions(self, one: Registered) -> dict[str, Condition[Contrast]]:
+        if id(one) not in self._meant:
+            self._meant[id(one)] = conditions(one.plan)
+        return self._meant[id(one)]
+
+    def _said(self, one: Registered, claim: str) -> tuple[str, float, frozenset[ScoreKey]]:
+        """What a claim says, and of which scores: the same words may mean another metric."""
+        text = " ".join(one.plan.claims[claim].split())
+        keys = frozenset(keys_of([self._conditions(one)[claim]]))
+        return text, one.plan.min_effects.get(claim, 0.0), keys
+
     def _own(self, one: Registered) -> dict[str, set[str]]:
         """Claim → the stages that its scores come from."""
         if id(one) not in self._stages:
@@ -160,7 +173,7 @@ class Registry:
 
     def _counting(self, now: Registered, claim: str) -> tuple[Registered, list[Registered]]:
         """The registration that counts for a claim, and all that have it on the same stages."""
-        said, own = _said(now.plan, claim), self._own(now)[claim]
+        said, own = self._said(now, claim), self._own(now)[claim]
         same = [
             one
             for one in self._all
@@ -237,10 +250,6 @@ class Registry:
         if id(arm) not in self._trained:
             self._trained[id(arm)] = _leaves(arm)
         return self._trained[id(arm)]
-
-
-def _said(plan: Plan, claim: str) -> tuple[str, float]:
-    return " ".join(plan.claims[claim].split()), plan.min_effects.get(claim, 0.0)
 
 
 def _end(times: Sequence[str | None]) -> str | None:

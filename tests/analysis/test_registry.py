@@ -139,6 +139,16 @@ class TestWaysRound:
         lab.run("texts", primary_metric="held_out_text.perplexity", claims=claims)
         assert lab.standing("texts") == "repeated"
 
+    def test_the_same_words_about_another_metric_of_a_task_are_another_claim(
+        self, lab: Any
+    ) -> None:
+        good = {"good": "score(base) > 60"}
+        lab.run(claims=good)
+        lab.run(claims=good, primary_metric="easy_vqa.oracle_accuracy")
+        (verdict,) = lab.results().verdicts
+        assert (verdict.verdict, verdict.reason) == ("undecided", "0 of 3 seeds")
+        assert lab.standing(claim="good") == "exploratory"
+
     def test_claims_on_another_task_are_another_question(self, lab: Any) -> None:
         reads = {"reads": "score(base, task=held_out_text) < 90"}
         lab.register("texts", primary_metric="held_out_text.perplexity", claims=reads)
