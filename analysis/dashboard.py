@@ -28,6 +28,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ablations.metrics import LOWER, with_goal
 from analysis import figures, words
+from analysis.claim_words import numbers
 from analysis.compare import (
     SYMBOLS,
     Comparison,
@@ -35,6 +36,7 @@ from analysis.compare import (
     Table,
     arms_table,
     comparison,
+    family,
     shown_verdict,
 )
 from analysis.report import by_metric, curve_lines
@@ -258,6 +260,7 @@ class Views:
         state = [results.registration.hash, len(results.done), _reported(live), results.states]
         if state == looked.state:
             return
+        results.looked("mm1 dashboard")
         made = comparison(dataclasses.replace(results, changed=difference(plan, Path(plan.path))))
         parts = (
             status(results, made),
@@ -403,7 +406,10 @@ def verdicts(made: Comparison) -> list[Any]:
         told = f"{SYMBOLS[shown]} {shown.capitalize()}"
         said = claim.sentence if claim.interim else claim.sentence.partition(": ")[2]
         name = html.P([html.B(claim.name), " ", html.Code(claim.text)], className="faint")
-        notes = [html.P(f"{c.word}: {c.told}", className="faint") for c in claim.caveats]
+        beside = [f"{c.word}: {c.told}" for c in claim.caveats]
+        beside += [f"scope: {claim.scope}"]
+        beside += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
+        notes = [html.P(text, className="faint") for text in beside]
         lines.append(
             html.Div(
                 [
@@ -413,7 +419,7 @@ def verdicts(made: Comparison) -> list[Any]:
                 className="claim",
             )
         )
-    return lines
+    return [*lines, html.P(family(made), className="faint")]
 
 
 def effects_figure(made: Comparison) -> go.Figure:

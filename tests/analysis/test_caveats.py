@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.compare import comparison, render
+from analysis.dashboard import verdicts
 from analysis.report import report
 
 BETTER = "effect(encoder.image_size, 16 -> 32) > 0"
@@ -53,6 +54,8 @@ def test_a_caveat_stands_beside_the_verdict_in_every_form(lab: Any, word: str) -
         assert word in text
         assert told[:25] in text, form
     assert [word, told] in json.loads(render(results, "json"))["claims"][0]["caveats"]
+    page = str(verdicts(comparison(results)))
+    assert f"{word}: {told[:25]}" in page.replace("\\'", "'")
     assert told[:25] in report(results).replace("&#x27;", "'").replace("&#39;", "'")
 
 
