@@ -28,13 +28,14 @@ import ray
 from ablations.stages import Stage, stage_code
 from mm1_jax.compilation_cache import cache_variables
 from mm1_jax.errors import UserError, nearest
+from mm1_jax.shown_text import visible
 from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases
 from sweeps.measured import once_seconds
 from sweeps.objects import is_disk_full
 from sweeps.patience import patient
 from sweeps.store import Attempt, Status, Store
-from sweeps.worker_output import WorkerOutput, printable, printed
+from sweeps.worker_output import WorkerOutput, printed
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -310,8 +311,8 @@ def _versions() -> dict[str, str]:
 def failure_record(error: str, told: str) -> dict[str, Any]:
     """The record of a failed attempt: `error` in one line, `told` at length; both may be cut."""
     return {
-        "error": printable(cut(" ".join(error.split()), ERROR_CHARACTERS)),
-        "traceback": printable(cut(told, TRACEBACK_CHARACTERS)),
+        "error": visible(cut(" ".join(error.split()), ERROR_CHARACTERS)),
+        "traceback": visible(cut(told, TRACEBACK_CHARACTERS)),
         "host": socket.gethostname(),
     }
 

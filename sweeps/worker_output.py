@@ -14,6 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
+from mm1_jax.shown_text import visible
 from sweeps.silence import QUIET_SECONDS
 
 PRINTED = "printed.txt"
@@ -74,11 +75,6 @@ def _flush() -> None:
             stream.flush()
 
 
-def printable(text: str) -> str:
-    """A text with what no file or terminal takes written out: lone surrogates, control codes."""
-    return "".join(one if one in "\n\t" or one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
 def printed(scratch: Path) -> str:
     """The end of what a stage has printed, "" where it printed nothing."""
     return _end(scratch / PRINTED)
@@ -93,6 +89,6 @@ def _end(file: Path) -> str:
     try:
         with open(file, "rb") as opened:
             opened.seek(max(0, file.stat().st_size - MOST_BYTES))
-            return printable(opened.read().decode("utf-8", "replace").replace("\r\n", "\n"))
+            return visible(opened.read().decode("utf-8", "replace"))
     except FileNotFoundError:
         return ""
