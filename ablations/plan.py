@@ -4,7 +4,7 @@ A **trial** is one (arm, seed): a small DAG of stages that ends in its evaluatio
 two studies, that come to the same stage run it once, because a stage's identity is the hash of
 what decides its result and of nothing else (`ablations.identity`).
 
-Nothing heavy is imported here: `mm1 plan` answers in under a second.
+Nothing heavy is imported here: `mm1 plan` answers in about a second.
 """
 
 from __future__ import annotations

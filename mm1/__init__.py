@@ -2,7 +2,7 @@
 
     import mm1
 
-    plan = mm1.plan("ablations/studies/demo.yaml")     # what would run, in under a second
+    plan = mm1.plan("ablations/studies/demo.yaml")     # what would run, in about a second
     mm1.run("ablations/studies/demo.yaml")             # run it, or go on where it stopped
     study = mm1.results("demo")                        # what is stored: rows, curves, verdicts
 
