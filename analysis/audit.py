@@ -92,7 +92,7 @@ def _of(one: Registered, results: StudyResults) -> Iterator[Event]:
         f"{plan.alpha:g}; {claims}"
         + (f"; {known} of {len(plan.stages)} stages had results" if known else ""),
     )
-    times = sorted(time for stage in plan.stages if (time := store.finished_at(stage)))
+    times = sorted(time for stage in plan.stages if (time := results.registry.finished(stage)))
     if times:
         yield event(times[0], "first result", f"1 of {len(plan.stages)} stages")
     if len(times) > 1:
@@ -110,7 +110,7 @@ def _amendments(registered: list[Registered], results: StudyResults) -> Iterator
     """What changed from one registration of the name to the next."""
     for before, after in itertools.pairwise(registered):
         seen = sum(
-            (time := results.store.finished_at(stage)) is not None and time < after.at
+            (time := results.registry.finished(stage)) is not None and time < after.at
             for stage in before.plan.stages
         )
         changes = "; ".join(differences(before.plan, after.plan)) or "its code or data"
@@ -160,7 +160,7 @@ def _left_out(registered: list[Registered], results: StudyResults) -> Iterator[E
     found: dict[str, tuple[str, str]] = {}
     for one in registered:
         for trial in one.plan.trials:
-            time = results.store.finished_at(trial.train)
+            time = results.registry.finished(trial.train)
             if time and trial.train not in shown:
                 found.setdefault(trial.train, (time, f"{trial.arm} seed {trial.seed}"))
     for time, named in found.values():

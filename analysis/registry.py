@@ -1,8 +1,8 @@
 """How far a verdict could have been chosen: what else was registered in the store, and when.
 
 A claim is *registered* where nothing about its answer could be known, or picked, when it was
-fixed. So every registration of the store counts that has the study's name, or the same primary
-metric and arms that match the claim's:
+fixed. So every registration of the store counts that has the study's name, or that scores arms
+which match the claim's on the claim's tasks:
 
 - results of its own that were there before it was registered: *partly known*, *exploratory*;
 - results of other seeds, other code or nearly equal configs that were seen before its own last
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from ablations import identity
@@ -110,7 +111,7 @@ class Registry:
 
     def __init__(self, registered: Iterable[Registered], finished: Finished):
         self._all = sorted(registered, key=lambda one: (one.at, one.registration.hash))
-        self._finished = finished
+        self.finished = cache(finished)  # many claims ask about the same stages
         self._stages: dict[int, dict[str, set[str]]] = {}
         self._trained: dict[int, dict[str, Any]] = {}  # by arm
         self._meant: dict[int, dict[str, Condition[Contrast]]] = {}
@@ -131,7 +132,7 @@ class Registry:
             claim,
         )
         family = [c for c in counts.plan.claims if self._counting(counts, c)[0] is counts]
-        last = _end([self._finished(stage) for stage in own])
+        last = _end([self.finished(stage) for stage in own])
         keys = keys_of([self._conditions(now)[claim]])
         others = [
             self._other(one, counts, own, keys, last)
@@ -181,7 +182,7 @@ class Registry:
         ]
         if not same:  # it is only being planned
             return now, same
-        times = [time for stage in own if (time := self._finished(stage))]
+        times = [time for stage in own if (time := self.finished(stage))]
         before = [one for one in same if not times or one.at < min(times)]
         return (before[-1] if before else same[0]), same
 
@@ -197,7 +198,7 @@ class Registry:
         return "repeated" if others else "registered"
 
     def _had_results(self, one: Registered, end: str) -> bool:
-        return any(_before(self._finished(stage), end) for stage in one.plan.stages)
+        return any(_before(self.finished(stage), end) for stage in one.plan.stages)
 
     def _other(
         self,
@@ -219,7 +220,7 @@ class Registry:
             for e in trial.evaluations
             if partners is None or (e.task, e.shots, e.condition) in asked
         }
-        if any(_before(self._finished(stage), last) for stage in read - own):
+        if any(_before(self.finished(stage), last) for stage in read - own):
             return Other(one, "results")
         replaced = same_name and one.at < counts.at and not self._had_results(one, counts.at)
         answers = read & own

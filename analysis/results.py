@@ -366,12 +366,19 @@ class StudyResults:
         """What the store holds of another registration."""
         return read_results(registered.plan, registered.registration, self.store)
 
+    @cached_property
+    def _tried(self) -> dict[int, str]:
+        return {}
+
     def tried(self, other: Other) -> str:
-        """Another registration, and what it came to by itself."""
-        there = self._as(other.registered)
-        own = decide(there.plan, there.scores(), there.diverged_stages)
-        verdicts = "; ".join(f"{one.name}: {one.verdict}" for one in own) or "no claims"
-        return f"{other.told}: {verdicts}"
+        """Another registration, and what it came to by itself; worked out once for all claims."""
+        key = id(other.registered)
+        if key not in self._tried:
+            there = self._as(other.registered)
+            own = decide(there.plan, there.scores(), there.diverged_stages)
+            verdicts = "; ".join(f"{one.name}: {one.verdict}" for one in own) or "no claims"
+            self._tried[key] = f"{other.told}: {verdicts}"
+        return self._tried[key]
 
     @cached_property
     def claim_stages(self) -> dict[str, set[str]]:
