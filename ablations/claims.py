@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
 from ablations.designs import BASE
+from ablations.errors import UserError, nearest, shown
 from ablations.metrics import (
     ANSWERERS,
     AVERAGE,
@@ -57,7 +58,6 @@ from ablations.metrics import (
 )
 from ablations.scope import scope
 from ablations.yaml_files import scalar
-from mm1_jax.errors import UserError, nearest, shown
 
 if TYPE_CHECKING:
     from ablations.plan import Plan

@@ -32,6 +32,8 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from ablations.errors import nearest, shortened, shown
+from ablations.schema import FOLLOWS, Config, PresetConfig
 from ablations.yaml_files import (
     MOST_WHOLE,
     KeyPath,
@@ -42,12 +44,10 @@ from ablations.yaml_files import (
     places_at,
     too_large,
 )
-from mm1_jax.config import Config, MixtureConfig
+from mm1_jax.config import MixtureConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelPretrainingConfig
-from mm1_jax.config.schema import FOLLOWS, PresetConfig
-from mm1_jax.errors import nearest, shortened, shown
 from mm1_jax.recipe import Recipe
 
 BASE = "base"

@@ -45,9 +45,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ablations.errors import UserError, shown
+from ablations.source_code import canonical_source
 from ablations.yaml_files import load_yaml
-from mm1_jax.errors import UserError, shown
-from mm1_jax.source_code import canonical_source
 
 EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.stage import MOST_SHOTS
+from ablations.errors import UserError, nearest
+from mm1_jax.config.questions import MOST_SHOTS
 from mm1_jax.tasks.official_names import OFFICIAL
 
 Goal = Literal["maximise", "minimise"]

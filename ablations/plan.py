@@ -19,8 +19,10 @@ from pydantic import Field
 from ablations import claims, identity
 from ablations.conditions import Condition, quantities
 from ablations.designs import Cell, Factor, count_arms, expand
+from ablations.errors import UserError, nearest, shown
 from ablations.metrics import AVERAGE, average_shots, check_form, check_metric
 from ablations.runners import check_runner
+from ablations.schema import Config
 from ablations.scope import FIXED, WEIGHTS
 from ablations.stages import (
     EVALUATIONS,
@@ -32,8 +34,7 @@ from ablations.stages import (
 )
 from ablations.study import FreshSeeds
 from mm1_jax import costs
-from mm1_jax.config import Config, TrainConfig
-from mm1_jax.errors import UserError, nearest, shown
+from mm1_jax.config import TrainConfig
 from mm1_jax.recipe import SCORED_PART, EvaluationConfig, Recipe
 from mm1_jax.runner import RUNNERS
 

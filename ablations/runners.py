@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from ablations import identity
-from mm1_jax.errors import UserError, nearest, shown
+from ablations.errors import UserError, nearest, shown
 
-ARGUMENTS = ("config", "seed", "inputs", "context")  # in this order, `mm1_jax.stage`
+ARGUMENTS = ("config", "seed", "inputs", "context")  # in this order, `ablations.stage`
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _VALUES = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.JoinedStr)
 

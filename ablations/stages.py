@@ -23,13 +23,14 @@ from pydantic import Field
 
 from ablations import identity
 from ablations.claims import ScoreKey
+from ablations.errors import UserError
+from ablations.schema import Config
 from ablations.scope import WEIGHTS
 from mm1_jax import costs, weights_folder
-from mm1_jax.config import Config, DataConfig, TrainConfig
+from mm1_jax.config import DataConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.manifest import check_sources, data_identity, read_manifest
-from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
 from mm1_jax.recipe import (
     PRETRAINED_PARTS,

@@ -25,9 +25,9 @@ from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
 from ablations.claims import LARGEST
 from ablations.designs import DesignConfig, assign, unusable_name, written_at
+from ablations.errors import shown
+from ablations.schema import Config
 from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
-from mm1_jax.config import Config
-from mm1_jax.errors import shown
 from mm1_jax.recipe import Recipe
 
 MOST_SEEDS = 1_000_000

@@ -23,8 +23,8 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mm1_jax.config.schema import PresetConfig
-from mm1_jax.errors import UserError, nearest, shortened, shown
+from ablations.errors import UserError, nearest, shortened, shown
+from ablations.schema import PresetConfig
 
 MOST_BYTES = 1_000_000
 MOST_LEVELS = 50  # mappings and lists inside one another

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Iterator
 
 from ablations.plan import Plan
+from ablations.schema import Config
 from analysis.registry import Registered, told_seeds
 from analysis.results import StudyResults
-from mm1_jax.config import Config
 
 AMENDED_AFTER = "amended late"  # when there were results already
 

@@ -15,7 +15,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from ablations.errors import UserError, nearest
 from ablations.metrics import Goal, goal_of, with_goal
+from ablations.schema import Config
+from ablations.shown_text import each_text, in_terminal, without_secrets
 from analysis import words
 from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
@@ -24,9 +27,6 @@ from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summa
 from analysis.escaping import in_latex, in_markdown
 from analysis.registry import Standing
 from analysis.results import StudyResults, is_answerer
-from mm1_jax.config import Config
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.shown_text import each_text, in_terminal, without_secrets
 
 SCHEMA_VERSION = 1
 

@@ -26,7 +26,9 @@ from flask import Request, Response, abort, request
 from plotly.io.json import to_json_plotly
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from ablations.errors import UserError
 from ablations.metrics import LOWER, with_goal
+from ablations.shown_text import each_text, in_html, shown_url, visible, without_secrets
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -41,8 +43,6 @@ from analysis.compare import (
 )
 from analysis.report import by_metric, curve_lines
 from analysis.results import StudyResults, difference, read_results
-from mm1_jax.errors import UserError
-from mm1_jax.shown_text import each_text, in_html, shown_url, visible, without_secrets
 from sweeps.store import Store
 
 REFRESH_SECONDS = 2.0

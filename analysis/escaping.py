@@ -1,14 +1,14 @@
 """Other people's text as text in Markdown and LaTeX: one function each.
 
 Names, questions, labels, predictions and error texts are shown, never obeyed: not as a tag, not as
-markup, not as a control character. For HTML and a terminal: `mm1_jax.shown_text`.
+markup, not as a control character. For HTML and a terminal: `ablations.shown_text`.
 """
 
 from __future__ import annotations
 
 import re
 
-from mm1_jax.shown_text import visible, without_secrets
+from ablations.shown_text import visible, without_secrets
 
 
 def in_markdown(text: str) -> str:

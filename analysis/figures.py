@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablations.short_labels import short_labels
-from mm1_jax.shown_text import in_html
+from ablations.shown_text import in_html
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#007A5A", "#A8548A"
 ORANGE, SKY, BLACK = "#C77F00", "#3A9BD9", "#222222"

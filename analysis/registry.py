@@ -25,8 +25,8 @@ from typing import Any, Literal
 from ablations import identity
 from ablations.claims import Contrast, ScoreKey, claim_stages, conditions, keys_of
 from ablations.conditions import Condition
+from ablations.errors import UserError
 from ablations.plan import Arm, Plan
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 from sweeps.store import Registration, Store
 

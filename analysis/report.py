@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas
 
 from ablations.metrics import LOWER, TASKS, first_metric, with_goal
+from ablations.shown_text import in_html
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -29,7 +30,6 @@ from analysis.compare import (
     shown_verdict,
 )
 from analysis.results import StudyResults
-from mm1_jax.shown_text import in_html
 from sweeps.records import UnreadableError
 
 EXAMPLES = 6  # of each kind: right and wrong

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pandas
 
 from ablations.claims import ScoreKey, Scores, claim_stages, decide
+from ablations.errors import UserError
 from ablations.metrics import (
     ANSWERERS,
     AVERAGE,
@@ -33,7 +34,6 @@ from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
 from analysis.registry import History, Other, Registered, Registry, Standing, tasks_of
 from analysis.words import decimals, mean_sd
-from mm1_jax.errors import UserError
 from sweeps import leases
 from sweeps.measured import once_seconds
 from sweeps.store import Registration, Store

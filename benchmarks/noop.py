@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.stage import Context, ResultRow
+from ablations.stage import Context, ResultRow
 
 
 def train(

@@ -37,7 +37,7 @@ JAX_DURATIONS = {
 
 
 class FirstStep:
-    """A `mm1_jax.stage.Context` that ends the process after the first report."""
+    """A `ablations.stage.Context` that ends the process after the first report."""
 
     def __init__(self, folder: Path, data: Path, done: Callable[[], None]):
         self.output, self.scratch, self.data = folder / "output", folder / "scratch", data

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError
 from mm1.options import mesh_of
-from mm1_jax import strict_json
 from mm1_jax.chips import CHIPS
-from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from mm1_jax.aot import Compilation

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mm1_jax.errors import UserError
-from mm1_jax.local_paths import local_path
+from ablations.errors import UserError
+from ablations.local_paths import local_path
 
 if TYPE_CHECKING:
     from ablations.plan import Plan
@@ -120,7 +120,7 @@ def register(
     The file is the outside time stamp: who commits or publishes it before the run can show later
     what was claimed, and on which seeds. It is written beside the study's file by default.
     """
-    from mm1_jax import strict_json
+    from ablations import strict_json
     from sweeps.store import Store
 
     made = plan(study, store=store, many=many)

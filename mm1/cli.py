@@ -13,6 +13,9 @@ from typing import Any
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError, nearest
+from ablations.shown_text import visible, without_secrets
 from mm1 import api
 from mm1.aot_command import aot
 from mm1.data_commands import data
@@ -25,9 +28,6 @@ from mm1.registration_commands import audit, register
 from mm1.score_command import score
 from mm1.utf8_mode import enter_utf8_mode
 from mm1.weights_commands import encode, weights
-from mm1_jax import strict_json
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.shown_text import visible, without_secrets
 from sweeps.plain_signs import use_plain_signs
 
 FIRST_STEPS = """\

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError
 from mm1 import api
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.terminal import say
-from mm1_jax import strict_json
-from mm1_jax.errors import UserError
 
 
 @click.group()

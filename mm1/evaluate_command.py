@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError, nearest
 from ablations.metrics import with_goal
+from ablations.stage import ResultRow, StageStopped
 from mm1.options import mesh_of
 from mm1.terminal import say
 from mm1.utf8_mode import typed
-from mm1_jax import strict_json
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.stage import (
-    MOST_ASKED_AT_ONCE,
-    MOST_ITEMS,
-    MOST_SHOTS,
-    Condition,
-    ResultRow,
-    StageStopped,
-)
+from mm1_jax.config.questions import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS, Condition
 
 if TYPE_CHECKING:
     from mm1_jax.recipe import EvaluationConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ablations import strict_json
 from mm1.options import json_option, store_option
-from mm1_jax import strict_json
 
 
 @click.command()

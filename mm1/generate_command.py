@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError
 from mm1.terminal import say_answer
 from mm1.utf8_mode import typed
-from mm1_jax import strict_json
-from mm1_jax.errors import UserError
 
 
 @dataclass(frozen=True)

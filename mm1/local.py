@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm1_jax import strict_json
+from ablations import strict_json
+from ablations.errors import UserError
+from ablations.stage import StageStopped
 from mm1_jax.config import DataConfig
-from mm1_jax.errors import UserError
-from mm1_jax.stage import StageStopped
 
 if TYPE_CHECKING:
     from ablations.stages import Stage

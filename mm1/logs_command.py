@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.errors import UserError, nearest
 from analysis.words import duration
 from mm1.options import store_option
-from mm1_jax.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ablations.plan import Plan

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ablations.errors import UserError, nearest
 from mm1 import api
-from mm1_jax.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from mm1_jax.config import MeshConfig

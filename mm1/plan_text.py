@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.designs import MIXTURES
+from ablations.errors import UserError, nearest
 from ablations.metrics import goal_of, with_goal
 from ablations.plan import Arm, Plan
+from ablations.shown_text import in_terminal
 from ablations.yaml_files import dump_yaml
 from analysis.words import count, duration
-from mm1_jax.errors import UserError, nearest
 from mm1_jax.runner import RUNNERS
-from mm1_jax.shown_text import in_terminal
 from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from ablations import strict_json
 from mm1 import api
 from mm1.options import json_option, store_option
-from mm1_jax import strict_json
 
 
 @click.command()

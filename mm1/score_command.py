@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError
 from ablations.metrics import with_goal
 from mm1.terminal import say
-from mm1_jax import strict_json
-from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from mm1_jax.tasks.generation_task import Score

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ablations.errors import UserError
 from ablations.metrics import goal_of, with_goal
 from analysis.words import decimals, duration, mean_sd
 from mm1.terminal import say
-from mm1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.results import StudyResults

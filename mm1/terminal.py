@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from mm1_jax.shown_text import visible, without_secrets
+from ablations.shown_text import visible, without_secrets
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 
 _VARIABLE = "PYTHONUTF8"
 

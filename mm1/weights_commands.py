@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from ablations import strict_json
+from ablations.errors import UserError
 from mm1.terminal import say
-from mm1_jax import strict_json
-from mm1_jax.errors import UserError
 
 _folder = click.Path(path_type=Path)
 

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.errors import UserError
 from mm1_jax import costs
 from mm1_jax.chips import CHIPS, Chip, chip_of
 from mm1_jax.compiled_program import Program, read_program
 from mm1_jax.config import MeshConfig, TrainConfig
-from mm1_jax.config.schema import nearest_divisor
-from mm1_jax.errors import UserError
+from mm1_jax.config.bounds import nearest_divisor
 
 What = Literal["train", "prefill", "decode"]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ablations.stage import Context, StageStopped
 from mm1_jax.data.packing import Packed
 from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.evaluated_model import Batch, EvaluatedModel, Pictures
-from mm1_jax.stage import Context, StageStopped
 from mm1_jax.tasks.likelihood import encode_pairs
 from mm1_jax.tasks.prompts import Prompt, joined
 

@@ -23,10 +23,10 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
 
+from ablations.errors import UserError
 from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.errors import UserError
 from mm1_jax.json_object import read_object, stating
 from mm1_jax.sharding import tree_shardings
 from mm1_jax.weights_folder import CHECKPOINT_FOLDER, CONFIG_FILE

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mm1_jax.errors import UserError, nearest
+from ablations.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ablations.errors import UserError, nearest
 from mm1_jax.config import DenseConfig
 from mm1_jax.config.language_model import RopeScaling
 from mm1_jax.decoder import Decoder
-from mm1_jax.errors import UserError, nearest
 from mm1_jax.json_object import stating
 from mm1_jax.safetensors_folder import SafetensorsFolder
 from mm1_jax.weight_names import Names, Tree

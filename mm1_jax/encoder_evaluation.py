@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ablations.errors import UserError, nearest
+from ablations.stage import Context, ResultRow
 from mm1_jax.checkpoints import Tree, load_part, load_subtree
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
 from mm1_jax.contrastive import ContrastiveModel
@@ -22,10 +24,8 @@ from mm1_jax.data.captions import lay_out_captions, read_drawings
 from mm1_jax.data.prepared import PreparedData, open_prepared
 from mm1_jax.encoder_pretraining import first_model
 from mm1_jax.encoders import build_encoder
-from mm1_jax.errors import UserError, nearest
 from mm1_jax.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
 from mm1_jax.layers import layer_form
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import emoji_probe, emoji_retrieval, prompts
 
 Compute = Callable[..., np.ndarray]

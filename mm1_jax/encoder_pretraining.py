@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablations.stage import Context, ResultRow
 from mm1_jax.autoregressive_images import AutoregressiveModel
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
@@ -16,7 +17,6 @@ from mm1_jax.costs import encoder_stage_flops
 from mm1_jax.data.encoder_batches import EncoderBatches, encoder_batches
 from mm1_jax.initialisation import initialise
 from mm1_jax.sharding import own_rows
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
 
 

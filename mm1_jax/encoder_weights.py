@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ablations.errors import UserError, nearest
 from mm1_jax.config import VisionTransformerConfig
 from mm1_jax.encoders import VisionTransformer
-from mm1_jax.errors import UserError, nearest
 from mm1_jax.json_object import stating
 from mm1_jax.preprocessing import Preprocessing, stated_preprocessing, usual_preprocessing
 from mm1_jax.safetensors_folder import SafetensorsFolder

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ablations.errors import UserError, nearest
+from ablations.stage import Context, ResultRow
 from mm1_jax.asking import ask
 from mm1_jax.config import TrainConfig
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.prepared import PreparedData, open_prepared
 from mm1_jax.data.templates import answer_ends
 from mm1_jax.data.tokenizer import check_same
-from mm1_jax.errors import UserError, nearest
 from mm1_jax.evaluated_model import Batch, EvaluatedModel
 from mm1_jax.evaluation_mesh import mesh_of_checkpoint
 from mm1_jax.evaluation_stage import (
@@ -27,7 +28,6 @@ from mm1_jax.imported_model import evaluated_import
 from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.model import load_model
 from mm1_jax.official_evaluation import evaluate_official
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.sub_images import views_of
 from mm1_jax.tasks import (
     easy_vqa,

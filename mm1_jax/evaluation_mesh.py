@@ -13,11 +13,11 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import load_config, shapes_of
 from mm1_jax.config import AnyEncoder, MeshConfig, TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model import LanguageModelConfig
-from mm1_jax.errors import UserError
 from mm1_jax.sharding import build_mesh
 
 BYTES_PER_WEIGHT = 4  # float32, whatever the model computes in

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config
+from ablations.schema import NOT_IDENTITY, Config
+from ablations.stage import ResultRow
+from mm1_jax.config.questions import Condition
 from mm1_jax.config.training import MeshConfig
 from mm1_jax.official_folder import OfficialStage
-from mm1_jax.stage import Condition, ResultRow
 
 EXAMPLES_FILE = "examples.parquet"
 

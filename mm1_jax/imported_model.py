@@ -8,10 +8,10 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
+from ablations.errors import UserError
 from mm1_jax.config import MeshConfig, TrainConfig
 from mm1_jax.data.templates import answer_ends
 from mm1_jax.data.tokenizer import JsonTokenizer
-from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_mesh import check_mesh, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.imported_tokenizer import TOKENIZER_FILE, begin_of, ends_of, imported_tokenizer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import UserError
 from mm1_jax.data.tokenizer import JsonTokenizer, Marker, check_vocabulary, load
-from mm1_jax.errors import UserError
 from mm1_jax.json_object import is_there, read_object, stating
 from mm1_jax.public_config import check_switch
 from mm1_jax.weights_folder import CONFIG_FILE, SOURCE_FILE

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import Tree, load_config, load_subtree
 from mm1_jax.config import TrainConfig
 from mm1_jax.decoder import Decoder
-from mm1_jax.errors import UserError
 from mm1_jax.initialisation import initialise
 from mm1_jax.mixture_of_experts import from_dense
 from mm1_jax.model import MultimodalModel

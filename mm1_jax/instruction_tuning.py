@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablations.stage import Context, ResultRow
 from mm1_jax.config import TrainConfig
 from mm1_jax.initial_weights import take_model
 from mm1_jax.multimodal_training import fit_model
-from mm1_jax.stage import Context, ResultRow
 
 
 def tune(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 
 
 def read_utf8(path: Path) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from ablations.errors import UserError, nearest
+from ablations.stage import Context, ResultRow
 from mm1_jax import weights_folder
 from mm1_jax.config import MeshConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.data.packing import Packed, lay_out_texts
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import check_same
-from mm1_jax.errors import UserError, nearest
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_mesh import check_mesh, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.evaluation_stage import EvaluationStage, rows_of, write_examples
@@ -24,7 +25,6 @@ from mm1_jax.imported_tokenizer import ends_of, imported_tokenizer
 from mm1_jax.language_model import LanguageModel, load_language_model
 from mm1_jax.official_evaluation import evaluate_official
 from mm1_jax.part_weights import filled, language_model_weights
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.tasks import held_out_text, pretrained_text
 
 

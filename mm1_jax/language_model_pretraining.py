@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablations.stage import Context, ResultRow
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.costs import language_model_stage_flops
@@ -12,7 +13,6 @@ from mm1_jax.initialisation import initialise
 from mm1_jax.language_model import LanguageModel
 from mm1_jax.schedule import peak_lr
 from mm1_jax.sharding import own_rows
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
 
 

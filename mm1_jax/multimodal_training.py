@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ablations.stage import Context, ResultRow
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.costs import flops_per_step
@@ -14,7 +15,6 @@ from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.schedule import peak_lr
 from mm1_jax.sharding import own_rows
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.training import fit
 
 

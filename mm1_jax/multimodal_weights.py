@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from flax import nnx
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig, MlpConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.connectors import build_connector
 from mm1_jax.decoder import Decoder
 from mm1_jax.decoder_weights import DecoderFile, decoder_names, recognise_decoder
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
 from mm1_jax.encoders import VisionTransformer
-from mm1_jax.errors import UserError
 from mm1_jax.json_object import is_there, read_object, read_utf8, stating
 from mm1_jax.preprocessing import MEAN_AND_STD, usual_preprocessing
 from mm1_jax.safetensors_folder import SafetensorsFolder

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from ablations.errors import UserError
+from ablations.stage import Context
 from mm1_jax.asking import ask, likelihoods
 from mm1_jax.data.images import sharp_views
 from mm1_jax.data.packing import Packed
-from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_stage import EvaluationStage, Example
 from mm1_jax.image_record import ImageFacts, digest, facts_of, write_images
 from mm1_jax.official_folder import OfficialFolder, open_official
 from mm1_jax.pictures import LIMIT_BYTES, WHITE, Colour, PictureError, upright_rgb
-from mm1_jax.stage import Context
 from mm1_jax.sub_images import ImageViews
 from mm1_jax.tasks import likelihood, prompts
 from mm1_jax.tasks.official import Question, standard_errors

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config
-from mm1_jax.content_hash import content_hash
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.stage import LONGEST_ANSWER
+from ablations.content_hash import content_hash
+from ablations.errors import UserError, nearest
+from ablations.schema import NOT_IDENTITY, Config
+from mm1_jax.config.questions import LONGEST_ANSWER
 from mm1_jax.tasks.official_files import read_with
 
 _ANNOTATIONS = (".json", ".jsonl", ".parquet", ".tsv", ".csv", ".txt")

@@ -12,12 +12,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import StageConfig, Tree, load_config, load_subtree
 from mm1_jax.config import AnyEncoder, FusedEncoderConfig, TrainConfig
 from mm1_jax.config.language_model import LanguageModelConfig
 from mm1_jax.decoder_weights import DecoderFile, recognise_decoder
 from mm1_jax.encoder_weights import FAMILIES, EncoderFile, recognise_encoder
-from mm1_jax.errors import UserError
 from mm1_jax.json_object import read_object, stating
 from mm1_jax.multimodal_weights import recognise_multimodal
 from mm1_jax.pictures import WHITE, Colour

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 
 # No other decoder of Pillow's gets to see any bytes: some call other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.json_object import is_there, read_object, stating
 from mm1_jax.public_config import check_switch, is_number
 

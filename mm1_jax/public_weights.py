@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import load_config, load_subtree, save_tree, shapes_of
 from mm1_jax.config import DenseConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
@@ -30,7 +31,6 @@ from mm1_jax.encoder_weights import (
     stated_encoder,
 )
 from mm1_jax.encoders import VisionTransformer
-from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import PARTS, parameter_count
 from mm1_jax.json_object import is_there, read_object, stating
 from mm1_jax.multimodal_weights import (

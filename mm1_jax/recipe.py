@@ -16,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from mm1_jax.config import NOT_IDENTITY, Config, DataConfig, OptimizerConfig, TrainConfig
+from ablations.errors import nearest
+from ablations.schema import NOT_IDENTITY, Config
+from mm1_jax.config import DataConfig, OptimizerConfig, TrainConfig
 from mm1_jax.config.data import NEAREST, chosen_sources
 from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
@@ -25,10 +27,9 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.config.questions import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS, Condition
 from mm1_jax.config.training import MeshConfig
-from mm1_jax.errors import nearest
 from mm1_jax.official_folder import OfficialSettings
-from mm1_jax.stage import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS, Condition
 from mm1_jax.tasks.official_names import OFFICIAL
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.stage import Context, ResultRow
 from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.freed_memory import keep_freed_memory
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.stage_times import timed
 
 # Kind of stage → what runs it, unless a study names its own.

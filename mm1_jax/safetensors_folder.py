@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.json_object import read_object, stating
 from mm1_jax.public_config import check_kinds
 from mm1_jax.weights_folder import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, tensor_files

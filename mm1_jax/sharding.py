@@ -28,8 +28,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ablations.errors import UserError
 from mm1_jax.config import MeshConfig, TrainingConfig
-from mm1_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor", "expert")
 BATCH = ("data", "fsdp", "expert")  # the axes along which a batch is cut

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.stage import Context, ResultRow, Run
+from ablations.stage import Context, ResultRow, Run
 
 # What JAX calls tracing, lowering, and compiling or loading what was compiled.
 _DURATIONS = frozenset(

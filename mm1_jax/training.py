@@ -22,6 +22,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from ablations.stage import Context, ResultRow, StageStopped
 from mm1_jax.checkpoints import Progress
 from mm1_jax.config import OptimizerConfig, TrainingConfig
 from mm1_jax.divergence import RECENT, Divergence, remember
@@ -37,7 +38,6 @@ from mm1_jax.sharding import (
     place,
     place_batch,
 )
-from mm1_jax.stage import Context, ResultRow, StageStopped
 from mm1_jax.weights_folder import BEST_FOLDER
 
 Batch = Mapping[str, Any]  # arrays by name

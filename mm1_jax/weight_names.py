@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.safetensors_folder import DTYPES, SafetensorsFolder
 
 Tree = dict[Any, Any]

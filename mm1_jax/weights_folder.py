@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mm1_jax.content_hash import content_hash
-from mm1_jax.errors import UserError
+from ablations.content_hash import content_hash
+from ablations.errors import UserError
 from mm1_jax.json_object import is_there, read_object, stating
 
 CONFIG_FILE = "config.json"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ablations.errors import UserError
+from ablations.stage import Context, ResultRow
 from mm1_jax.checkpoints import load_config, load_subtree, save_tree
 from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import parameter_count
 from mm1_jax.part_weights import encoder_weights, language_model_weights
-from mm1_jax.stage import Context, ResultRow
 from mm1_jax.weights_folder import CHECKPOINT_FOLDER, CONFIG_FILE, content_of, is_checkpoint
 
 

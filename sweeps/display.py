@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.short_labels import short_labels
-from mm1_jax.shown_text import in_terminal
+from ablations.shown_text import in_terminal
 
 MOST_IN_A_LINE = 8  # running stages, and arms, that a line of a log names
 METRICS_SHOWN = 2  # of a running stage: more would push its name off the line

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
+from ablations.errors import UserError
 from ablations.plan import Plan
-from mm1_jax.config import Config
-from mm1_jax.errors import UserError
+from ablations.schema import Config
 from sweeps import leases
 from sweeps.objects import open_file
 from sweeps.records import (

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps.objects import Objects
 
 HEARTBEAT_SECONDS = 5.0

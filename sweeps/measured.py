@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ablations.errors import UserError
 from ablations.plan import Plan
-from mm1_jax.errors import UserError
 from sweeps.store import Store
 
 ENOUGH = 3  # of one compile class

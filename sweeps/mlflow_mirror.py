@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from ablations.errors import UserError
 from ablations.plan import Plan
+from ablations.shown_text import secrets_of, shown_url, visible, without_secrets
 from ablations.stages import Trial
-from mm1_jax.errors import UserError
-from mm1_jax.shown_text import secrets_of, shown_url, visible, without_secrets
 from sweeps import leases
 from sweeps.mlflow_names import distinct_names, valid_name
 from sweeps.store import Registration, Store, registration_name

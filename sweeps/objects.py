@@ -20,8 +20,8 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from mm1_jax.errors import UserError
-from mm1_jax.local_paths import local_path
+from ablations.errors import UserError
+from ablations.local_paths import local_path
 
 BUSY_TRIES = 5  # of a put that the server was too busy to compare with another
 LONGEST_PATH = 3_400  # of a store; what is in it must come to less than the system's 4,096

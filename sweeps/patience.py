@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps.objects import Objects, StorageError
 
 PATIENCE_SECONDS = 300.0

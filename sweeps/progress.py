@@ -16,7 +16,7 @@ from rich.live import Live
 
 from ablations.metrics import with_goal, worst_value
 from ablations.plan import Plan
-from mm1_jax.shown_text import in_terminal, visible, without_secrets
+from ablations.shown_text import in_terminal, visible, without_secrets
 from sweeps.display import Running, Screen, Snapshot, clock
 from sweeps.plain_signs import use_plain_signs
 from sweeps.scheduler import START_SECONDS, Scheduler

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ablations.errors import UserError
 from ablations.plan import Plan
-from mm1_jax.errors import UserError
 from sweeps.shipping import shipment
 from sweeps.store import Store
 

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps.objects import open_objects, told_when_refused
 
 PREFIX = "unreachable: "

@@ -14,8 +14,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from mm1_jax.config import Config
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
+from ablations.schema import Config
 from sweeps.objects import Objects, is_inside
 
 SCHEMA_VERSION = 1

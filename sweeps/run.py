@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ablations.errors import UserError
 from ablations.plan import Plan
-from mm1_jax.errors import UserError
 from sweeps import leases, reach
 from sweeps.measured import measured_seconds
 from sweeps.mlflow_mirror import MirrorProcess, is_current, tracking_uri

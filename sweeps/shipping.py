@@ -13,8 +13,8 @@ from collections.abc import Generator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from ablations.errors import UserError
 from ablations.plan import Plan
-from mm1_jax.errors import UserError
 
 PACKAGES = ("mm1_jax", "ablations", "sweeps", "analysis", "mm1")
 

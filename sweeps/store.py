@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from ablations.errors import UserError, nearest
 from ablations.plan import Plan
+from ablations.shown_text import each_text, without_secrets
+from ablations.stage import ResultRow
 from ablations.stages import Stage
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.shown_text import each_text, without_secrets
-from mm1_jax.stage import ResultRow
 from sweeps import leases
 from sweeps.objects import flush, open_objects, told_when_refused
 from sweeps.records import (

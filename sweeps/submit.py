@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import UserError
+from ablations.local_paths import local_path
 from ablations.plan import Plan
-from mm1_jax.errors import UserError
-from mm1_jax.local_paths import local_path
-from mm1_jax.shown_text import shown_url
+from ablations.shown_text import shown_url
 from sweeps import leases, reach
 from sweeps.mlflow_mirror import tracking_uri
 from sweeps.run import already_running, study_lease

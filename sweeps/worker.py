@@ -25,11 +25,11 @@ from typing import Any, Literal
 
 import ray
 
+from ablations.errors import UserError, nearest
+from ablations.shown_text import visible
+from ablations.stage import ResultRow, Run, StageStopped
 from ablations.stages import Stage, stage_code
 from mm1_jax.compilation_cache import cache_variables
-from mm1_jax.errors import UserError, nearest
-from mm1_jax.shown_text import visible
-from mm1_jax.stage import ResultRow, Run, StageStopped
 from sweeps import leases
 from sweeps.measured import once_seconds
 from sweeps.objects import is_disk_full
@@ -73,7 +73,7 @@ class Outcome:
 
 
 class StageContext:
-    """The `mm1_jax.stage.Context` of a stage that a worker runs."""
+    """The `ablations.stage.Context` of a stage that a worker runs."""
 
     def __init__(
         self, store: Store, attempt: Attempt, data: Path, stop: threading.Event, lease: leases.Lease

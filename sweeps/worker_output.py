@@ -14,7 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
-from mm1_jax.shown_text import visible
+from ablations.shown_text import visible
 from sweeps.silence import QUIET_SECONDS
 
 PRINTED = "printed.txt"

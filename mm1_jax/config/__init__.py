@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from ablations.schema import NOT_IDENTITY, Config
+from mm1_jax.config.bounds import check_heads
 from mm1_jax.config.connector import (
     AnyEncoder,
     AttentionPoolingConfig,
@@ -34,7 +36,6 @@ from mm1_jax.config.language_model import (
     LanguageModelConfig,
     MixtureOfExpertsConfig,
 )
-from mm1_jax.config.schema import NOT_IDENTITY, Config, check_heads
 from mm1_jax.config.training import (
     DivergencePolicy,
     MeshConfig,
@@ -51,7 +52,6 @@ __all__ = [
     "AttentionPoolingConfig",
     "AveragePoolingConfig",
     "CAbstractorConfig",
-    "Config",
     "ConnectorConfig",
     "DataConfig",
     "DecoderConfig",

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ablations.schema import FOLLOWS, Config
+from mm1_jax.config.bounds import Count, Layers
 from mm1_jax.config.encoder import FusedEncoderConfig, VisionTransformerConfig
-from mm1_jax.config.schema import FOLLOWS, Config, Count, Layers
 
 # What a connector's formulas read of an encoder: width, grid, patches.
 AnyEncoder = VisionTransformerConfig | FusedEncoderConfig

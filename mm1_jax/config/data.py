@@ -16,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config, Count, Vocabulary, assumed
-from mm1_jax.errors import nearest
+from ablations.errors import nearest
+from ablations.schema import NOT_IDENTITY, Config, assumed
+from mm1_jax.config.bounds import Count, Vocabulary
 
 Language = Literal[
     "ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh"

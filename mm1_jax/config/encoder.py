@@ -6,16 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mm1_jax.config.schema import (
-    LARGEST,
-    Config,
-    Count,
-    Layers,
-    PresetConfig,
-    Side,
-    assumed,
-    check_heads,
-)
+from ablations.schema import Config, PresetConfig, assumed
+from mm1_jax.config.bounds import LARGEST, Count, Layers, Side, check_heads
 from mm1_jax.config.training import MeshConfig
 
 

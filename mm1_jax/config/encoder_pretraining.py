@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ablations.schema import NOT_IDENTITY, Config
+from mm1_jax.config.bounds import LARGEST, Count, Vocabulary, check_heads
 from mm1_jax.config.data import (
     Channel,
     DataConfig,
@@ -19,7 +21,6 @@ from mm1_jax.config.data import (
 )
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import DenseConfig
-from mm1_jax.config.schema import LARGEST, NOT_IDENTITY, Config, Count, Vocabulary, check_heads
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 

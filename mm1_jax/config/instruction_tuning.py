@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ablations.schema import Config
+from mm1_jax.config.bounds import Count, Side
 from mm1_jax.config.data import MixtureConfig, NoSubImagesConfig, SubImagesConfig
-from mm1_jax.config.schema import Config, Count, Side
 from mm1_jax.config.training import OptimizerConfig, TrainingConfig, check_warmup
 
 

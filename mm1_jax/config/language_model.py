@@ -7,15 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mm1_jax.config.schema import (
-    Config,
-    Count,
-    Layers,
-    PresetConfig,
-    assumed,
-    check_heads,
-    nearest_divisor,
-)
+from ablations.schema import Config, PresetConfig, assumed
+from mm1_jax.config.bounds import Count, Layers, check_heads, nearest_divisor
 from mm1_jax.config.training import MeshConfig
 
 

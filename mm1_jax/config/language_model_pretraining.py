@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
+from ablations.schema import NOT_IDENTITY, Config
+from mm1_jax.config.bounds import Count
 from mm1_jax.config.data import (
     DataConfig,
     MixtureConfig,
@@ -14,7 +16,6 @@ from mm1_jax.config.data import (
     check_readable,
 )
 from mm1_jax.config.language_model import DenseConfig, LanguageModelConfig
-from mm1_jax.config.schema import NOT_IDENTITY, Config, Count
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
 
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from mm1_jax.config.schema import NOT_IDENTITY, Config, Count, nearest_divisor
+from ablations.schema import NOT_IDENTITY, Config
+from mm1_jax.config.bounds import Count, nearest_divisor
 
 Part = Literal["encoder", "connector", "language_model"]
 

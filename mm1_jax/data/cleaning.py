@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
-from mm1_jax.config.schema import Config
+from ablations.schema import Config
 from mm1_jax.data import duplicates
 from mm1_jax.data.filters import ImageFilters, filtered
 from mm1_jax.data.image_survey import PerceptualHash

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, PositiveInt
 
-from mm1_jax.config.schema import Config
+from ablations.schema import Config
 from mm1_jax.data.duplicates import same_bytes
 
 

@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import UserError
+from ablations.source_code import canonical_source
 from mm1_jax.config import DataConfig
 from mm1_jax.data import packages
-from mm1_jax.errors import UserError
-from mm1_jax.source_code import canonical_source
 
 # The modules of this package that decide what is written; a test compares them with the imports
 # of `prepare`.

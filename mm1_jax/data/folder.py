@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mm1_jax.errors import MissingFileError, UserError
+from ablations.errors import MissingFileError, UserError
 
 _OPEN_FILES = 1024
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs")

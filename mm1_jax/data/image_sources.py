@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ablations.errors import UserError
 from mm1_jax.config.data import Style
 from mm1_jax.data.captions import CaptionedDrawings
 from mm1_jax.data.draws import generator
@@ -23,7 +24,6 @@ from mm1_jax.data.own_source import OwnSource, Window
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.data.tokenizer import Tokenizer
 from mm1_jax.data.windows import Windows
-from mm1_jax.errors import UserError
 from mm1_jax.sub_images import ImageViews
 
 _KEPT_WINDOWS = 2

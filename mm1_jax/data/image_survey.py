@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ablations.errors import UserError
 from mm1_jax.data import urls
 from mm1_jax.data.quarantine import Quarantine
 from mm1_jax.data.raw import BadRecord, RawDocument, RawImage, RecordError
-from mm1_jax.errors import UserError
 from mm1_jax.pictures import LIMIT_BYTES, SUFFIXES, WHITE, PictureError, on_colour, upright
 
 PerceptualHash = Literal["dhash", "phash"]

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import Field
 
-from mm1_jax.config.schema import Config
+from ablations.schema import Config
+from ablations.shown_text import shown_url
 from mm1_jax.data import urls
-from mm1_jax.shown_text import shown_url
 
 _THREADS = 16
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from ablations.errors import UserError
 from mm1_jax.data.folder import Folder
 from mm1_jax.data.manifest import (
     MANIFEST,
@@ -25,7 +26,6 @@ from mm1_jax.data.manifest import (
     read_shards,
     sha256,
 )
-from mm1_jax.errors import UserError
 
 _MEGABYTE = 10**6
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)

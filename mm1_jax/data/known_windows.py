@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ablations.source_code import canonical_source
 from mm1_jax.config import DataConfig
 from mm1_jax.data import windows
 from mm1_jax.data.manifest import data_identity
 from mm1_jax.data.packing import Budget
-from mm1_jax.source_code import canonical_source
 
 FILE = "windows.json"
 # The modules of this package that decide what is in a window and in its sequences.

@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from ablations.errors import MissingFileError, UserError
+from ablations.schema import Config
 from mm1_jax.config.data import DataConfig, Kind, SourceConfig
-from mm1_jax.config.schema import Config
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.folder import Folder
-from mm1_jax.errors import MissingFileError, UserError
 
 MANIFEST, SHARDS, PROVENANCE = "manifest.json", "shards.jsonl", "provenance.json"
 VERSION = 1

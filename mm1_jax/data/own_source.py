@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.folder import Folder, Range
@@ -34,7 +35,6 @@ from mm1_jax.data.manifest import (
 )
 from mm1_jax.data.packing import Budget, ImageFile, Packed, Pieces, pack
 from mm1_jax.data.tokenizer import tokenizer_file
-from mm1_jax.errors import UserError
 from mm1_jax.pictures import STORED_FORMATS, PictureError, upright_rgb
 from mm1_jax.sub_images import ImageViews
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from ablations.errors import UserError
 from mm1_jax.config.data import DataConfig
-from mm1_jax.errors import UserError
 
 # Distribution → the folder inside it that holds what we read.
 DATA_FOLDERS = {

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ablations.errors import UserError
 from mm1_jax.data.documents import DocumentTable, replaced
 from mm1_jax.data.known_windows import FILE
 from mm1_jax.data.packing import Budget, Packed, Pieces, cut, fill, pack
 from mm1_jax.data.prepared import PreparedData
 from mm1_jax.data.windows import Windows
-from mm1_jax.errors import UserError
 
 _KEPT_WINDOWS = 2
 

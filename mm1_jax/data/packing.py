@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ablations.errors import UserError
 from mm1_jax.config import MixtureConfig, TrainConfig
 from mm1_jax.data.documents import DocumentTable
-from mm1_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 

@@ -30,9 +30,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt, model_validator
 
+from ablations.errors import MissingFileError, UserError
+from ablations.schema import NOT_IDENTITY, Config
+from ablations.shown_text import shown_url
 from mm1_jax.config import DataConfig
+from mm1_jax.config.bounds import Vocabulary
 from mm1_jax.config.data import Kind
-from mm1_jax.config.schema import NOT_IDENTITY, Config, Vocabulary
 from mm1_jax.data import image_survey, readers, templates, urls
 from mm1_jax.data.cleaning import CleaningConfig, Decisions, cleaned, decide
 from mm1_jax.data.documents import Document
@@ -56,8 +59,6 @@ from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import BadRecord, RawDocument, RawImage
 from mm1_jax.data.shard_writer import Rendered, images_of, write_shard
 from mm1_jax.data.tokenizer import Tokenizer, load, tokenizer_file
-from mm1_jax.errors import MissingFileError, UserError
-from mm1_jax.shown_text import shown_url
 
 Progress = Callable[[str, int, int], None]
 

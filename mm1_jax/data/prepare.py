@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig
 from mm1_jax.data import (
     conversations,
@@ -43,7 +44,6 @@ from mm1_jax.data import (
 )
 from mm1_jax.data.fingerprint import data_fingerprint, preparation_settings
 from mm1_jax.data.templates import template_of
-from mm1_jax.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig
 from mm1_jax.data import documents, tokenizer
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.images import ImageTable, image_table
 from mm1_jax.data.tokenizer import Tokenizer
-from mm1_jax.errors import UserError
 
 
 class PreparedData:

@@ -10,10 +10,10 @@ from types import TracebackType
 
 from pydantic import Field
 
-from mm1_jax.config.schema import Config
+from ablations.errors import UserError
+from ablations.schema import Config
+from ablations.shown_text import shown_url, without_secrets
 from mm1_jax.data.raw import BadRecord, RawDocument
-from mm1_jax.errors import UserError
-from mm1_jax.shown_text import shown_url, without_secrets
 
 _MOST_LEFT_OUT = 100_000  # lines; what is more is counted alone
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ablations.shown_text import shown_url
 from mm1_jax.data.documents import Document, DocumentTable, tokenize
 from mm1_jax.data.folder import Folder
 from mm1_jax.data.manifest import (
@@ -30,7 +31,6 @@ from mm1_jax.data.manifest import (
 from mm1_jax.data.raw import RawDocument, RawImage
 from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.pictures import header, upright
-from mm1_jax.shown_text import shown_url
 
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg"}  # others are called as Pillow calls them
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ablations.shown_text import in_html
 from mm1_jax.config import TrainConfig
 from mm1_jax.data.images import png
 from mm1_jax.data.packing import Packed, lay_out
 from mm1_jax.data.pipeline import Images, stream_of
 from mm1_jax.data.prepared import PreparedData, open_prepared
-from mm1_jax.shown_text import in_html
 
 # One colour per document of a sequence, light enough for black text.
 _PALETTE = np.array(

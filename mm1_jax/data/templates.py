@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from ablations.errors import UserError, nearest
 from mm1_jax.data.tokenizer import END_OF_TEXT, Marker, Tokenizer
-from mm1_jax.errors import UserError, nearest
 
 Image = TypeVar("Image")
 

@@ -18,7 +18,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.json_object import is_there, is_unicode, read_object
 
 PAD, END = 0, 1  # of our own

@@ -32,8 +32,8 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
-from mm1_jax.errors import MissingFileError, UserError
-from mm1_jax.local_paths import local_path
+from ablations.errors import MissingFileError, UserError
+from ablations.local_paths import local_path
 
 TRIES = 5
 FIRST_WAIT_SECONDS = 0.5  # doubled after every try: 7.5 s in all

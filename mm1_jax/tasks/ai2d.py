@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.exact_match import exact_match_without_punctuation
 from mm1_jax.metrics.multiple_choice import letters
 from mm1_jax.tasks.generation_task import Score

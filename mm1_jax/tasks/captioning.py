@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import UserError
 from mm1_jax.data import templates
-from mm1_jax.errors import UserError
 from mm1_jax.metrics.captions import bleu, cider_d, rouge_l
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question

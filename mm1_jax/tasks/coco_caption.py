@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.tasks import captioning
 from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import find_one, read_json, rows_of

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ablations.errors import UserError
 from mm1_jax.data import templates
 from mm1_jax.data.glossary import Episode, Named
 from mm1_jax.data.prepared import PreparedData
-from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import (
     Demonstration,
     GenerationTask,

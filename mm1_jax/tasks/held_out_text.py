@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ablations.errors import UserError
 from mm1_jax.data.draws import generator
 from mm1_jax.data.packing import Budget, Packed, cut, fill, lay_out_texts, pack
 from mm1_jax.data.prepared import PreparedData
-from mm1_jax.errors import UserError
 from mm1_jax.evaluation_stage import Example
 from mm1_jax.metrics import bits_per_byte, perplexity
 

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ablations.errors import UserError
 from mm1_jax.data.tokenizer import END, Tokenizer
-from mm1_jax.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.likelihood import LogLikelihood, chosen, perplexity
 from mm1_jax.tasks.generation_task import Score

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.yes_no import mme_reading
 from mm1_jax.tasks.generation_task import Score

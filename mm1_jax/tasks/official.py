@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.standard_error import standard_error
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official_rows import short

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.tasks.official_rows import Row, as_text, listed, short, told
 
 _TABLES = (".parquet", ".jsonl", ".json", ".tsv", ".csv")

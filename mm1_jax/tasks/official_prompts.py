@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ablations.errors import UserError
 from mm1_jax.data.draws import generator
 from mm1_jax.data.templates import Exchange, converse, template_of
-from mm1_jax.errors import UserError
 from mm1_jax.official_folder import OfficialFolder, OfficialStage
 from mm1_jax.tasks.generation_task import Demonstration, Item, blind_answers
 from mm1_jax.tasks.official import OfficialTask, Question, questions_in

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.json_object import is_unicode
 
 _SHOWN = 8  # names listed in an error message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from mm1_jax.errors import UserError, nearest
+from ablations.errors import UserError, nearest
 from mm1_jax.tasks.official import OfficialTask
 from mm1_jax.tasks.official_names import OFFICIAL, module_of
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.yes_no import pope_reading, strict_reading, yes_no_metrics
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.official import OfficialTask, Question

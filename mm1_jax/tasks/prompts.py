@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from ablations.errors import UserError
 from mm1_jax.data import templates
 from mm1_jax.data.draws import generator
 from mm1_jax.data.templates import Exchange, converse, template_of
 from mm1_jax.data.tokenizer import Marker
-from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import Demonstration, Item
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.multiple_choice import scienceqa_reading
 from mm1_jax.tasks.generation_task import Score
 from mm1_jax.tasks.lettered import LETTER, letter_at, letter_score, with_options

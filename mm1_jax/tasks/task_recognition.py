@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ablations.errors import UserError
 from mm1_jax.data import templates
 from mm1_jax.data.in_context import ATTRIBUTES, Answer
 from mm1_jax.data.prepared import PreparedData
-from mm1_jax.errors import UserError
 from mm1_jax.tasks.generation_task import (
     Demonstration,
     GenerationTask,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.groups import group_means
 from mm1_jax.metrics.vqa import VqaAccuracy, vqa_accuracy
 from mm1_jax.tasks.generation_task import Score

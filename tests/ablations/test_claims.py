@@ -10,7 +10,7 @@ import pytest
 
 from ablations.claims import ScoreKey, Vocabulary, decide, meaning, parse
 from ablations.conditions import Above, All, AnyOf, mapped, quantities
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 
 KIND = "connector.kind"
 NAMES = Vocabulary(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablations.designs import assign
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.recipe import Recipe
 
 

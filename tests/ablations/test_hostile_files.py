@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.plan import make_plan
 from ablations.study import load_study
 from ablations.yaml_files import MOST_BYTES, MOST_LEVELS, YamlDocument, as_model, load_yaml
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from ablations import identity
+from ablations.errors import UserError
 from mm1_jax.config import TrainConfig
-from mm1_jax.errors import UserError
 from mm1_jax.runner import STAGE_MODULES
 
 STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", "code": "c"}
@@ -104,14 +104,14 @@ def test_every_form_of_import_is_followed(package):
         "from trainers import VERSION\nimport json\nfrom typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from trainers import e\nelse:\n    import trainers.h\n",
         a="",
-        b="import mm1_jax.errors\n",
+        b="import mm1_jax.config.bounds\n",
         c="from ..trainers import d\n",
         d="",
         e="",
         h="",
     )
     assert package.closure() == [
-        "mm1_jax.errors",
+        "ablations.errors",
         "trainers",  # VERSION is taken from the package itself
         "trainers.a",
         "trainers.b",

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.metrics import (
     TASKS,
     check_form,
@@ -15,7 +16,6 @@ from ablations.metrics import (
     with_goal,
     worst_value,
 )
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import EvaluationConfig
 from mm1_jax.tasks.official_names import OFFICIAL
 

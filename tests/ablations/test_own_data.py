@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.data import tokenizer
 from mm1_jax.data.manifest import Manifest, TokenizerFacts
-from mm1_jax.errors import UserError
 
 DESIGN = {"one_at_a_time": {"data.mixture.mine": [0.5, 0.2]}}
 

@@ -10,10 +10,10 @@ import yaml
 
 from ablations.claims import ScoreKey, conditions
 from ablations.conditions import quantities
+from ablations.errors import UserError
 from ablations.plan import Plan, make_plan
 from mm1_jax import costs
 from mm1_jax.costs import SECONDS_PER_EVALUATION
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 
 SIZES = {"one_at_a_time": {"encoder.image_size": [32, 16]}}
@@ -382,9 +382,9 @@ class TestIdentity:
 
     def test_a_users_own_trainer_is_another_training(self, studies):
         ours = studies.plan()
-        theirs = studies.plan(runners={"multimodal": "mm1_jax.stage:Run"})
+        theirs = studies.plan(runners={"multimodal": "ablations.stage:Run"})
         assert {stage.run for stage in theirs.stages.values() if stage.kind == "multimodal"} == {
-            "mm1_jax.stage:Run"
+            "ablations.stage:Run"
         }
         assert not set(ours.stages) & set(theirs.stages)
 

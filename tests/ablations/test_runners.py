@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ablations import identity
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 
 RIGHT = "def run(config, seed, inputs, context):\n    return []\n"
 

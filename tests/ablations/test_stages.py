@@ -6,15 +6,15 @@ import json
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.plan import Plan
 from mm1 import plan_text
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 
 # A runner of one's own for every part, so that these tests plan without our trainers' code.
 RUNNERS = dict.fromkeys(
     ("encoder", "language_model", "weights", "encoder_evaluation", "language_model_evaluation"),
-    "mm1_jax.stage:Run",
+    "ablations.stage:Run",
 )
 BOTH = {
     "encoder_pretraining": {"training": {"steps": 60}, "optimizer": {"peak_lr": 0.001}},
@@ -345,7 +345,7 @@ class TestInstructionTuning:
     def tuned(self, studies):
         """Studies whose recipe tunes on instructions."""
         studies.recipe["sft"] = SFT
-        runners = dict.fromkeys(("sft", "multimodal", "evaluation"), "mm1_jax.stage:Run")
+        runners = dict.fromkeys(("sft", "multimodal", "evaluation"), "ablations.stage:Run")
 
         def plan(**changes) -> Plan:
             return studies.plan(**{"runners": runners, "seeds": 1, **changes})

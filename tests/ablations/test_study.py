@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.study import Claim, FreshSeeds, load_recipe, load_study
-from mm1_jax.errors import UserError
 
 SKETCH = """\
 study: demo

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.yaml_files import load_model, load_yaml, scalar
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 
 

@@ -19,12 +19,12 @@ import yaml
 
 from ablations import plan as plans
 from ablations.plan import Arm, Plan
+from ablations.stage import ResultRow
 from ablations.stages import Evaluation, Stage, Trial
 from ablations.study import load_study
 from analysis.caveats import caveats
 from analysis.results import StudyResults, load_results
 from mm1_jax.recipe import Recipe
-from mm1_jax.stage import ResultRow
 from sweeps import store as store_module
 from sweeps.store import Store
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from ablations.errors import UserError
 from analysis.compare import Comparison, comparison, render, tables
 from analysis.escaping import in_latex
 from analysis.results import StudyResults, load_results
-from mm1_jax.errors import UserError
 from sweeps.store import Store
 
 CLAIM_FIELDS = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ablations.errors import UserError
 from analysis.compare import render
 from analysis.dashboard import make_app
 from analysis.report import report
 from analysis.results import load_all, load_results
 from mm1 import status_text
-from mm1_jax.errors import UserError
 from sweeps.store import Store
 
 RECORDS = {

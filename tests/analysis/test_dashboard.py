@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
+from ablations.errors import UserError
 from analysis.dashboard import make_app, serve
-from mm1_jax.errors import UserError
 from sweeps import leases
 from sweeps.store import Store
 

@@ -8,10 +8,10 @@ import pytest
 import scipy.stats
 
 from ablations.plan import Arm
+from ablations.stage import ResultRow
 from analysis.compare import render
 from analysis.effects import effects, level_pairs, noise_floor, summarize
 from analysis.results import load_results
-from mm1_jax.stage import ResultRow
 from sweeps.store import Store
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from ablations.shown_text import in_html, in_terminal
 from analysis.compare import render
 from analysis.dashboard import make_app
 from analysis.escaping import in_latex, in_markdown
 from analysis.report import report
 from analysis.results import load_results
-from mm1_jax.shown_text import in_html, in_terminal
 from sweeps.store import Store
 
 HOSTILE = "<script>alert(1)</script> \x1b[2J\u202egpj.exe [red]x[/red] |`*_`| https://a:b@h/?sig=c"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from ablations import plan as planning
+from ablations.errors import UserError
+from ablations.stage import ResultRow
 from ablations.study import load_study
 from analysis.results import load_results
-from mm1_jax.errors import UserError
-from mm1_jax.stage import ResultRow
 from sweeps import leases
 from sweeps.store import Store
 

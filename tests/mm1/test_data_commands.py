@@ -9,10 +9,10 @@ import yaml
 from click.testing import CliRunner
 from own_data import CLEANING
 
+from ablations.errors import UserError
 from ablations.yaml_files import load_model
 from mm1.cli import cli
 from mm1_jax.data.preparation import PreparationSpec
-from mm1_jax.errors import UserError
 
 
 @pytest.fixture

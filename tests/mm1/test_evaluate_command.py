@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from colour_folders import write_arc_easy, write_vqav2
 from public_folders import llama_tokenizer, make_folder, make_llava
 
+from ablations.errors import UserError
 from mm1 import api
 from mm1.evaluate_command import evaluate, scored_model
 from mm1.generate_command import generate
 from mm1_jax.checkpoints import save_part
 from mm1_jax.data import tokenizer
-from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.image_record import digest, facts_of, write_images
 from mm1_jax.initialisation import initialise

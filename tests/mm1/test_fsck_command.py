@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from ablations.plan import make_plan
+from ablations.stage import ResultRow
 from ablations.study import load_study
 from mm1 import api
-from mm1_jax.stage import ResultRow
 from sweeps.store import Store
 
 

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 sys.path.append(str(Path(__file__).parents[1] / "sweeps"))
 from noop_stage import a_plan
 
+from ablations.errors import UserError
 from mm1.cli import cli
 from mm1.status_text import show, summaries
-from mm1_jax.errors import UserError
 from sweeps import leases
 from sweeps.store import Store
 from sweeps.worker import execute

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.plan import make_plan
 from ablations.study import load_recipe, load_study
 from mm1 import plan_text
-from mm1_jax.errors import UserError
 from sweeps.scheduler import START_SECONDS
 
 STUDY = """\

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from ablations.errors import UserError
 from mm1.utf8_mode import typed
-from mm1_jax.errors import UserError
 
 
 @pytest.fixture(scope="module", params=[("en_US", "ISO-8859-1"), ("ja_JP", "EUC-JP")])

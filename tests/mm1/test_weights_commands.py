@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 from public_folders import make_folder, make_llava
 
+from ablations.errors import UserError
 from mm1.generate_command import generate
 from mm1.weights_commands import weights_import
 from mm1_jax.checkpoints import save_part
@@ -16,7 +17,6 @@ from mm1_jax.config import TrainConfig
 from mm1_jax.data import tokenizer
 from mm1_jax.data.fingerprint import data_fingerprint
 from mm1_jax.data.templates import TEMPLATES
-from mm1_jax.errors import UserError
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 

@@ -10,10 +10,10 @@ import jax
 import pytest
 import yaml
 
+from ablations.errors import UserError
 from mm1_jax import aot, costs
 from mm1_jax.chips import CHIPS, chip_of
 from mm1_jax.config import MeshConfig
-from mm1_jax.errors import UserError
 from mm1_jax.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "ablations" / "recipes"

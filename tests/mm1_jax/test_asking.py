@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY
 from flax import nnx
 
+from ablations.stage import StageStopped
 from mm1_jax.asking import (
     ANSWERED_FILE,
     ask,
@@ -25,7 +26,6 @@ from mm1_jax.data import tokenizer
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
-from mm1_jax.stage import StageStopped
 from mm1_jax.sub_images import views_of
 from mm1_jax.tasks.likelihood import encode_pair
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import Progress, load_subtree, save_part
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.errors import UserError
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel, load_model
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.chips import CHIPS, chip_of
-from mm1_jax.errors import UserError
 
 
 def test_slices_stand_smallest_first():

@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ablations.stage import StageStopped
 from mm1_jax.checkpoints import load_part
 from mm1_jax.config import TrainConfig
 from mm1_jax.divergence import RECENT, remember
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.multimodal_training import train
-from mm1_jax.stage import StageStopped
 from mm1_jax.training import Trainer
 
 

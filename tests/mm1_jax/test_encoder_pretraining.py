@@ -8,16 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from ablations.errors import UserError
+from ablations.stage import StageStopped
 from mm1_jax import runner
 from mm1_jax.checkpoints import load_subtree, save_tree
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.data.captions import read_drawings
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.encoder_pretraining import first_model
-from mm1_jax.errors import UserError
 from mm1_jax.evaluation_stage import EXAMPLES_FILE
 from mm1_jax.recipe import Recipe
-from mm1_jax.stage import StageStopped
 
 KINDS = ("clip", "siglip", "aim")
 TOWER = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp_width": 16}

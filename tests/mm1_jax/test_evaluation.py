@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax import asking, evaluation, runner
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import (
@@ -19,7 +20,6 @@ from mm1_jax.config import (
     VisionTransformerConfig,
 )
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.initialisation import initialise
 from mm1_jax.metrics import cider_d, exact_match

@@ -21,10 +21,10 @@ from conftest import RecordingContext
 from flax import nnx
 from test_asking import CONFIG, WORDS, asked, measured
 
+from ablations.errors import UserError
 from mm1_jax.asking import encoded, packed
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config import MeshConfig, TrainConfig
-from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation_mesh import chosen, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.initialisation import initialise

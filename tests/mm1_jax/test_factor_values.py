@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ablations.schema import Config
 from mm1_jax.config import (
-    Config,
     DenseConfig,
     MixtureOfExpertsConfig,
     OptimizerConfig,

@@ -7,10 +7,10 @@ import json
 import pytest
 from public_folders import IMAGE, llama_tokenizer, make_llava
 
+from ablations.errors import UserError
 from mm1_jax.asking import encoded
 from mm1_jax.data import tokenizer
 from mm1_jax.data.templates import TEMPLATES, Exchange, converse
-from mm1_jax.errors import UserError
 from mm1_jax.imported_model import evaluated_import, imported_words
 from mm1_jax.imported_tokenizer import begin_of
 from mm1_jax.multimodal_weights import recognise_multimodal

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 from public_folders import make_llava
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import load_subtree, save_part
-from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import take_weights
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ablations.errors import UserError
 from mm1_jax import runner
 from mm1_jax.checkpoints import save_part
 from mm1_jax.data import tokenizer
 from mm1_jax.data.pipeline import batches
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.errors import UserError
 from mm1_jax.initial_weights import take_model
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel, load_model

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.json_object import read_object, stating
 
 

@@ -15,6 +15,8 @@ import pytest
 from flax import nnx
 from pydantic import ValidationError
 
+from ablations.errors import UserError
+from ablations.stage import StageStopped
 from mm1_jax import runner
 from mm1_jax.checkpoints import load_subtree
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
@@ -23,7 +25,6 @@ from mm1_jax.data.packing import SOURCES, Budget, cut
 from mm1_jax.data.pipeline import text_batches
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import load
-from mm1_jax.errors import UserError
 from mm1_jax.evaluation_stage import EXAMPLES_FILE
 from mm1_jax.initialisation import initialise
 from mm1_jax.language_model import LanguageModel, load_language_model
@@ -31,7 +32,6 @@ from mm1_jax.model import MultimodalModel
 from mm1_jax.ngrams import KneserNey, count
 from mm1_jax.part_weights import part_config
 from mm1_jax.recipe import Recipe
-from mm1_jax.stage import StageStopped
 from mm1_jax.tasks import pretrained_text
 
 MODEL = {"width": 16, "layers": 2, "heads": 4, "kv_heads": 2, "mlp_width": 24}

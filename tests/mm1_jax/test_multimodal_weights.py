@@ -22,10 +22,10 @@ from public_folders import (
     write_preprocessor,
 )
 
+from ablations.errors import UserError
 from mm1_jax.asking import encoded, packed
 from mm1_jax.data.packing import lay_out
 from mm1_jax.data.templates import Exchange, converse, template_of
-from mm1_jax.errors import UserError
 from mm1_jax.generation import generate_with_scores
 from mm1_jax.imported_model import imported_model, imported_words
 from mm1_jax.initial_weights import take_model

@@ -16,18 +16,18 @@ from official_folders import scienceqa as scienceqa_folder
 from PIL import Image
 from test_evaluation import CONFIG
 
+from ablations.errors import UserError
+from ablations.stage import StageStopped
 from mm1_jax import runner
 from mm1_jax.asking import Encoded, packed
 from mm1_jax.checkpoints import save_part
 from mm1_jax.config.data import GridConfig
 from mm1_jax.data.images import image_views
-from mm1_jax.errors import UserError
 from mm1_jax.evaluated_model import EvaluatedModel
 from mm1_jax.initialisation import initialise
 from mm1_jax.model import MultimodalModel
 from mm1_jax.official_evaluation import Pictures
 from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
-from mm1_jax.stage import StageStopped
 from mm1_jax.sub_images import ImageViews
 from mm1_jax.tasks import scienceqa
 from mm1_jax.tasks.official_names import OFFICIAL, module_of

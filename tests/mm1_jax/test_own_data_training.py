@@ -5,11 +5,11 @@ import numpy as np
 import object_store
 import pytest
 
+from ablations.stage import StageStopped
 from mm1_jax import multimodal_training
 from mm1_jax.checkpoints import load_subtree
 from mm1_jax.data import windows
 from mm1_jax.data.packed_source import PackedSource
-from mm1_jax.stage import StageStopped
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.pictures import (
     FORMATS,
     LIMIT_PIXELS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.preprocessing import (
     MEAN_AND_STD,
     stated_preprocessing,

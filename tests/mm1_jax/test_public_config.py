@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from public_folders import make_folder, make_llava
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.public_config import check_kinds
 from mm1_jax.public_weights import export_folder, import_folder, inspect
 from mm1_jax.safetensors_folder import open_folder

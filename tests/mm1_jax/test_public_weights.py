@@ -14,13 +14,13 @@ import pytest
 from flax import nnx
 from public_folders import ENCODERS, LANGUAGE_MODELS, make_folder, make_llava, pixels
 
+from ablations.errors import UserError
 from mm1_jax.checkpoints import save_part
 from mm1_jax.data import tokenizer
 from mm1_jax.decoder import Decoder
 from mm1_jax.decoder_weights import recognise_decoder
 from mm1_jax.encoder_weights import recognise_encoder
 from mm1_jax.encoders import VisionTransformer
-from mm1_jax.errors import UserError
 from mm1_jax.generation import generate_text, ids_as_rows
 from mm1_jax.imported_tokenizer import ends_of
 from mm1_jax.initialisation import initialise

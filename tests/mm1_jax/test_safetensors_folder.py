@@ -8,8 +8,8 @@ import pytest
 from public_folders import make_folder
 from safetensors.numpy import load_file, save_file
 
+from ablations.errors import UserError
 from mm1_jax import safetensors_folder
-from mm1_jax.errors import UserError
 from mm1_jax.safetensors_folder import open_folder, write_folder
 from mm1_jax.weights_folder import content_of, is_multimodal
 

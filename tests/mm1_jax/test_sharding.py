@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from ablations.errors import UserError
 from mm1_jax.config import MeshConfig, TrainConfig
-from mm1_jax.errors import UserError
 from mm1_jax.sharding import AXES, build_mesh, parameter_spec
 
 PROGRAM = Path(__file__).with_name("on_a_mesh.py")

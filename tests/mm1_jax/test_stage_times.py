@@ -29,7 +29,7 @@ def test_what_jax_compiles_is_recorded_and_what_is_compiled_already_costs_nothin
     def step(x):
         return jnp.sin(x) @ x
 
-    @timed("mm1_jax.stage")
+    @timed("ablations.stage")
     def run(config, seed, inputs, context):
         step(jnp.ones((3, 3))).block_until_ready()
         return []

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ablations.stage import StageStopped
 from mm1_jax.checkpoints import Progress, save_part
 from mm1_jax.data import tokenizer
 from mm1_jax.initialisation import initialise
 from mm1_jax.kept_tokenizer import keep_tokenizer
 from mm1_jax.model import MultimodalModel, load_model
 from mm1_jax.multimodal_training import train
-from mm1_jax.stage import StageStopped
 from mm1_jax.training import Trainer, compiled_step
 
 pytestmark = pytest.mark.usefixtures("synthetic_batches")

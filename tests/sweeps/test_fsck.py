@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from noop_stage import a_plan
 
+from ablations.errors import UserError
 from ablations.plan import Plan
-from mm1_jax.errors import UserError
-from mm1_jax.stage import ResultRow
+from ablations.stage import ResultRow
 from sweeps import fsck, leases
 from sweeps.store import Store
 

@@ -20,8 +20,8 @@ import pytest
 from noop_stage import a_plan
 from sqlalchemy.engine import make_url
 
-from mm1_jax.errors import UserError
-from mm1_jax.stage import ResultRow
+from ablations.errors import UserError
+from ablations.stage import ResultRow
 from sweeps import leases
 from sweeps.mlflow_mirror import Mirror, MirrorProcess, is_current, metric_name, tracking_uri
 from sweeps.mlflow_names import original

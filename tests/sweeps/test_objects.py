@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import object_store
 import pytest
 
+from ablations.errors import UserError
+from ablations.stage import ResultRow
 from ablations.stages import Stage
-from mm1_jax.errors import UserError
-from mm1_jax.stage import ResultRow
 from sweeps import leases, objects
 from sweeps.objects import StorageError, is_inside, open_objects
 from sweeps.records import Done, sealed

@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from object_store import account
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps.objects import open_objects
 from sweeps.patience import patient
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 from noop_stage import a_plan
 
-from mm1_jax.stage import ResultRow
+from ablations.stage import ResultRow
 from sweeps import progress as module
 from sweeps.display import table
 from sweeps.progress import Progress

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from noop_stage import HERE, a_plan
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps import ray_session as module
 from sweeps.ray_session import private_folder
 from sweeps.store import Store
@@ -100,7 +100,7 @@ RUN = f"""
 import sys
 sys.path.insert(0, {HERE!r})
 from noop_stage import a_plan
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps.run import run_plan
 plan = a_plan("hit", {{"base": {{"steps": 30, "seconds": 0.2}}}}, seeds=(1,))
 sys.exit(run_plan(plan, sys.argv[1], data="data", workers=1, mlflow_uri="off"))

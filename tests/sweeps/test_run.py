@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from noop_stage import HERE, a_plan
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps import leases
 from sweeps.run import run_plan
 from sweeps.store import Store

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.plan import Plan
+from ablations.stage import ResultRow
 from ablations.stages import Stage
-from mm1_jax.errors import UserError
-from mm1_jax.stage import ResultRow
 from sweeps.objects import is_disk_full
 from sweeps.store import COLUMNS, Store
 

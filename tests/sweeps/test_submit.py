@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from noop_stage import a_plan
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps import reach
 from sweeps.shipping import import_paths, shipment
 from sweeps.store import Store
@@ -26,7 +26,7 @@ def test_shipment_holds_our_packages_and_the_runners():
         names = {path.name for path in folder.iterdir()}
         assert names == {"ablations", "analysis", "mm1", "mm1_jax", "sweeps", "noop_stage.py"}
         assert not list(folder.rglob("__pycache__"))
-        code = "import mm1_jax.stage, noop_stage; print(mm1_jax.stage.__file__)"
+        code = "import ablations.stage, noop_stage; print(ablations.stage.__file__)"
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=folder,

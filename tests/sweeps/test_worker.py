@@ -12,7 +12,7 @@ import uuid
 import pytest
 from noop_stage import HERE, a_plan, a_stage
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from sweeps import leases, worker
 from sweeps.store import Store
 from sweeps.worker import environment, execute, resolve

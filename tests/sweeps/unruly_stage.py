@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from mm1_jax.stage import ResultRow, StageStopped
+from ablations.stage import ResultRow, StageStopped
 
 
 class OwnError(BaseException):

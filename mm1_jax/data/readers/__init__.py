@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
+from ablations.errors import UserError, nearest
 from mm1_jax.data import urls as files_behind
 from mm1_jax.data.raw import BadRecord, RawDocument
 from mm1_jax.data.readers import (
@@ -16,7 +17,6 @@ from mm1_jax.data.readers import (
     parquet,
     webdataset,
 )
-from mm1_jax.errors import UserError, nearest
 
 Format = Literal[
     "webdataset", "parquet", "obelics", "mmc4", "conversations", "jsonl", "array_record"

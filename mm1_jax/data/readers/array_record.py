@@ -13,10 +13,10 @@ from typing import Any
 
 import msgpack
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.urls import local_copy
-from mm1_jax.errors import UserError
 
 _RECORDS_AT_A_TIME = 64
 

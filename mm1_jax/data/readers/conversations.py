@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.readers.lines import objects
 from mm1_jax.data.urls import DAMAGED, opened
-from mm1_jax.errors import UserError
 
 PLACEHOLDER = "<image>"
 _ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "system": "system"}

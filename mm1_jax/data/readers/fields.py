@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from ablations.errors import shown
 from mm1_jax.data.raw import RawImage, RecordError
 from mm1_jax.data.urls import absolute, below, is_url
-from mm1_jax.errors import shown
 
 # What spreadsheets and data frames write where there was nothing.
 _NOT_A_NUMBER = {"nan", "NaN"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import BadRecord, Origin, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.urls import DAMAGED, opened
-from mm1_jax.errors import UserError
 
 _LIMIT_BYTES = 256 << 20  # a line that is longer is none
 _SKIPPED_BYTES = 1 << 20  # of what is left of it, at a time

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ablations.errors import UserError, nearest
 from mm1_jax.data.raw import RecordError
 from mm1_jax.data.urls import local_copy
-from mm1_jax.errors import UserError, nearest
 
 # With images inside, a row may weigh a megabyte.
 _ROWS_AT_A_TIME = 64

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import fields
 from mm1_jax.data.urls import DAMAGED, opened
-from mm1_jax.errors import UserError
 from mm1_jax.pictures import LIMIT_BYTES, SUFFIXES
 
 # `image` without a name is the member of a known image type. `text` is a member, or a key of the

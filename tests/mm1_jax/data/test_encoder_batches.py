@@ -12,6 +12,7 @@ import own_data
 import pytest
 from PIL import Image
 
+from ablations.errors import UserError
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.data import windows
 from mm1_jax.data.captions import CaptionedDrawings, lay_out_captions, read_drawings
@@ -20,7 +21,6 @@ from mm1_jax.data.image_sources import Caption, drawings_at
 from mm1_jax.data.preparation import prepare_own
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import load, train
-from mm1_jax.errors import UserError
 
 OWN = {"mine": 1}
 # Of batch 7, seed 3, when the drawings were all that there was.

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig, MixtureConfig
 from mm1_jax.data import fingerprint, packages
 from mm1_jax.data.fingerprint import PREPARER, data_fingerprint
-from mm1_jax.errors import UserError
 
 
 def test_preparation_settings_change_it_and_nothing_else_does():

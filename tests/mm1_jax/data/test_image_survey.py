@@ -11,6 +11,7 @@ from http_server import serving
 from PIL import Image
 from raw_files import bomb, captioned, picture, write_lines, write_tar
 
+from ablations.errors import UserError
 from mm1_jax.data import image_survey, urls
 from mm1_jax.data.image_survey import (
     examine,
@@ -23,7 +24,6 @@ from mm1_jax.data.image_survey import (
 from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.readers import read
-from mm1_jax.errors import UserError
 
 JPEG, PNG = picture(1, 400, 300), picture(1, 400, 300, "PNG")
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"

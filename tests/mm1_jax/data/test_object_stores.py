@@ -15,13 +15,13 @@ from fsspec.registry import _registry
 from http_server import serving
 from object_store import upload
 
+from ablations.errors import UserError
 from mm1_jax.config import TrainConfig
 from mm1_jax.data import preparation, urls
 from mm1_jax.data.folder import Folder, Range
 from mm1_jax.data.manifest import read_manifest
 from mm1_jax.data.pipeline import batches
 from mm1_jax.data.preparation import prepare_own
-from mm1_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")

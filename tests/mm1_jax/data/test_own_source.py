@@ -14,6 +14,7 @@ import own_data
 import pytest
 from PIL import Image
 
+from ablations.errors import UserError
 from mm1_jax.config import AttentionPoolingConfig, TrainConfig, VisionTransformerConfig
 from mm1_jax.data import windows
 from mm1_jax.data.known_windows import FILE
@@ -22,7 +23,6 @@ from mm1_jax.data.own_source import OwnSource
 from mm1_jax.data.pipeline import batches, stream_of
 from mm1_jax.data.preparation import prepare_own
 from mm1_jax.data.tokenizer import load, train
-from mm1_jax.errors import UserError
 from mm1_jax.sub_images import views_of
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.config import AveragePoolingConfig, DataConfig, TrainConfig
 from mm1_jax.data.documents import DocumentTable
 from mm1_jax.data.packing import SOURCES, Budget, Pieces, budget_of, cut, fill, lay_out, pack
-from mm1_jax.errors import UserError
 
 
 def table(*documents: list[int | str], given: tuple[int, ...] = ()) -> DocumentTable:

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.config import (
     AttentionPoolingConfig,
     AveragePoolingConfig,
@@ -18,7 +19,6 @@ from mm1_jax.config import (
 )
 from mm1_jax.data.pipeline import batches, sequences, stream_of
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.errors import UserError
 
 MIXTURE = MixtureConfig(easy_vqa=5, emoji_captions=2, interleaved=2, text=1)
 

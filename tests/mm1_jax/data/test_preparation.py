@@ -18,6 +18,7 @@ from own_data import CLEANING, spec
 from PIL import Image
 from raw_files import write_tar
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig
 from mm1_jax.data import preparation
 from mm1_jax.data.manifest import check_sources, read_manifest
@@ -25,7 +26,6 @@ from mm1_jax.data.preparation import prepare_own
 from mm1_jax.data.raw import Origin, RawDocument, RawImage
 from mm1_jax.data.shard_writer import images_of
 from mm1_jax.data.tokenizer import END, load
-from mm1_jax.errors import UserError
 from mm1_jax.pictures import STORED_FORMATS, upright_rgb
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig
 from mm1_jax.data import prepare as module
 from mm1_jax.data import text, tokenizer
@@ -17,7 +18,6 @@ from mm1_jax.data.packages import DATA_FOLDERS
 from mm1_jax.data.prepare import is_prepared, prepare, verify
 from mm1_jax.data.prepared import open_prepared
 from mm1_jax.data.tokenizer import END
-from mm1_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")

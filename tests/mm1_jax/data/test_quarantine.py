@@ -5,10 +5,10 @@ import json
 import pytest
 from raw_files import write_lines
 
+from ablations.errors import UserError
 from mm1_jax.data.quarantine import Quarantine, Quota
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage
 from mm1_jax.data.readers import read
-from mm1_jax.errors import UserError
 
 
 def test_every_bad_record_is_listed_with_shard_index_and_reason(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.data import documents, tokenizer
 from mm1_jax.data.documents import Document
 from mm1_jax.data.templates import (
@@ -12,7 +13,6 @@ from mm1_jax.data.templates import (
     template_of,
 )
 from mm1_jax.data.tokenizer import END, Marker
-from mm1_jax.errors import UserError
 
 IMAGE = 7
 CHAT = [Exchange((IMAGE, "what color?"), " red"), Exchange(("is it round?",), " no")]

@@ -7,9 +7,9 @@ import pytest
 import sentencepiece
 import tokenizers
 
+from ablations.errors import UserError
 from mm1_jax.data import templates, tokenizer
 from mm1_jax.data.tokenizer import END, PAD, Marker, Tokenizer
-from mm1_jax.errors import UserError
 
 TEXTS = ["what color is the shape?", "is there a blue rectangle?", "caption: dog face"] * 5
 

@@ -8,8 +8,8 @@ import fsspec
 import pytest
 from http_server import serving
 
+from ablations.errors import UserError
 from mm1_jax.data import urls
-from mm1_jax.errors import UserError
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB: two blocks of fsspec's HTTP files
 

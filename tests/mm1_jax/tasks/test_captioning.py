@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.captions import bleu, cider_d, rouge_l
 from mm1_jax.tasks import captioning, coco_caption, nocaps, textcaps
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.errors import UserError
 from mm1_jax.tasks import fast_binding, prompts
 
 

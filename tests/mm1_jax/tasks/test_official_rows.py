@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from official_folders import FOLDERS, TEXT_FOLDERS, write_json, write_lines, write_parquet
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.official_folder import OfficialFolder
 from mm1_jax.tasks.official import questions_in
 from mm1_jax.tasks.official_files import read_json, read_rows

@@ -5,7 +5,7 @@ import json
 import pytest
 from official_folders import FOLDERS, picture, write_json, write_lines, write_parquet
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.tasks.mathvista import extracted
 from mm1_jax.tasks.official import Question
 from mm1_jax.tasks.official_files import image_bytes, read_json

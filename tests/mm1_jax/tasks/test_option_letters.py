@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from official_folders import write_json, write_lines, write_parquet
 
-from mm1_jax.errors import UserError
+from ablations.errors import UserError
 from mm1_jax.metrics.likelihood import chosen
 from mm1_jax.tasks.official_tasks import official_task
 

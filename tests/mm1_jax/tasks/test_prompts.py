@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax import asking
 from mm1_jax.data import documents, templates, tokenizer
 from mm1_jax.data.documents import Document
 from mm1_jax.data.templates import Exchange
-from mm1_jax.errors import UserError
 from mm1_jax.tasks import prompts
 from mm1_jax.tasks.generation_task import Demonstration, Item
 

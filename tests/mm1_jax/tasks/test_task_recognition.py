@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
+from ablations.errors import UserError
 from mm1_jax.config import DataConfig
 from mm1_jax.data.prepared import open_prepared
-from mm1_jax.errors import UserError
 from mm1_jax.tasks import prompts, task_recognition
 from mm1_jax.tasks.generation_task import Item
 

@@ -8,8 +8,8 @@ import math
 import pytest
 from official_folders import TEXT_FOLDERS, arc_original, triviaqa, write_lines
 
+from ablations.errors import UserError
 from mm1_jax.data.tokenizer import END, train
-from mm1_jax.errors import UserError
 from mm1_jax.tasks import likelihood
 from mm1_jax.tasks.official_tasks import official_task
 

@@ -6,9 +6,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from http_server import serving
 from raw_files import picture
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import BadRecord, Origin, RawDocument, RawImage
 from mm1_jax.data.readers import array_record, read
-from mm1_jax.errors import UserError
 
 DOCUMENTS = [
     RawDocument("pair", (RawImage(picture()), "a dog"), Origin("x", 0)),

@@ -7,10 +7,10 @@ import random
 import pytest
 from raw_files import write_lines
 
+from ablations.errors import UserError
 from mm1_jax.data import urls
 from mm1_jax.data.raw import BadRecord, Origin, RawImage
 from mm1_jax.data.readers import conversations, read
-from mm1_jax.errors import UserError
 
 
 def conversation(*turns, image="coco/1.jpg", name="000000001"):

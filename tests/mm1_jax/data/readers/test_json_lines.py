@@ -6,10 +6,10 @@ import random
 import pytest
 from raw_files import write_lines
 
+from ablations.errors import UserError
 from mm1_jax.data import urls
 from mm1_jax.data.raw import BadRecord, Origin, RawImage
 from mm1_jax.data.readers import read
-from mm1_jax.errors import UserError
 
 
 def test_texts_and_captioned_images(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from raw_files import picture, write_lines
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import RawImage
 from mm1_jax.data.readers import read
-from mm1_jax.errors import UserError
 
 
 def record(similarity, **fields):

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from raw_files import picture
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import Origin, RawImage
 from mm1_jax.data.readers import read
-from mm1_jax.errors import UserError
 
 GENERAL = json.dumps({"url": "https://example.org/page", "warc_filename": "x.warc"})
 

@@ -8,9 +8,9 @@ import pytest
 from http_server import serving
 from raw_files import picture
 
+from ablations.errors import UserError
 from mm1_jax.data.raw import BadRecord, Origin, RawImage
 from mm1_jax.data.readers import read
-from mm1_jax.errors import UserError
 
 
 def write(path, **columns) -> str:

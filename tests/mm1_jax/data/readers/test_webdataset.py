@@ -12,10 +12,10 @@ import pytest
 from http_server import serving
 from raw_files import captioned, picture, write_tar
 
+from ablations.errors import UserError
 from mm1_jax.data.quarantine import Quarantine
 from mm1_jax.data.raw import BadRecord, Origin, RawImage
 from mm1_jax.data.readers import read, webdataset
-from mm1_jax.errors import UserError
 
 
 def test_a_sample_is_its_image_and_its_caption(tmp_path):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mm1_jax.source_code import canonical_source
+from ablations.source_code import canonical_source
 
 SOURCE = '''
 """A module."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mm1_jax.shown_text import secrets_of, shown_url, visible, without_secrets
+from ablations.shown_text import secrets_of, shown_url, visible, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 
-from mm1_jax.strict_json import dumps
+from ablations.strict_json import dumps
 
 
 def test_what_is_not_finite_is_null_at_any_depth():

@@ -9,7 +9,7 @@ What runs it is a function named by import path, `run(config, seed, inputs, cont
     context  a scratch folder, an output folder, reporting, and the stop signal
     rows     the stage's part of the one long result table
 
-`mm1_jax.runner` holds ours; a user's own trainer goes through the same door.
+Ours and a user's own trainer go through the same door.
 """
 
 from __future__ import annotations
@@ -17,17 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-# shuffled: every question gets another item's image; no_image: none, nor do the demonstrations;
-# wrong_demonstrations: they show another task.
-Condition = Literal["intact", "shuffled", "no_image", "wrong_demonstrations"]
-
-# What an evaluation may be asked for: more fits no context, no memory or no test split.
-MOST_SHOTS = 1_024
-MOST_ITEMS = 10**9
-MOST_ASKED_AT_ONCE = 2**16
-LONGEST_ANSWER = 2**15  # tokens
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
