@@ -180,6 +180,7 @@ def run(
         mlflow_uri=mlflow_uri,
         quiet=quiet,
         write_report=lambda: report(study, store=root),
+        write_comparison=lambda: _written_comparison(study, root),
     )
     # A result whose files are damaged counts as there while others run, and as not there after.
     return code or int(bool(damaged and Store(root).readable(damaged)[1]))
@@ -322,6 +323,17 @@ def _published(found: StudyResults, path: Path) -> str:
         f"registration {path.name} does NOT match: it says {claimed}, "
         f"what is shown was registered as {found.plan.hash}"
     )
+
+
+def _written_comparison(study: str | Path, store: str) -> Path:
+    """What `mm1 compare --json` prints, as a file beside the study's report."""
+    from analysis.compare import render
+
+    found = results(study, store=store, by="mm1 run")
+    path = found.store.local / "reports" / f"{quote(found.plan.study, safe='')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(found, "json") + "\n", encoding="utf-8")
+    return path
 
 
 def report(study: str | Path, *, store: str | None = None, out: str | Path | None = None) -> Path:

@@ -4,7 +4,8 @@ Written by a process of its own, so that training never waits for it; everything
 rebuilt from the store, and writing it twice changes nothing. Experiment `mm1-stages` has one run
 per finished stage, without a parent, tagged with its identity. Experiment `mm1-<study>` has one
 parent run per registered meaning of the study and one light child per (arm, seed) that holds final
-metrics and the ids of its stages' runs. Names are as `sweeps.mlflow_names` makes them valid.
+metrics and the ids of its stages' runs; the parent holds the verdicts with all that stands beside
+them. Names are as `sweeps.mlflow_names` makes them valid.
 
 MLflow may be away, slow or of another opinion: what it refuses is named and left out, what it does
 not answer is delivered later, and the end of a run waits `SILENCE_SECONDS` for an answer.
@@ -160,16 +161,26 @@ class Mirror:
         self._each(ready, mirror)
         return len(self._trials)
 
-    def conclude(self, report: Path | None) -> None:
-        """Keep the report with the study's run, and say how far it is."""
+    def conclude(self, report: Path | None, comparison: Path | None = None) -> None:
+        """Keep report, comparison and verdicts with the study's run, and say how far it is."""
         assert self._parent is not None
         there, planned = len(self._trials), len(self._plan.trials)
-        if report is not None:
-            self._artifact(self._parent, report)
+        for file in (report, comparison):
+            if file is not None:
+                self._artifact(self._parent, file)
+        if comparison is not None:
+            self._verdicts(self._parent, json.loads(comparison.read_text(encoding="utf-8")))
         self._client.set_tag(self._parent, "mm1.trials", f"{there} of {planned}")
         complete = there == planned
         status = "FINISHED" if complete else "RUNNING"
         self._client.set_terminated(self._parent, status, _now() if complete else None)
+
+    def _verdicts(self, parent: str, compared: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key, value) for key, value in _tags(verdict_tags(compared)).items()]
+        for batch in _batches(tags, PARAMS_PER_BATCH, lambda tag: len(json.dumps(tag.value))):
+            self._write("verdicts", batch, lambda some: self._client.log_batch(parent, tags=some))
 
     def _each(self, items: Iterable[tuple[str, Item]], write: Callable[[Item], None]) -> None:
         """Write each item; one that cannot be written is named, and the others go on."""
@@ -396,6 +407,28 @@ class Mirror:
         self._client.set_tag(run_id, "mm1.complete", "true")
 
 
+def verdict_tags(compared: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of a study's run, from what `mm1 compare --json` says: a verdict never without caveats.
+
+    `mm1.verdict.CLAIM` is the verdict with its standing and its caveats in a word each, so that no
+    column of MLflow's table shows one without the other; the sentences are beside it.
+    """
+    tags = {"mm1.notices": "\n".join(compared["notices"]) or "none"}
+    for claim in compared["claims"]:
+        verdict = "interim" if claim["interim"] else claim["verdict"]
+        words = dict.fromkeys([claim["standing"], *(word for word, _ in claim["caveats"])])
+        tags |= {
+            f"mm1.verdict.{claim['name']}": f"{verdict} ({', '.join(words)})",
+            f"mm1.standing.{claim['name']}": claim["standing"],
+            f"mm1.caveats.{claim['name']}": "\n".join(
+                f"{word}: {told}" for word, told in claim["caveats"]
+            )
+            or "none",
+            f"mm1.sentence.{claim['name']}": f"{claim['sentence']} Holds {claim['scope']}.",
+        }
+    return tags
+
+
 def metric_name(row: Mapping[str, Any]) -> str:
     """`easy_vqa.accuracy`; with `.4-shot` and `.shuffled` where it is not the plain variant."""
     name = f"{row['task']}.{row['metric']}"
@@ -529,6 +562,7 @@ class MirrorProcess:
     def finish(
         self,
         report: Path | None = None,
+        comparison: Path | None = None,
         *,
         silence: float = SILENCE_SECONDS,
         seconds: float = FINISH_SECONDS,
@@ -538,7 +572,8 @@ class MirrorProcess:
 
         Waits `seconds` at most, and `silence` for the next answer; ends when `stop` says so.
         """
-        order = json.dumps({"report": None if report is None else str(report.absolute())})
+        files = {"report": report, "comparison": comparison}
+        order = json.dumps({name: str(path.absolute()) for name, path in files.items() if path})
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it ended, and says why below
@@ -580,12 +615,21 @@ class MirrorProcess:
                     pipe.close()
 
 
-def is_current(store: Store, plan: Plan, uri: str) -> bool:
-    """Whether this plan was mirrored there completely."""
+def is_current(store: Store, plan: Plan, uri: str, comparison: Path | None = None) -> bool:
+    """Whether this plan was mirrored there completely, with what a comparison says now."""
     path = unquote(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not Path(path).exists():
         return False
-    return store.objects.exists(_marker(plan, uri))
+    marker = _marker(plan, uri)
+    if not store.objects.exists(marker):
+        return False
+    # What stands beside the verdicts of a complete study may change: the results of other tries.
+    known = json.loads(store.objects.read(marker)).get("comparison")
+    return comparison is None or known == _digest(comparison)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _marker(plan: Plan, uri: str) -> str:
@@ -594,7 +638,7 @@ def _marker(plan: Plan, uri: str) -> str:
 
 
 def main() -> None:
-    """Mirror until the standard input ends, then once more; its text may name a report.
+    """Mirror until the standard input ends, then once more; its text may name report, comparison.
 
     The arguments are the study's name; MM1_STORE and MLFLOW_TRACKING_URI say from where and where
     to. Prints a dot for each answer of MLflow at the end, then a line with what went wrong, if
@@ -646,10 +690,13 @@ def _mirror(store: Store, study: str, uri: str, heard: Callable[[str], None]) ->
                 count, trials = mirror.stages(), mirror.study()
                 if not ended:
                     continue
-                report = order.get("report")
-                mirror.conclude(Path(report) if report else None)
+                files = {name: Path(path) for name, path in order.items()}
+                comparison = files.get("comparison")
+                mirror.conclude(files.get("report"), comparison)
                 if count == len(plan.stages) and trials == len(plan.trials):
                     record = {"schema_version": 1, "uri": shown_url(uri), "stages": count}
+                    if comparison is not None:
+                        record["comparison"] = _digest(comparison)
                     store.objects.write(_marker(plan, uri), json.dumps(record).encode())
         except Exception as error:
             traceback.print_exc()

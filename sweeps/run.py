@@ -49,11 +49,14 @@ def run_plan(
     mlflow_uri: str | None = None,
     quiet: bool = False,
     write_report: Callable[[], Path] | None = None,
+    write_comparison: Callable[[], Path] | None = None,
 ) -> int:
     """Run the stages of a plan that the store does not have; the exit code 0, 1 or 130.
 
     Without `cluster`, on an embedded Ray with `workers` one-core workers (default: all cores).
-    `write_report` is called when everything is there, and its file goes to MLflow.
+    `write_report` is called when everything is there, and its file goes to MLflow. So does that of
+    `write_comparison`, in JSON, which is called at the end of each run that is not interrupted: its
+    verdicts, with what stands beside them, become tags of the study's run.
 
     Raises:
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
@@ -75,10 +78,15 @@ def run_plan(
         with Interrupt() as interrupt:
             _run_missing(plan, store, data, workers, cluster, progress, interrupt)
             code = _conclude(plan, progress, interrupt)
+            comparison = None
+            if uri is not None and write_comparison and not interrupt.requested:
+                comparison = write_comparison()
+                if mirror is None and not is_current(store, plan, uri, comparison):
+                    mirror = MirrorProcess(store, plan, uri)
             if mirror is not None:
                 report = write_report() if write_report and code == 0 else None
                 progress.say("MLflow: writing what is left (Ctrl-C leaves it to the next run)")
-                trouble = _finish(mirror, report, interrupt)
+                trouble = _finish(mirror, report, comparison, interrupt)
                 if trouble is not None:
                     progress.warn(f"MLflow: {trouble}")
         return code
@@ -89,10 +97,12 @@ def run_plan(
             lease.release()
 
 
-def _finish(mirror: MirrorProcess, report: Path | None, interrupt: Interrupt) -> str | None:
+def _finish(
+    mirror: MirrorProcess, report: Path | None, comparison: Path | None, interrupt: Interrupt
+) -> str | None:
     if interrupt.requested:
-        return mirror.finish(report, seconds=15.0)
-    return mirror.finish(report, stop=lambda: interrupt.requested)
+        return mirror.finish(report, comparison, seconds=15.0)
+    return mirror.finish(report, comparison, stop=lambda: interrupt.requested)
 
 
 def _run_missing(

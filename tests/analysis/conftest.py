@@ -365,7 +365,8 @@ class Lab:
     def _done(self, plan: Plan, stage: str, rows: list[ResultRow]) -> None:
         if not self.store.is_done(stage):
             attempt = self.store.begin(plan.stages[stage])
-            self.store.finish(attempt, rows, {"seconds": 0.5})
+            execution = {"seconds": 0.5, "started_at": 1.7e9, "git_revision": "abc"}
+            self.store.finish(attempt, rows, execution)
 
     def run(self, *args: Any, **keys: Any) -> Plan:
         plan = self.register(*args, **keys)

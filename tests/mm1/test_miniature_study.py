@@ -100,7 +100,7 @@ def test_mlflow_has_a_parent_with_a_child_for_every_trial(ran):
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///.mm1/mlflow.db'); "
         "runs = mlflow.search_runs(search_all_experiments=True, output_format='list'); "
         "print(json.dumps([[r.info.run_name, 'mlflow.parentRunId' in r.data.tags, "
-        "r.data.metrics] for r in runs]))"
+        "r.data.metrics, r.data.tags.get('mm1.verdict.sees', '')] for r in runs]))"
     )
     made = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8", timeout=600
@@ -110,3 +110,5 @@ def test_mlflow_has_a_parent_with_a_child_for_every_trial(ran):
     assert len(children) == 4
     assert all(any("accuracy" in metric for metric in run[2]) for run in children)
     assert len(runs) == 1 + 4 + 10  # the study, its trials, the stages
+    (told,) = [run[3] for run in runs if run[3]]
+    assert "registered" in told
