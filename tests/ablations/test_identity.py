@@ -111,7 +111,7 @@ def test_every_form_of_import_is_followed(package):
         h="",
     )
     assert package.closure() == [
-        "ablations.errors",
+        "mm1_jax.config.bounds",
         "trainers",  # VERSION is taken from the package itself
         "trainers.a",
         "trainers.b",
