@@ -1,46 +1,30 @@
-"""What a study claims, in a small language, and what each claim means as a contrast of scores.
-
-    score(base) > score(base, condition=shuffled)          a score and its control
-    score(encoder.image_size=16, task=emoji_caption) < 20  against a number
-    score(base) > blind(easy_vqa) by 5                     better by more than a margin
-    score(connector.kind=c_abstractor) >= score(base) within 1        not worse by 1 or more
-    score(connector.kind=c_abstractor) == score(base) within 3        equivalent
-    effect(encoder.image_size, 16 -> 32) > abs(effect(connector.tokens, 4 -> 16))
-    effect(connector.tokens, 4 -> 16, at: {encoder.image_size: 32}) > 0
-    slope(training.steps, task=held_out_text) < 0
-    slope(data.mixture.interleaved, task=average, shots=8) > 0        the mean of several tasks
-    peak(connector.tokens)                           an interior level better than both ends
-    best(connector.kind) == c_abstractor                   better than every other level
-    score(b) > score(a) > score(base) and slope(connector.tokens) > 0
-
-Grammar (spaces are free; a name with spaces or signs in it goes in quotes):
-
-    claim      = comparison {"and" comparison}
-    comparison = "peak" "(" factor {option} ")"
-               | "best" "(" factor {option} ")" "==" level
-               | term operator term {operator term} ["by" number | "within" number]
-    term       = number | "score" "(" arm {option} ")" | "blind" "(" task ")" | effect
-               | "abs" "(" effect ")" | "slope" "(" factor {option} ")"
-    effect     = "effect" "(" factor "," level "->" level ["," "at" ":" "{" … "}"] {option} ")"
-    arm        = "base" | factor "=" level {"," factor "=" level}
-    option     = "," ("task" | "metric" | "shots" | "condition") "=" word
-
-An effect is signed and names its two levels: picking the extreme levels after looking would favour
-the factor with more of them. It is the mean over all cells of the other factors in which both
-levels were run; in a one-at-a-time design that is the base. The metric is the study's primary
-metric unless `task` or `metric` says otherwise. Better is higher or lower as the metric is
-(`ablations.metrics`); `>` and `<` are of the numbers. Only what has one unit is compared.
-"""
+"""What each claim means: a condition on contrasts of scores, in the vocabulary of a study."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from ablations.conditions import Above, All, AnyOf, Condition, mapped, quantities
+from ablations.claim_grammar import (
+    CONDITIONS,
+    OPTIONS,
+    Best,
+    Blind,
+    Comparison,
+    Effect,
+    Magnitude,
+    Number,
+    Options,
+    Peak,
+    Score,
+    Slope,
+    Statement,
+    Term,
+    parse,
+    written,
+)
+from ablations.conditions import Above, All, AnyOf, Condition, quantities
+from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import BASE
 from ablations.errors import UserError, nearest, shown
 from ablations.metrics import (
@@ -54,57 +38,8 @@ from ablations.metrics import (
     first_metric,
     goal_of,
     metric_called,
-    worst_value,
 )
-from ablations.scope import scope
 from ablations.yaml_files import scalar
-
-if TYPE_CHECKING:
-    from ablations.plan import Plan
-    from ablations.verdicts import Evidence, Verdict
-
-OPTIONS = ("task", "metric", "shots", "condition")
-FORMER = {"images": "condition"}  # option as it was called → as it is called
-LONGEST = 4_000  # characters of a claim
-LARGEST = 1e15  # number in a claim
-CONDITIONS = ("intact", "shuffled", "no_image", "wrong_demonstrations")
-
-
-class ScoreKey(NamedTuple):
-    """One cell of the score table, but for the seed."""
-
-    arm: str
-    task: str
-    metric: str
-    shots: int
-    condition: str
-
-
-Scores = Mapping[ScoreKey, Mapping[int, float]]  # key → seed → value
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A weighted sum of scores of one seed, plus a constant."""
-
-    weights: Mapping[ScoreKey, float]
-    constant: float = 0.0
-
-    def plus(self, other: Contrast, sign: float = 1.0) -> Contrast:
-        """This plus `sign` times another."""
-        total = dict(self.weights)
-        for key, weight in other.weights.items():
-            total[key] = total.get(key, 0.0) + sign * weight
-        kept = {key: weight for key, weight in total.items() if abs(weight) > 1e-12}
-        return Contrast(kept, self.constant + sign * other.constant)
-
-    def minus(self, other: Contrast) -> Contrast:
-        """This minus another."""
-        return self.plus(other, -1.0)
-
-    def times(self, factor: float) -> Contrast:
-        """This, so many times."""
-        return Contrast({}).plus(self, factor)
 
 
 @dataclass(frozen=True)
@@ -118,20 +53,6 @@ class Vocabulary:
     average: Sequence[str] = ()  # tasks
     check: Callable[[str, str], None] = check_metric  # of a task and a metric
 
-    @classmethod
-    def of(cls, plan: Plan) -> Vocabulary:
-        """Of a study that was planned."""
-        arms = {arm.name: arm.levels for arm in plan.arms if arm.name not in plan.null_arms}
-        evaluation = plan.arms[0].config["evaluation"]
-        return cls(
-            plan.factors,
-            arms,
-            plan.primary_metric,
-            first_shots(evaluation),
-            evaluation.get("average", ()),
-            lambda task, metric: None,  # checked when the plan was made
-        )
-
 
 def first_shots(evaluation: Mapping[str, object]) -> dict[str, int]:
     """Task → number of demonstrations a claim means if it says nothing."""
@@ -143,310 +64,6 @@ def first_shots(evaluation: Mapping[str, object]) -> dict[str, int]:
         for name, task in tasks.items()
         if isinstance(task, dict) and "shots" in task
     }
-
-
-# -- what was written ----------------------------------------------------------------------------
-
-Options = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Number:
-    """`67.0`."""
-
-    value: float
-
-
-@dataclass(frozen=True)
-class Score:
-    """`score(arm, …)`; the arm as written, `("base", None)` or `(factor, level)`."""
-
-    arm: tuple[tuple[str, str | None], ...]
-    options: Options
-
-
-@dataclass(frozen=True)
-class Blind:
-    """`blind(task)`: the best answerer that never sees the image."""
-
-    task: str
-
-
-@dataclass(frozen=True)
-class Effect:
-    """`effect(factor, start -> end, at: {…}, …)`."""
-
-    factor: str
-    start: str
-    end: str
-    at: Mapping[str, str]
-    options: Options
-
-
-@dataclass(frozen=True)
-class Slope:
-    """`slope(factor, …)`: least squares over the levels, per unit of the factor."""
-
-    factor: str
-    options: Options
-
-
-@dataclass(frozen=True)
-class Magnitude:
-    """`abs(effect(…))`."""
-
-    of: Effect
-
-
-Term = Number | Score | Blind | Effect | Slope | Magnitude
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """`left operator right`, with `by` (how much better) or `within` (how close)."""
-
-    left: Term
-    operator: str
-    right: Term
-    by: float | None = None
-    within: float | None = None
-
-
-@dataclass(frozen=True)
-class Peak:
-    """`peak(factor, …)`."""
-
-    factor: str
-    options: Options
-
-
-@dataclass(frozen=True)
-class Best:
-    """`best(factor, …) == level`."""
-
-    factor: str
-    level: str
-    options: Options
-
-
-Statement = Comparison | Peak | Best
-
-
-# -- reading -------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')
-          |(?P<sign>->|>=|<=|==|[><(),{}:=])
-          |(?P<word>(?:(?!->)[^\s(),{}:=<>"'])+))""",
-    re.VERBOSE,
-)
-_OPERATORS = (">", "<", ">=", "<=", "==")
-_TERMS = ("score", "blind", "effect", "abs", "slope", "peak", "best")
-
-
-def parse(text: str) -> tuple[Statement, ...]:
-    """Statements joined by `and`. Raises `UserError` that says what was expected where."""
-    return _Parser(text).claim()
-
-
-class _Parser:
-    """Recursive descent; one method per rule of the grammar."""
-
-    def __init__(self, text: str):
-        if len(text) > LONGEST:
-            raise UserError(f"a claim has at most {LONGEST:,} characters, not {len(text):,}")
-        self.text = text
-        self.tokens: list[tuple[str, int, bool]] = []  # text, column, whether it is a word
-        position = 0
-        while text[position:].strip():
-            match = _TOKEN.match(text, position)
-            if match is None:
-                rest = text[position:].strip()
-                raise UserError(
-                    f"{shown(rest)} cannot be read" + ("; close the quotes" if rest else "")
-                )
-            found = match["quoted"] or match["sign"] or match["word"]
-            quoted = match["quoted"] is not None
-            self.tokens.append(
-                (found[1:-1] if quoted else found, match.end() - len(found), not match["sign"])
-            )
-            position = match.end()
-        self.next = 0
-
-    def fail(self, expected: str) -> NoReturn:
-        if self.next < len(self.tokens):
-            found, column, _ = self.tokens[self.next]
-            raise UserError(f"expected {expected}, got {shown(found)} at column {column + 1}")
-        raise UserError(f"expected {expected}, but the claim ends after {shown(self.text.strip())}")
-
-    def peek(self) -> str:
-        return self.tokens[self.next][0] if self.next < len(self.tokens) else ""
-
-    def accept(self, *choices: str) -> str:
-        """The next token if it is one of these, else nothing."""
-        if self.peek() not in choices:
-            return ""
-        self.next += 1
-        return self.tokens[self.next - 1][0]
-
-    def expect(self, sign: str) -> None:
-        if not self.accept(sign):
-            self.fail(repr(sign))
-
-    def word(self, what: str) -> str:
-        if self.next >= len(self.tokens) or not self.tokens[self.next][2]:
-            self.fail(what)
-        self.next += 1
-        return self.tokens[self.next - 1][0]
-
-    def number(self, what: str) -> float:
-        value = scalar(self.peek())
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST:
-            self.fail(what)
-        self.next += 1
-        return float(value)
-
-    def claim(self) -> tuple[Statement, ...]:
-        statements = list(self.comparison())
-        while self.accept("and"):
-            statements += self.comparison()
-        if self.next < len(self.tokens):
-            self.fail("`and` or the end of the claim")
-        return tuple(statements)
-
-    def comparison(self) -> list[Statement]:
-        if self.accept("peak"):
-            self.expect("(")
-            return [Peak(self.word("a factor"), self.options())]
-        if self.accept("best"):
-            self.expect("(")
-            factor, options = self.word("a factor"), self.options()
-            self.expect("==")
-            return [Best(factor, self.word("a level"), options)]
-        found: list[tuple[Term, str, Term]] = []
-        left = self.term()
-        while not found or self.peek() in _OPERATORS:
-            operator = self.accept(*_OPERATORS)
-            if not operator:
-                self.fail("a comparison (> < >= <= ==)")
-            right = self.term()
-            found.append((left, operator, right))
-            left = right
-        by = self.number("a number after `by`") if self.accept("by") else None
-        within = self.number("a number after `within`") if self.accept("within") else None
-        return [self.checked(Comparison(*triple, by, within), len(found)) for triple in found]
-
-    def checked(self, comparison: Comparison, chained: int) -> Comparison:
-        operator, by, within = comparison.operator, comparison.by, comparison.within
-        if operator in (">", "<"):
-            if within is not None:
-                raise UserError(f"`{operator} … within` means nothing; say `{operator}= … within`")
-            if by is not None and by < 0:
-                raise UserError(f"`by {by:g}` must be at least 0; say `{operator}= … within`")
-        elif within is None:
-            meaning = "equivalent" if operator == "==" else "not worse"
-            raise UserError(f"`{operator}` needs a margin: `{operator} … within 1` ({meaning})")
-        elif within <= 0:
-            raise UserError(f"`within {within:g}` must be above 0")
-        if chained > 1 and (by is not None or within is not None):
-            raise UserError("a chain of comparisons takes no `by` or `within`; join two by `and`")
-        return comparison
-
-    def term(self) -> Term:
-        name = self.peek()
-        if name == "abs":
-            self.next += 1
-            self.expect("(")
-            if not self.accept("effect"):
-                self.fail("effect(…) inside abs( )")
-            self.expect("(")
-            effect = self.effect()
-            self.expect(")")
-            return Magnitude(effect)
-        if self.accept("effect"):
-            self.expect("(")
-            return self.effect()
-        if self.accept("slope"):
-            self.expect("(")
-            return Slope(self.word("a factor"), self.options())
-        if self.accept("score"):
-            self.expect("(")
-            return self.score()
-        if self.accept("blind"):
-            self.expect("(")
-            task = self.word("a task")
-            self.expect(")")
-            return Blind(task)
-        if self.next + 1 < len(self.tokens) and self.tokens[self.next + 1][0] == "(":
-            raise UserError(f"there is no {name}(…){nearest(name, _TERMS)}")
-        return Number(self.number("score(…), effect(…), abs(…), slope(…), blind(…) or a number"))
-
-    def score(self) -> Score:
-        arm: list[tuple[str, str | None]] = []
-        options: dict[str, str] = {}
-        while True:
-            name = self.word("an arm")
-            level = self.word(f"a value of {name}") if self.accept("=") else None
-            if level is not None and (name in OPTIONS or name in FORMER):
-                self.add_option(options, name, level)
-            else:
-                arm.append((name, level))
-            if self.accept(")"):
-                break
-            if not self.accept(","):
-                self.fail("',' or ')'")
-        if not arm:
-            raise UserError("score(…) names no arm; say score(base, …)")
-        return Score(tuple(arm), options)
-
-    def effect(self) -> Effect:
-        factor = self.word("a factor")
-        if not self.accept(","):
-            self.fail(f"two levels, effect({factor}, a -> b)")
-        start = self.word("a level")
-        self.expect("->")
-        end = self.word("a level")
-        at: dict[str, str] = {}
-        if self.next + 2 < len(self.tokens) and self.tokens[self.next + 1][0] == "at":
-            self.next += 2
-            self.expect(":")
-            self.expect("{")
-            while True:
-                other = self.word("a factor")
-                self.expect(":")
-                at[other] = self.word("a level")
-                if not self.accept(","):
-                    break
-            self.expect("}")
-        return Effect(factor, start, end, at, self.options())
-
-    def options(self) -> dict[str, str]:
-        """Options up to and with the closing parenthesis."""
-        found: dict[str, str] = {}
-        while self.accept(","):
-            name = self.word("an option")
-            if name not in OPTIONS and name not in FORMER:
-                raise UserError(f"there is no option {shown(name)}{nearest(name, OPTIONS)}")
-            self.expect("=")
-            self.add_option(found, name, self.word(f"a value of {name}"))
-        if not self.accept(")"):
-            self.fail("',' or ')'")
-        return found
-
-    @staticmethod
-    def add_option(options: dict[str, str], name: str, value: str) -> None:
-        if name in options:
-            raise UserError(f"option {name} is given twice")
-        if name in FORMER:
-            raise UserError(f"{name}={value}: the option is called {FORMER[name]}={value}")
-        if name == "condition" and value not in CONDITIONS:
-            raise UserError(f"condition={value}: no such condition{nearest(value, CONDITIONS)}")
-        if name == "shots" and not re.fullmatch("[0-9]{1,9}", value):
-            raise UserError(f"shots={value[:40]} is not a number of demonstrations")
-        options[name] = value
-
-
-# -- meaning -------------------------------------------------------------------------------------
 
 
 def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
@@ -587,21 +204,6 @@ def _measure(metric: str) -> str:
         metric = metric.removeprefix(answerer)
     known = metric_called(metric)
     return known.unit if known and known.unit else metric
-
-
-def written(term: Score | Blind | Effect | Slope) -> str:
-    """A term in the language of claims, in its usual spaces."""
-    if isinstance(term, Blind):
-        return f"blind({term.task})"
-    options = "".join(f", {name}={value}" for name, value in term.options.items())
-    if isinstance(term, Slope):
-        return f"slope({term.factor}{options})"
-    if isinstance(term, Score):
-        arm = ", ".join(name if level is None else f"{name}={level}" for name, level in term.arm)
-        return f"score({arm}{options})"
-    fixed = ", ".join(f"{factor}: {level}" for factor, level in term.at.items())
-    at = f", at: {{{fixed}}}" if fixed else ""
-    return f"effect({term.factor}, {term.start} -> {term.end}{at}{options})"
 
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
@@ -755,171 +357,7 @@ def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
     return ScoreKey(arm, task, metric, shots, condition)
 
 
-# -- deciding ------------------------------------------------------------------------------------
-
-
-def conditions(plan: Plan) -> dict[str, Condition[Contrast]]:
-    """Claim → what it states about the scores of a planned study."""
-    names = Vocabulary.of(plan)
-    return {
-        name: meaning(text, plan.min_effects.get(name, 0.0), names)
-        for name, text in plan.claims.items()
-    }
-
-
 def keys_of(found: Iterable[Condition[Contrast]]) -> list[ScoreKey]:
     """The cells of the score table that some conditions read, each once."""
     read = (key for condition in found for c in quantities(condition) for key in c.weights)
     return list(dict.fromkeys(read))
-
-
-def claim_stages(plan: Plan) -> dict[str, set[str]]:
-    """Claim → the stages its scores come from: evaluations and the checkpoints they score."""
-    stages: dict[tuple[str, str, int, str], set[str]] = {}
-    for trial in plan.trials:
-        for e in trial.evaluations:
-            place = (trial.arm, e.task, e.shots, e.condition)
-            read = plan.stages[e.stage].inputs.values()
-            stages.setdefault(place, set()).update((e.stage, *read))
-    found: dict[str, set[str]] = {}
-    for name, condition in conditions(plan).items():
-        found[name] = set()
-        for key in keys_of([condition]):
-            found[name] |= stages[key.arm, key.task, key.shots, key.condition]
-    return found
-
-
-def claim_metrics(plan: Plan) -> dict[str, list[tuple[str, str]]]:
-    """Claim → (task, metric) of every score that it reads."""
-    return {
-        name: sorted({(key.task, key.metric) for key in keys_of([condition])})
-        for name, condition in conditions(plan).items()
-    }
-
-
-def decide(
-    plan: Plan,
-    scores: Scores,
-    diverged: Collection[str] = frozenset(),
-    family: Collection[str] | None = None,
-) -> list[Verdict]:
-    """The verdict of each claim of a study, in the order of the study file.
-
-    `scores` holds what has come in. `diverged` names the stages whose loss was no longer a number,
-    and those that took input from them: what they scored is their metric's worst value; a claim on
-    a metric without one is undecided. What was scored before, such as an encoder's probe, stands.
-    A claim is undecided until all registered seeds of its arms are in; Holm's correction is over
-    the claims of `family`, all by default, with p = 1 for those (a later p value can only help the
-    others).
-    """
-    from ablations.verdicts import judge  # numpy; planning does without
-
-    meant = {n: c for n, c in conditions(plan).items() if family is None or n in family}
-    lost = _scored_from(plan, diverged) if diverged else frozenset()
-    evidence: list[Evidence] = []
-    affected: dict[str, list[int]] = {}  # claim → seeds in which something it reads diverged
-    for name, condition in meant.items():
-        read = _Read.of(condition, plan.seeds, scores, lost)
-        affected[name] = read.diverged_seeds
-        claim = read.evidence(name, plan.claims[name], plan.seeds, tuple(read.warnings))
-        evidence.append(replace(claim, scope=scope(plan, keys_of([condition]))))
-    verdicts = judge(evidence, plan.alpha)
-    for index, (claim, verdict) in enumerate(zip(evidence, verdicts, strict=True)):
-        if not affected[claim.name] or any(seed not in claim.seeds for seed in plan.seeds):
-            continue
-        rest = [seed for seed in plan.seeds if seed not in affected[claim.name]]
-        read = _Read.of(meant[claim.name], rest, scores, frozenset())
-        other = [*evidence[:index], read.evidence(claim.name, claim.text, rest, ())]
-        without = judge([*other, *evidence[index + 1 :]], plan.alpha)[index]
-        verdicts[index] = replace(verdict, warnings=(*verdict.warnings, _told_without(without)))
-    return verdicts
-
-
-def _told_without(verdict: Verdict) -> str:
-    effect = "" if verdict.effect is None else f", {verdict.effect:+.4g}".replace("-", "−")
-    return f"without what diverged: {verdict.verdict}{effect} ({verdict.n} seeds)"
-
-
-Cell = tuple[str, str, int, str, int]  # arm, task, shots, condition, seed
-
-
-def _scored_from(plan: Plan, diverged: Collection[str]) -> frozenset[Cell]:
-    """Which scores were made from some stages."""
-    return frozenset(
-        (trial.arm, e.task, e.shots, e.condition, trial.seed)
-        for trial in plan.trials
-        for e in trial.evaluations
-        if not {e.stage, *plan.stages[e.stage].inputs.values()}.isdisjoint(diverged)
-    )
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What a claim reads from the scores, seed by seed."""
-
-    condition: Condition[Contrast]
-    table: Mapping[int, Mapping[ScoreKey, float]]  # seeds that have every score
-    problem: str  # why there can be no verdict
-    warnings: Sequence[str]
-    diverged_seeds: list[int]
-
-    @classmethod
-    def of(
-        cls,
-        condition: Condition[Contrast],
-        seeds: Sequence[int],
-        scores: Scores,
-        lost: Collection[Cell],
-    ) -> _Read:
-        """Read the scores of some seeds; `lost` are those of models that had diverged."""
-        keys = keys_of([condition])
-        table: dict[int, dict[ScoreKey, float]] = {}
-        problem = ""
-        flagged: dict[str, None] = {}
-        diverged_seeds: list[int] = []
-        for seed in seeds:
-            row: dict[ScoreKey, float] = {}
-            fallen = set()
-            for key in keys:
-                value = scores.get(key, {}).get(seed)
-                trial = f"{key.arm} seed {seed}"
-                cell = (key.arm, key.task, key.shots, key.condition, seed)
-                # What a blind answerer scores does not depend on the model.
-                if cell in lost and not key.metric.startswith(BLIND):
-                    value = worst_value(key.task, key.metric)
-                    fallen.add(key)
-                    flagged[f"{trial} diverged"] = None
-                    if value is None:
-                        problem = f"{trial} diverged and {key.metric} has no worst value"
-                        value = math.nan
-                elif value is not None and not math.isfinite(value):
-                    problem = f"{trial}: {key.task}.{key.metric} is {value}"
-                    value = math.nan
-                if value is not None:
-                    row[key] = value
-            if fallen:
-                diverged_seeds.append(seed)
-            for contrast in quantities(condition):
-                if len(contrast.weights) > 1 and fallen.issuperset(contrast.weights):
-                    problem = f"all that it compares diverged in seed {seed}"
-            if len(row) == len(keys):
-                table[seed] = row
-        return cls(condition, table, problem, list(flagged), diverged_seeds)
-
-    def evidence(
-        self, name: str, text: str, seeds: Sequence[int], warnings: tuple[str, ...]
-    ) -> Evidence:
-        """As `judge` takes it; `seeds` are all that should be there."""
-        from ablations.verdicts import Evidence, Values
-
-        there = tuple(seed for seed in seeds if seed in self.table)
-        missing = f"{len(there)} of {len(seeds)} seeds" if len(there) < len(seeds) else ""
-        return Evidence(
-            name=name,
-            text=text,
-            condition=mapped(self.condition, lambda one: Values.of(one, self.table, there)),
-            n=len(there),
-            problem=self.problem or missing,
-            warnings=warnings,
-            seeds=there,
-        )

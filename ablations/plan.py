@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ablations import claims, identity
 from ablations.conditions import Condition, quantities
+from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
 from ablations.metrics import AVERAGE, average_shots, check_form, check_metric
@@ -267,7 +268,7 @@ def _null_cell(base: Cell, salt: int) -> Cell:
 
 def _conditions(
     study: Study, factors: Sequence[Factor], cells: Sequence[Cell], primary: tuple[str, str]
-) -> dict[str, Condition[claims.Contrast]]:
+) -> dict[str, Condition[Contrast]]:
     names = claims.Vocabulary(
         factors={f.name: [level.name for level in f.levels] for f in factors},
         arms={cell.name: cell.levels for cell in cells},
@@ -349,7 +350,7 @@ def _stages(
     cell: Cell,
     run: Mapping[str, str],
     code: Mapping[str, str],
-    needed: Sequence[claims.ScoreKey],
+    needed: Sequence[ScoreKey],
 ) -> ArmStages:
     try:
         return ArmStages(cell.name, cell.recipe, run, code, needed)
@@ -389,7 +390,7 @@ def _text_tokens(config: TrainConfig) -> float:
 def _warnings(
     study: Study,
     seeds: Sequence[int],
-    conditions: Mapping[str, Condition[claims.Contrast]],
+    conditions: Mapping[str, Condition[Contrast]],
     trials: Sequence[Trial],
     stages: Mapping[str, Stage],
 ) -> Iterator[str]:

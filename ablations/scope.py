@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ablations.claims import ScoreKey
+    from ablations.contrasts import ScoreKey
     from ablations.plan import Plan
     from ablations.stages import Stage
 

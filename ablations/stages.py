@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from ablations import identity
-from ablations.claims import ScoreKey
+from ablations.contrasts import ScoreKey
 from ablations.errors import UserError
 from ablations.schema import Config
 from ablations.scope import WEIGHTS

@@ -12,7 +12,7 @@
       bigger-is-better: effect(encoder.image_size, 16 -> 32) > 0
 
 This module is the schema. What a design comes to is told in `ablations.designs`, what a claim
-means in `ablations.claims`.
+means in `ablations.claim_grammar`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
-from ablations.claims import LARGEST
+from ablations.claim_grammar import LARGEST
 from ablations.designs import DesignConfig, assign, unusable_name, written_at
 from ablations.errors import shown
 from ablations.schema import Config

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from ablations.conditions import Above, All, Condition, mapped, negated
 
 if TYPE_CHECKING:
-    from ablations.claims import Contrast, ScoreKey
+    from ablations.contrasts import Contrast, ScoreKey
 
 Array = NDArray[np.float64]
 Outcome = Literal["supported", "refuted", "undecided"]

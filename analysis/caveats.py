@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ablations.claims import ScoreKey, claim_metrics, conditions, keys_of
+from ablations.claims import keys_of
+from ablations.contrasts import ScoreKey
+from ablations.deciding import claim_metrics, conditions
 from ablations.metrics import LOWER, goal_of
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from analysis import words

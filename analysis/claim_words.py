@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from ablations.claims import (
+from ablations.claim_grammar import (
     Best,
     Blind,
     Comparison,

@@ -23,8 +23,10 @@ from functools import cache
 from typing import Any, Literal
 
 from ablations import identity
-from ablations.claims import Contrast, ScoreKey, claim_stages, conditions, keys_of
+from ablations.claims import keys_of
 from ablations.conditions import Condition
+from ablations.contrasts import Contrast, ScoreKey
+from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Arm, Plan
 from mm1_jax.recipe import Recipe

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import pandas
 
-from ablations.claims import ScoreKey, Scores, claim_stages, decide
+from ablations.contrasts import ScoreKey, Scores
+from ablations.deciding import claim_stages, decide
 from ablations.errors import UserError
 from ablations.metrics import (
     ANSWERERS,

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ablations.claims import ScoreKey, claim_stages, decide
+from ablations.contrasts import ScoreKey
+from ablations.deciding import claim_stages, decide
 from ablations.plan import Plan, make_plan
 from ablations.study import load_study
 from ablations.verdicts import Verdict

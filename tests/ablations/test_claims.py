@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from ablations.claims import ScoreKey, Vocabulary, decide, meaning, parse
+from ablations.claim_grammar import parse
+from ablations.claims import Vocabulary, meaning
 from ablations.conditions import Above, All, AnyOf, mapped, quantities
+from ablations.contrasts import ScoreKey
+from ablations.deciding import decide
 from ablations.errors import UserError
 
 KIND = "connector.kind"

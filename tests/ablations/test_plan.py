@@ -8,8 +8,9 @@ import sys
 import pytest
 import yaml
 
-from ablations.claims import ScoreKey, conditions
 from ablations.conditions import quantities
+from ablations.contrasts import ScoreKey
+from ablations.deciding import conditions
 from ablations.errors import UserError
 from ablations.plan import Plan, make_plan
 from mm1_jax import costs

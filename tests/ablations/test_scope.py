@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablations.claims import decide
+from ablations.deciding import decide
 
 
 def scopes(studies, claim, **changes):

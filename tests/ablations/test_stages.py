@@ -111,7 +111,7 @@ class TestDag:
         assert not set(base.pretrained.values()) & set(null.pretrained.values())
 
     def test_claims_read_evaluations_and_the_checkpoints_they_score(self, pretrained):
-        from ablations.claims import claim_stages
+        from ablations.deciding import claim_stages
 
         pretrained.recipe["evaluation"]["pretrained_text"] = {}
         plan = pretrained(

@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 import mm1
-from ablations import claims
+from ablations import claim_grammar
 from ablations.designs import DesignConfig
 from ablations.plan import make_plan
 from ablations.study import Claim, StageKind, StudyFile, load_study
@@ -72,24 +72,26 @@ def parts(value):
 
 
 def test_every_form_of_the_grammar_has_an_example():
-    read = [claims.parse(text) for text in EXAMPLES]
+    read = [claim_grammar.parse(text) for text in EXAMPLES]
     nodes = [node for statements in read for one in statements for node in parts(one)]
     forms = {type(node) for node in nodes if is_dataclass(node)}
-    assert forms == {*get_args(claims.Statement), *get_args(claims.Term)}
-    compared = [node for node in nodes if isinstance(node, claims.Comparison)]
-    assert {node.operator for node in compared} == set(claims._OPERATORS)
+    assert forms == {*get_args(claim_grammar.Statement), *get_args(claim_grammar.Term)}
+    compared = [node for node in nodes if isinstance(node, claim_grammar.Comparison)]
+    assert {node.operator for node in compared} == set(claim_grammar._OPERATORS)
     assert any(node.by for node in compared)
     assert any(node.within for node in compared)
-    assert any(node.at for node in nodes if isinstance(node, claims.Effect))
+    assert any(node.at for node in nodes if isinstance(node, claim_grammar.Effect))
     options = [node.options for node in nodes if hasattr(node, "options")]
-    assert {name for one in options for name in one} == set(claims.OPTIONS)
+    assert {name for one in options for name in one} == set(claim_grammar.OPTIONS)
     assert any(" and " in text for text in EXAMPLES)
     assert any('"' in text for text in EXAMPLES)
     assert any(
         len(statements) == 2 and " and " not in text
         for statements, text in zip(read, EXAMPLES, strict=True)
     )
-    assert [condition for condition in claims.CONDITIONS if f"`{condition}`" not in STUDIES] == []
+    assert [
+        condition for condition in claim_grammar.CONDITIONS if f"`{condition}`" not in STUDIES
+    ] == []
 
 
 def test_the_api_page_has_every_function_with_its_arguments():
