@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ablations import contrasts
 from ablations.claim_grammar import (
     CONDITIONS,
     OPTIONS,
@@ -24,7 +25,7 @@ from ablations.claim_grammar import (
     written,
 )
 from ablations.conditions import Above, All, AnyOf, Condition, quantities
-from ablations.contrasts import Contrast, ScoreKey
+from ablations.contrasts import Contrast, Design, ScoreKey
 from ablations.designs import BASE
 from ablations.errors import UserError, nearest, shown
 from ablations.metrics import (
@@ -52,6 +53,11 @@ class Vocabulary:
     shots: Mapping[str, int] = field(default_factory=dict)  # task → the recipe's first
     average: Sequence[str] = ()  # tasks
     check: Callable[[str, str], None] = check_metric  # of a task and a metric
+
+    @property
+    def design(self) -> Design:
+        """Which cells were run."""
+        return Design(self.factors, self.arms)
 
 
 def first_shots(evaluation: Mapping[str, object]) -> dict[str, int]:
@@ -224,20 +230,18 @@ def _effect(effect: Effect, names: Vocabulary) -> Contrast:
     at = {other: _level(other, level, names) for other, level in effect.at.items()}
     if effect.factor in at:
         raise UserError(f"at: {{…}} fixes other factors than {effect.factor} itself")
-    means = _means(effect.factor, (start, end), at, effect.options, names)
-    return means[end].minus(means[start])
+    return _over(
+        contrasts.effect(names.design, effect.factor, start, end, at), effect.options, names
+    )
 
 
 def _slope(slope: Slope, names: Vocabulary) -> Contrast:
-    """Σ (x - x̄) y / Σ (x - x̄)² over the factor's levels x."""
-    means = _level_means(slope.factor, slope.options, names)
-    x = {level: _numeric(slope.factor, level) for level in means}
-    center = sum(x.values()) / len(x)
-    spread = sum((value - center) ** 2 for value in x.values())
-    total = Contrast({})
-    for level, mean in means.items():
-        total = total.plus(mean, (x[level] - center) / spread)
-    return total
+    places = {level: _numeric(slope.factor, level) for level in _levels(slope.factor, names)}
+    return _over(contrasts.slope(names.design, slope.factor, places), slope.options, names)
+
+
+def _over(weights: contrasts.Weights, options: Options, names: Vocabulary) -> Contrast:
+    return Contrast.over(weights, lambda arm: _score(arm, options, names))
 
 
 def _level_sides(statement: Peak | Best, names: Vocabulary) -> dict[str, _Side]:
@@ -250,35 +254,8 @@ def _level_sides(statement: Peak | Best, names: Vocabulary) -> dict[str, _Side]:
 
 
 def _level_means(factor: str, options: Options, names: Vocabulary) -> dict[str, Contrast]:
-    return _means(factor, _levels(factor, names), {}, options, names)
-
-
-def _means(
-    factor: str,
-    levels: Sequence[str],
-    at: Mapping[str, str],
-    options: Options,
-    names: Vocabulary,
-) -> dict[str, Contrast]:
-    """Level → mean score over the cells of the other factors in which all `levels` were run."""
-    cells: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    for arm, where in names.arms.items():
-        others = tuple((f, level) for f, level in where.items() if f != factor)
-        if where[factor] in levels and all(where[f] == level for f, level in at.items()):
-            cells.setdefault(others, {})[where[factor]] = arm
-    complete = [cell for cell in cells.values() if len(cell) == len(set(levels))]
-    if not complete:
-        place = "".join(f", {f}={level}" for f, level in at.items())
-        raise UserError(
-            f"no arms of this design differ only in {factor} ({', '.join(levels)}){place}"
-        )
-    means = {}
-    for level in levels:
-        total = Contrast({})
-        for cell in complete:
-            total = total.plus(_score(cell[level], options, names), 1 / len(complete))
-        means[level] = total
-    return means
+    means = contrasts.level_means(names.design, factor, _levels(factor, names))
+    return {level: _over(weights, options, names) for level, weights in means.items()}
 
 
 def _arm(written: Sequence[tuple[str, str | None]], names: Vocabulary) -> str:

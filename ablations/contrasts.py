@@ -1,10 +1,22 @@
-"""What is compared: a weighted sum of cells of the score table, seed by seed."""
+"""What is compared: a weighted sum of scores of one seed, and the weights that a design gives.
+
+Verdicts and effects alike are contrasts over the cells of a design. A main effect is the mean over
+all cells of the other factors in which both levels were run (in a one-at-a-time design that is the
+base), a simple effect the same with other factors fixed, a slope the least-squares line through the
+means of all levels:
+
+         b=1    b=2         effect(a, 1 -> 2)               ½ a=2 + ½ a=2,b=2 − ½ base − ½ b=2
+    a=1  base   b=2         effect(a, 1 -> 2, at: {b: 2})   a=2,b=2 − b=2
+    a=2  a=2    a=2,b=2
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from ablations.errors import UserError
 
 
 class ScoreKey(NamedTuple):
@@ -42,3 +54,76 @@ class Contrast:
     def times(self, factor: float) -> Contrast:
         """This, so many times."""
         return Contrast({}).plus(self, factor)
+
+    @classmethod
+    def over(cls, weights: Mapping[str, float], score: Callable[[str], Contrast]) -> Contrast:
+        """The scores of some arms, weighted; `score` gives an arm's."""
+        total = cls({})
+        for arm, weight in weights.items():
+            total = total.plus(score(arm), weight)
+        return total
+
+
+# -- weights from a design -----------------------------------------------------------------------
+
+Weights = Mapping[str, float]  # arm → weight of its score
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which cells were run: factors with their levels, and where among them each arm lies."""
+
+    factors: Mapping[str, Sequence[str]]  # factor → level names, base level first
+    arms: Mapping[str, Mapping[str, str]]  # arm → factor → level; without null arms
+
+
+def matched(
+    design: Design, factor: str, levels: Sequence[str], at: Mapping[str, str] | None = None
+) -> list[dict[str, str]]:
+    """Sets of arms that differ in a factor alone, level → arm, each with all of `levels`.
+
+    `at` fixes levels of other factors.
+    """
+    fixed = (at or {}).items()
+    cells: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    for arm, where in design.arms.items():
+        others = tuple((f, level) for f, level in where.items() if f != factor)
+        if where[factor] in levels and all(where[f] == level for f, level in fixed):
+            cells.setdefault(others, {})[where[factor]] = arm
+    return [cell for cell in cells.values() if len(cell) == len(set(levels))]
+
+
+def level_means(
+    design: Design, factor: str, levels: Sequence[str], at: Mapping[str, str] | None = None
+) -> dict[str, Weights]:
+    """Level → the mean over its matched arms. `UserError` where no arms match."""
+    found = matched(design, factor, levels, at)
+    if not found:
+        place = "".join(f", {f}={level}" for f, level in (at or {}).items())
+        raise UserError(
+            f"no arms of this design differ only in {factor} ({', '.join(levels)}){place}"
+        )
+    return {level: {cell[level]: 1 / len(found) for cell in found} for level in levels}
+
+
+def effect(
+    design: Design, factor: str, start: str, end: str, at: Mapping[str, str] | None = None
+) -> Weights:
+    """The mean at level `end` minus the mean at level `start`; nothing if they are the same."""
+    means = level_means(design, factor, (start, end), at)
+    return combined({start: -1.0, end: 1.0} if start != end else {}, means)
+
+
+def slope(design: Design, factor: str, places: Mapping[str, float]) -> Weights:
+    """Σ (x - x̄) y / Σ (x - x̄)² over the means y of all levels; `places` is level → x."""
+    center = sum(places.values()) / len(places)
+    spread = sum((x - center) ** 2 for x in places.values())
+    slopes = {level: (x - center) / spread for level, x in places.items()}
+    return combined(slopes, level_means(design, factor, tuple(places)))
+
+
+def combined(levels: Mapping[str, float], means: Mapping[str, Weights]) -> Weights:
+    """A weighted sum of the means of levels."""
+    return {
+        arm: by * weight for level, by in levels.items() for arm, weight in means[level].items()
+    }
