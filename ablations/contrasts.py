@@ -111,7 +111,7 @@ def effect(
 ) -> Weights:
     """The mean at level `end` minus the mean at level `start`; nothing if they are the same."""
     means = level_means(design, factor, (start, end), at)
-    return combined({start: -1.0, end: 1.0} if start != end else {}, means)
+    return combined({end: 1.0, start: -1.0} if start != end else {}, means)
 
 
 def slope(design: Design, factor: str, places: Mapping[str, float]) -> Weights:
