@@ -350,13 +350,25 @@ class _Parser:
 def written(term: Score | Blind | Effect | Slope) -> str:
     """A term in the language of claims, in its usual spaces."""
     if isinstance(term, Blind):
-        return f"blind({term.task})"
-    options = "".join(f", {name}={value}" for name, value in term.options.items())
+        return f"blind({_word(term.task)})"
+    options = "".join(f", {name}={_word(value)}" for name, value in term.options.items())
     if isinstance(term, Slope):
-        return f"slope({term.factor}{options})"
+        return f"slope({_word(term.factor)}{options})"
     if isinstance(term, Score):
-        arm = ", ".join(name if level is None else f"{name}={level}" for name, level in term.arm)
+        arm = ", ".join(
+            _word(name) if level is None else f"{_word(name)}={_word(level)}"
+            for name, level in term.arm
+        )
         return f"score({arm}{options})"
-    fixed = ", ".join(f"{factor}: {level}" for factor, level in term.at.items())
+    fixed = ", ".join(f"{_word(factor)}: {_word(level)}" for factor, level in term.at.items())
     at = f", at: {{{fixed}}}" if fixed else ""
-    return f"effect({term.factor}, {term.start} -> {term.end}{at}{options})"
+    change = f"{_word(term.start)} -> {_word(term.end)}"
+    return f"effect({_word(term.factor)}, {change}{at}{options})"
+
+
+def _word(name: str) -> str:
+    """A name as one word of the language, in quotes where it would be several."""
+    match = _TOKEN.fullmatch(name)
+    if match and match["word"] == name:
+        return name
+    return f"'{name}'" if '"' in name else f'"{name}"'

@@ -247,10 +247,13 @@ def _over(weights: contrasts.Weights, options: Options, names: Vocabulary) -> Co
 def _level_sides(statement: Peak | Best, names: Vocabulary) -> dict[str, _Side]:
     """Level → its mean score, as a side of a comparison."""
     options, factor = statement.options, statement.factor
-    return {
-        level: _Side(mean, written(Score(((factor, level),), options)))
-        for level, mean in _level_means(factor, options, names).items()
-    }
+    sides = {}
+    for level, mean in _level_means(factor, options, names).items():
+        name = written(Score(((factor, level),), options))
+        if (arms := len({key.arm for key in mean.weights})) > 1:  # that term is of one arm
+            name = f"mean of {arms} arms of {name}"
+        sides[level] = _Side(mean, name)
+    return sides
 
 
 def _level_means(factor: str, options: Options, names: Vocabulary) -> dict[str, Contrast]:

@@ -44,7 +44,10 @@ class Contrast:
         total = dict(self.weights)
         for key, weight in other.weights.items():
             total[key] = total.get(key, 0.0) + sign * weight
-        kept = {key: weight for key, weight in total.items() if abs(weight) > 1e-12}
+        # What cancels leaves rounding, relative to what was added: slopes have tiny weights.
+        sizes = [abs(weight) for weight in (*self.weights.values(), *other.weights.values())]
+        least = 1e-12 * max(sizes, default=0.0) * min(1.0, abs(sign))
+        kept = {key: weight for key, weight in total.items() if abs(weight) > least}
         return Contrast(kept, self.constant + sign * other.constant)
 
     def minus(self, other: Contrast) -> Contrast:

@@ -104,8 +104,14 @@ def decide(
 
 
 def _told_without(verdict: Verdict) -> str:
-    effect = "" if verdict.effect is None else f", {verdict.effect:+.4g}".replace("-", "−")
-    return f"without what diverged: {verdict.verdict}{effect} ({verdict.n} seeds)"
+    seeds = f"{verdict.n} seed{'' if verdict.n == 1 else 's'}"
+    told = f"without what diverged: {verdict.verdict} ({seeds})"
+    if verdict.effect is None:
+        return told
+    sign = "+" if verdict.is_difference else ""
+    effect = f"{verdict.effect + 0.0:{sign}.4g}".replace("-", "−")
+    boundary = f"{verdict.boundary + 0.0:.12g}".replace("-", "−")
+    return f"{told}, {verdict.contrast} = {effect} against {boundary}"
 
 
 Cell = tuple[str, str, int, str, int]  # arm, task, shots, condition, seed

@@ -153,6 +153,11 @@ def goal_of(metric: str) -> Goal | None:
     return known.goal if known else None
 
 
+def chance_of(metric: str) -> str:
+    """The metric of who guesses: `chance_accuracy`; of `recall_at_5` it is `chance_at_5`."""
+    return f"chance_{metric.removeprefix('recall_')}"
+
+
 LOWER = "lower is better"
 
 

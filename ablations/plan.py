@@ -21,7 +21,14 @@ from ablations.conditions import Condition, quantities
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
-from ablations.metrics import AVERAGE, average_shots, check_form, check_metric
+from ablations.metrics import (
+    AVERAGE,
+    average_shots,
+    check_form,
+    check_metric,
+    first_metric,
+    goal_of,
+)
 from ablations.runners import check_runner
 from ablations.schema import Config
 from ablations.scope import FIXED, WEIGHTS
@@ -227,8 +234,9 @@ def _primary_metric(study: Study) -> tuple[str, str]:
     task, _, metric = study.file.primary_metric.partition(".")
     try:
         _check_metric(study)(task, metric)
+        _check_average(study.base.evaluation.average)
         if task == AVERAGE:
-            _check_average(study.base.evaluation, average_shots(metric))
+            _check_averaged(study.base.evaluation, average_shots(metric))
         elif task not in study.base.evaluation.tasks:
             known = nearest(task, study.base.evaluation.tasks)
             raise UserError(f"the base does not evaluate task {task!r}{known}")
@@ -241,7 +249,14 @@ def _primary_metric(study: Study) -> tuple[str, str]:
     return task, metric
 
 
-def _check_average(evaluation: EvaluationConfig, shots: int) -> None:
+def _check_average(tasks: Sequence[str]) -> None:
+    """Raise `UserError` for a mean of tasks that would not be better where it is higher."""
+    for name in tasks:
+        if goal_of(metric := first_metric(name)) != "maximise":
+            raise UserError(f"evaluation.average: of {name}.{metric} more is not better")
+
+
+def _check_averaged(evaluation: EvaluationConfig, shots: int) -> None:
     if not evaluation.average:
         raise UserError("evaluation.average of the base names no tasks")
     for name in evaluation.average:

@@ -105,7 +105,7 @@ def t_interval(values: Any, level: float) -> tuple[float, float, float]:
 def p_above(values: Values, boundary: float = 0.0, reverse: bool = False) -> Array:
     """One-sided t test per study `[…]` against "the mean is not above the boundary".
 
-    1 where nothing can be tested: fewer than two seeds, or all seeds alike.
+    1 where nothing can be tested: fewer than two seeds, all seeds alike, or no finite spread.
     """
     x = (values.values - boundary) * (-1.0 if reverse else 1.0)
     n = x.shape[-1]
@@ -115,7 +115,7 @@ def p_above(values: Values, boundary: float = 0.0, reverse: bool = False) -> Arr
     flat = no_spread(values)
     t = x.mean(axis=-1) / np.where(flat, 1.0, spread) * np.sqrt(n)
     p = np.maximum(_student_cdf(n - 1, -t), np.finfo(float).tiny)
-    return np.where(flat, 1.0, p)
+    return np.where(flat | ~np.isfinite(spread), 1.0, p)  # squares of numbers above 1e154
 
 
 def no_spread(values: Values) -> Array:
@@ -199,6 +199,7 @@ class Verdict:
     ci_level: float  # 1 - 2·alpha_j: the interval that agrees with the verdict
     p_value: float | None  # of the direction that is nearer; None while seeds are missing
     p_adjusted: float | None  # Holm over the study's claims
+    alpha: float  # what the adjusted p is compared with
     n: int  # seeds
     scope: str  # what it is limited to (`ablations.scope`)
     reason: str
@@ -257,6 +258,7 @@ def _verdict(
         ci_level=ci_level,
         p_value=None if interim else min(p_sup, p_ref),
         p_adjusted=None if interim else adjusted,
+        alpha=alpha,
         n=claim.n,
         scope=claim.scope,
         reason=claim.problem or _reason(claim, part, outcome, adjusted, alpha),
@@ -291,7 +293,10 @@ def _reason(
     if outcome == "undecided" and no_spread(part.quantity):
         return f"all {claim.n} seeds gave the same difference; there is no spread to test against"
     relation = ">" if outcome == "undecided" else "<="
-    return f"adjusted p {adjusted:.3g} {relation} {alpha:g}"
+    digits = 3
+    while (float(f"{adjusted:.{digits}g}") <= alpha) != (adjusted <= alpha):
+        digits += 1
+    return f"adjusted p {adjusted:.{digits}g} {relation} {alpha:.12g}"
 
 
 def _sensitive(condition: Condition[Values], part: Above[Values], level: float, n: int) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ablations.claims import keys_of
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claim_metrics, conditions
-from ablations.metrics import LOWER, goal_of
+from ablations.metrics import LOWER, chance_of, goal_of
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from analysis import words
 from analysis.effects import LEVEL, paired, summarize
@@ -24,7 +24,7 @@ OWN_FAMILY = "own family"
 OTHERS_NAMED = 5  # of the other registrations, by name
 # Conditions and answerers that a model which has learnt something beats.
 CONTROLS = ("shuffled", "no_image")
-ANSWERERS = ("blind_", "chance_", "majority_", "untrained_", "ngram_")
+ANSWERERS = ("blind_", "majority_", "untrained_", "ngram_")
 
 
 class Caveat(NamedTuple):
@@ -37,14 +37,16 @@ class Caveat(NamedTuple):
 def caveats(results: StudyResults, verdict: Verdict) -> tuple[Caveat, ...]:
     """All that a reader must know beside a claim's verdict, the gravest first."""
     interim = results.is_interim(verdict)
-    mixed = results.mixed_executions(results.claim_stages[verdict.name])
+    behind = results.behind(verdict.name)
+    mixed = results.mixed_executions(behind)
     return (
         *_standing(results, verdict.name),
         *(Caveat("diverged", warning) for warning in verdict.warnings),
         *(() if interim else _firmness(verdict)),
         *(Caveat("mixed devices", warning) for warning in mixed),
+        *(Caveat("other images", warning) for warning in results.unlike_images(behind)),
         *(() if interim else _learnt_nothing(results, verdict.name)),
-        *_family(results, verdict.name),
+        *_family(results, verdict),
         *_directions(results, verdict.name),
     )
 
@@ -73,19 +75,23 @@ def _tries(results: StudyResults, history: History) -> str:
     )
 
 
-def _family(results: StudyResults, claim: str) -> Iterator[Caveat]:
+def _family(results: StudyResults, verdict: Verdict) -> Iterator[Caveat]:
     """Where the claims that are corrected for together are not those that are shown together."""
-    history = results.histories[claim]
+    history = results.histories[verdict.name]
     if set(history.family) != set(results.plan.claims) or history.counts.registration != (
         results.registration
     ):
         count = len(history.family)
-        of = f"{count} claim{'s' if count > 1 else ''}"
+        over = f"the {count} claims that were registered together"
+        over = over if count > 1 else "this claim alone, as it was registered"
         when = history.counts.at[:16].replace("T", " ")
-        yield Caveat(
-            OWN_FAMILY,
-            f"Holm's correction over the {of} that were registered together on {when} UTC",
-        )
+        told = f"Holm's correction over {over} on {when} UTC"
+        if verdict.alpha != results.plan.alpha:
+            told += (
+                f", to a chance of {words.percent(verdict.alpha)} for any wrong verdict, not "
+                f"{words.percent(results.plan.alpha)}"
+            )
+        yield Caveat(OWN_FAMILY, told)
 
 
 def _directions(results: StudyResults, claim: str) -> Iterator[Caveat]:
@@ -126,7 +132,8 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
             ahead = [sign * value > 0 for value in lead.by_seed.values()]
             beats = all(ahead) if math.isnan(lead.low) else sign * lead.low > 0 < sign * lead.high
             if lead.n and not beats:
-                places = words.decimals([lead.high - lead.low])
+                places = words.decimals([lead.high - lead.low], [lead.mean])
+                places = words.telling_decimals(places, lead.mean, lead.low, lead.high)
                 yield Caveat(
                     "control not beaten",
                     f"{key.arm} does not beat its control on {key.task} "
@@ -142,6 +149,7 @@ def _controls(results: StudyResults, key: ScoreKey) -> list[ScoreKey]:
     sign = 1 if goal_of(key.metric) == "minimise" else -1
     found = [key._replace(condition=condition) for condition in CONTROLS]
     found += [key._replace(metric=f"{answerer}{key.metric}") for answerer in ANSWERERS]
+    found.append(key._replace(metric=chance_of(key.metric)))
     means = {one: summarize(results.score(*one)).mean for one in found if results.score(*one)}
     return sorted(means, key=lambda one: sign * means[one])
 

@@ -29,7 +29,7 @@ def plain(claim: str, min_effect: float = 0.0) -> str:
 
 
 def _statement(statement: Statement, min_effect: float) -> str:
-    more = f" by more than {min_effect:g}" if min_effect else ""
+    more = f" by more than {words.boundary(min_effect)}" if min_effect else ""
     if isinstance(statement, Peak):
         options = _options(statement.options)
         return f"a level of {statement.factor} between its ends is better than both{more}{options}"
@@ -42,12 +42,12 @@ def _statement(statement: Statement, min_effect: float) -> str:
 
 def _relation(comparison: Comparison, min_effect: float) -> str:
     above = comparison.operator in (">", ">=")
-    if comparison.operator == "==":
-        return f"is within {comparison.within:g} of"
     if comparison.within is not None:
-        return f"is less than {comparison.within:g} {'below' if above else 'above'}"
+        if comparison.operator == "==":
+            return f"is within {words.boundary(comparison.within)} of"
+        return f"is less than {words.boundary(comparison.within)} {'below' if above else 'above'}"
     if least := comparison.by or min_effect:
-        return f"is more than {least:g} {'above' if above else 'below'}"
+        return f"is more than {words.boundary(least)} {'above' if above else 'below'}"
     if isinstance(comparison.left, Score | Blind):
         return "is higher than" if above else "is lower than"
     return "is larger than" if above else "is smaller than"
@@ -55,7 +55,7 @@ def _relation(comparison: Comparison, min_effect: float) -> str:
 
 def _term(term: Term) -> str:
     if isinstance(term, Number):
-        return f"{term.value:g}"
+        return words.boundary(term.value)
     if isinstance(term, Score):
         arm = ",".join(name if level is None else f"{name}={level}" for name, level in term.arm)
         return f"the score of {arm}{_options(term.options)}"
@@ -105,7 +105,7 @@ def sentence(verdict: Verdict, seeds: int, min_effect: float = 0.0, *, interim: 
         so_far = f": {verdict.contrast} = {shown.effect} against {shown.boundary}"
         told = f"{so_far} ({', '.join(details)})" if verdict.n else ""
         return f"Undecided: whether {said}{told}; {verdict.reason}."
-    p = words.p_value(verdict.p_adjusted)
+    p = words.p_value(verdict.p_adjusted, verdict.alpha)
     details.append(f"adjusted p {p}" if p.startswith("<") else f"adjusted p = {p}")
     side = "below" if verdict.below == (verdict.verdict == "supported") else "above"
     evidence = f"{verdict.contrast} = {shown.effect}, {side} {shown.boundary}"
@@ -144,7 +144,9 @@ class Numbered(Protocol):
 def numbers(verdict: Numbered) -> Numbers:
     """Effect, interval, boundary and the values of the seeds, at the same decimals."""
     low, high = verdict.ci_low, verdict.ci_high
-    places = words.claim_decimals(low, high, verdict.boundary)
+    values = [verdict.effect, *verdict.by_seed.values()]
+    places = words.decimals([words.width(low, high)], values)
+    places = words.telling_decimals(places, verdict.effect, low, high, verdict.boundary)
     plus = verdict.is_difference
     told = words.signed if plus else words.number
     return Numbers(

@@ -9,14 +9,14 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from ablations.errors import UserError, nearest
-from ablations.metrics import Goal, goal_of, with_goal
+from ablations.metrics import Goal, chance_of, goal_of, with_goal
 from ablations.schema import Config
 from ablations.shown_text import each_text, in_terminal, without_secrets
 from analysis import words
@@ -44,6 +44,7 @@ class ClaimLine(Line):
     text: str  # as in the study file
     verdict: Literal["supported", "refuted", "undecided"]
     contrast: str  # what is compared: the claim's left side minus its right side
+    metrics: tuple[str, ...]  # that it reads, with the shots where there are some
     relation: Literal[">", "<"]  # of the contrast to the boundary, as the claim has it
     boundary: float  # what the effect is compared with
     effect: float | None  # mean of the contrast over seeds
@@ -53,6 +54,7 @@ class ClaimLine(Line):
     ci_level: float
     p_value: float | None
     p_adjusted: float | None  # Holm, over the study's claims
+    alpha: float  # what it is compared with
     by_seed: dict[int, float]  # the contrast seed by seed
     n: int  # seeds
     scope: str
@@ -116,6 +118,7 @@ class EffectLine(Line):
     ci_level: float
     n: int
     by_seed: dict[int, float]
+    diverged_seeds: tuple[int, ...]  # of either level
     interim: bool
 
 
@@ -155,6 +158,7 @@ class Comparison(Line):
     hash: str
     question: str
     primary_metric: str
+    primary_shots: int  # of claims that name none
     primary_goal: Goal | None
     alpha: float
     seeds: tuple[int, ...]
@@ -183,6 +187,7 @@ def comparison(results: StudyResults) -> Comparison:
         hash=plan.hash,
         question=plan.question,
         primary_metric=".".join(plan.primary_metric),
+        primary_shots=results.primary[2],
         primary_goal=goal_of(plan.primary_metric[1]),
         alpha=plan.alpha,
         seeds=plan.seeds,
@@ -224,7 +229,9 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
                 ci_level=verdict.ci_level,
                 p_value=verdict.p_value,
                 p_adjusted=verdict.p_adjusted,
+                alpha=verdict.alpha,
                 contrast=verdict.contrast,
+                metrics=results.claim_metrics[verdict.name],
                 relation="<" if verdict.below else ">",
                 boundary=verdict.boundary + 0.0,
                 is_difference=verdict.is_difference,
@@ -260,6 +267,7 @@ def _effects(results: StudyResults) -> list[EffectLine]:
             ci_level=one.summary.level,
             n=one.summary.n,
             by_seed=dict(one.summary.by_seed),
+            diverged_seeds=one.diverged_seeds,
             interim=one.interim,
         )
         for one in effects(results)
@@ -368,11 +376,6 @@ def _controls(results: StudyResults) -> list[ControlLine]:
     return lines
 
 
-def chance_of(metric: str) -> str:
-    """The metric of who guesses: `chance_accuracy`; of `recall_at_5` it is `chance_at_5`."""
-    return f"chance_{metric.removeprefix('recall_')}"
-
-
 def _notices(results: StudyResults) -> list[str]:
     found = [one for one in (results.changed, results.published) if one]
     found += amended_after_results(results)
@@ -458,7 +461,7 @@ def claims_table(made: Comparison) -> Table:
                 f"{claim.relation} {told.boundary}",
                 told.interval,
                 words.percent(claim.ci_level),
-                words.p_value(claim.p_adjusted),
+                words.p_value(claim.p_adjusted, claim.alpha),
                 f"{claim.n}/{len(made.seeds)}",
                 beside(claim),
             )
@@ -479,11 +482,17 @@ def beside(claim: ClaimLine) -> str:
 def contrasts_table(made: Comparison) -> Table:
     """What each claim's effect is: the contrast, seed by seed, and what it is limited to."""
     rows = tuple(
-        (claim.name, claim.contrast, numbers(claim).by_seed or words.MISSING, claim.scope)
+        (
+            claim.name,
+            claim.contrast,
+            ", ".join(claim.metrics),
+            numbers(claim).by_seed or words.MISSING,
+            claim.scope,
+        )
         for claim in made.claims
     )
-    header = ("claim", "contrast", "seed by seed", "holds")
-    return Table("What the claims compare", header, rows, frozenset({0, 1, 2, 3}))
+    header = ("claim", "contrast", "of", "seed by seed", "holds")
+    return Table("What the claims compare", header, rows, frozenset({0, 1, 2, 3, 4}))
 
 
 def effects_tables(made: Comparison) -> list[Table]:
@@ -491,13 +500,11 @@ def effects_tables(made: Comparison) -> list[Table]:
     found = []
     for key in dict.fromkeys(map(_column, made.effects)):
         lines = [one for one in made.effects if _column(one) == key]
-        places = words.decimals(one.ci_high - one.ci_low for one in lines)
         rows = tuple(
             (
                 f"{one.factor}: {one.base_level} → {one.level}",
-                words.signed(one.mean, places),
-                words.interval(one.ci_low, one.ci_high, places),
-                f"{one.n}/{len(made.seeds)}",
+                *effect_words(one, lines),
+                f"{one.n}/{len(made.seeds)}" + (", diverged" if one.diverged_seeds else ""),
             )
             for one in lines
         )
@@ -509,28 +516,28 @@ def effects_tables(made: Comparison) -> list[Table]:
     return found
 
 
+def effect_words(one: EffectLine, beside: Sequence[EffectLine]) -> tuple[str, str]:
+    """An effect and its interval, at the decimals of those that stand beside it or more."""
+    places = words.decimals((e.ci_high - e.ci_low for e in beside), (e.mean for e in beside))
+    places = words.telling_decimals(places, one.mean, one.ci_low, one.ci_high)
+    interval = words.interval(one.ci_low, one.ci_high, places)
+    return words.signed(one.mean, places), interval
+
+
 def _column(one: EffectLine | ScoreLine) -> tuple[str, str, int]:
     return one.task, one.metric, one.shots
 
 
-def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
-    """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
-    name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
-    return name if condition == "intact" else f"{name}, {condition}"
-
-
 def shown_metric(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
     """The same for readers, with which way it is better where low is."""
-    return with_goal(metric_name(task, metric, shots, condition), metric)
+    return with_goal(words.metric_name(task, metric, shots, condition), metric)
 
 
 def scores_table(made: Comparison) -> Table:
     """Every arm's scores, mean ± SD over seeds."""
     scores = {arm.name: {_column(s): s for s in arm.scores if _intact(s)} for arm in made.arms}
     keys = list(dict.fromkeys(key for mine in scores.values() for key in mine))
-    places = {
-        key: words.decimals(mine[key].sd for mine in scores.values() if key in mine) for key in keys
-    }
+    places = {key: _score_decimals([m[key] for m in scores.values() if key in m]) for key in keys}
     rows = []
     for arm in made.arms:
         mine = scores[arm.name]
@@ -546,6 +553,10 @@ def scores_table(made: Comparison) -> Table:
         rows.append((arm.label, *cells, seeds))
     header = ("arm", *(shown_metric(*key) for key in keys), "seeds")
     return Table("Scores, mean ± SD over seeds", header, tuple(rows))
+
+
+def _score_decimals(scores: Sequence[ScoreLine]) -> int:
+    return words.decimals((one.sd for one in scores), (one.mean for one in scores))
 
 
 def _narrow(table: Table) -> Table:
@@ -590,6 +601,12 @@ def arms_table(made: Comparison) -> Table:
     return Table("All arms", (*scores.header, *costs.header[1:]), rows)
 
 
+def primary(made: Comparison) -> str:
+    """The primary metric for readers."""
+    task, _, metric = made.primary_metric.partition(".")
+    return shown_metric(task, metric, made.primary_shots)
+
+
 def _intact(score: ScoreLine) -> bool:
     return score.condition == "intact"
 
@@ -603,7 +620,7 @@ def controls_table(made: Comparison) -> Table:
         if math.isnan(one.mean):  # claims ask for a control of some arms alone
             continue
         score = scores.get((one.arm, one.task, one.metric, one.shots))
-        places = words.decimals([one.lead_high - one.lead_low])
+        places = lead_decimals(one)
         rows.append(
             (
                 labels[one.arm],
@@ -619,6 +636,12 @@ def controls_table(made: Comparison) -> Table:
     return Table(
         "Controls: what can be had without seeing", header, tuple(rows), frozenset({0, 1, 2})
     )
+
+
+def lead_decimals(one: ControlLine) -> int:
+    """Decimals of a lead over a control: they show whether its interval leaves zero out."""
+    places = words.decimals([one.lead_high - one.lead_low], [one.lead, one.mean])
+    return words.telling_decimals(places, one.lead, one.lead_low, one.lead_high)
 
 
 def _text(made: Comparison, color: bool) -> str:
@@ -681,10 +704,12 @@ def family(made: Comparison) -> str:
         return ""
     apart = any(caveat.word == OWN_FAMILY for claim in made.claims for caveat in claim.caveats)
     together = "registered together" if apart else "of this study"
+    alphas = dict.fromkeys(claim.alpha for claim in made.claims)
+    chances = " or ".join(map(words.percent, alphas))
     return (
         f"Each claim is judged on one number per seed, by t tests in both directions. Holm's "
         f"correction holds the chance of any wrong verdict among the claims {together} to "
-        f"{words.percent(made.alpha)}. Each claim's interval is at the level at which it was "
+        f"{chances}. Each claim's interval is at the level at which it was "
         "decided; they are not simultaneous. All other intervals are unadjusted."
     )
 
@@ -696,10 +721,9 @@ def _closing(made: Comparison) -> list[str]:
     if floor is None:
         return [*told, made.completeness.line]
     size = words.number(floor, words.decimals([floor]))
-    shown = with_goal(made.primary_metric, made.primary_metric.partition(".")[2])
     return [
         *told,
-        f"Noise floor: null arms differ from the base by an SD of {size} ({shown}).",
+        f"Noise floor: null arms differ from the base by an SD of {size} ({primary(made)}).",
         made.completeness.line,
     ]
 
@@ -727,11 +751,15 @@ def _markdown(made: Comparison) -> str:
 
 
 def _latex_notes(made: Comparison) -> list[str]:
-    """What stands beside the verdicts, under their table."""
+    """What stands beside the verdicts, under their table, which may stand apart from the text."""
     notes = [(c.name, caveat) for c in made.claims for caveat in c.caveats]
-    lines = [f"{name}, {caveat.word}: {caveat.told}" for name, caveat in notes]
-    told = [rf"\par\smallskip\raggedright\footnotesize {in_latex(line)}" for line in lines]
-    return [*told, rf"\par\smallskip\raggedright\footnotesize {in_latex(family(made))}"]
+    lines = [*made.notices, *(f"{name}, {caveat.word}: {caveat.told}" for name, caveat in notes)]
+    lines.append(family(made))
+    return [rf"\par\smallskip\raggedright\footnotesize {in_latex(line)}" for line in lines]
+
+
+def _latex_note(text: str) -> str:
+    return rf"{{\footnotesize\raggedright {in_latex(text)}\par}}"
 
 
 def _latex(made: Comparison) -> str:
@@ -739,6 +767,7 @@ def _latex(made: Comparison) -> str:
         "% needs \\usepackage{booktabs,amssymb}",
         f"% study {in_latex(made.study)}, {made.hash}",
     ]
+    parts += [_latex_note(note) for note in (() if made.claims else made.notices)]
     for table in tables(made):
         columns = "".join("l" if c in table.text_columns else "r" for c in range(len(table.header)))
         lines = [
@@ -756,6 +785,6 @@ def _latex(made: Comparison) -> str:
             r"\end{table}",
         ]
         parts.append("\n".join(lines))
-    notes = [*made.notices, *made.warnings, *_closing(made)[bool(made.claims) :]]
-    parts += ["% " + in_latex(note) for note in notes]
+    notes = [*made.warnings, *_closing(made)[bool(made.claims) :]]
+    parts += [_latex_note(note) for note in notes]
     return "\n\n".join(parts)

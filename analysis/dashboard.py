@@ -27,7 +27,7 @@ from plotly.io.json import to_json_plotly
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ablations.errors import UserError
-from ablations.metrics import LOWER, with_goal
+from ablations.metrics import LOWER
 from ablations.shown_text import each_text, in_html, shown_url, visible, without_secrets
 from analysis import figures, words
 from analysis.claim_words import numbers
@@ -38,7 +38,9 @@ from analysis.compare import (
     Table,
     arms_table,
     comparison,
+    effect_words,
     family,
+    primary,
     shown_verdict,
 )
 from analysis.report import by_metric, curve_lines
@@ -408,6 +410,7 @@ def verdicts(made: Comparison) -> list[Any]:
         name = html.P([html.B(claim.name), " ", html.Code(claim.text)], className="faint")
         beside = [f"{c.word}: {c.told}" for c in claim.caveats]
         beside += [f"scope: {claim.scope}"]
+        beside += [f"of {', '.join(claim.metrics)}"]
         beside += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
         notes = [html.P(text, className="faint") for text in beside]
         lines.append(
@@ -424,7 +427,8 @@ def verdicts(made: Comparison) -> list[Any]:
 
 def effects_figure(made: Comparison) -> go.Figure:
     """Effects on the primary metric with their intervals."""
-    lines = by_metric(made).get(made.primary_metric, [])
+    task, _, metric = made.primary_metric.partition(".")
+    lines = by_metric(made).get(words.metric_name(task, metric, made.primary_shots), [])
     figure = _figure(made.study, len(lines))
     for sure in (True, False):
         some = [e for e in lines if _is_sure(e) == sure and e.n]
@@ -447,16 +451,16 @@ def effects_figure(made: Comparison) -> go.Figure:
                 "line": {"width": 2, "color": figures.BLUE if sure else figures.FAINT},
             },
             text=[
-                f"{words.signed(e.mean, 2)} [{words.interval(e.ci_low, e.ci_high, 2)}], "
-                f"{e.n} of {len(made.seeds)} seeds"
+                "{} [{}], ".format(*effect_words(e, lines))
+                + f"{e.n} of {len(made.seeds)} seeds"
+                + (", diverged" if e.diverged_seeds else "")
                 for e in some
             ],
             hovertemplate="%{text}<extra></extra>",
             showlegend=False,
         )
     figure.add_vline(x=0, line={"color": figures.INK, "width": 1})
-    shown = with_goal(made.primary_metric, made.primary_metric.partition(".")[2])
-    figure.update_xaxes(title=f"change of {shown}")
+    figure.update_xaxes(title=f"change of {in_html(primary(made))}")
     figure.update_yaxes(
         categoryorder="array",
         categoryarray=[_change(e) for e in lines],

@@ -49,6 +49,7 @@ class Effect:
     shots: int
     condition: str
     summary: Summary
+    diverged_seeds: tuple[int, ...]  # in which an arm of either level had diverged
     interim: bool  # registered seeds are still missing
 
 
@@ -100,6 +101,10 @@ def effects(results: StudyResults) -> list[Effect]:
                     for a, b in pairs
                 ]
                 summary = summarize(_mean_by_seed(differences))
+                asked = {arm.name for pair in pairs for arm in pair}
+                waiting = any(arm in asked for arm, _ in results.problems)
+                if not summary.n and not waiting:
+                    continue  # there is no such pair of arms, or nobody asks it this
                 found.append(
                     Effect(
                         factor=factor,
@@ -111,7 +116,12 @@ def effects(results: StudyResults) -> list[Effect]:
                         shots=shots,
                         condition=condition,
                         summary=summary,
-                        interim=summary.n < len(plan.seeds),
+                        diverged_seeds=tuple(
+                            seed
+                            for seed in summary.by_seed
+                            if any((arm, seed) in results.diverged for arm in asked)
+                        ),
+                        interim=waiting and summary.n < len(plan.seeds),
                     )
                 )
     return found
@@ -132,11 +142,10 @@ def level_pairs(plan: Plan, factor: str, base_level: str, level: str) -> list[tu
 
 def noise_floor(results: StudyResults) -> NoiseFloor | None:
     """The floor on the primary metric; None where the study has no null arm with two seeds."""
-    plan = results.plan
-    task, metric = plan.primary_metric
-    base = results.score(plan.arms[0].name, task, metric)
+    plan, primary = results.plan, results.primary
+    base = results.score(plan.arms[0].name, *primary)
     found = {
-        arm: list(paired(results.score(arm, task, metric), base).values()) for arm in plan.null_arms
+        arm: list(paired(results.score(arm, *primary), base).values()) for arm in plan.null_arms
     }
     found = {arm: values for arm, values in found.items() if len(values) > 1}
     if not found:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas
 
-from ablations.metrics import LOWER, TASKS, first_metric, with_goal
+from ablations.metrics import LOWER, TASKS, chance_of, first_metric, with_goal
 from ablations.shown_text import in_html
 from analysis import figures, words
 from analysis.claim_words import numbers
@@ -22,11 +22,12 @@ from analysis.compare import (
     EffectLine,
     Table,
     arms_table,
-    chance_of,
     comparison,
     controls_table,
+    effect_words,
     family,
-    metric_name,
+    lead_decimals,
+    primary,
     shown_verdict,
 )
 from analysis.results import StudyResults
@@ -169,15 +170,11 @@ def _head(made: Comparison) -> str:
     return (
         f'<header><div class="kicker">Ablation study <b>{in_html(made.study)}</b></div>'
         f"<h1>{in_html(made.question)}</h1>"
-        f'<p class="meta">Primary metric {in_html(_with_goal(made.primary_metric))}; registered '
+        f'<p class="meta">Primary metric {in_html(primary(made))}; registered '
         f"{in_html(made.registered_at[:16].replace('T', ' '))} UTC as "
         f"<code>{in_html(made.hash)}</code>. "
         f"{_say(made.completeness.line)}</p>{banners}</header>"
     )
-
-
-def _with_goal(primary_metric: str) -> str:
-    return with_goal(primary_metric, primary_metric.partition(".")[2])
 
 
 def _verdicts(made: Comparison) -> str:
@@ -195,6 +192,7 @@ def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     shown = shown_verdict(claim)
     notes = [] if one_scope else [f"scope: {claim.scope}"]
     notes += [f"{caveat.word}: {caveat.told}" for caveat in claim.caveats]
+    notes += [f"of {', '.join(claim.metrics)}"]
     notes += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
     said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
     return (
@@ -237,23 +235,24 @@ def by_metric(made: Comparison) -> dict[str, list[EffectLine]]:
     """Metric → its effects, the primary metric first."""
     found: dict[str, list[EffectLine]] = {}
     for one in made.effects:
-        found.setdefault(metric_name(one.task, one.metric, one.shots), []).append(one)
+        found.setdefault(words.metric_name(one.task, one.metric, one.shots), []).append(one)
     return found
 
 
 def forest_rows(lines: Iterable[EffectLine], seeds: int) -> list[figures.ForestRow]:
     """Rows of a forest plot: a heading for each factor, then its levels."""
     lines = list(lines)
-    places = words.decimals(line.ci_high - line.ci_low for line in lines)
     rows: list[figures.ForestRow] = []
     factor = None
     for line in lines:
         if line.factor != factor:
             factor = line.factor
             rows.append(figures.ForestRow(f"{factor} (base: {line.base_level})"))
-        note = words.signed(line.mean, places)
+        note, interval = effect_words(line, lines)
         if not math.isnan(line.ci_low):
-            note += f"  [{words.interval(line.ci_low, line.ci_high, places)}]"
+            note += f"  [{interval}]"
+        if line.diverged_seeds:
+            note += "  diverged"
         if line.interim:
             note += f"  {line.n} of {seeds} seeds"
         rows.append(figures.ForestRow(line.level, line.mean, line.ci_low, line.ci_high, note))
@@ -366,7 +365,7 @@ def _controls(made: Comparison) -> str:
         if one.arm == base and one.control in _CONTROLS:
             sees = one.lead_high < 0 if one.goal == "minimise" else one.lead_low > 0
             answerer = _CONTROLS[one.control]
-            places = words.decimals([one.lead_high - one.lead_low])
+            places = lead_decimals(one)
             leads = "leads" if sees else "does not clearly lead"
             shown = with_goal(f"{one.task}.{one.metric}", one.metric)
             told.append(

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import pandas
 
+from ablations.claims import first_shots, keys_of
 from ablations.contrasts import ScoreKey, Scores
-from ablations.deciding import claim_stages, decide
+from ablations.deciding import claim_stages, conditions, decide
 from ablations.errors import UserError
 from ablations.metrics import (
     ANSWERERS,
@@ -34,7 +35,7 @@ from ablations.stages import Trial
 from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
 from analysis.registry import History, Other, Registered, Registry, Standing, tasks_of
-from analysis.words import decimals, mean_sd
+from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
 from sweeps.measured import once_seconds
 from sweeps.store import Registration, Store
@@ -78,22 +79,22 @@ class StudyResults:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: how complete it is, and the primary metric of each arm."""
-        primary = self.plan.primary_metric
-        scores = {arm.label: self.score(arm.name, *primary) for arm in self.plan.arms}
+        scores = {arm.label: self.score(arm.name, *self.primary) for arm in self.plan.arms}
         spreads = {
             label: statistics.stdev(values.values()) if len(values) > 1 else math.nan
             for label, values in scores.items()
         }
-        places = decimals(spreads.values())
+        means = {k: math.fsum(v.values()) / len(v) for k, v in scores.items() if v}
+        places = decimals(spreads.values(), means.values())
         rows = "".join(
             f"<tr><td>{escape(label)}</td>"
-            f"<td>{mean_sd(math.fsum(values.values()) / len(values), spreads[label], places)}</td>"
+            f"<td>{mean_sd(means[label], spreads[label], places)}</td>"
             f"<td>{len(values)}</td></tr>"
             for label, values in scores.items()
             if values
         )
         head = f"<b>{escape(self.plan.study)}</b>: {escape(self.plan.question)}"
-        metric = escape(".".join(self.plan.primary_metric))
+        metric = escape(metric_name(*self.primary))
         return (
             f"<p>{head}<br>{self.trials_there} of {len(self.plan.trials)} planned trials are there"
             f"</p><table><tr><th>arm</th><th>{metric}, mean ± SD</th><th>seeds</th></tr>{rows}"
@@ -297,6 +298,12 @@ class StudyResults:
         values = self._scores.get(ScoreKey(arm, task, metric, shots, condition), {})
         return {seed: values[seed] for seed in self.plan.seeds if seed in values}
 
+    @property
+    def primary(self) -> tuple[str, str, int]:
+        """Task, metric and shots of the primary metric: those that claims mean by default."""
+        task, metric = self.plan.primary_metric
+        return task, metric, first_shots(self.plan.arms[0].config["evaluation"]).get(task, 0)
+
     @cached_property
     def metrics(self) -> list[tuple[str, str, int, str]]:
         """(task, metric, shots, condition) that were measured; the primary metric first.
@@ -310,7 +317,12 @@ class StudyResults:
         }
         return sorted(
             found,
-            key=lambda one: (one[:2] != self.plan.primary_metric, one[3] != "intact", *one),
+            key=lambda one: (
+                one[:3] != self.primary,
+                one[:2] != self.plan.primary_metric,
+                one[3] != "intact",
+                *one,
+            ),
         )
 
     @cached_property
@@ -386,6 +398,27 @@ class StudyResults:
         """Claim → the stages that its scores come from."""
         return claim_stages(self.plan)
 
+    @cached_property
+    def claim_metrics(self) -> dict[str, tuple[str, ...]]:
+        """Claim → names of the metrics that it reads, with shots."""
+        return {
+            claim: tuple(
+                dict.fromkeys(metric_name(k.task, k.metric, k.shots) for k in keys_of([condition]))
+            )
+            for claim, condition in conditions(self.plan).items()
+        }
+
+    def behind(self, claim: str) -> set[str]:
+        """The stages that a claim's scores come from, and all that those took input from."""
+        found: set[str] = set()
+        waiting = list(self.claim_stages[claim])
+        while waiting:
+            stage = waiting.pop()
+            if stage not in found:
+                found.add(stage)
+                waiting += self.plan.stages[stage].inputs.values()
+        return found
+
     def is_waiting(self, claim: str) -> bool:
         """Whether stages that a claim reads are missing, so that it has no verdict yet."""
         return not self.claim_stages[claim] <= self.done
@@ -422,11 +455,14 @@ class StudyResults:
             return []
         return [f"stages ran with unlike {', '.join(mixed)}: equal to a tolerance, not to the bit"]
 
-    def unlike_images(self) -> list[str]:
-        """Warnings where evaluations that ask the same saw other bytes under the same names."""
+    def unlike_images(self, stages: Collection[str] | None = None) -> list[str]:
+        """Warnings where evaluations that ask the same saw other bytes under the same names.
+
+        All of the study's, or some.
+        """
         seen: dict[str, set[str]] = {}
         for stage, execution in self.executions.items():
-            if "images" in execution:
+            if "images" in execution and (stages is None or stage in stages):
                 asked = json.dumps(self.plan.stages[stage].config, sort_keys=True)
                 seen.setdefault(asked, set()).add(execution["images"])
         odd = [json.loads(asked) for asked, found in seen.items() if len(found) > 1]

@@ -7,30 +7,45 @@ import statistics
 from collections.abc import Iterable
 
 MISSING = "–"
-MOST_DECIMALS = 9
+MOST_DECIMALS = 15  # a float holds no more
 
 
-def decimals(uncertainties: Iterable[float]) -> int:
-    """Decimals that a typical uncertainty deserves: 1 to 4, and 1 where none is known.
+def decimals(uncertainties: Iterable[float], values: Iterable[float | None] = ()) -> int:
+    """Decimals that a typical uncertainty deserves, at least 1.
 
-    Two digits of it where they are below 35, else one, as the Particle Data Group rounds.
+    Two digits of it where they are below 35, else one, as the Particle Data Group rounds. Where no
+    uncertainty is known, three digits of a typical one of the values.
     """
-    sizes = [abs(u) for u in uncertainties if math.isfinite(u) and u != 0]
-    if not sizes:
+    sizes = _sizes(uncertainties)
+    known = sizes or _sizes(values)
+    if not known:
         return 1
-    typical = statistics.median(sizes)
+    typical = statistics.median(known)
     exponent = math.floor(math.log10(typical))
-    digits = 2 if typical < 3.5 * 10.0**exponent else 1
-    return min(4, max(1, digits - 1 - exponent))
+    digits = 3 if not sizes else 2 if typical < 3.5 * 10.0**exponent else 1
+    return min(MOST_DECIMALS, max(1, digits - 1 - exponent))
 
 
-def claim_decimals(low: float | None, high: float | None, edge: float) -> int:
-    """Decimals for a claim's numbers: as many as show that the interval leaves its boundary out."""
-    places = decimals([width(low, high)])
-    if low is None or high is None or low <= edge <= high:
+def _sizes(numbers: Iterable[float | None]) -> list[float]:
+    return [abs(x) for x in numbers if x is not None and math.isfinite(x) and x != 0]
+
+
+def telling_decimals(
+    places: int, mean: float | None, low: float | None, high: float | None, edge: float = 0.0
+) -> int:
+    """At least `places`: as many as show whether the interval leaves `edge` out.
+
+    Without an interval as many as show on which side of it the mean is.
+    """
+    if mean is None or not math.isfinite(mean):
         return places
-    while places < MOST_DECIMALS and edge in (round(low, places), round(high, places)):
-        places += 1
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        low = high = mean
+    inside = low <= edge <= high
+    for more in range(places, MOST_DECIMALS + 1):
+        left, right = round(low, more), round(high, more)
+        if inside == (left <= edge <= right):
+            return more
     return places
 
 
@@ -75,12 +90,13 @@ def interval(low: float | None, high: float | None, places: int, *, plus: bool =
 
 def boundary(value: float) -> str:
     """`0`, `−3`, `67.5`: what was written, with a real minus sign."""
-    return f"{value + 0.0:g}".replace("-", "−")
+    return f"{value + 0.0:.12g}".replace("-", "−")
 
 
 def percent(share: float) -> str:
-    """`90 %`, `98.3 %`: the level of an interval."""
-    return f"{100 * share:.4g} %"
+    """`90 %`, `98.3 %`: the level of an interval; 100 % only where it is all."""
+    told = f"{100 * share:.4g}"
+    return f"{100 * share:.8g} %" if told == "100" and share != 1 else f"{told} %"
 
 
 def ordinal(number: int) -> str:
@@ -88,13 +104,18 @@ def ordinal(number: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
 
 
-def p_value(p: float | None) -> str:
-    """`0.034`, `< 0.0001`: two digits, never zero."""
+def p_value(p: float | None, alpha: float = 0.0) -> str:
+    """`0.034`, `< 0.0001`: two digits, never zero; more where it is close to `alpha`."""
     if p is None or not math.isfinite(p):
         return MISSING
     if p < 0.0001:
         return "< 0.0001"
-    return f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    told = f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    digits = 2
+    while (float(told) <= alpha) != (p <= alpha):
+        digits += 1
+        told = f"{p:.{digits}g}"
+    return told
 
 
 def count(value: float) -> str:
@@ -117,3 +138,9 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
+    """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
+    name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
+    return name if condition == "intact" else f"{name}, {condition}"

@@ -416,8 +416,10 @@ def test_a_diverged_trial_has_the_worst_value_and_the_verdict_stands_with_and_wi
     assert first.verdict == "undecided"
     assert first.effect == pytest.approx((10 + 80 + 10) / 3, abs=0.5)
     assert first.warnings[0] == "encoder.image_size=16 seed 1 diverged"
-    assert first.warnings[1].startswith("without what diverged: supported, +10.04")
-    assert first.warnings[1].endswith("(2 seeds)")
+    assert first.warnings[1] == (
+        "without what diverged: supported (2 seeds), effect(encoder.image_size, 16 -> 32) = "
+        "+10.04 against 0"
+    )
 
 
 def test_the_blind_answerer_never_diverges(studies):
@@ -468,3 +470,47 @@ def test_a_score_that_is_no_number_leaves_the_claim_undecided_and_is_named(plan)
     reads = decide(plan, scores)[2]
     assert reads.verdict == "undecided"
     assert reads.reason == "base seed 0: held_out_text.perplexity is inf"
+
+
+def test_a_slope_over_very_large_levels_is_a_slope() -> None:
+    tokens = {"10000000000000": 1e13, "20000000000000": 2e13, "40000000000000": 4e13}
+    names = Vocabulary(
+        factors={"data.tokens": list(tokens)},
+        arms={("base" if x == 1e13 else f"data.tokens={n}"): {"data.tokens": n}
+              for n, x in tokens.items()},
+        primary_metric=("easy_vqa", "accuracy"),
+    )  # fmt: skip
+    above = meaning("slope(data.tokens) > 0", 0.0, names)
+    assert isinstance(above, Above)
+    weights = {key.arm: weight for key, weight in above.quantity.weights.items()}
+    expected = np.polynomial.polynomial.polyfit([1.0, 2.0, 4.0], np.eye(3), 1)[1] / 1e13
+    assert list(weights.values()) == pytest.approx(list(expected))
+
+
+def test_in_a_factorial_a_level_of_best_is_named_as_a_mean_of_arms() -> None:
+    names = Vocabulary(
+        factors={"a": ["1", "2"], "b": ["x", "y"]},
+        arms={
+            "base": {"a": "1", "b": "x"},
+            "a=2": {"a": "2", "b": "x"},
+            "b=y": {"a": "1", "b": "y"},
+            "a=2,b=y": {"a": "2", "b": "y"},
+        },
+        primary_metric=("easy_vqa", "accuracy"),
+    )
+    best = meaning("best(a) == 2", 0.0, names)
+    assert isinstance(best, All)
+    assert [part.name for part in best.parts] == [
+        "mean of 2 arms of score(a=2) − mean of 2 arms of score(a=1)"
+    ]
+
+
+def test_names_that_are_several_words_keep_their_quotes() -> None:
+    names = Vocabulary(
+        factors={"a": ["1", "2, task=x"]},
+        arms={"base": {"a": "1"}, "a=2, task=x": {"a": "2, task=x"}},
+        primary_metric=("easy_vqa", "accuracy"),
+    )
+    above = meaning('score(a="2, task=x") > 3', 0.0, names)
+    assert isinstance(above, Above)
+    assert above.name == 'score(a="2, task=x")'

@@ -51,6 +51,11 @@ class TestTrials:
             ("held_out_text", 0, "intact"),
         }
 
+    def test_an_average_is_of_metrics_of_which_more_is_better(self, studies):
+        studies.recipe["evaluation"]["average"] = ["easy_vqa", "held_out_text"]
+        with pytest.raises(UserError, match=r"average: of held_out_text.perplexity more is not"):
+            studies.plan()
+
     def test_evaluations_read_the_training_of_their_own_seed(self, studies):
         plan = studies.plan()
         for trial in plan.trials:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -344,28 +344,51 @@ class Lab:
         self.store.register(plan)
         return plan
 
-    def finish(self, plan: Plan, seeds: int | None = None, blind: float | None = None) -> None:
-        """Results of a plan's first seeds: the larger image is better by about 10."""
+    def finish(
+        self,
+        plan: Plan,
+        seeds: int | None = None,
+        blind: float | None = None,
+        tasks: Mapping[str, Mapping[str, float]] | None = None,
+        devices: Mapping[str, str] | None = None,
+    ) -> None:
+        """Results of a plan's first seeds: the larger image is better by about 10.
+
+        `tasks` gives the numbers of some, `devices` where some stages ran.
+        """
+        ran = devices or {}
         for trial in plan.trials:
             if seeds is not None and trial.seed not in plan.seeds[:seeds]:
                 continue
             level = (60.0 if "16" in trial.arm else 70.0) + trial.seed % 7 * 0.3
             level += sum(f"{trial.arm} {trial.seed}".encode()) % 5 * 0.1
-            self._done(plan, trial.train, [ResultRow("training", "loss", 1.0, step=1)])
+            for stage in (*trial.pretrained.values(), trial.train):
+                loss = [ResultRow("training", "loss", 1.0, step=1)]
+                self._done(plan, stage, loss, ran.get(stage, "cpu"))
             for one in trial.evaluations:
                 own = blind if one.task == "easy_vqa" else None
-                self._done(plan, one.stage, self.rows(one.task, level, own))
+                rows = self.rows(one.task, level, own, one.shots)
+                if tasks and one.task in tasks:
+                    rows = [ResultRow(one.task, m, v, "test") for m, v in tasks[one.task].items()]
+                self._done(plan, one.stage, rows, ran.get(one.stage, "cpu"))
 
-    def rows(self, task: str, level: float, blind: float | None) -> list[ResultRow]:
+    def rows(self, task: str, level: float, blind: float | None, shots: int = 0) -> list[ResultRow]:
         """What an evaluation measured, with the best blind answerer where it is given."""
         metric = "accuracy" if task == "easy_vqa" else "perplexity"
         found = {metric: level} | ({} if blind is None else {f"blind_{metric}": blind})
-        return [ResultRow(task, m, value, "test", 0, "intact", 9, 10) for m, value in found.items()]
+        return [
+            ResultRow(task, m, value, "test", shots, "intact", 9, 10) for m, value in found.items()
+        ]
 
-    def _done(self, plan: Plan, stage: str, rows: list[ResultRow]) -> None:
+    def _done(self, plan: Plan, stage: str, rows: list[ResultRow], device: str) -> None:
         if not self.store.is_done(stage):
             attempt = self.store.begin(plan.stages[stage])
-            execution = {"seconds": 0.5, "started_at": 1.7e9, "git_revision": "abc"}
+            execution = {
+                "seconds": 0.5,
+                "started_at": 1.7e9,
+                "git_revision": "abc",
+                "device_kind": device,
+            }
             self.store.finish(attempt, rows, execution)
 
     def run(self, *args: Any, **keys: Any) -> Plan:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.compare import comparison, render
-from analysis.dashboard import verdicts
+from analysis.dashboard import effects_figure, verdicts
+from analysis.escaping import in_latex
 from analysis.report import report
+from analysis.results import load_results
+from sweeps.store import Store
 
 BETTER = "effect(encoder.image_size, 16 -> 32) > 0"
 
@@ -79,3 +83,91 @@ def test_what_was_corrected_for_is_said_once(lab: Any) -> None:
         text = re.sub(r"\s+", " ", render(lab.results(), form))
         assert text.count("they are not simultaneous") == 1
         assert "interval, unadjusted" in text
+
+
+def test_a_verdict_at_another_alpha_than_the_study_now_has_says_so(lab: Any) -> None:
+    lab.run(alpha=0.4)
+    lab.run(alpha=0.05)
+    assert "to a chance of 40 % for any wrong verdict, not 5 %" in lab.told()
+    (claim,) = comparison(lab.results()).claims
+    assert claim.alpha == 0.4
+    text = re.sub(r"\s+", " ", render(lab.results()))
+    assert "among the claims registered together to 40 %" in text
+
+
+def test_notices_and_warnings_of_latex_are_set_not_commented_out(lab: Any) -> None:
+    lab.run()
+    lab.plan(question="Is it worse?")
+    results = lab.results()
+    made = comparison(results)
+    assert made.notices
+    lines = [line for line in render(results, "latex").splitlines() if not line.startswith("%")]
+    page = re.sub(r"\s+", " ", "\n".join(lines))
+    assert "has changed since this was run" in page
+    assert made.warnings
+    assert all(in_latex(warning) in page for warning in made.warnings)
+    lab.run(study="unclaimed", claims={})
+    lab.plan(study="unclaimed", claims={}, question="Is it worse?")
+    page = render(lab.results("unclaimed"), "latex")
+    assert any("has changed" in line and line[0] != "%" for line in page.splitlines() if line)
+
+
+def test_claims_name_the_metric_and_shots_that_they_read(lab: Any) -> None:
+    recipe = {
+        "training": {"steps": 100, "batch_size": 4},
+        "evaluation": {"easy_vqa": {"shots": [4, 0]}, "held_out_text": {}},
+    }
+    lab.run(recipe=recipe)
+    results = lab.results()
+    made = comparison(results)
+    assert made.primary_shots == 4
+    assert made.claims[0].metrics == ("easy_vqa.accuracy 4-shot",)
+    assert (made.effects[0].metric, made.effects[0].shots) == ("accuracy", 4)
+    for page in (*(render(results, f) for f in ("text", "markdown", "latex")), report(results)):
+        assert "accuracy 4-shot" in page.replace("\\_", "_").replace("<wbr>", "")
+    assert "easy_vqa.accuracy 4-shot" in str(verdicts(made))
+    assert "change of easy_vqa.accuracy 4-shot" in str(effects_figure(made))
+    assert len(effects_figure(made).data[0].x) + len(effects_figure(made).data[1].x) == 1
+
+
+def test_chance_is_the_control_of_recall(lab: Any) -> None:
+    recipe = {
+        "training": {"steps": 100, "batch_size": 4},
+        "evaluation": {"emoji_retrieval": {}},
+        "encoder_pretraining": {"objective": {"kind": "clip"}},
+    }
+    keys = {
+        "recipe": recipe,
+        "primary_metric": "emoji_retrieval.recall_at_1",
+        "claims": {"same": "score(encoder.image_size=16) == score(base) within 5"},
+    }
+    plan = lab.register(**keys)
+    rows = {"recall_at_1": 0.5, "chance_at_1": 0.6}
+    lab.finish(plan, tasks={"emoji_retrieval": rows})
+    assert "(chance_at_1: lead −0.1" in lab.told(claim="same")
+
+
+def test_a_part_that_was_trained_on_another_device_is_told_beside_the_claim(lab: Any) -> None:
+    recipe = {
+        "training": {"steps": 100, "batch_size": 4},
+        "evaluation": {"easy_vqa": {}},
+        "encoder_pretraining": {"objective": {"kind": "clip"}},
+    }
+    plan = lab.register(recipe=recipe)
+    parts = {trial.pretrained["encoder"]: trial.arm for trial in plan.trials}
+    device = {one: "gpu" if arm == "base" else "cpu" for one, arm in parts.items()}
+    lab.finish(plan, devices=device)
+    assert "mixed devices: stages ran with unlike device kind" in lab.told()
+
+
+def test_arms_that_saw_other_images_are_told_beside_the_claim(
+    tmp_path: Path, make_plan: Any, fill: Any
+) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    skip = {(trial.arm, trial.seed) for trial in plan.trials if trial.arm != "base"}
+    fill(store, plan, skip=skip, images="a" * 32)
+    fill(store, plan, images="b" * 32)
+    made = {claim.name: claim for claim in comparison(load_results("demo", store)).claims}
+    assert "other images" in [caveat.word for caveat in made["type-better"].caveats]
+    assert "other images" not in [caveat.word for caveat in made["sees"].caveats]

@@ -64,6 +64,7 @@ VERDICT = Verdict(
     ci_level=0.9,
     p_value=0.004,
     p_adjusted=0.004,
+    alpha=0.05,
     n=3,
     scope="on these benchmarks",
     reason="",

@@ -10,7 +10,7 @@ from analysis import words
 @pytest.mark.parametrize(
     ("uncertainties", "places"),
     [([1.5], 1), ([0.86], 1), ([0.14], 2), ([0.4, 0.4, 9.0], 1), ([0.021], 3), ([40.0], 1),
-     ([1e-9], 4), ([], 1), ([math.nan, 0.0], 1)],
+     ([1e-9], 10), ([], 1), ([math.nan, 0.0], 1)],
 )  # fmt: skip
 def test_decimals_follow_the_uncertainty(uncertainties: list[float], places: int) -> None:
     assert words.decimals(uncertainties) == places
@@ -52,3 +52,40 @@ def test_levels_are_percents() -> None:
 def test_what_rounds_to_zero_has_no_sign() -> None:
     assert (words.signed(-0.0004, 3), words.number(-0.0, 1)) == ("0.000", "0.0")
     assert (words.signed(0.0004, 3), words.boundary(-0.0)) == ("0.000", "0")
+
+
+def test_what_is_not_known_to_be_uncertain_keeps_three_digits() -> None:
+    assert words.decimals([math.nan], [0.0312]) == 4
+    assert words.decimals([], [72.34, 71.0]) == 1
+    assert words.decimals([], [None, 0.0, math.nan]) == 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "edge", "places"),
+    [
+        (62.0, 60.004, 64.1, 60.0, 3),  # left out, and seen to be
+        (0.012, 0.0115, 0.0125, 0.0, 2),
+        (1.0, 0.2599, 3.0, 0.26, 2),  # left in: 0.3 would seem to be above 0.26
+        (1.0, 0.24, 3.0, 0.23, 2),  # left out: 0.2 would seem to be below 0.23
+        (1.0, -0.04, 3.0, 0.0, 1),
+        (0.0312, None, None, 0.0, 2),
+        (0.0, None, None, 0.0, 1),
+        (math.nan, math.nan, math.nan, 0.0, 1),
+    ],
+)
+def test_rounding_moves_no_interval_over_its_boundary(
+    mean: float, low: float | None, high: float | None, edge: float, places: int
+) -> None:
+    assert words.telling_decimals(1, mean, low, high, edge) == places
+
+
+def test_numbers_that_were_written_are_shown_as_written() -> None:
+    assert words.boundary(1234567.5) == "1234567.5"
+    assert words.boundary(0.1 + 0.2) == "0.3"
+    assert words.percent(1 - 0.1 / 40_000) == "99.99975 %"
+
+
+def test_a_p_value_close_to_alpha_is_seen_on_its_side() -> None:
+    assert words.p_value(0.05004, 0.05) == "0.05004"
+    assert words.p_value(0.05, 0.05) == "0.05"
+    assert words.p_value(0.04996, 0.05) == "0.05"
