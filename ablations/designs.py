@@ -44,11 +44,11 @@ from ablations.yaml_files import (
     places_at,
     too_large,
 )
-from mm1_jax.config import MixtureConfig
+from mm1_jax.config.data import MixtureConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelPretrainingConfig
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 BASE = "base"
 LONGEST_NAME = 200  # of a factor, level, arm or claim

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ablations.errors import UserError, nearest
 from mm1_jax.config.questions import MOST_SHOTS
-from mm1_jax.tasks.official_names import OFFICIAL
+from mm1_jax.evaluation.official.catalogue import OFFICIAL
 
 Goal = Literal["maximise", "minimise"]
 

@@ -41,10 +41,10 @@ from ablations.stages import (
     stage_code,
 )
 from ablations.study import FreshSeeds
-from mm1_jax import costs
-from mm1_jax.config import TrainConfig
-from mm1_jax.recipe import SCORED_PART, EvaluationConfig, Recipe
+from mm1_jax.config.recipe import SCORED_PART, EvaluationConfig, Recipe
+from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.runner import RUNNERS
+from mm1_jax.scale import costs
 
 if TYPE_CHECKING:
     from ablations.study import Study

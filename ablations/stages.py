@@ -26,13 +26,10 @@ from ablations.contrasts import ScoreKey
 from ablations.errors import UserError
 from ablations.schema import Config
 from ablations.scope import WEIGHTS
-from mm1_jax import costs, weights_folder
-from mm1_jax.config import DataConfig, TrainConfig
+from mm1_jax.config.data import DataConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.data.manifest import check_sources, data_identity, read_manifest
-from mm1_jax.official_folder import OfficialSettings, OfficialStage, open_official
-from mm1_jax.recipe import (
+from mm1_jax.config.recipe import (
     PRETRAINED_PARTS,
     SCORED_PART,
     EvaluationConfig,
@@ -40,8 +37,13 @@ from mm1_jax.recipe import (
     TaskConfig,
     data_lacking,
 )
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.data.own.manifest import check_sources, data_identity, read_manifest
+from mm1_jax.evaluation.official.catalogue import OFFICIAL, module_of
+from mm1_jax.evaluation.official.task_folder import OfficialSettings, OfficialStage, open_official
 from mm1_jax.runner import RUNNERS, STAGE_MODULES
-from mm1_jax.tasks.official_names import OFFICIAL, module_of
+from mm1_jax.scale import costs
+from mm1_jax.weights import weights_folder
 
 MULTIMODAL, SFT = "multimodal", "sft"
 # Part that a task scores → kind of stage that scores it.
@@ -376,7 +378,9 @@ def _weights(recipe: Recipe, part: str, folder: Path) -> Work:
 
 def _check_public(recipe: Recipe, part: str, folder: Path) -> None:
     """Raise `UserError` where Hugging Face files hold another part than the recipe's."""
-    from mm1_jax.part_weights import part_config  # JAX, for a study that uses such files alone
+    from mm1_jax.weights.part_weights import (
+        part_config,  # JAX, for a study that uses such files alone
+    )
 
     config, vocabulary = part_config(folder, part)
     wanted = getattr(recipe, part).model_dump(mode="json")

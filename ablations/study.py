@@ -28,7 +28,7 @@ from ablations.designs import DesignConfig, assign, unusable_name, written_at
 from ablations.errors import shown
 from ablations.schema import Config
 from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 MOST_SEEDS = 1_000_000
 LONGEST_NAME = (

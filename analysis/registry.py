@@ -29,7 +29,7 @@ from ablations.contrasts import Contrast, ScoreKey
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Arm, Plan
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 from sweeps.store import Registration, Store
 
 # How far a claim was fixed before its results were known.

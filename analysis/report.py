@@ -484,9 +484,9 @@ def _card(
 
 
 def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -> str:
-    from mm1_jax.config import DataConfig
-    from mm1_jax.data.fingerprint import data_fingerprint
-    from mm1_jax.data.images import image_png
+    from mm1_jax.config.data import DataConfig
+    from mm1_jax.data.batches.images import image_png
+    from mm1_jax.data.sources.fingerprint import data_fingerprint
 
     plan = results.plan
     stage = plan.stages[plan.trials[0].train]

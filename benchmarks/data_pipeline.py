@@ -33,13 +33,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mm1_jax.config import DataConfig, TrainConfig
-from mm1_jax.data import emoji, packages
-from mm1_jax.data.packed_source import PackedSource
-from mm1_jax.data.pipeline import batches, stream_of
-from mm1_jax.data.preparation import PreparationSpec, prepare_own
-from mm1_jax.data.prepare import prepare
-from mm1_jax.pictures import STORED_FORMATS, upright, upright_rgb
+from mm1_jax.config.data import DataConfig
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.data.batches.packed_source import PackedSource
+from mm1_jax.data.batches.pipeline import batches, stream_of
+from mm1_jax.data.own.shard_preparation import PreparationSpec, prepare_own
+from mm1_jax.data.sources import emoji, packages
+from mm1_jax.data.sources.package_preparation import prepare
+from mm1_jax.images.pictures import STORED_FORMATS, upright, upright_rgb
 
 ROUNDS = 5
 clock = time.process_time  # that of the clock on the wall where there are workers
@@ -111,10 +112,10 @@ def rate(stream: Iterator[tuple[int, int]], count: int, after: int = 2) -> tuple
 
 def step_seconds(config: TrainConfig, data_root: Path) -> float:
     """Of the training step, on real batches that lie ready."""
-    from mm1_jax.freed_memory import keep_freed_memory
-    from mm1_jax.initialisation import initialise
-    from mm1_jax.model import MultimodalModel
-    from mm1_jax.training import Trainer
+    from mm1_jax.model.initialisation import initialise
+    from mm1_jax.model.multimodal import MultimodalModel
+    from mm1_jax.scale.freed_memory import keep_freed_memory
+    from mm1_jax.training.loop import Trainer
 
     keep_freed_memory()
     ready = list(itertools.islice(batches(config, data_root, 0), 4))

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from mm1_jax.config import DenseConfig
-from mm1_jax.decoder import Decoder
-from mm1_jax.decoder_weights import decoder_names, stated_decoder
-from mm1_jax.freed_memory import keep_freed_memory
-from mm1_jax.initialisation import initialise
-from mm1_jax.safetensors_folder import write_folder
+from mm1_jax.config.language_model import DenseConfig
+from mm1_jax.model.decoder import Decoder
+from mm1_jax.model.initialisation import initialise
+from mm1_jax.scale.freed_memory import keep_freed_memory
+from mm1_jax.weights.decoder_weights import decoder_names, stated_decoder
+from mm1_jax.weights.safetensors_folder import write_folder
 
 VOCABULARY = 8192
 PROMPT, NEW = 64, 128  # tokens
@@ -39,8 +39,8 @@ PROMPT, NEW = 64, 128  # tokens
 
 def ours(decoder: Decoder, prompts: np.ndarray) -> Callable[[], np.ndarray]:
     """A function that gives the new tokens int32 [batch, NEW]."""
-    from mm1_jax.generation import generate_text
-    from mm1_jax.layers import UNROLLED
+    from mm1_jax.model.generation import generate_text
+    from mm1_jax.model.layers import UNROLLED
 
     lengths = np.full(len(prompts), PROMPT, np.int32)
     return lambda: np.asarray(

@@ -28,9 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 from step_time import our_step, synthetic_batch, torch_step
 
-from mm1_jax import costs
-from mm1_jax.config import DenseConfig
+from mm1_jax.config.language_model import DenseConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
+from mm1_jax.scale import costs
 
 BYTES_PER_WEIGHT = 16  # float32 weight and gradient, two moments
 SHARE_OF_MEMORY = 0.7  # the rest is for activations

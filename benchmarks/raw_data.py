@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mm1_jax.data.duplicates import near_pairs
-from mm1_jax.data.image_survey import survey
-from mm1_jax.data.quarantine import Quarantine
-from mm1_jax.data.readers import Format, read
+from mm1_jax.data.own.duplicates import near_pairs
+from mm1_jax.data.own.formats import Format, read
+from mm1_jax.data.own.image_survey import survey
+from mm1_jax.data.own.quarantine import Quarantine
 
 
 def picture(seed: int) -> bytes:

@@ -66,7 +66,8 @@ def train_one_step(started: float, config: Mapping[str, Any], data: Path) -> Non
     at = time.perf_counter()
     import jax
 
-    from mm1_jax import multimodal_training, runner
+    from mm1_jax import runner
+    from mm1_jax.training import multimodal_training
 
     training: Any = multimodal_training  # whose functions are replaced by timed ones
     seconds["imports"] = time.perf_counter() - at

@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from mm1_jax.config import TrainConfig, VisionTransformerConfig
+from mm1_jax.config.encoder import VisionTransformerConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.freed_memory import keep_freed_memory
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.scale.freed_memory import keep_freed_memory
 
 RATE = 1e-3
 ROUNDS = 8
@@ -54,7 +55,7 @@ def synthetic_batch(config: Config) -> dict[str, np.ndarray]:
 
     For a language model alone the documents are two, without images.
     """
-    from mm1_jax.data.packing import Packed, lay_out, lay_out_texts
+    from mm1_jax.data.batches.packing import Packed, lay_out, lay_out_texts
 
     draws = np.random.default_rng(0)
     alone = isinstance(config, LanguageModelStageConfig)
@@ -89,10 +90,10 @@ def our_step(
     """
     from flax import nnx
 
-    from mm1_jax.initialisation import initialise
-    from mm1_jax.language_model import LanguageModel
-    from mm1_jax.model import MultimodalModel
-    from mm1_jax.training import Trainer
+    from mm1_jax.model.initialisation import initialise
+    from mm1_jax.model.language_model import LanguageModel
+    from mm1_jax.model.multimodal import MultimodalModel
+    from mm1_jax.training.loop import Trainer
 
     if isinstance(config, LanguageModelStageConfig):
         model = initialise(LanguageModel(config), 0)

@@ -9,10 +9,10 @@ import click
 from ablations import strict_json
 from ablations.errors import UserError
 from mm1.options import mesh_of
-from mm1_jax.chips import CHIPS
+from mm1_jax.scale.chips import CHIPS
 
 if TYPE_CHECKING:
-    from mm1_jax.aot import Compilation
+    from mm1_jax.scale.aot import Compilation
 
 
 @click.command()
@@ -45,7 +45,7 @@ def aot(
     Example: mm1 aot ablations/recipes/mm1_3b.yaml --fit --chip v5e
     """
     from ablations.study import load_recipe
-    from mm1_jax import aot as ahead
+    from mm1_jax.scale import aot as ahead
 
     if fit == (topology is not None):
         raise UserError("either --topology NAME or --fit; topologies: v5e:16x16, v5p:4x4x8, …")

@@ -191,8 +191,8 @@ def check_official(stages: Iterable[Stage]) -> None:
 
     Raises `UserError` for a folder of another format, or too few training examples.
     """
-    from mm1_jax.evaluation_stage import EvaluationStage
-    from mm1_jax.official_folder import open_official
+    from mm1_jax.evaluation.evaluation_stage import EvaluationStage
+    from mm1_jax.evaluation.official.task_folder import open_official
     from mm1_jax.runner import RUNNERS
 
     wanted: dict[tuple[str, str], EvaluationStage] = {}
@@ -204,7 +204,7 @@ def check_official(stages: Iterable[Stage]) -> None:
             if own.shots > known.shots:
                 wanted[own.task, own.official.content] = own
     for own in wanted.values():
-        from mm1_jax.tasks.official_prompts import check_shots, questions_of
+        from mm1_jax.evaluation.official.few_shot_prompts import check_shots, questions_of
 
         assert own.official is not None
         _, training = questions_of(own.official.module, open_official(own.task, own.official))
@@ -217,15 +217,15 @@ def check_images(stages: Iterable[Stage], store: str) -> None:
     Raises `UserError` that names a file whose size is another one: the answers of the store are
     about other images. Files that are not there, or not of our runners, are left alone.
     """
-    from mm1_jax.evaluation_stage import EvaluationStage
+    from mm1_jax.evaluation.evaluation_stage import EvaluationStage
     from mm1_jax.runner import RUNNERS
 
     seen: set[tuple[str, str]] = set()
     for stage in sorted(stages, key=lambda stage: stage.id):
         if stage.run != RUNNERS.get(stage.kind) or not stage.config.get("official"):
             continue
-        from mm1_jax.image_record import other_sizes
-        from mm1_jax.official_folder import open_official
+        from mm1_jax.evaluation.official.image_record import other_sizes
+        from mm1_jax.evaluation.official.task_folder import open_official
         from sweeps.store import Store
 
         own = EvaluationStage.model_validate(stage.config)

@@ -332,7 +332,7 @@ def train(
     Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini
     """
     from mm1 import local
-    from mm1_jax.compilation_cache import cache_variables
+    from mm1_jax.scale.compilation_cache import cache_variables
 
     for name, value in cache_variables(api.compilation_cache(store)).items():
         os.environ.setdefault(name, value)

@@ -49,8 +49,8 @@ def prepare(
         click.echo(prepare_data([load_recipe(config).data], root))
         return
     from mm1.local import progress_bars
-    from mm1_jax.data.inspection import inspect
-    from mm1_jax.data.preparation import PreparationSpec, prepare_own
+    from mm1_jax.data.own.inspection import inspect
+    from mm1_jax.data.own.shard_preparation import PreparationSpec, prepare_own
 
     spec = load_model(config, PreparationSpec)
     with progress_bars() as progress:
@@ -69,7 +69,7 @@ def inspect_folder(folder: str, as_json: bool) -> None:
     \b
     Example: mm1 data inspect /data/my-captions
     """
-    from mm1_jax.data.inspection import inspect, inspect_packages
+    from mm1_jax.data.own.inspection import inspect, inspect_packages
 
     packaged = inspect_packages(Path(folder))
     if not packaged:
@@ -92,7 +92,7 @@ def stats(folder: str, as_json: bool) -> None:
     \b
     Example: mm1 data stats /data/my-captions
     """
-    from mm1_jax.data.inspection import statistics
+    from mm1_jax.data.own.inspection import statistics
 
     _say(statistics(folder), as_json)
 
@@ -112,12 +112,12 @@ def validate_folder(
     Example: mm1 data validate /data/my-captions --recipe ablations/recipes/mini.yaml
     """
     from mm1.local import prepare_data, progress_bars
-    from mm1_jax.data.inspection import validate
+    from mm1_jax.data.own.inspection import validate
 
     tokenizer = None
     if recipe is not None:
         from ablations.study import load_recipe
-        from mm1_jax.data.prepared import open_prepared
+        from mm1_jax.data.sources.prepared_packages import open_prepared
         from mm1_jax.data.tokenizer import tokenizer_file
 
         root = api.data_folder(store, data)
@@ -156,7 +156,7 @@ def show(config: str, seed: int, sequences: int, out: Path, store: str, data: Pa
     Example: mm1 data show ablations/recipes/mini.yaml --out data.html
     """
     from mm1.local import prepare_data
-    from mm1_jax.data.show import show as write_page
+    from mm1_jax.data.batches.batch_page import show as write_page
 
     train_config = _of_folder(config) if _is_folder(config) else _of_recipe(config)
     root = api.data_folder(store, data)
@@ -177,8 +177,9 @@ def _of_recipe(path: str) -> Any:
 
 def _of_folder(folder: str) -> Any:
     """The default model, on one folder alone."""
-    from mm1_jax.config import DataConfig, MixtureConfig, SourceConfig, TrainConfig
-    from mm1_jax.data.manifest import read_manifest
+    from mm1_jax.config.data import DataConfig, MixtureConfig, SourceConfig
+    from mm1_jax.config.train_config import TrainConfig
+    from mm1_jax.data.own.manifest import read_manifest
 
     manifest = read_manifest(folder)
     vocabulary = manifest.settings.get("vocabulary")

@@ -23,7 +23,7 @@ from mm1.utf8_mode import typed
 from mm1_jax.config.questions import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS, Condition
 
 if TYPE_CHECKING:
-    from mm1_jax.recipe import EvaluationConfig
+    from mm1_jax.config.recipe import EvaluationConfig
 
 SCORES_FILE = "scores.json"
 OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
@@ -147,16 +147,16 @@ class ScoredModel:
     def imported(self) -> bool:
         """Whether it is a whole model that was trained elsewhere."""
         from ablations.stages import MULTIMODAL
-        from mm1_jax.weights_folder import is_imported
+        from mm1_jax.weights.weights_folder import is_imported
 
         return MULTIMODAL in self.folders and is_imported(self.folders[MULTIMODAL])
 
     def part_of(self, task: str) -> str | None:
         """The part that a task scores, if it is there: official texts score what there is."""
         from ablations.stages import MULTIMODAL
-        from mm1_jax import weights_folder
-        from mm1_jax.recipe import SCORED_PART
-        from mm1_jax.tasks.official_names import OFFICIAL
+        from mm1_jax.config.recipe import SCORED_PART
+        from mm1_jax.evaluation.official.catalogue import OFFICIAL
+        from mm1_jax.weights import weights_folder
 
         part = SCORED_PART.get(task, MULTIMODAL)
         if part not in self.folders and task in OFFICIAL:
@@ -171,9 +171,9 @@ class ScoredModel:
     def cannot_be_asked(self, task: str) -> str | None:
         """Why a task does not score this model; None if it does."""
         from ablations.stages import MULTIMODAL
-        from mm1_jax.checkpoints import load_config
-        from mm1_jax.recipe import ASKED_FROM, SCORED_PART, data_lacking
-        from mm1_jax.tasks.official_names import OFFICIAL
+        from mm1_jax.config.recipe import ASKED_FROM, SCORED_PART, data_lacking
+        from mm1_jax.evaluation.official.catalogue import OFFICIAL
+        from mm1_jax.training.checkpoints import load_config
 
         part = self.part_of(task)
         if part == MULTIMODAL and task not in OFFICIAL and self.imported:
@@ -195,7 +195,7 @@ def scored_model(run: str, store: str) -> ScoredModel:
     Of a training with `keep_best` also RUN/best, and PREFIX/best of a stage.
     """
     from mm1.local import PRETRAINED, RECIPE
-    from mm1_jax import weights_folder
+    from mm1_jax.weights import weights_folder
 
     folder = Path(run)
     if (folder / "config.json").is_file() and weights_folder.is_checkpoint(folder):
@@ -243,9 +243,9 @@ def evaluation_of(
 ) -> EvaluationConfig:
     """What the options ask for; without a task, every one that lies in no folder of the user's."""
     from ablations.metrics import ONE_FORM
-    from mm1_jax.official_folder import unknown_in_prompt
-    from mm1_jax.recipe import EvaluationConfig, TaskConfig
-    from mm1_jax.tasks.official_names import OFFICIAL
+    from mm1_jax.config.recipe import EvaluationConfig, TaskConfig
+    from mm1_jax.evaluation.official.catalogue import OFFICIAL
+    from mm1_jax.evaluation.official.task_folder import unknown_in_prompt
 
     fields = EvaluationConfig.model_fields.items()
     known = [name for name, field in fields if field.annotation == TaskConfig | None]
@@ -328,8 +328,9 @@ def _scored(
     from ablations import identity
     from ablations.stages import EVALUATIONS
     from mm1.local import LocalContext, prepare_data
-    from mm1_jax import runner, weights_folder
-    from mm1_jax.checkpoints import load_config
+    from mm1_jax import runner
+    from mm1_jax.training.checkpoints import load_config
+    from mm1_jax.weights import weights_folder
 
     part = model.part_of(config["task"])
     assert part is not None

@@ -70,8 +70,8 @@ def generate(
     \b
     Example: mm1 generate SmolLM2-135M --prompt "The capital of France is" --max-tokens 8
     """
-    from mm1_jax.generation import Sampling
-    from mm1_jax.weights_folder import CONFIG_FILE, is_checkpoint, is_multimodal, stated
+    from mm1_jax.model.generation import Sampling
+    from mm1_jax.weights.weights_folder import CONFIG_FILE, is_checkpoint, is_multimodal, stated
 
     if (prompt is None) == (ids is None):
         raise UserError("give the prompt as --prompt TEXT or as --ids 1,2,3, and not both")
@@ -104,7 +104,7 @@ def generate(
 
 
 def _cannot_see(folder: Path, kind: str) -> str:
-    from mm1_jax.part_weights import language_model_weights
+    from mm1_jax.weights.part_weights import language_model_weights
 
     if kind == "files":
         language_model_weights(folder)  # UserError where it holds something else, or nothing
@@ -139,13 +139,13 @@ def _text(
 ) -> Answer:
     import numpy as np
 
-    from mm1_jax import generation
-    from mm1_jax.checkpoints import load_config
     from mm1_jax.data.tokenizer import END
-    from mm1_jax.decoder import Decoder
-    from mm1_jax.layers import UNROLLED
-    from mm1_jax.part_weights import filled, language_model_weights
-    from mm1_jax.weights_folder import SOURCE_FILE
+    from mm1_jax.model import generation
+    from mm1_jax.model.decoder import Decoder
+    from mm1_jax.model.layers import UNROLLED
+    from mm1_jax.training.checkpoints import load_config
+    from mm1_jax.weights.part_weights import filled, language_model_weights
+    from mm1_jax.weights.weights_folder import SOURCE_FILE
 
     found = language_model_weights(folder)
     if kind == "files" or (folder / SOURCE_FILE).is_file():
@@ -188,14 +188,14 @@ def _multimodal(
 ) -> Answer:
     import numpy as np
 
-    from mm1_jax import generation
-    from mm1_jax.asking import Encoded, packed
-    from mm1_jax.data.packing import lay_out, with_views
-    from mm1_jax.imported_model import imported_model
-    from mm1_jax.model import load_model
-    from mm1_jax.pictures import read_picture
-    from mm1_jax.sub_images import views_of
-    from mm1_jax.weights_folder import is_imported
+    from mm1_jax.data.batches.packing import lay_out, with_views
+    from mm1_jax.evaluation.asking import Encoded, packed
+    from mm1_jax.evaluation.imported_model import imported_model
+    from mm1_jax.images.pictures import read_picture
+    from mm1_jax.images.sub_images import views_of
+    from mm1_jax.model import generation
+    from mm1_jax.model.multimodal import load_model
+    from mm1_jax.weights.weights_folder import is_imported
 
     config, model = (imported_model if is_imported(folder) else load_model)(folder)
     seen = views_of(config)
@@ -225,10 +225,10 @@ def _asked(
     folder: Path, config: Any, prompt: str, images: list[int], data: Path
 ) -> tuple[Any, Any, tuple[int, ...]]:
     """A prompt in tokens; decode; the ids that end an answer."""
-    from mm1_jax.asking import encoded
     from mm1_jax.data.templates import Exchange, answer_ends, converse, template_of
-    from mm1_jax.imported_model import imported_words
-    from mm1_jax.weights_folder import is_imported
+    from mm1_jax.evaluation.asking import encoded
+    from mm1_jax.evaluation.imported_model import imported_words
+    from mm1_jax.weights.weights_folder import is_imported
 
     template = config.data.template
     parts = (*images, prompt)
@@ -246,9 +246,9 @@ def _unasked(folder: Path, config: Any, data: Path) -> tuple[Any, tuple[int, ...
     """Decode (None where there is no tokenizer), and the ids that end an answer."""
     from mm1_jax.data.templates import answer_ends
     from mm1_jax.data.tokenizer import END
-    from mm1_jax.imported_model import imported_words
-    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of
-    from mm1_jax.weights_folder import is_imported
+    from mm1_jax.evaluation.imported_model import imported_words
+    from mm1_jax.weights.imported_tokenizer import TOKENIZER_FILE, ends_of
+    from mm1_jax.weights.weights_folder import is_imported
 
     if is_imported(folder):
         if not (folder / TOKENIZER_FILE).is_file():
@@ -262,7 +262,7 @@ def _unasked(folder: Path, config: Any, data: Path) -> tuple[Any, tuple[int, ...
 
 
 def _answer(new: Any, logprobs: Any, decode: Any, ends: Any, stops: tuple[str, ...]) -> Answer:
-    from mm1_jax.generation import cut
+    from mm1_jax.model.generation import cut
 
     if stops and decode is None:
         raise UserError("--stop needs a tokenizer, and there is none beside the weights")
@@ -283,8 +283,8 @@ def _words_of(folder: Path, config: Any, data: Path, *, must: bool) -> Any:
 
     UserError where the one beside it is of another model, or where there `must` be one and is not.
     """
-    from mm1_jax.data.prepare import is_prepared
-    from mm1_jax.data.prepared import open_prepared
+    from mm1_jax.data.sources.package_preparation import is_prepared
+    from mm1_jax.data.sources.prepared_packages import open_prepared
     from mm1_jax.data.tokenizer import check_same, check_vocabulary, load, tokenizer_file
 
     prepared = is_prepared(config, data)
@@ -305,7 +305,7 @@ def _tokenizer_of(folder: Path, vocabulary: int) -> tuple[Any, Any, tuple[int, .
     """
     import tokenizers
 
-    from mm1_jax.imported_tokenizer import TOKENIZER_FILE, ends_of, imported_tokenizer
+    from mm1_jax.weights.imported_tokenizer import TOKENIZER_FILE, ends_of, imported_tokenizer
 
     file = folder / TOKENIZER_FILE
     if not file.is_file():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ablations import strict_json
 from ablations.errors import UserError
 from ablations.stage import StageStopped
-from mm1_jax.config import DataConfig
+from mm1_jax.config.data import DataConfig
 
 if TYPE_CHECKING:
     from ablations.stages import Stage
@@ -66,7 +66,7 @@ class LocalContext:
 
 def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
     """Prepare what is not there yet, with a progress bar on stderr; return the root."""
-    from mm1_jax.data.prepare import is_prepared, prepare
+    from mm1_jax.data.sources.package_preparation import is_prepared, prepare
     from sweeps.objects import make_private
 
     missing = [config for config in dict.fromkeys(configs) if not is_prepared(config, root)]

@@ -12,7 +12,7 @@ from ablations.errors import UserError, nearest
 from mm1 import api
 
 if TYPE_CHECKING:
-    from mm1_jax.config import MeshConfig
+    from mm1_jax.config.training import MeshConfig
 
 store_option = click.option(
     "--store",
@@ -43,7 +43,7 @@ def worker_count(workers: int | None) -> int:
 
 def mesh_of(text: str) -> MeshConfig:
     """ "fsdp=32,expert=8" → a mesh. Raises UserError naming what is wrong."""
-    from mm1_jax.config import MeshConfig
+    from mm1_jax.config.training import MeshConfig
 
     axes: dict[str, int] = {}
     for part in text.split(","):

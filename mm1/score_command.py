@@ -15,8 +15,8 @@ from ablations.metrics import with_goal
 from mm1.terminal import say
 
 if TYPE_CHECKING:
-    from mm1_jax.tasks.generation_task import Score
-    from mm1_jax.tasks.official import OfficialTask, Question
+    from mm1_jax.evaluation.official.task import OfficialTask, Question
+    from mm1_jax.evaluation.tasks.generation_task import Score
 
 _path = click.Path(path_type=Path)
 _SHOWN = 5  # ids in an error message
@@ -40,8 +40,8 @@ def score(name: str, annotations: Path, predictions: Path, subset: bool, as_json
     Example: mm1 score --task coco_caption --annotations dataset_coco.json \\
                  --predictions captions.json --json
     """
-    from mm1_jax.tasks.official import questions_in, standard_errors
-    from mm1_jax.tasks.official_tasks import official_task
+    from mm1_jax.evaluation.official.catalogue import official_task
+    from mm1_jax.evaluation.official.task import questions_in, standard_errors
 
     task = official_task(name)
     items = questions_in(task, annotations)
@@ -101,7 +101,7 @@ def _check_match(
 
 
 def _first(ids: Sequence[str]) -> str:
-    from mm1_jax.tasks.official_rows import short
+    from mm1_jax.evaluation.official.published_rows import short
 
     return ", ".join(map(short, ids[:_SHOWN])) + (", …" if len(ids) > _SHOWN else "")
 

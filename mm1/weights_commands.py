@@ -41,8 +41,8 @@ def weights_inspect(folder: Path, as_json: bool) -> None:
     \b
     Example: mm1 weights inspect clip-vit-large-patch14-336
     """
-    from mm1_jax import public_weights
-    from mm1_jax.weights_folder import is_checkpoint, stated
+    from mm1_jax.weights import public_weights
+    from mm1_jax.weights.weights_folder import is_checkpoint, stated
 
     if is_checkpoint(folder):
         found: dict[str, Any] = {
@@ -69,7 +69,7 @@ def weights_import(folder: Path, out: Path, as_json: bool) -> None:
     \b
     Example: mm1 weights import siglip-so400m-patch14-384 so400m
     """
-    from mm1_jax import public_weights
+    from mm1_jax.weights import public_weights
 
     _told(public_weights.import_folder(folder, out), as_json)
 
@@ -98,7 +98,7 @@ def weights_export(
     \b
     Example: mm1 weights export so400m so400m-again
     """
-    from mm1_jax import public_weights
+    from mm1_jax.weights import public_weights
 
     written = public_weights.export_folder(checkpoint, out, part, dtype)
     if as_json:
@@ -125,11 +125,11 @@ def encode(folder: Path, images: tuple[Path, ...], out: Path) -> None:
     import numpy as np
     from flax import nnx
 
-    from mm1_jax.config import VisionTransformerConfig
-    from mm1_jax.encoders import VisionTransformer
-    from mm1_jax.layers import UNROLLED
-    from mm1_jax.part_weights import encoder_weights, filled
-    from mm1_jax.pictures import read_picture
+    from mm1_jax.config.encoder import VisionTransformerConfig
+    from mm1_jax.images.pictures import read_picture
+    from mm1_jax.model.encoders import VisionTransformer
+    from mm1_jax.model.layers import UNROLLED
+    from mm1_jax.weights.part_weights import encoder_weights, filled
 
     found = encoder_weights(folder)
     if not isinstance(found.config, VisionTransformerConfig):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ablations.stage import Context, ResultRow
-from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.freed_memory import keep_freed_memory
-from mm1_jax.stage_times import timed
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.scale.freed_memory import keep_freed_memory
+from mm1_jax.scale.stage_times import timed
 
 # Kind of stage → what runs it, unless a study names its own.
 RUNNERS = {
@@ -29,14 +29,14 @@ RUNNERS = {
 }
 # Kind of stage → the module whose source, with all it imports, is the stage's code.
 STAGE_MODULES = {
-    "encoder": "mm1_jax.encoder_pretraining",
-    "language_model": "mm1_jax.language_model_pretraining",
-    "weights": "mm1_jax.weights_stage",
-    "multimodal": "mm1_jax.multimodal_training",
-    "sft": "mm1_jax.instruction_tuning",
-    "evaluation": "mm1_jax.evaluation",
-    "encoder_evaluation": "mm1_jax.encoder_evaluation",
-    "language_model_evaluation": "mm1_jax.language_model_evaluation",
+    "encoder": "mm1_jax.training.encoder_pretraining",
+    "language_model": "mm1_jax.training.language_model_pretraining",
+    "weights": "mm1_jax.weights.weights_stage",
+    "multimodal": "mm1_jax.training.multimodal_training",
+    "sft": "mm1_jax.training.instruction_tuning",
+    "evaluation": "mm1_jax.evaluation.multimodal_evaluation",
+    "encoder_evaluation": "mm1_jax.evaluation.encoder_evaluation",
+    "language_model_evaluation": "mm1_jax.evaluation.language_model_evaluation",
 }
 
 
@@ -45,7 +45,7 @@ def train(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Train the model of a `TrainConfig` dump; `inputs` are parts that were trained before."""
-    from mm1_jax import kept_tokenizer, multimodal_training
+    from mm1_jax.training import kept_tokenizer, multimodal_training
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
@@ -59,7 +59,7 @@ def tune(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Tune the model in `inputs["model"]` on instructions, as a `TrainConfig` dump says."""
-    from mm1_jax import instruction_tuning, kept_tokenizer
+    from mm1_jax.training import instruction_tuning, kept_tokenizer
 
     keep_freed_memory()
     whole = TrainConfig.model_validate(config)
@@ -73,7 +73,7 @@ def pretrain_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Train the encoder of an `EncoderStageConfig` dump on images and their captions."""
-    from mm1_jax import encoder_pretraining
+    from mm1_jax.training import encoder_pretraining
 
     keep_freed_memory()
     stage = EncoderStageConfig.model_validate(config)
@@ -85,7 +85,7 @@ def pretrain_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Train the language model of a `LanguageModelStageConfig` dump on texts alone."""
-    from mm1_jax import kept_tokenizer, language_model_pretraining
+    from mm1_jax.training import kept_tokenizer, language_model_pretraining
 
     keep_freed_memory()
     stage = LanguageModelStageConfig.model_validate(config)
@@ -99,7 +99,7 @@ def read_weights(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Read a part's weights from the folder that `config` names; draws nothing."""
-    from mm1_jax import weights_stage
+    from mm1_jax.weights import weights_stage
 
     return weights_stage.read_weights(
         config["part"],
@@ -115,10 +115,10 @@ def evaluate(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Evaluate the checkpoint in `inputs["model"]` on one task (an `EvaluationStage` dump)."""
-    from mm1_jax import evaluation
+    from mm1_jax.evaluation import multimodal_evaluation
 
     keep_freed_memory()
-    return evaluation.evaluate(config, seed, inputs["model"], context)
+    return multimodal_evaluation.evaluate(config, seed, inputs["model"], context)
 
 
 @timed(STAGE_MODULES["encoder_evaluation"])
@@ -126,7 +126,7 @@ def evaluate_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Score the encoder's checkpoint in `inputs["model"]` by retrieval or by a linear probe."""
-    from mm1_jax import encoder_evaluation
+    from mm1_jax.evaluation import encoder_evaluation
 
     keep_freed_memory()
     return encoder_evaluation.evaluate(config, seed, inputs["model"], context)
@@ -137,7 +137,7 @@ def evaluate_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
     """Score the language model's checkpoint in `inputs["model"]` on held-out texts."""
-    from mm1_jax import language_model_evaluation
+    from mm1_jax.evaluation import language_model_evaluation
 
     keep_freed_memory()
     return language_model_evaluation.evaluate(config, inputs["model"], context)

@@ -29,7 +29,7 @@ from ablations.errors import UserError, nearest
 from ablations.shown_text import visible
 from ablations.stage import ResultRow, Run, StageStopped
 from ablations.stages import Stage, stage_code
-from mm1_jax.compilation_cache import cache_variables
+from mm1_jax.scale.compilation_cache import cache_variables
 from sweeps import leases
 from sweeps.measured import once_seconds
 from sweeps.objects import is_disk_full

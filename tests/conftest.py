@@ -19,8 +19,8 @@ def data_root() -> Path:
 
     Kept in a fixed folder: preparing is idempotent, and other code has another fingerprint.
     """
-    from mm1_jax.config import DataConfig
-    from mm1_jax.data.prepare import prepare
+    from mm1_jax.config.data import DataConfig
+    from mm1_jax.data.sources.package_preparation import prepare
 
     root = Path(tempfile.gettempdir()) / f"mm1-test-data-{os.getuid()}"
     prepare(DataConfig(), root)
@@ -30,8 +30,8 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def in_context_data(data_root):
     """(Config, root) of prepared data for all tasks that are learnt in context."""
-    from mm1_jax.config import DataConfig
-    from mm1_jax.data.prepare import prepare
+    from mm1_jax.config.data import DataConfig
+    from mm1_jax.data.sources.package_preparation import prepare
 
     config = DataConfig(
         text_tokens=96,
@@ -58,13 +58,15 @@ def own_captions(tmp_path_factory, raw_captions, data_root) -> Path:
     """The same, prepared, in 8 shards."""
     import own_data
 
-    from mm1_jax.data import preparation
+    from mm1_jax.data.own import shard_preparation
 
     folder = tmp_path_factory.mktemp("prepared") / "captions"
     with pytest.MonkeyPatch.context() as patch:
         # Shards are counted in megabytes; ten pictures are a few kilobytes.
-        patch.setattr(preparation, "MEGABYTE", 18_000)
-        preparation.prepare_own(own_data.spec("captions", raw_captions), str(folder), data_root)
+        patch.setattr(shard_preparation, "MEGABYTE", 18_000)
+        shard_preparation.prepare_own(
+            own_data.spec("captions", raw_captions), str(folder), data_root
+        )
     return folder
 
 
@@ -73,13 +75,13 @@ def own_texts(tmp_path_factory, data_root) -> Path:
     """60 prepared texts, in 6 shards."""
     import own_data
 
-    from mm1_jax.data import preparation
+    from mm1_jax.data.own import shard_preparation
 
     folder = tmp_path_factory.mktemp("texts")
     raw = own_data.write_texts(folder / "raw")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "MEGABYTE", 1_200)
-        preparation.prepare_own(own_data.spec("text", raw), str(folder / "out"), data_root)
+        patch.setattr(shard_preparation, "MEGABYTE", 1_200)
+        shard_preparation.prepare_own(own_data.spec("text", raw), str(folder / "out"), data_root)
     return folder / "out"
 
 

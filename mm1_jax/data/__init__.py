@@ -1,1 +1,1 @@
-"""From packages of real data to batches: prepare once, pack, lay out for an arm."""
+"""From data to batches: documents, their tokens, and the words around them."""

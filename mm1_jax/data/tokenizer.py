@@ -19,7 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from ablations.errors import UserError
-from mm1_jax.json_object import is_there, is_unicode, read_object
+from mm1_jax.weights.json_object import is_there, is_unicode, read_object
 
 PAD, END = 0, 1  # of our own
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>")

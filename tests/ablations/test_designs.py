@@ -6,7 +6,7 @@ import pytest
 
 from ablations.designs import assign
 from ablations.errors import UserError
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 
 def refuse(path, message):

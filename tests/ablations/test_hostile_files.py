@@ -13,7 +13,7 @@ from ablations.errors import UserError
 from ablations.plan import make_plan
 from ablations.study import load_study
 from ablations.yaml_files import MOST_BYTES, MOST_LEVELS, YamlDocument, as_model, load_yaml
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(n + 1)}: &{chr(n + 1)} [{', '.join([f'*{chr(n)}'] * 10)}]\n" for n in range(97, 122)

@@ -8,7 +8,7 @@ import pytest
 
 from ablations import identity
 from ablations.errors import UserError
-from mm1_jax.config import TrainConfig
+from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.runner import STAGE_MODULES
 
 STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", "code": "c"}
@@ -141,14 +141,17 @@ def test_a_module_that_is_not_there_is_a_users_mistake():
 def test_trainings_code_leaves_out_evaluation_and_tasks():
     training = identity.closure(STAGE_MODULES["multimodal"])
     evaluation = identity.closure(STAGE_MODULES["evaluation"])
-    assert "mm1_jax.model" in training
-    assert "mm1_jax.data.pipeline" in training
-    assert "mm1_jax.evaluation" not in training
-    assert "mm1_jax.recipe" not in training
-    assert not [module for module in training if module.startswith("mm1_jax.tasks")]
-    assert "mm1_jax.tasks.easy_vqa" in evaluation
+    assert "mm1_jax.model.multimodal" in training
+    assert "mm1_jax.data.batches.pipeline" in training
+    assert "mm1_jax.evaluation.multimodal_evaluation" not in training
+    assert "mm1_jax.config.recipe" not in training
+    assert not [module for module in training if module.startswith("mm1_jax.evaluation.")]
+    assert "mm1_jax.evaluation.tasks.easy_vqa" in evaluation
     # An official task's source is in its own stages' config, so that others stay as they are.
-    assert not {"mm1_jax.tasks.vqav2", "mm1_jax.tasks.official_names"} & set(evaluation)
+    assert not {
+        "mm1_jax.evaluation.benchmarks.vqav2",
+        "mm1_jax.evaluation.official.catalogue",
+    } & set(evaluation)
 
 
 class TestEquivalences:

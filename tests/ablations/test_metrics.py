@@ -16,8 +16,8 @@ from ablations.metrics import (
     with_goal,
     worst_value,
 )
-from mm1_jax.recipe import EvaluationConfig
-from mm1_jax.tasks.official_names import OFFICIAL
+from mm1_jax.config.recipe import EvaluationConfig
+from mm1_jax.evaluation.official.catalogue import OFFICIAL
 
 
 def test_every_task_of_a_recipe_is_in_the_table():

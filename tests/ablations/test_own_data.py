@@ -6,7 +6,7 @@ import pytest
 
 from ablations.errors import UserError
 from mm1_jax.data import tokenizer
-from mm1_jax.data.manifest import Manifest, TokenizerFacts
+from mm1_jax.data.own.manifest import Manifest, TokenizerFacts
 
 DESIGN = {"one_at_a_time": {"data.mixture.mine": [0.5, 0.2]}}
 

@@ -13,9 +13,9 @@ from ablations.contrasts import ScoreKey
 from ablations.deciding import conditions
 from ablations.errors import UserError
 from ablations.plan import Plan, make_plan
-from mm1_jax import costs
-from mm1_jax.costs import SECONDS_PER_EVALUATION
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
+from mm1_jax.scale import costs
+from mm1_jax.scale.costs import SECONDS_PER_EVALUATION
 
 SIZES = {"one_at_a_time": {"encoder.image_size": [32, 16]}}
 

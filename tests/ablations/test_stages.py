@@ -9,7 +9,7 @@ import pytest
 from ablations.errors import UserError
 from ablations.plan import Plan
 from mm1 import plan_text
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 # A runner of one's own for every part, so that these tests plan without our trainers' code.
 RUNNERS = dict.fromkeys(

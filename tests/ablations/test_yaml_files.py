@@ -6,7 +6,7 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.yaml_files import load_model, load_yaml, scalar
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 
 @pytest.fixture

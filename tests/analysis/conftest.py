@@ -24,7 +24,7 @@ from ablations.stages import Evaluation, Stage, Trial
 from ablations.study import load_study
 from analysis.caveats import caveats
 from analysis.results import StudyResults, load_results
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 from sweeps import store as store_module
 from sweeps.store import Store
 

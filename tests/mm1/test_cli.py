@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mm1.cli import cli
-from mm1_jax.checkpoints import load_subtree
+from mm1_jax.training.checkpoints import load_subtree
 
 
 def commands(group: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from own_data import CLEANING
 from ablations.errors import UserError
 from ablations.yaml_files import load_model
 from mm1.cli import cli
-from mm1_jax.data.preparation import PreparationSpec
+from mm1_jax.data.own.shard_preparation import PreparationSpec
 
 
 @pytest.fixture

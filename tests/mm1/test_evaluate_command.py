@@ -17,13 +17,13 @@ from ablations.errors import UserError
 from mm1 import api
 from mm1.evaluate_command import evaluate, scored_model
 from mm1.generate_command import generate
-from mm1_jax.checkpoints import save_part
+from mm1_jax.config.recipe import Recipe
 from mm1_jax.data import tokenizer
-from mm1_jax.evaluated_model import EvaluatedModel
-from mm1_jax.image_record import digest, facts_of, write_images
-from mm1_jax.initialisation import initialise
-from mm1_jax.model import MultimodalModel
-from mm1_jax.recipe import Recipe
+from mm1_jax.evaluation.evaluated_model import EvaluatedModel
+from mm1_jax.evaluation.official.image_record import digest, facts_of, write_images
+from mm1_jax.model.initialisation import initialise
+from mm1_jax.model.multimodal import MultimodalModel
+from mm1_jax.training.checkpoints import save_part
 from sweeps.store import Store
 
 RECIPE = """

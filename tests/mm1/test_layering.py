@@ -73,3 +73,10 @@ def test_the_language_and_the_scheduler_name_no_model(package):
 def test_lower_packages_know_nothing_of_what_runs_them(package, never):
     for file in (ROOT / package).rglob("*.py"):
         assert not imported_packages(file) & never, file
+
+
+def test_a_package_of_the_model_hands_nothing_on():
+    """So that a module's code is what it imports by name, and the rest of a wing is none of it."""
+    for file in (ROOT / "mm1_jax").rglob("__init__.py"):
+        [line] = ast.parse(file.read_text(encoding="utf-8")).body
+        assert ast.get_docstring(ast.Module([line], [])), file

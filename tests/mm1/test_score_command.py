@@ -159,8 +159,8 @@ def test_vqa_is_scored_by_answer_type_and_question_type(mm1, tmp_path):
 
 def test_scoring_imports_neither_jax_nor_other_heavy_packages(tmp_path):
     code = (
-        "import sys; from mm1.cli import cli; from mm1_jax.tasks.official_tasks import *\n"
-        "[official_task(name) for name in OFFICIAL_TASKS]\n"
+        "import sys; from mm1.cli import cli; from mm1_jax.evaluation.official.catalogue import *\n"
+        "[official_task(name) for name in OFFICIAL]\n"
         "heavy = {'jax', 'flax', 'ray', 'mlflow', 'scipy', 'pyarrow', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )

@@ -56,8 +56,8 @@ def test_a_file_is_found_and_read_as_under_utf8(elsewhere, tmp_path):
 def test_identities_are_those_of_utf8(elsewhere):
     code = (
         "from ablations.identity import code_fingerprint\n"
-        "from mm1_jax.config import DataConfig\n"
-        "from mm1_jax.data.fingerprint import data_fingerprint\n"
+        "from mm1_jax.config.data import DataConfig\n"
+        "from mm1_jax.data.sources.fingerprint import data_fingerprint\n"
         "print(data_fingerprint(DataConfig()), code_fingerprint('mm1_jax.data.templates'))"
     )
     utf8 = {**elsewhere, "PYTHONUTF8": "1"}

@@ -12,13 +12,13 @@ from public_folders import make_folder, make_llava
 from ablations.errors import UserError
 from mm1.generate_command import generate
 from mm1.weights_commands import weights_import
-from mm1_jax.checkpoints import save_part
-from mm1_jax.config import TrainConfig
+from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.data import tokenizer
-from mm1_jax.data.fingerprint import data_fingerprint
+from mm1_jax.data.sources.fingerprint import data_fingerprint
 from mm1_jax.data.templates import TEMPLATES
-from mm1_jax.initialisation import initialise
-from mm1_jax.model import MultimodalModel
+from mm1_jax.model.initialisation import initialise
+from mm1_jax.model.multimodal import MultimodalModel
+from mm1_jax.training.checkpoints import save_part
 
 SMALL = {
     "encoder": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "heads": 2},
@@ -85,7 +85,7 @@ def test_a_llava_answers_about_an_image_also_when_it_was_imported(tmp_path, imag
 def test_a_model_of_conversations_is_asked_in_a_turn(tmp_path, monkeypatch):
     words = tokenizer.train([f"USER: what is it? {n} ASSISTANT:" for n in range(99)], 300)
     prepared = SimpleNamespace(tokenizer=words)
-    monkeypatch.setattr("mm1_jax.data.prepared.open_prepared", lambda *_: prepared)
+    monkeypatch.setattr("mm1_jax.data.sources.prepared_packages.open_prepared", lambda *_: prepared)
     answers = []
     start = TEMPLATES["vicuna"].start[0]
     asked = {"vicuna": "what is it?", "plain": f"{start}USER: what is it? ASSISTANT:"}
@@ -112,7 +112,7 @@ def test_the_tokenizer_beside_the_checkpoint_is_the_one_that_speaks(mm1, tmp_pat
     ids = ",".join(map(str, words.encode("red 7")))
     assert json.loads(mm1("generate", *asked, "--ids", ids).stdout) == json.loads(said.stdout)
     prepared = SimpleNamespace(tokenizer=words)
-    monkeypatch.setattr("mm1_jax.data.prepared.open_prepared", lambda *_: prepared)
+    monkeypatch.setattr("mm1_jax.data.sources.prepared_packages.open_prepared", lambda *_: prepared)
     data = tmp_path / "data" / data_fingerprint(config.data)
     data.mkdir(parents=True)
     (data / "manifest.json").touch()

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mm1_jax.config import TrainConfig
-from mm1_jax.data.packing import Packed, lay_out
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.data.batches.packing import Packed, lay_out
 
 TINY = {
     "encoder": {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2},
@@ -79,7 +79,7 @@ def context_of(recording_context, data_root):
 @pytest.fixture
 def synthetic_batches(monkeypatch, synthetic_batch):
     """Training reads batch n = `synthetic_batch(config, seed + n)` instead of prepared data."""
-    from mm1_jax import multimodal_training
+    from mm1_jax.training import multimodal_training
 
     def batches(config, data_root, seed, start_step, stream, rows):
         step = start_step

@@ -21,15 +21,15 @@ import numpy as np
 from conftest import TINY as TWO_LAYERS
 from conftest import build_batch
 
-from mm1_jax.checkpoints import Progress
-from mm1_jax.config import TrainConfig
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
-from mm1_jax.encoder_pretraining import build_model
-from mm1_jax.initialisation import initialise
-from mm1_jax.language_model import LanguageModel
-from mm1_jax.model import MultimodalModel
-from mm1_jax.training import Trainer
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.model.initialisation import initialise
+from mm1_jax.model.language_model import LanguageModel
+from mm1_jax.model.multimodal import MultimodalModel
+from mm1_jax.training.checkpoints import Progress
+from mm1_jax.training.encoder_pretraining import build_model
+from mm1_jax.training.loop import Trainer
 
 STEPS = 3
 # One layer of each kind, because a program for eight devices takes long to compile.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mm1_jax.data.preparation import PreparationSpec
+from mm1_jax.data.own.shard_preparation import PreparationSpec
 
 WORDS = ("dog", "cat", "house", "tree", "river", "red", "blue", "small", "old", "near", "far")
 # Made-up pictures are small and look alike.

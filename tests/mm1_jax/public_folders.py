@@ -11,13 +11,13 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from mm1_jax.decoder import Decoder
-from mm1_jax.decoder_weights import recognise_decoder
-from mm1_jax.encoder_weights import recognise_encoder
-from mm1_jax.encoders import VisionTransformer
-from mm1_jax.multimodal_weights import recognise_multimodal
-from mm1_jax.safetensors_folder import open_folder, write_folder
-from mm1_jax.weight_names import names_held
+from mm1_jax.model.decoder import Decoder
+from mm1_jax.model.encoders import VisionTransformer
+from mm1_jax.weights.decoder_weights import recognise_decoder
+from mm1_jax.weights.encoder_weights import recognise_encoder
+from mm1_jax.weights.multimodal_weights import recognise_multimodal
+from mm1_jax.weights.safetensors_folder import open_folder, write_folder
+from mm1_jax.weights.weight_names import names_held
 
 _SIZES = {
     "hidden_size": 32,

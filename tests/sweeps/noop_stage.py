@@ -12,7 +12,7 @@ from ablations.identity import code_fingerprint
 from ablations.plan import Arm, Plan
 from ablations.stage import ResultRow, StageStopped
 from ablations.stages import Evaluation, Stage, Trial
-from mm1_jax.recipe import Recipe
+from mm1_jax.config.recipe import Recipe
 
 HERE = str(Path(__file__).parent)
 

@@ -1,0 +1,1 @@
+"""A user's own data: read, cleaned, prepared in shards, and found again."""

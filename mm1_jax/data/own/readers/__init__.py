@@ -1,0 +1,1 @@
+"""Raw web-scale formats as documents in reading order; one module a format."""

@@ -1,0 +1,1 @@
+"""The data that comes in packages, and how it is prepared."""

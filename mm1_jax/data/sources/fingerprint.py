@@ -1,0 +1,80 @@
+"""Identity of prepared data, known before anything is prepared.
+
+Package versions, the settings that preparation reads, and the preparer's own code. Mixture and
+packing are read later and are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import UserError
+from ablations.source_code import canonical_source
+from mm1_jax.config.data import DataConfig
+from mm1_jax.data.sources import packages
+
+# The modules of `mm1_jax.data` that decide what is written; a test compares them with the imports
+# of `package_preparation`.
+PREPARER = (
+    "documents",
+    "draws",
+    "sources/conversations",
+    "sources/easy_vqa",
+    "sources/emoji",
+    "sources/glossary",
+    "sources/in_context",
+    "sources/interleaved",
+    "sources/package_preparation",
+    "sources/packages",
+    "sources/wikipedia",
+    "templates",
+    "tokenizer",
+)
+
+
+def preparation_settings(config: DataConfig) -> dict[str, Any]:
+    """The fields that preparation reads; what only some ask for is there if they do."""
+    settings: dict[str, Any] = {
+        "background": list(config.background),
+        "vocabulary": config.vocabulary,
+        "special_tokens": list(config.special_tokens),
+        "template": config.template,
+        "tokenizer": None if config.tokenizer is None else tokenizer_hash(config.tokenizer),
+    }
+    if config.styles != ("twemoji",):
+        settings["styles"] = sorted(config.styles)
+    if config.languages:
+        settings["languages"] = sorted(config.languages)
+    if config.binding_ways:
+        settings["binding_ways"] = sorted(config.binding_ways)
+    if config.glossary_languages:
+        settings["glossary_languages"] = sorted(config.glossary_languages)
+    return settings
+
+
+def tokenizer_hash(tokenizer: str) -> str:
+    """Hash of a tokenizer's files; where they lie does not count. UserError if there are none."""
+    path = Path(tokenizer)
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    files = [path / name for name in names] if path.is_dir() else [path, path.with_name(names[-1])]
+    contents = [file.read_bytes() for file in files if file.is_file()]
+    if not contents:
+        raise UserError(f"data.tokenizer: no tokenizer {str(path)!r}")
+    return hashlib.sha256(b"".join(contents)).hexdigest()
+
+
+def data_fingerprint(config: DataConfig) -> str:
+    """32 hexadecimal digits. UserError if a data package is not installed."""
+    folder = Path(__file__).parent.parent
+    content = {
+        "packages": packages.versions(config),
+        "settings": preparation_settings(config),
+        "code": {
+            name: canonical_source((folder / f"{name}.py").read_text(encoding="utf-8"))
+            for name in PREPARER
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""A checkpoint is asked and scored: by held-out tasks, and by published benchmarks."""

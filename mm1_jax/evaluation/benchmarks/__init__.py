@@ -1,0 +1,1 @@
+"""Published benchmarks, a module each; its `TASK` reads, asks and scores it."""

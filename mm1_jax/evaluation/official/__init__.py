@@ -1,0 +1,1 @@
+"""Benchmarks as they are published: their files, folders, prompts and scoring."""

@@ -1,0 +1,1 @@
+"""Weights that were trained elsewhere: the folders they come in, and their names."""

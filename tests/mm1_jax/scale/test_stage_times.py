@@ -1,0 +1,42 @@
+"""Compilation and imports are measured apart from the work."""
+
+from __future__ import annotations
+
+from mm1_jax.scale import stage_times
+from mm1_jax.scale.stage_times import Intervals, timed
+
+
+def test_what_nests_and_overlaps_is_counted_once():
+    intervals = Intervals()
+    for start, end in ((1, 2), (1.5, 1.75), (0.5, 3), (10, 11), (10.5, 12)):
+        intervals.add(start, end)
+    assert intervals.seconds() == 2.5 + 2
+
+
+class Recorder:
+    def __init__(self):
+        self.facts = {}
+
+    def record(self, facts):
+        self.facts |= facts
+
+
+def test_what_jax_compiles_is_recorded_and_what_is_compiled_already_costs_nothing():
+    import jax
+    import jax.numpy as jnp
+
+    @jax.jit
+    def step(x):
+        return jnp.sin(x) @ x
+
+    @timed("ablations.stage")
+    def run(config, seed, inputs, context):
+        step(jnp.ones((3, 3))).block_until_ready()
+        return []
+
+    first, second = Recorder(), Recorder()
+    for recorder in (first, second):
+        assert run({}, 1, {}, recorder) == []
+    assert first.facts["compilation_seconds"] > second.facts["compilation_seconds"] >= 0
+    assert set(first.facts) == {"import_seconds", "compilation_seconds"}
+    assert stage_times._compiling is not None
