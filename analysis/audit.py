@@ -55,8 +55,8 @@ def audit(results: StudyResults) -> Audit:
     events += _amendments(named, results)
     events += _left_out(named, results)
     events += [
-        Event(at="", study=plan.study, what="not readable", told=line)
-        for line in results.unknown_registrations
+        Event(at="", study=plan.study, what="not on record", told=line)
+        for line in (*results.gaps, *results.removed_registrations)
     ]
     return Audit(
         study=plan.study,

@@ -21,6 +21,7 @@ from analysis.registry import History
 from analysis.results import StudyResults, is_answerer
 
 OWN_FAMILY = "own family"
+USUAL_ALPHA = 0.05
 OTHERS_NAMED = 5  # of the other registrations, by name
 # Conditions and answerers that a model which has learnt something beats.
 CONTROLS = ("shuffled", "no_image")
@@ -59,6 +60,19 @@ def _standing(results: StudyResults, claim: str) -> Iterator[Caveat]:
         yield Caveat("partly known", "some of its results were there before it was registered")
     if history.others:
         yield Caveat("repeated", _tries(results, history))
+    if history.elsewhere:
+        named = "; ".join(one.told for one in history.elsewhere[:OTHERS_NAMED])
+        more = len(history.elsewhere) - OTHERS_NAMED
+        yield Caveat(
+            "seen on other configs",
+            f"this contrast was seen before on configs that differ, by much or by nothing: {named}"
+            + (f"; and {more} more" if more > 0 else ""),
+        )
+    if results.gaps:
+        yield Caveat("gaps in the record", "; ".join(results.gaps))
+    if results.plan.alpha > USUAL_ALPHA:
+        chance = words.percent(results.plan.alpha)
+        yield Caveat(f"alpha {chance}", f"a wrong verdict is allowed in {chance} of studies")
 
 
 def _tries(results: StudyResults, history: History) -> str:

@@ -380,7 +380,7 @@ def _notices(results: StudyResults) -> list[str]:
     found = [one for one in (results.changed, results.published) if one]
     found += amended_after_results(results)
     found += results.damage_lines
-    found += results.unknown_registrations if results.plan.claims else []
+    found += [*results.gaps, *results.removed_registrations] if results.plan.claims else []
     if results.interim:
         found.append(
             f"interim: {len(results.seeds_in)} of {len(results.plan.seeds)} seeds are complete; "

@@ -4,33 +4,41 @@ A claim is *registered* where nothing about its answer could be known, or picked
 fixed. So every registration of the store counts that has the study's name, or that scores arms
 which match the claim's on the claim's tasks:
 
-- results of its own that were there before it was registered: *partly known*, *exploratory*;
+- results of its own that were there before it was registered, curves of its own trainings too:
+  *partly known*, *exploratory*;
 - results of other seeds, other code or nearly equal configs that were seen before its own last
   stage was finished, or other claims on its own results: *repeated*. Of k tries one gives a false
-  verdict with a chance of up to k times alpha.
+  verdict with a chance of up to k times alpha. Registrations that have only some of the claim's
+  arms count where together they have all.
 
-A claim has the standing, and the family of Holm's correction, of the last registration that had it
-on the same stages before the first of them had a result: claims that are added after results start
-a family of their own, and claims that are left out after results still count in theirs. What
-another store holds cannot be known here.
+Where the same contrast was seen on a config that differs by more, nobody can say from here whether
+the difference does anything. The claim keeps its standing and the other is told, with what differs
+(`Elsewhere`).
+
+A claim has the standing, and the family of Holm's correction, of the registration that is shown if
+that was made before its first result, else of the last one that had it on the same stages before
+then: claims that are added after results start a family of their own, and claims that are left out
+after results still count in theirs. What another store holds cannot be known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal
 
 from ablations import identity
 from ablations.claims import keys_of
-from ablations.conditions import Condition
+from ablations.conditions import Condition, mapped
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Arm, Plan
 from mm1_jax.config.recipe import Recipe
-from sweeps.store import Registration, Store
+from sweeps.records import Look
+from sweeps.store import Registration, Store, registration_mark, registration_name
 
 # How far a claim was fixed before its results were known.
 Standing = Literal["registered", "repeated", "partly known", "exploratory"]
@@ -39,6 +47,11 @@ Finished = Callable[[str], str | None]  # stage → when it was finished (UTC, I
 # Numbers of two configs that differ by less, relative to the larger, make the same arm: whoever
 # changes an epsilon by a millionth asks the same question again.
 TOLERANCE = 0.05
+NOTHING = 1e-7  # numbers that differ by less are near whatever their ratio, such as 0 and 1e-12
+# Clocks of the machines of a cluster may differ by so much; what is earlier by more is earlier.
+SKEW = timedelta(minutes=1)
+# Fields in which a single arm may differ from one of a claim about it, and still be told.
+FEW_FIELDS = 2
 # Parts of a config in which arms may differ and still match: which randomness is fixed, and what
 # is asked beside the claim.
 NOT_COMPARED = ("seeds", "evaluation")
@@ -74,6 +87,23 @@ class Other:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Another registration that saw the same contrast on another config before the claim's end."""
+
+    registered: Registered
+    differs: tuple[str, ...]  # `optimizer.eps: 1e-06 instead of 1e-08`, of all its arms
+
+    @property
+    def told(self) -> str:
+        """`pooling (2026-11-02 09:14 UTC; seeds 0, 1, 2; optimizer.eps: 1e-06 …)`."""
+        plan = self.registered.plan
+        when = self.registered.at[:16].replace("T", " ")
+        named = ", ".join(self.differs[:3])
+        more = f" and {len(self.differs) - 3} more" if len(self.differs) > 3 else ""
+        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {named}{more})"
+
+
+@dataclass(frozen=True)
 class History:
     """Which registration counts for a claim, and what else was tried."""
 
@@ -82,6 +112,7 @@ class History:
     family: tuple[str, ...]  # the claims there that Holm's correction covers together with it
     standing: Standing
     others: tuple[Other, ...]  # oldest first
+    elsewhere: tuple[Elsewhere, ...] = ()  # oldest first
 
 
 def open_registry(store: Store, plan: Plan) -> Registry:
@@ -92,7 +123,7 @@ def open_registry(store: Store, plan: Plan) -> Registry:
     found, unknown = store.registrations(plan.study, tasks_of(plan))
     if unknown:
         raise UserError(f"what was tried before cannot be told: {unknown[0]}; see mm1 fsck")
-    return Registry((Registered(*one) for one in found), store.finished_at)
+    return Registry((Registered(*one) for one in found), store.finished_at, store.last_look)
 
 
 def tasks_of(plan: Plan) -> set[str]:
@@ -109,14 +140,27 @@ def told_seeds(seeds: Sequence[int]) -> str:
 
 
 class Registry:
-    """All registrations of a store, oldest first."""
+    """All registrations of a store, oldest first.
 
-    def __init__(self, registered: Iterable[Registered], finished: Finished):
+    `last_look` is when most results of a plan were shown first: results that were seen and are not
+    on record any more count as seen.
+    """
+
+    def __init__(
+        self,
+        registered: Iterable[Registered],
+        finished: Finished,
+        last_look: Callable[[Plan], Look | None] = lambda plan: None,
+    ):
         self._all = sorted(registered, key=lambda one: (one.at, one.registration.hash))
         self.finished = cache(finished)  # many claims ask about the same stages
+        self._last_look = last_look
         self._stages: dict[int, dict[str, set[str]]] = {}
         self._trained: dict[int, dict[str, Any]] = {}  # by arm
         self._meant: dict[int, dict[str, Condition[Contrast]]] = {}
+        self._stated: dict[tuple[int, str], object] = {}
+        self._asked: dict[int, dict[tuple[str, str, int, str], frozenset[str]]] = {}
+        self._gone: dict[int, Replaced | None] = {}
 
     def histories(self, now: Registered) -> dict[str, History]:
         """Claim of a registration → its history."""
@@ -125,28 +169,35 @@ class Registry:
     def _history(self, now: Registered, claim: str) -> History:
         counts, same = self._counting(now, claim)
         own = self._own(now)[claim]
-        name = next(
-            (
-                c
-                for c in counts.plan.claims
-                if self._is_same(counts, c, self._said(now, claim), own)
-            ),
-            claim,
-        )
+        name = next((c for c in counts.plan.claims if self._is_same(counts, c, now, claim)), claim)
         family = [c for c in counts.plan.claims if self._counting(counts, c)[0] is counts]
         last = _end([self.finished(stage) for stage in own])
-        keys = keys_of([self._conditions(now)[claim]])
+        question = _Question(counts, own, keys_of([self._conditions(now)[claim]]), last)
         others = [
-            self._other(one, counts, own, keys, last)
+            self._other(one, question, is_same=one in same)
             for one in self._all
-            if one is not now and one not in same
+            if one is not now and one is not counts
         ]
-        found = tuple(other for other in others if other)
+        found = [other for other in others if other]
+        told = {id(other.registered) for other in found}
+        rest = [
+            one
+            for one in self._all
+            if one is not now and one is not counts and one not in same and id(one) not in told
+        ]
+        found += [Other(one, "results") for one in self._together(rest, question)]
+        found.sort(key=lambda other: other.registered.at)
+        told = {id(other.registered) for other in found}
+        elsewhere = [self._elsewhere(one, question) for one in rest if id(one) not in told]
         standing = self._standing(counts, own, found)
-        return History(counts, name, tuple(family), standing, found)
-
-    def _is_same(self, one: Registered, claim: str, said: object, own: set[str]) -> bool:
-        return self._said(one, claim) == said and self._own(one)[claim] == own
+        return History(
+            counts,
+            name,
+            tuple(family),
+            standing,
+            tuple(found),
+            tuple(one for one in elsewhere if one),
+        )
 
     def related(self, plan: Plan) -> list[Registered]:
         """Registrations of a plan's name, or that have all of its arms; oldest first."""
@@ -157,16 +208,61 @@ class Registry:
             if one.plan.study == plan.study or self._matching(plan, arms, one.plan) is not None
         ]
 
+    def replaced(self, one: Registered) -> Replaced | None:
+        """Results of a registration that somebody saw and that are not on record any more."""
+        if id(one) not in self._gone:
+            self._gone[id(one)] = self._find_replaced(one)
+        return self._gone[id(one)]
+
+    def _find_replaced(self, one: Registered) -> Replaced | None:
+        look = self._last_look(one.plan)
+        if look is None:
+            return None
+        times = (self.finished(stage) for stage in one.plan.stages)
+        there = sum(time is not None and time <= look.newest for time in times)
+        return Replaced(look.at, look.done - there, look.by) if there < look.done else None
+
     def _conditions(self, one: Registered) -> dict[str, Condition[Contrast]]:
         if id(one) not in self._meant:
             self._meant[id(one)] = conditions(one.plan)
         return self._meant[id(one)]
 
-    def _said(self, one: Registered, claim: str) -> tuple[str, float, frozenset[ScoreKey]]:
-        """What a claim says, and of which scores: the same words may mean another metric."""
-        text = " ".join(one.plan.claims[claim].split())
-        keys = frozenset(keys_of([self._conditions(one)[claim]]))
-        return text, one.plan.min_effects.get(claim, 0.0), keys
+    def _is_same(self, one: Registered, claim: str, other: Registered, its: str) -> bool:
+        """Whether two claims say the same of the same results.
+
+        The same words may mean another metric, and the same names other arms.
+        """
+        texts = [" ".join(r.plan.claims[c].split()) for r, c in ((one, claim), (other, its))]
+        least = [r.plan.min_effects.get(c, 0.0) for r, c in ((one, claim), (other, its))]
+        return (
+            texts[0] == texts[1]
+            and least[0] == least[1]
+            and self._of_stages(one, claim) == self._of_stages(other, its)
+        )
+
+    def _of_stages(self, one: Registered, claim: str) -> object:
+        """What a claim states, about stages and metrics in the place of named scores."""
+        if (id(one), claim) not in self._stated:
+            answers = self._answering(one)
+
+            def of_stages(contrast: Contrast) -> object:
+                return frozenset(
+                    (answers[key.arm, key.task, key.shots, key.condition], key.metric, weight)
+                    for key, weight in contrast.weights.items()
+                )
+
+            self._stated[id(one), claim] = mapped(self._conditions(one)[claim], of_stages)
+        return self._stated[id(one), claim]
+
+    def _answering(self, one: Registered) -> dict[tuple[str, str, int, str], frozenset[str]]:
+        if id(one) not in self._asked:
+            found: dict[tuple[str, str, int, str], set[str]] = {}
+            for trial in one.plan.trials:
+                for e in trial.evaluations:
+                    place = (trial.arm, e.task, e.shots, e.condition)
+                    found.setdefault(place, set()).add(e.stage)
+            self._asked[id(one)] = {place: frozenset(stages) for place, stages in found.items()}
+        return self._asked[id(one)]
 
     def _own(self, one: Registered) -> dict[str, set[str]]:
         """Claim → the stages that its scores come from."""
@@ -176,60 +272,134 @@ class Registry:
 
     def _counting(self, now: Registered, claim: str) -> tuple[Registered, list[Registered]]:
         """The registration that counts for a claim, and all that have it on the same stages."""
-        said, own = self._said(now, claim), self._own(now)[claim]
         same = [
             one
             for one in self._all
-            if any(self._is_same(one, c, said, own) for c in one.plan.claims)
+            if any(self._is_same(one, c, now, claim) for c in one.plan.claims)
         ]
         if not same:  # it is only being planned
             return now, same
-        times = [time for stage in own if (time := self.finished(stage))]
+        times = [time for stage in self._own(now)[claim] if (time := self.finished(stage))]
         before = [one for one in same if not times or one.at < min(times)]
+        if now in before:
+            return now, same
         return (before[-1] if before else same[0]), same
 
+    def _known(self, one: Registered, own: Collection[str]) -> set[str]:
+        """Stages of which something was known when they were registered.
+
+        Also those that came into the store later, from another one, and were finished before.
+        """
+        record = one.registration
+        known = {*record.known_stages, *record.begun_stages}
+        earlier = _moved(one.at, -SKEW)
+        return {stage for stage in own if stage in known or _before(self.finished(stage), earlier)}
+
     def _standing(self, counts: Registered, own: set[str], others: Sequence[Other]) -> Standing:
-        known = own & set(counts.registration.known_stages)
+        known = self._known(counts, own)
         if known == own:
             return "exploratory"
         if known:  # somebody who has seen a part and changes the claim knows what to look for
             name = counts.plan.study
             earlier = (one for one in self._all if one.plan.study == name and one.at < counts.at)
-            looked = any(self._had_results(one, counts.at) for one in earlier)
+            begun = own & set(counts.registration.begun_stages)
+            looked = any(
+                self._had_results(one, counts.at) or not begun.isdisjoint(one.plan.stages)
+                for one in earlier
+            )
             return "exploratory" if looked else "partly known"
         return "repeated" if others else "registered"
 
     def _had_results(self, one: Registered, end: str) -> bool:
-        return any(_before(self.finished(stage), end) for stage in one.plan.stages)
+        gone = self.replaced(one)
+        return any(_before(self.finished(stage), end) for stage in one.plan.stages) or (
+            gone is not None and gone.at < end
+        )
 
-    def _other(
-        self,
-        one: Registered,
-        counts: Registered,
-        own: set[str],
-        keys: Sequence[ScoreKey],
-        last: str | None,
-    ) -> Other | None:
+    def _saw(self, one: Registered, question: _Question, arms: Collection[str]) -> set[str]:
+        """Stages of some arms, on a claim's tasks, that were seen before its end."""
+        end = _end_for(one, question)
+        asked = _answers(one.plan, question.tasks, arms)
+        return {stage for stage in asked if _before(self.finished(stage), end)}
+
+    def _other(self, one: Registered, question: _Question, is_same: bool) -> Other | None:
+        counts, own = question.counts, question.own
         same_name = one.plan.study == counts.plan.study
-        partners = self._matching(counts.plan, {key.arm for key in keys}, one.plan)
+        partners = self._matching(counts.plan, question.arms, one.plan)
         if partners is None and not same_name:
             return None
-        asked = {(key.task, key.shots, key.condition) for key in keys}
-        read = {
-            e.stage
-            for trial in one.plan.trials
-            if partners is None or trial.arm in partners
-            for e in trial.evaluations
-            if partners is None or (e.task, e.shots, e.condition) in asked
-        }
-        if any(_before(self.finished(stage), last) for stage in read - own):
-            return Other(one, "results")
-        replaced = same_name and one.at < counts.at and not self._had_results(one, counts.at)
-        answers = read & own
-        about_them = any(not stages.isdisjoint(answers) for stages in self._own(one).values())
-        if about_them and not replaced and _before(one.at, last):
+        tasks = None if partners is None else question.tasks
+        end = _end_for(one, question)
+        if not is_same:
+            asked = _answers(one.plan, tasks, partners) - own
+            gone = self.replaced(one)
+            times = [*map(self.finished, asked), gone.at if gone else None]
+            if any(_before(time, end) for time in times):
+                return Other(one, "results")
+        superseded = same_name and one.at < counts.at and not self._had_results(one, counts.at)
+        answers = _answers(one.plan, tasks, partners) & own
+        about_them = any(
+            not stages.isdisjoint(answers)
+            and not (is_same and any(self._is_same(counts, m, one, c) for m in counts.plan.claims))
+            for c, stages in self._own(one).items()
+        )
+        if about_them and not superseded and _before(one.at, end):
             return Other(one, "claims")
         return None
+
+    def _together(self, some: Sequence[Registered], question: _Question) -> list[Registered]:
+        """Registrations none of which has all arms of a claim, where together they saw them all."""
+        counts, own = question.counts, question.own
+        known = self._known(counts, own)
+        open_ = {
+            arm
+            for arm in question.arms
+            if not _answers(counts.plan, question.tasks, {arm}) & own <= known
+        }
+        found: list[Registered] = []
+        for arm in open_:
+            saw = [
+                one
+                for one in some
+                if (partners := self._matching(counts.plan, {arm}, one.plan))
+                and self._saw(one, question, partners) - own
+            ]
+            if not saw:
+                return []
+            found += (one for one in saw if one not in found)
+        return found
+
+    def _elsewhere(self, one: Registered, question: _Question) -> Elsewhere | None:
+        """Another registration that saw the claim's contrast on another config, and how it differs.
+
+        Its arms differ from each other as those of the claim do, and from the claim's all alike.
+        """
+        mine = [self._leaves(arm) for arm in question.counts.plan.arms if arm.name in question.arms]
+        varied = {path for leaves in mine[1:] for path in _differing(leaves, mine[0])}
+        # Arms that differ in nothing else, by what they have in common.
+        groups: dict[frozenset[tuple[str, Any]], list[tuple[int, Arm]]] = {}
+        for arm in one.plan.arms:
+            its = self._leaves(arm)
+            for number, own in enumerate(mine):
+                if all(_same_leaf(path, its, own) for path in varied):
+                    common = frozenset(item for item in its.items() if item[0] not in varied)
+                    groups.setdefault(common, []).append((number, arm))
+        found: list[tuple[str, ...]] = []
+        for arms in groups.values():
+            its = self._leaves(arms[0][1])
+            differs = [path for path in _differing(mine[0], its) if path not in varied]
+            if len({number for number, _ in arms}) < len(mine):
+                continue
+            if not differs or (len(mine) == 1 and len(differs) > FEW_FIELDS):
+                continue
+            if self._saw(one, question, {arm.name for _, arm in arms}):
+                found.append(
+                    tuple(
+                        f"{path}: {its.get(path, 'none')} instead of {mine[0].get(path, 'none')}"
+                        for path in differs
+                    )
+                )
+        return Elsewhere(one, min(found, key=len)) if found else None
 
     def _matching(self, plan: Plan, arms: Iterable[str], other: Plan) -> set[str] | None:
         """Arms of another plan that match some of this one; None where one of these has none.
@@ -255,6 +425,85 @@ class Registry:
         return self._trained[id(arm)]
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """Results that somebody saw, and that were removed or made anew since."""
+
+    at: str  # when they were seen
+    count: int
+    by: str  # what showed them
+
+    @property
+    def told(self) -> str:
+        """`18 results that mm1 compare showed on … UTC were removed or made anew since`."""
+        results = "1 result" if self.count == 1 else f"{self.count} results"
+        when = self.at[:16].replace("T", " ")
+        return f"{results} that {self.by} showed on {when} UTC were removed or made anew since"
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A claim, as others could have known its answer."""
+
+    counts: Registered
+    own: set[str]  # stages that its scores come from
+    keys: Sequence[ScoreKey]
+    last: str | None  # when the last of its stages was finished
+
+    @property
+    def arms(self) -> set[str]:
+        return {key.arm for key in self.keys}
+
+    @property
+    def tasks(self) -> set[str]:
+        """Whatever is asked of a task tells of the others: shots, conditions, metrics."""
+        return {key.task for key in self.keys}
+
+
+def _end_for(one: Registered, question: _Question) -> str | None:
+    """Until when another registration could tell something of a claim.
+
+    None is now: it was there before the claim's registration, whose clock says that it was not.
+    """
+    return None if turned_back(one, question.counts) else question.last
+
+
+def turned_back(one: Registered, other: Registered) -> bool:
+    """Whether a registration is on record as earlier than another that has an earlier time."""
+    mark = registration_mark(one.plan.study, registration_name(one.plan))
+    return mark in other.registration.before and one.at > _moved(other.at, SKEW)
+
+
+def _answers(plan: Plan, tasks: Collection[str] | None, arms: Collection[str] | None) -> set[str]:
+    """Evaluations of some arms on some tasks, of all where that is None."""
+    return {
+        e.stage
+        for trial in plan.trials
+        if arms is None or trial.arm in arms
+        for e in trial.evaluations
+        if tasks is None or e.task in tasks
+    }
+
+
+def _moved(time: str, by: timedelta) -> str:
+    try:
+        return (datetime.fromisoformat(time) + by).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):  # not a time of ours
+        return time
+
+
+_ABSENT = object()
+
+
+def _same_leaf(path: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return _near(one.get(path, _ABSENT), other.get(path, _ABSENT))
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Paths at which two configs are not near."""
+    return [path for path in dict.fromkeys([*one, *other]) if not _same_leaf(path, one, other)]
+
+
 def _end(times: Sequence[str | None]) -> str | None:
     """When the last of some things happened; None while one has not."""
     return None if None in times else max((time for time in times if time), default=None)
@@ -270,7 +519,7 @@ def _near(one: Any, other: Any) -> bool:
     plain = isinstance(one, numbers) and isinstance(other, numbers)
     if not plain or isinstance(one, bool) or isinstance(other, bool):
         return one == other
-    return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))
+    return abs(one - other) <= max(TOLERANCE * max(abs(one), abs(other)), NOTHING)
 
 
 def _leaves(arm: Arm) -> dict[str, Any]:

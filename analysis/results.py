@@ -34,7 +34,15 @@ from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
 from ablations.study import is_file, load_study
 from ablations.verdicts import Verdict
-from analysis.registry import History, Other, Registered, Registry, Standing, tasks_of
+from analysis.registry import (
+    History,
+    Other,
+    Registered,
+    Registry,
+    Standing,
+    tasks_of,
+    turned_back,
+)
 from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
 from sweeps.measured import once_seconds
@@ -105,7 +113,7 @@ class StudyResults:
 
     def looked(self, by: str) -> None:
         """Put on record that the results are shown."""
-        self.store.looked(self.plan, len(self.done), by)
+        self.store.looked(self.plan, self.done, by)
 
     # -- completeness ------------------------------------------------------------------------
 
@@ -329,13 +337,46 @@ class StudyResults:
     def _registrations(self) -> tuple[list[tuple[Plan, Registration]], list[str]]:
         return self.store.registrations(self.plan.study, tasks_of(self.plan))
 
+    @cached_property
+    def _removed_registrations(self) -> list[str]:
+        """The study's name, or another, of each registration that was here and is gone."""
+        known = [self.registration, *(registration for _, registration in self._registrations[0])]
+        return self.store.removed_registrations(known)
+
     @property
-    def unknown_registrations(self) -> list[str]:
-        """A line for each registration in the store that nobody can say of whether it counts."""
-        return [
-            f"{line}; whether it counts for the standing of these claims is not known"
+    def removed_registrations(self) -> list[str]:
+        """A line where registrations of other studies are gone that were here before."""
+        gone = Counter(name for name in self._removed_registrations if name != self.plan.study)
+        named = ", ".join(name + (f" ({n})" if n > 1 else "") for name, n in gone.items())
+        told = "registrations that were here are gone; whether they counted for these claims is not"
+        return [f"{told} known: {named}"] if gone else []
+
+    @cached_property
+    def gaps(self) -> list[str]:
+        """What the store cannot tell any more of how a claim of the study came about, a line each.
+
+        Registrations of its name that are gone, any that cannot be read, results that somebody saw
+        and that are not those of now, a clock that was turned back.
+        """
+        lines = [
+            f"{line}; whether it counts for these claims is not known"
             for line in self._registrations[1]
         ]
+        if gone := self._removed_registrations.count(self.plan.study):
+            some = "an earlier registration" if gone == 1 else f"{gone} earlier registrations"
+            lines.append(f"{some} of its name {'is' if gone == 1 else 'are'} gone")
+        related = self.registry.related(self.plan)
+        for one in related:
+            replaced = self.registry.replaced(one)
+            if replaced and one.plan.study == self.plan.study:
+                lines.append(replaced.told)
+        lines += [
+            f"the clock was turned back: {one.plan.study} is on record as earlier, with the time "
+            f"{one.at[:16].replace('T', ' ')} UTC"
+            for one in related
+            if turned_back(one, self._now)
+        ]
+        return list(dict.fromkeys(lines))
 
     @cached_property
     def _now(self) -> Registered:
@@ -349,7 +390,7 @@ class StudyResults:
             for plan, registration in self._registrations[0]
             if registration != self.registration
         ]
-        return Registry([self._now, *others], self.store.finished_at)
+        return Registry([self._now, *others], self.store.finished_at, self.store.last_look)
 
     @cached_property
     def histories(self) -> dict[str, History]:

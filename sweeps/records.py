@@ -1,7 +1,7 @@
 """The small JSON records of a store: what each must have, and how damage to one is told.
 
 A record of the store itself is sealed: it carries a checksum of everything else in it, so that a
-changed digit is damage and not another number. (Records of before there were seals have none.)
+changed digit is damage and not another number, and so is a record whose seal was taken off.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class Registration(Config):
     hash: str
     registered_at: str  # UTC, ISO 8601
     known_stages: tuple[str, ...]  # had results already when the study was registered
+    begun_stages: tuple[str, ...] = ()  # others whose training had told how it goes
     previous: tuple[str, ...]  # hashes registered earlier under the same name
+    # Every registration that the store had then, so that none can go unnoticed.
+    before: tuple[str, ...] = ()
 
 
 class Look(Config):
@@ -77,6 +80,7 @@ class Look(Config):
     schema_version: int = SCHEMA_VERSION
     at: str  # UTC, ISO 8601
     done: int  # stages with a result
+    newest: str = ""  # when the last of those results was finished
     by: str  # what showed them
 
 
@@ -114,8 +118,8 @@ def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
         )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DamagedError(f"{place} is damaged: it has no schema_version")
-    if SEAL in fields and fields.pop(SEAL) != _seal(fields):
-        raise DamagedError(f"{place} is damaged: it does not match its checksum")
+    check_seal(fields, place)
+    del fields[SEAL]
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -123,6 +127,14 @@ def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
         where = ".".join(map(str, first["loc"]))[:100]
         why = f"{where}: {first['msg']}" if where else first["msg"]
         raise DamagedError(f"{place} is damaged: {why[:300]}") from None
+
+
+def check_seal(fields: Mapping[str, Any], place: str) -> None:
+    """Raises `DamagedError` where a record has no checksum, or another one."""
+    if SEAL not in fields:
+        raise DamagedError(f"{place} is damaged: it has no checksum")
+    if fields[SEAL] != _seal({name: value for name, value in fields.items() if name != SEAL}):
+        raise DamagedError(f"{place} is damaged: it does not match its checksum")
 
 
 def read(objects: Objects, key: str) -> bytes:

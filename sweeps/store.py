@@ -51,6 +51,7 @@ from sweeps.records import (
     UnreadableError,
     as_execution,
     as_object,
+    check_seal,
     read,
     read_record,
     sealed,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     import pandas
 
 STAGE_ID = re.compile(r"[0-9a-f]{16,64}")
+_REGISTRATION = re.compile(r"[0-9a-z]+-[0-9a-f]{8}")  # `registration_name`
 
 # The one long result table; joined with a study's snapshot it gives arm and trial.
 COLUMNS = (
@@ -493,12 +495,17 @@ class Store:
         # Names and labels may have changed without changing the meaning, so the newest stands.
         self.objects.write(f"{folder}/plan.json", sealed(plan), durable=True)
         if registration is None:
+            known = self.done(plan.stages)
+            begun = filter(self.progress, set(plan.stages) - known)
+            own = registration_mark(plan.study, registration_name(plan))
             registration = Registration(
                 study=plan.study,
                 hash=plan.hash,
                 registered_at=_now(),
-                known_stages=tuple(sorted(self.done(plan.stages))),
+                known_stages=tuple(sorted(known)),
+                begun_stages=tuple(sorted(begun)),
                 previous=self._earlier(study),
+                before=tuple(sorted(self.registration_marks() - {own})),
             )
             key = f"{folder}/registration.json"
             if not self.objects.create(key, sealed(registration), durable=True):
@@ -517,6 +524,20 @@ class Store:
             except DamagedError:
                 found.append(("", name.partition("-")[0]))
         return tuple(hash_ for _, hash_ in sorted(found))
+
+    def registration_marks(self) -> set[str]:
+        """A mark of every registration that is there, whether it can be read or not."""
+        return {
+            registration_mark(unquote(name), one)
+            for name in self.objects.children("studies")
+            for one in self.objects.children(f"studies/{name}")
+            if _REGISTRATION.fullmatch(one)
+        }
+
+    def removed_registrations(self, known: Iterable[Registration]) -> list[str]:
+        """Study of each registration that was here when some others were made, and is gone."""
+        before = {mark for one in known for mark in one.before}
+        return sorted(mark.rpartition("/")[0] for mark in before - self.registration_marks())
 
     def _registrations(self, study: str) -> list[str]:
         return [
@@ -601,32 +622,47 @@ class Store:
         And a line for each that cannot be read, of any name: it may be one of them.
         """
         found, lines = [], []
-        for name in self.studies():
-            for one in self._registrations(_study(name)):
-                folder = f"{_study(name)}/{one}"
+        for folder in self.objects.children("studies"):
+            name = unquote(folder)
+            for one in self.objects.children(f"studies/{folder}"):
+                if not _REGISTRATION.fullmatch(one):
+                    continue
+                key = f"studies/{folder}/{one}"
                 try:
-                    place = f"{self.root}/{folder}/plan.json"
-                    fields = as_object(read(self.objects, f"{folder}/plan.json"), place)
-                    if name == study or not _scored(fields).isdisjoint(tasks):
-                        plan = read_record(self.objects, f"{folder}/plan.json", Plan)
-                        found.append((plan, self._registration(folder)))
+                    registration = self._registration(key)
+                    place = f"{self.root}/{key}/plan.json"
+                    fields = as_object(read(self.objects, f"{key}/plan.json"), place)
+                    check_seal(fields, place)
+                    if name == study or not _scored(fields, place).isdisjoint(tasks):
+                        plan = read_record(self.objects, f"{key}/plan.json", Plan)
+                        found.append((plan, registration))
                 except FileNotFoundError:
-                    lines.append(f"a registration of {name} is damaged: {folder} lacks a file")
+                    lines.append(f"a registration of {name} is damaged: {key} lacks a file")
                 except UnreadableError as error:
                     lines.append(f"a registration of {name} cannot be read: {error}")
         return found, lines
 
-    def looked(self, plan: Plan, done: int, by: str) -> None:
-        """Put on record that results of a registered study are shown; once for each `done`.
+    def looked(self, plan: Plan, done: Collection[str], by: str) -> None:
+        """Put on record that results of a registered study are shown; once for each number of them.
 
         A store that may only be read keeps no record of who reads it.
         """
-        look = Look(at=_now(), done=done, by=by)
         folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
         with contextlib.suppress(OSError, UserError):
-            key = f"{folder}/{done:08d}.json"
+            key = f"{folder}/{len(done):08d}.json"
             if not self.objects.exists(key):
+                newest = max((self.finished_at(stage) or "" for stage in done), default="")
+                look = Look(at=_now(), done=len(done), newest=newest, by=by)
                 self.objects.create(key, sealed(look))
+
+    def last_look(self, plan: Plan) -> Look | None:
+        """When most results of a registered study were shown first; None if nobody looked."""
+        folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
+        names = self.objects.children(folder)
+        try:  # names are numbers of stages, so the last has most
+            return read_record(self.objects, f"{folder}/{names[-1]}", Look) if names else None
+        except (FileNotFoundError, UnreadableError):
+            return None
 
     def looks(self, plan: Plan) -> list[Look]:
         """When results of a registered study were shown, oldest first."""
@@ -638,10 +674,16 @@ class Store:
         return sorted(found, key=lambda look: look.at)
 
     def finished_at(self, stage_id: str) -> str | None:
-        """When a stage was finished, UTC in ISO 8601; None if it is not."""
+        """When a stage was finished, UTC in ISO 8601; None if it is not.
+
+        "", which is before every time, where its record can no longer be read: who took the record
+        away may have read the result.
+        """
         try:
             return self.done_record(stage_id).finished_at
-        except UserError:
+        except UnreadableError:
+            return ""
+        except _NoResultError:
             return None
 
     def studies(self) -> list[str]:
@@ -695,13 +737,19 @@ def _stage(stage_id: str) -> str:
     return f"stages/{stage_id[:2]}/{stage_id}"
 
 
-def _scored(plan: Mapping[str, Any]) -> set[str]:
-    """The tasks that a plan's first seed is scored on; of a plan of another shape, none."""
+def _scored(plan: Mapping[str, Any], place: str) -> set[str]:
+    """The tasks that a plan's first seed is scored on. Raises `DamagedError`: of another shape."""
     try:
         trials = plan["trials"][: len(plan["arms"])]
         return {one["task"] for trial in trials for one in trial["evaluations"]}
     except (LookupError, TypeError):
-        return set()
+        raise DamagedError(f"{place} is damaged: it is no plan") from None
+
+
+def registration_mark(study: str, folder: str) -> str:
+    """What tells a registration from others, short enough to list them all: name and folder."""
+    hash_, _, stages = folder.partition("-")
+    return f"{study}/{hash_[:8]}-{stages}"
 
 
 def _study(name: str) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.plan import Plan
+from analysis.compare import comparison
 from mm1 import api
+from sweeps import store as store_module
+from sweeps.store import Store
 
 BETTER = "effect(encoder.image_size, 16 -> 32) > 0"
 RECIPE = {
@@ -160,7 +168,7 @@ class TestWaysRound:
         (plan,) = (lab.folder / "store" / "studies" / "sizes").glob("*/plan.json")
         plan.unlink()
         lab.run()
-        assert "lacks a file" in lab.results().unknown_registrations[0]
+        assert "lacks a file" in lab.results().gaps[0]
 
     def test_a_registration_that_comes_after_the_last_result_takes_nothing_away(
         self, lab: Any
@@ -168,6 +176,244 @@ class TestWaysRound:
         lab.run()
         lab.run("later", seeds=[5, 6, 7])
         assert lab.standing() == "registered"
+
+
+def words_beside(lab: Any, study: str = "sizes") -> list[str]:
+    (claim,) = comparison(lab.results(study)).claims
+    return [caveat.word for caveat in claim.caveats]
+
+
+class TestQuestionsAskedInPieces:
+    def test_arms_that_were_looked_at_in_studies_of_their_own(self, lab: Any) -> None:
+        near = {**RECIPE, "optimizer": {"eps": 1.00001e-8}, "encoder": {"image_size": 40}}
+        for study, size in (("a", 16), ("b", 32)):
+            arms = {"arms": {"one": {"encoder.image_size": size}, "two": {"connector.tokens": 9}}}
+            lab.run(study, recipe=near, design=arms, claims={})
+        lab.run()
+        assert lab.standing() == "repeated"
+        assert "a (" in lab.told()
+        assert "b (" in lab.told()
+
+    def test_an_arm_alone_that_others_had_as_well_takes_nothing_away(self, lab: Any) -> None:
+        tokens = {"one_at_a_time": {"connector.tokens": [4, 9]}}
+        for number in range(3):
+            lab.run(f"tokens-{number}", design=tokens, seeds=[5, 6, 7 + number], claims={})
+        lab.run()
+        assert lab.standing() == "registered"
+        assert lab.told() == ""
+
+    def test_the_same_task_with_other_shots(self, lab: Any) -> None:
+        for number, shots in enumerate((4, 2, 0)):
+            recipe = {**RECIPE, "evaluation": {"easy_vqa": {"shots": [shots]}}}
+            lab.run(f"s{number}", recipe=recipe, seeds=[10 * number + seed for seed in range(3)])
+        assert lab.standing("s2") == "repeated"
+        assert "the third set of results" in lab.told("s2")
+
+    def test_a_family_is_not_made_smaller_by_registering_its_claims_elsewhere(
+        self, lab: Any
+    ) -> None:
+        claims = {
+            "better": BETTER,
+            "small": "effect(encoder.image_size, 24 -> 40) > 0",
+            "large": "effect(encoder.image_size, 48 -> 56) > 0",
+        }
+
+        def sizes(*levels: int) -> dict[str, Any]:
+            return {"one_at_a_time": {"encoder.image_size": list(levels)}}
+
+        plan = lab.register(design=sizes(32, 16, 24, 40, 48, 56), claims=claims)
+        lab.register("x", design=sizes(32, 24, 40), claims={"small": claims["small"]})
+        lab.register("y", design=sizes(32, 48, 56), claims={"large": claims["large"]})
+        lab.finish(plan)
+        families = [set(history.family) for history in lab.results().histories.values()]
+        assert families == [set(claims)] * 3
+
+    def test_a_claim_taken_out_of_its_family_before_results_tells_of_it(self, lab: Any) -> None:
+        claims = {"better": BETTER, "tiny": "effect(encoder.image_size, 24 -> 32) > 0"}
+        design = {"one_at_a_time": {"encoder.image_size": [32, 16, 24]}}
+        lab.register("all", design=design, claims=claims)
+        lab.run("single", design=design)
+        assert lab.standing("single") == "repeated"
+        assert "all (" in lab.told("single")
+
+    def test_the_same_names_of_other_arms_are_another_claim(self, lab: Any) -> None:
+        def arms(one: int, two: int) -> dict[str, Any]:
+            return {"arms": {"a": {"encoder.image_size": one}, "b": {"encoder.image_size": two}}}
+
+        better = {"better": "score(a) > score(b)"}
+        lab.run("one", design=arms(16, 32), claims=better)
+        lab.run("two", design=arms(32, 16), claims=better)
+        (two,) = lab.results("two").verdicts
+        (one,) = lab.results("one").verdicts
+        assert two.effect == pytest.approx(-one.effect)
+        assert lab.standing("two") == "exploratory"
+
+
+class TestConfigsThatHardlyDiffer:
+    @pytest.mark.parametrize(
+        "field", [{"optimizer": {"eps": 1e-7}}, {"language_model": {"dropout": 1e-12}}]
+    )
+    def test_tiny_numbers_are_near_whatever_their_ratio(
+        self, lab: Any, field: dict[str, Any]
+    ) -> None:
+        lab.run("first", recipe={**RECIPE, **field}, seeds=[5, 6, 7], claims={})
+        lab.run()
+        assert lab.standing() == "repeated"
+
+    def test_the_contrast_on_another_config_is_told_with_what_differs(self, lab: Any) -> None:
+        lab.run("first", claims={})
+        # A head of 16 is what follows from the width anyway: the two are the same model.
+        lab.run(recipe={**RECIPE, "language_model": {"head_width": 16}})
+        assert lab.standing() == "registered"
+        assert words_beside(lab) == ["seen on other configs"]
+        assert "language_model.head_width: None instead of 16" in lab.told()
+
+    def test_it_is_nothing_to_the_one_that_was_first(self, lab: Any) -> None:
+        lab.run()
+        lab.run("later", recipe={**RECIPE, "optimizer": {"peak_lr": 0.01}}, seeds=[3, 4, 5])
+        assert lab.told() == ""
+        assert words_beside(lab, "later") == ["seen on other configs"]
+
+    def test_a_single_arm_is_told_only_where_little_differs(self, lab: Any) -> None:
+        good = {"better": "score(base) > 60"}
+        lab.run("near", recipe={**RECIPE, "optimizer": {"b2": 0.5}}, claims={})
+        far = {**RECIPE, "optimizer": {"b1": 0.5, "b2": 0.5, "clip_norm": 9.0}}
+        lab.run("far", recipe=far, claims={})
+        lab.run(claims=good, seeds=[5, 6, 7])
+        assert "near (" in lab.told()
+        assert "far (" not in lab.told()
+
+
+class TestRecordsThatAreGone:
+    """Whoever takes away what could be seen leaves a gap, and the gap stands beside the verdict."""
+
+    def files(self, lab: Any, pattern: str) -> list[Path]:
+        found = list((lab.folder / "store").glob(pattern))
+        assert found
+        return found
+
+    def test_results_of_another_store_that_are_brought_in_after_registering(self, lab: Any) -> None:
+        lab.run(claims={})
+        stages = self.files(lab, "stages")[0]
+        stages.rename(lab.folder / "kept")
+        shutil.rmtree(lab.folder / "store")
+        lab.store = Store(lab.folder / "store")
+        lab.register()
+        shutil.copytree(lab.folder / "kept", stages)
+        assert lab.standing() == "exploratory"
+
+    @pytest.mark.parametrize("files", ["*/registration.json", "*/plan.json", "**/*.json"])
+    def test_files_of_another_registration(self, lab: Any, files: str) -> None:
+        lab.run("first", seeds=[7, 8, 9])
+        for path in self.files(lab, f"studies/first/{files}"):
+            path.unlink()
+        lab.run()
+        assert words_beside(lab) == ["gaps in the record"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda text: "{}",
+            lambda text: '{"schema_version": 1}',
+            lambda text: text.replace("easy_vqa", "other").replace("held_out_text", "more"),
+            lambda text: json.dumps({**json.loads(text), "trials": []}),
+        ],
+    )
+    def test_an_edited_plan(self, lab: Any, change: Callable[[str], str]) -> None:
+        lab.run("first", seeds=[7, 8, 9])
+        for path in self.files(lab, "studies/first/*/plan.json"):
+            path.write_text(change(path.read_text("utf-8")), "utf-8")
+        lab.run()
+        assert words_beside(lab) == ["gaps in the record"]
+
+    def test_a_record_without_its_checksum_is_damaged(self, lab: Any) -> None:
+        lab.run(claims={})
+        lab.register()
+        for path in self.files(lab, "studies/sizes/*/registration.json"):
+            record = json.loads(path.read_text("utf-8"))
+            del record["checksum"]
+            path.write_text(json.dumps({**record, "known_stages": []}), "utf-8")
+        with pytest.raises(UserError, match="it has no checksum"):
+            lab.results()
+
+    def test_a_whole_registration(self, lab: Any) -> None:
+        lab.run(seeds=[7, 8, 9])
+        lab.run("other", seeds=[17, 18, 19])
+        (first,) = self.files(lab, "studies/sizes/*-*")
+        lab.run()
+        shutil.rmtree(first)
+        shutil.rmtree(lab.folder / "store/studies/other")
+        assert words_beside(lab) == ["gaps in the record"]
+        notices = comparison(lab.results()).notices
+        assert "an earlier registration of its name is gone" in notices
+        assert any(notice.endswith("is not known: other") for notice in notices)
+
+    def test_results_of_another_registration_that_somebody_saw(self, lab: Any) -> None:
+        lab.run("first", seeds=[7, 8, 9])
+        lab.results("first").looked("mm1 compare")
+        shutil.rmtree(lab.folder / "store/stages")
+        lab.store = Store(lab.folder / "store")
+        lab.run()
+        assert lab.standing() == "repeated"
+
+    def test_a_damaged_result_may_have_been_seen(self, lab: Any) -> None:
+        lab.run("first", seeds=[7, 8, 9])
+        for path in self.files(lab, "stages/*/*/done.json"):
+            path.write_text("{", "utf-8")
+        lab.run()
+        assert lab.standing() == "repeated"
+
+    def test_own_results_that_were_seen_and_made_anew(self, lab: Any) -> None:
+        plan = lab.run()
+        lab.results().looked("mm1 compare")
+        shutil.rmtree(lab.folder / "store/stages")
+        lab.store = Store(lab.folder / "store")
+        assert "that mm1 compare showed on 2026-11-02" in lab.told()
+        lab.finish(plan)
+        assert words_beside(lab) == ["gaps in the record"]
+
+    def test_a_look_takes_nothing_away(self, lab: Any) -> None:
+        plan = lab.register()
+        lab.finish(plan, seeds=1)
+        lab.results().looked("mm1 compare")
+        lab.finish(plan)
+        lab.results().looked("mm1 compare")
+        assert lab.told() == ""
+
+    def test_a_clock_that_was_turned_back(self, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = store_module._now
+        with monkeypatch.context() as ahead:
+            ahead.setattr(store_module, "_now", lambda: "2027-01-01T00:00:00.000+00:00")
+            lab.run("first", seeds=[7, 8, 9])
+        assert store_module._now is now
+        lab.run()
+        assert lab.standing() == "repeated"
+        assert "the clock was turned back: first" in lab.told()
+
+    def test_curves_that_were_there_before_the_claim(self, lab: Any) -> None:
+        plan = lab.register(claims={"better": "effect(encoder.image_size, 32 -> 16) > 0"})
+        for trial in plan.trials:
+            scratch = lab.store.scratch(trial.train)
+            scratch.mkdir(parents=True)
+            line = '{"step": 90, "time": 1.0, "loss": 2.5}\n'
+            (scratch / "reports.jsonl").write_text(line, "utf-8")
+        lab.run()
+        assert lab.standing() == "exploratory"
+
+    def test_a_study_that_goes_on_after_its_curves_were_seen_keeps_its_standing(
+        self, lab: Any
+    ) -> None:
+        plan = lab.register()
+        scratch = lab.store.scratch(plan.trials[0].train)
+        scratch.mkdir(parents=True)
+        (scratch / "reports.jsonl").write_text('{"step": 9, "time": 1.0, "loss": 2}\n', "utf-8")
+        lab.run()
+        assert lab.told() == ""
+
+
+def test_an_alpha_above_the_usual_stands_beside_the_verdict(lab: Any) -> None:
+    lab.run(alpha=0.4)
+    assert words_beside(lab) == ["alpha 40 %"]
 
 
 class TestFreshSeeds:
