@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ablations import contrasts
+from ablations.averages import AVERAGE, average, average_shots
 from ablations.claim_grammar import (
     CONDITIONS,
     OPTIONS,
@@ -30,10 +31,8 @@ from ablations.designs import BASE
 from ablations.errors import UserError, nearest, shown
 from ablations.metrics import (
     ANSWERERS,
-    AVERAGE,
     BLIND,
     TASKS,
-    average_shots,
     check_form,
     check_metric,
     first_metric,
@@ -316,25 +315,28 @@ def _score(arm: str, options: Options, names: Vocabulary) -> Contrast:
     shots = options.get("shots", str(average_shots(metric)))
     if "metric" in options and int(shots) != average_shots(metric):
         raise UserError(f"metric={metric} and shots={shots}; say one of them")
-    asked = {key: value for key, value in options.items() if key != "metric"} | {"shots": shots}
-    total = Contrast({})
-    for one in names.average:
-        chosen = {**asked, "task": one, "metric": first_metric(one)}
-        key = _key(arm, chosen, names)
-        total = total.plus(Contrast({key: 1.0}), 1 / len(names.average))
-    return total
+    condition = options.get("condition", CONDITIONS[0])
+    first = {one: first_metric(one) for one in names.average}
+    mean = average(arm, int(shots), condition, first)
+    for key in mean.weights:
+        _check(key, names)
+    return mean
 
 
 def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
     primary_task, primary_metric = names.primary_metric
     task = options.get("task", primary_task)
     default = primary_metric if task == primary_task else next(iter(TASKS.get(task, ())), "")
-    metric = options.get("metric", default)
-    names.check(task, metric)
     shots = int(options["shots"]) if "shots" in options else names.shots.get(task, 0)
     condition = options.get("condition", CONDITIONS[0])
-    check_form(task, shots, condition)
-    return ScoreKey(arm, task, metric, shots, condition)
+    key = ScoreKey(arm, task, options.get("metric", default), shots, condition)
+    _check(key, names)
+    return key
+
+
+def _check(key: ScoreKey, names: Vocabulary) -> None:
+    names.check(key.task, key.metric)
+    check_form(key.task, key.shots, key.condition)
 
 
 def keys_of(found: Iterable[Condition[Contrast]]) -> list[ScoreKey]:

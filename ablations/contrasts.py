@@ -12,11 +12,22 @@ means of all levels:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ablations.errors import UserError
+
+
+class Place(NamedTuple):
+    """Where a model was asked: whatever is measured there comes from the same answers."""
+
+    arm: str
+    task: str
+    shots: int
+    condition: str
+    seed: int
 
 
 class ScoreKey(NamedTuple):
@@ -28,8 +39,23 @@ class ScoreKey(NamedTuple):
     shots: int
     condition: str
 
+    def at(self, seed: int) -> Place:
+        """Where its value of a seed was measured."""
+        return Place(self.arm, self.task, self.shots, self.condition, seed)
+
 
 Scores = Mapping[ScoreKey, Mapping[int, float]]  # key → seed → value
+
+
+def by_seed(scores: Scores, keys: Iterable[ScoreKey]) -> dict[int, dict[ScoreKey, float]]:
+    """Seed → value of each of some cells, for the seeds that have all of them."""
+    columns = {key: scores.get(key, {}) for key in keys}
+    first = next(iter(columns.values()), {})
+    return {
+        seed: {key: column[seed] for key, column in columns.items()}
+        for seed in first
+        if all(seed in column for column in columns.values())
+    }
 
 
 @dataclass(frozen=True)
@@ -57,6 +83,14 @@ class Contrast:
     def times(self, factor: float) -> Contrast:
         """This, so many times."""
         return Contrast({}).plus(self, factor)
+
+    def value(self, scores: Mapping[ScoreKey, float]) -> float:
+        """What it comes to with the scores of one seed."""
+        return self.constant + math.fsum(w * scores[key] for key, w in self.weights.items())
+
+    def error(self, errors: Mapping[ScoreKey, float]) -> float:
+        """Its standard error where those of the scores are independent."""
+        return math.hypot(*(w * errors[key] for key, w in self.weights.items()))
 
     @classmethod
     def over(cls, weights: Mapping[str, float], score: Callable[[str], Contrast]) -> Contrast:

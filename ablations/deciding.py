@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ablations.claims import Vocabulary, first_shots, keys_of, meaning
 from ablations.conditions import Condition, mapped, quantities
-from ablations.contrasts import Contrast, ScoreKey, Scores
+from ablations.contrasts import Contrast, Place, ScoreKey, Scores
 from ablations.metrics import BLIND, worst_value
 from ablations.plan import Plan
 from ablations.scope import scope
@@ -83,7 +83,7 @@ def decide(
     from ablations.verdicts import judge  # numpy; planning does without
 
     meant = {n: c for n, c in conditions(plan).items() if family is None or n in family}
-    lost = _scored_from(plan, diverged) if diverged else frozenset()
+    lost = places(plan, diverged) if diverged else frozenset()
     evidence: list[Evidence] = []
     affected: dict[str, list[int]] = {}  # claim → seeds in which something it reads diverged
     for name, condition in meant.items():
@@ -114,13 +114,10 @@ def _told_without(verdict: Verdict) -> str:
     return f"{told}, {verdict.contrast} = {effect} against {boundary}"
 
 
-Cell = tuple[str, str, int, str, int]  # arm, task, shots, condition, seed
-
-
-def _scored_from(plan: Plan, diverged: Collection[str]) -> frozenset[Cell]:
-    """Which scores were made from some stages."""
+def places(plan: Plan, diverged: Collection[str]) -> frozenset[Place]:
+    """Where the model that was asked came from one of some stages."""
     return frozenset(
-        (trial.arm, e.task, e.shots, e.condition, trial.seed)
+        Place(trial.arm, e.task, e.shots, e.condition, trial.seed)
         for trial in plan.trials
         for e in trial.evaluations
         if not {e.stage, *plan.stages[e.stage].inputs.values()}.isdisjoint(diverged)
@@ -143,7 +140,7 @@ class _Read:
         condition: Condition[Contrast],
         seeds: Sequence[int],
         scores: Scores,
-        lost: Collection[Cell],
+        lost: Collection[Place],
     ) -> _Read:
         """Read the scores of some seeds; `lost` are those of models that had diverged."""
         keys = keys_of([condition])
@@ -157,9 +154,8 @@ class _Read:
             for key in keys:
                 value = scores.get(key, {}).get(seed)
                 trial = f"{key.arm} seed {seed}"
-                cell = (key.arm, key.task, key.shots, key.condition, seed)
                 # What a blind answerer scores does not depend on the model.
-                if cell in lost and not key.metric.startswith(BLIND):
+                if key.at(seed) in lost and not key.metric.startswith(BLIND):
                     value = worst_value(key.task, key.metric)
                     fallen.add(key)
                     flagged[f"{trial} diverged"] = None

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ablations.averages import AVERAGE, average_shots
 from ablations.errors import UserError, nearest
+from ablations.workload import Metric as Record
+from ablations.workload import Task, Tasks
 from mm1_jax.config.questions import MOST_SHOTS
 from mm1_jax.evaluation.official.catalogue import OFFICIAL
 
@@ -99,24 +103,6 @@ ONE_FORM = ("held_out_text", "pretrained_text", "emoji_retrieval", "emoji_probe"
 MISLEADING = ("emoji_languages", "emoji_attributes", "fast_binding", "emoji_glossary")
 
 
-# The mean of several tasks' first metrics (MM1 §5.1), a metric for each number of demonstrations:
-# `average.8_shot`. Its tasks are the recipe's `evaluation.average`.
-AVERAGE = "average"
-
-
-def average_metric(shots: int) -> str:
-    """`8_shot`."""
-    return f"{shots}_shot"
-
-
-def average_shots(metric: str) -> int:
-    """How many demonstrations a metric of `average` means. `UserError` if it is none."""
-    found = re.fullmatch(r"([0-9]{1,4})_shot", metric)
-    if found is None:
-        raise UserError(f"{AVERAGE} has no metric {metric!r}; it is called 0_shot, 4_shot, 8_shot")
-    return int(found[1])
-
-
 def first_metric(task: str) -> str:
     """What a task is known by."""
     return TASKS[task][0]
@@ -190,3 +176,33 @@ def check_form(task: str, shots: int, condition: str) -> None:
         )
     if task in OFFICIAL and OFFICIAL[task].text and condition != "intact":
         raise UserError(f"{task} asks about no images: condition {condition}")
+
+
+def records(measured: Iterable[tuple[str, str]]) -> Tasks:
+    """Records of tasks: of what each measures, and of all (task, metric) that were measured."""
+    found = {task: dict.fromkeys(TASKS.get(task, ())) for task, _ in measured if task != AVERAGE}
+    for task, metric in measured:
+        if task in found and metric and "/" not in metric:
+            found[task][metric] = None
+    return {
+        task: Task(metrics=tuple(_record(task, metric) for metric in metrics))
+        for task, metrics in found.items()
+    }
+
+
+def _record(task: str, metric: str) -> Record:
+    known = metric_called(metric) or Metric(None)
+    by = next((one for one in (*ANSWERERS, "untrained_") if metric.startswith(one)), "")
+    of = metric.removeprefix(by)
+    if by and of not in METRICS:
+        of = f"recall_{of}"  # `chance_at_5`
+    return Record(
+        name=metric,
+        goal=known.goal,
+        unit=known.unit,
+        worst=worst_value(task, metric),
+        role="score" if not by else "control" if by == "untrained_" else "baseline",
+        of=of if by else "",
+        by=by.removesuffix("_"),
+        beaten=by != "oracle_",
+    )

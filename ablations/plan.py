@@ -17,18 +17,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ablations import claims, identity
+from ablations.averages import AVERAGE, average_shots
 from ablations.conditions import Condition, quantities
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
-from ablations.metrics import (
-    AVERAGE,
-    average_shots,
-    check_form,
-    check_metric,
-    first_metric,
-    goal_of,
-)
+from ablations.metrics import check_form, check_metric, first_metric, goal_of
 from ablations.runners import check_runner
 from ablations.schema import Config
 from ablations.scope import FIXED, WEIGHTS

@@ -46,6 +46,8 @@ class Metric(Config):
     goal   which way is better; None where neither is
     worst  value of a diverged trial; None where there is no worst value
     of     metric of the task that a control or baseline is to be compared with
+    by     who is measured by a control or baseline, in a word: blind, chance, oracle, untrained
+    beaten whether a model that has learnt something does better than it; an oracle need not be
     """
 
     name: str
@@ -54,6 +56,8 @@ class Metric(Config):
     unit: str = ""
     role: Role = "score"
     of: str = ""
+    by: str = ""
+    beaten: bool = True
 
 
 class Task(Config):
@@ -270,3 +274,9 @@ def check_metric(tasks: Tasks, task: str, metric: str) -> None:
     known = [one.name for one in tasks[task].metrics]
     if metric not in known:
         raise UserError(f"task {task} has no metric {metric!r}{nearest(metric, known)}")
+
+
+def record_of(tasks: Tasks, task: str, metric: str) -> Metric:
+    """What is known of a metric; of one that nobody has described, its name."""
+    known = tasks[task].metric(metric) if task in tasks else None
+    return known or Metric(name=metric)

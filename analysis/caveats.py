@@ -13,19 +13,18 @@ from typing import NamedTuple
 from ablations.claims import keys_of
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claim_metrics, conditions
-from ablations.metrics import LOWER, chance_of, goal_of
+from ablations.metrics import LOWER
 from ablations.verdicts import SENSITIVE_FROM, Verdict
+from ablations.workload import INTACT
 from analysis import words
+from analysis.controls import controls
 from analysis.effects import LEVEL, paired, summarize
 from analysis.registry import History
-from analysis.results import StudyResults, is_answerer
+from analysis.results import StudyResults
 
 OWN_FAMILY = "own family"
 USUAL_ALPHA = 0.05
 OTHERS_NAMED = 5  # of the other registrations, by name
-# Conditions and answerers that a model which has learnt something beats.
-CONTROLS = ("shuffled", "no_image")
-ANSWERERS = ("blind_", "majority_", "untrained_", "ngram_")
 
 
 class Caveat(NamedTuple):
@@ -111,7 +110,7 @@ def _family(results: StudyResults, verdict: Verdict) -> Iterator[Caveat]:
 def _directions(results: StudyResults, claim: str) -> Iterator[Caveat]:
     """Metrics of which less is better: an effect above zero is no improvement there."""
     for task, metric in claim_metrics(results.plan)[claim]:
-        if goal_of(metric) == "minimise":
+        if results.table.record(task, metric).goal == "minimise":
             yield Caveat(LOWER, f"{task}.{metric}")
 
 
@@ -130,43 +129,36 @@ def _firmness(verdict: Verdict) -> Iterator[Caveat]:
 
 def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     """Arms of a claim that do not beat what can be had without seeing, or without training."""
+    table = results.table
     keys = keys_of([conditions(results.plan)[claim]])
     asked = {
         (key.arm, key.task, key.shots): key
         for key in keys
-        if key.condition == "intact" and not is_answerer(key.metric)
+        if key.condition == INTACT and table.is_score(key.task, key.metric)
     }
     for key in asked.values():
-        controls = list(_controls(results, key))
-        if any(control in keys for control in controls):
+        sign = -1 if table.record(key.task, key.metric).goal == "minimise" else 1
+        found = [one.key for one in controls(table, key) if one.beaten]
+        if any(control in keys for control in found):
             continue  # the claim is itself about the control
-        for control in controls[:1]:
-            sign = -1 if goal_of(key.metric) == "minimise" else 1
-            lead = summarize(paired(results.score(*key), results.score(*control)))
+        means = {one: sign * summarize(table.score(*one)).mean for one in found}
+        for control in sorted(means, key=lambda one: -means[one])[:1]:
+            lead = summarize(paired(table.score(*key), table.score(*control)))
             ahead = [sign * value > 0 for value in lead.by_seed.values()]
-            beats = all(ahead) if math.isnan(lead.low) else sign * lead.low > 0 < sign * lead.high
+            ends = sign * lead.ci_low, sign * lead.ci_high
+            beats = all(ahead) if math.isnan(lead.ci_low) else min(ends) > 0
             if lead.n and not beats:
-                places = words.decimals([lead.high - lead.low], [lead.mean])
-                places = words.telling_decimals(places, lead.mean, lead.low, lead.high)
+                places = words.decimals([lead.ci_high - lead.ci_low], [lead.mean])
+                places = words.telling_decimals(places, lead.mean, lead.ci_low, lead.ci_high)
                 yield Caveat(
                     "control not beaten",
                     f"{key.arm} does not beat its control on {key.task} "
                     f"({_control_name(control)}: lead {words.signed(lead.mean, places)}, "
                     f"{words.percent(LEVEL)} interval "
-                    f"{words.interval(lead.low, lead.high, places)}, unadjusted): it may have "
-                    "learnt nothing that this claim is about",
+                    f"{words.interval(lead.ci_low, lead.ci_high, places)}, unadjusted): it may "
+                    "have learnt nothing that this claim is about",
                 )
 
 
-def _controls(results: StudyResults, key: ScoreKey) -> list[ScoreKey]:
-    """The controls of a score that were measured, the one with the best mean first."""
-    sign = 1 if goal_of(key.metric) == "minimise" else -1
-    found = [key._replace(condition=condition) for condition in CONTROLS]
-    found += [key._replace(metric=f"{answerer}{key.metric}") for answerer in ANSWERERS]
-    found.append(key._replace(metric=chance_of(key.metric)))
-    means = {one: summarize(results.score(*one)).mean for one in found if results.score(*one)}
-    return sorted(means, key=lambda one: sign * means[one])
-
-
 def _control_name(control: ScoreKey) -> str:
-    return control.metric if control.condition == "intact" else f"{control.condition} images"
+    return control.metric if control.condition == INTACT else f"{control.condition} images"

@@ -6,27 +6,31 @@ One `Comparison` is made from the results; every form prints its numbers and com
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
+from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
-from ablations.metrics import Goal, chance_of, goal_of, with_goal
 from ablations.schema import Config
 from ablations.shown_text import each_text, in_terminal, without_secrets
+from ablations.workload import Goal
 from analysis import words
 from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
 from analysis.claim_words import numbers, sentence
-from analysis.effects import LEVEL, Summary, effects, noise_floor, paired, summarize
+from analysis.controls import controls
+from analysis.effects import LEVEL, effects, noise_floor, paired, summarize
 from analysis.escaping import in_latex, in_markdown
 from analysis.registry import Standing
-from analysis.results import StudyResults, is_answerer
+from analysis.results import StudyResults
+from analysis.score_table import ScoreTable
 
 SCHEMA_VERSION = 1
 
@@ -179,8 +183,8 @@ class Comparison(Line):
 
 def comparison(results: StudyResults) -> Comparison:
     """Everything that any of the four forms says."""
-    plan = results.plan
-    floor = noise_floor(results)
+    plan, table = results.plan, results.table
+    floor = noise_floor(table)
     costs = results.costs.drop_duplicates("stage")
     return Comparison(
         study=plan.study,
@@ -188,17 +192,17 @@ def comparison(results: StudyResults) -> Comparison:
         question=plan.question,
         primary_metric=".".join(plan.primary_metric),
         primary_shots=results.primary[2],
-        primary_goal=goal_of(plan.primary_metric[1]),
+        primary_goal=table.record(*plan.primary_metric).goal,
         alpha=plan.alpha,
         seeds=plan.seeds,
         seeds_in=results.seeds_in,
         interim=results.interim,
         registered_at=results.registration.registered_at,
         claims=tuple(_claims(results)),
-        effects=tuple(_effects(results)),
+        effects=tuple(_effects(table)),
         noise_floor=floor.sd if floor else None,
         arms=tuple(_arms(results)),
-        controls=tuple(_controls(results)),
+        controls=tuple(_controls(table)),
         completeness=Completeness(
             planned=len(plan.trials),
             there=results.trials_there,
@@ -212,65 +216,50 @@ def comparison(results: StudyResults) -> Comparison:
     )
 
 
+L = TypeVar("L", bound=Line)
+
+
+def _line(kind: type[L], *sources: object, **more: Any) -> L:
+    """A line of what some sources have under the names of its fields, and of what else is given."""
+    found = {
+        name: getattr(source, name)
+        for source in sources
+        for name in kind.model_fields
+        if hasattr(source, name)
+    }
+    return kind(**(found | more))
+
+
 def _claims(results: StudyResults) -> list[ClaimLine]:
     lines = []
     for verdict in results.verdicts:
-        seeds = len(results.plan.seeds)
         interim = results.is_interim(verdict)
         least = results.plan.min_effects.get(verdict.name, 0.0)
         lines.append(
-            ClaimLine(
-                name=verdict.name,
-                text=verdict.text,
-                verdict=verdict.verdict,
-                effect=verdict.effect,
-                ci_low=verdict.ci_low,
-                ci_high=verdict.ci_high,
-                ci_level=verdict.ci_level,
-                p_value=verdict.p_value,
-                p_adjusted=verdict.p_adjusted,
-                alpha=verdict.alpha,
-                contrast=verdict.contrast,
+            _line(
+                ClaimLine,
+                verdict,
                 metrics=results.claim_metrics[verdict.name],
                 relation="<" if verdict.below else ">",
                 boundary=verdict.boundary + 0.0,
-                is_difference=verdict.is_difference,
-                by_seed=dict(verdict.by_seed),
-                n=verdict.n,
-                scope=verdict.scope,
-                reason=verdict.reason,
                 interim=interim,
                 standing=results.standing(verdict.name),
-                sensitive=verdict.sensitive,
                 caveats=caveats(results, verdict),
-                sentence=sentence(verdict, seeds, least, interim=interim),
+                sentence=sentence(verdict, len(results.plan.seeds), least, interim=interim),
             )
         )
     return lines
 
 
-def _effects(results: StudyResults) -> list[EffectLine]:
+def _effects(table: ScoreTable) -> list[EffectLine]:
     return [
-        EffectLine(
-            factor=one.factor,
-            base_level=one.base_level,
-            level=one.level,
-            task=one.task,
-            metric=one.metric,
-            goal=goal_of(one.metric),
-            shots=one.shots,
-            condition=one.condition,
-            mean=one.summary.mean,
-            sd=one.summary.sd,
-            ci_low=one.summary.low,
-            ci_high=one.summary.high,
-            ci_level=one.summary.level,
-            n=one.summary.n,
-            by_seed=dict(one.summary.by_seed),
-            diverged_seeds=one.diverged_seeds,
-            interim=one.interim,
+        _line(
+            EffectLine,
+            one,
+            one.summary,
+            goal=table.record(one.task, one.metric).goal,
         )
-        for one in effects(results)
+        for one in effects(table)
     ]
 
 
@@ -280,11 +269,6 @@ def _arms(results: StudyResults) -> list[ArmLine]:
     complete = [(t.arm, t.seed) for t in plan.trials if (t.arm, t.seed) not in results.problems]
     lines = []
     for arm in plan.arms:
-        scores = []
-        for key in results.metrics:
-            summary = summarize(results.score(arm.name, *key))
-            if summary.n and not is_answerer(key[1]):
-                scores.append(_score_line(key, summary, results.item_error(arm.name, *key)))
         mine = costs[costs["arm"] == arm.name]
         mine = mine[mine["seed"].isin([seed for name, seed in complete if name == arm.name])]
         trials = mine["seed"].nunique()
@@ -307,70 +291,48 @@ def _arms(results: StudyResults) -> list[ArmLine]:
                 evaluation_seconds_per_trial=evaluation,
                 compilation_seconds_per_trial=compilation,
                 diverged_seeds=tuple(s for name, s in results.diverged if name == arm.name),
-                scores=tuple(scores),
+                scores=tuple(_scores(results.table, arm.name)),
             )
         )
     return lines
 
 
-def _score_line(
-    key: tuple[str, str, int, str], summary: Summary, item_error: float | None
-) -> ScoreLine:
-    task, metric, shots, condition = key
-    return ScoreLine(
-        task=task,
-        metric=metric,
-        goal=goal_of(metric),
-        shots=shots,
-        condition=condition,
-        mean=summary.mean,
-        sd=summary.sd,
-        n=summary.n,
-        item_error=item_error,
-        by_seed=dict(summary.by_seed),
-    )
+def _scores(table: ScoreTable, arm: str) -> list[ScoreLine]:
+    """What an arm's model scored; what answerers without it do stands among the controls."""
+    lines = []
+    for form in table.metrics:
+        key = ScoreKey(arm, *form)
+        summary = summarize(table.score(*key))
+        if summary.n and table.is_score(key.task, key.metric):
+            goal = table.record(key.task, key.metric).goal
+            lines.append(
+                _line(ScoreLine, key, summary, goal=goal, item_error=table.item_error(*key))
+            )
+    return lines
 
 
-def _controls(results: StudyResults) -> list[ControlLine]:
+def _controls(table: ScoreTable) -> list[ControlLine]:
     """Base first; for other arms only what their own model said: the answerers are the same."""
     lines = []
-    measured = set(results.metrics)
-    for arm in results.plan.arms:
-        is_base = arm is results.plan.arms[0]
-        for task, metric, shots, condition in results.metrics:
-            if condition != "intact" or is_answerer(metric):
-                continue
-            controls = {
-                "shuffled images": (task, metric, shots, "shuffled"),
-                "no image": (task, metric, shots, "no_image"),
-                "wrong demonstrations": (task, metric, shots, "wrong_demonstrations"),
-            }
-            if is_base:
-                controls["blind"] = (task, f"blind_{metric}", shots, "intact")
-                controls["chance"] = (task, chance_of(metric), shots, "intact")
-                controls["oracle"] = (task, f"oracle_{metric}", shots, "intact")
-            score = results.score(arm.name, task, metric, shots)
-            for name, key in controls.items():
-                if key not in measured:
+    for arm in table.arms:
+        for form in table.scored:
+            key = ScoreKey(arm, *form)
+            for control in controls(table, key):
+                if arm != table.base and not control.is_own:
                     continue
-                control = results.score(arm.name, *key)
-                lead = summarize(paired(score, control))
-                level = summarize(control)
+                level = table.score(*control.key)
+                lead = summarize(paired(table.score(*key), level))
                 lines.append(
-                    ControlLine(
-                        arm=arm.name,
-                        task=task,
-                        metric=metric,
-                        goal=goal_of(metric),
-                        shots=shots,
-                        control=name,
-                        mean=level.mean,
-                        sd=level.sd,
-                        n=level.n,
+                    _line(
+                        ControlLine,
+                        key,
+                        summarize(level),
+                        goal=table.record(key.task, key.metric).goal,
+                        control=control.name,
                         lead=lead.mean,
-                        lead_low=lead.low,
-                        lead_high=lead.high,
-                        ci_level=LEVEL,
+                        lead_low=lead.ci_low,
+                        lead_high=lead.ci_high,
+                        ci_level=lead.ci_level,
                     )
                 )
     return lines
@@ -425,9 +387,10 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text_columns: frozenset[int] = frozenset({0})
+    verdicts: tuple[str, ...] = ()  # of each row, which its second column says
+    notes: tuple[str, ...] = ()  # to stand under it where it may stand apart from the text
 
 
-CLAIMS = "Claims"  # title of their table
 # The heading of an interval that stands beside no verdict.
 UNADJUSTED = f"{words.percent(LEVEL)} interval, unadjusted"
 WIDEST = 8  # columns of the table of scores; with more it has a row a metric
@@ -470,7 +433,20 @@ def claims_table(made: Comparison) -> Table:
         *("claim", "verdict", "effect", "claimed", "interval"),
         *("level", "adj. p", "seeds", "beside it"),
     )
-    return Table(CLAIMS, header, tuple(rows), frozenset({0, 1, 8}))
+    return Table(
+        "Claims",
+        header,
+        tuple(rows),
+        frozenset({0, 1, 8}),
+        verdicts=tuple(map(shown_verdict, made.claims)),
+        notes=tuple(_claim_notes(made)),
+    )
+
+
+def _claim_notes(made: Comparison) -> list[str]:
+    notes = [(c.name, caveat) for c in made.claims for caveat in c.caveats]
+    told = [f"{name}, {caveat.word}: {caveat.told}" for name, caveat in notes]
+    return [*made.notices, *told, family(made)]
 
 
 def beside(claim: ClaimLine) -> str:
@@ -511,7 +487,7 @@ def effects_tables(made: Comparison) -> list[Table]:
         interim = ", interim" if any(one.interim for one in lines) else ""
         header = ("change", "effect", UNADJUSTED, "seeds")
         found.append(
-            Table(f"Effects on {shown_metric(*key)}, paired by seed{interim}", header, rows)
+            Table(f"Effects on {shown_metric(lines[0])}, paired by seed{interim}", header, rows)
         )
     return found
 
@@ -528,15 +504,15 @@ def _column(one: EffectLine | ScoreLine) -> tuple[str, str, int]:
     return one.task, one.metric, one.shots
 
 
-def shown_metric(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
-    """The same for readers, with which way it is better where low is."""
-    return with_goal(words.metric_name(task, metric, shots, condition), metric)
+def shown_metric(one: EffectLine | ScoreLine | ControlLine) -> str:
+    """A metric for readers: its name, and which way it is better where low is."""
+    return words.with_goal(words.metric_name(one.task, one.metric, one.shots), one.goal)
 
 
 def scores_table(made: Comparison) -> Table:
     """Every arm's scores, mean ± SD over seeds."""
     scores = {arm.name: {_column(s): s for s in arm.scores if _intact(s)} for arm in made.arms}
-    keys = list(dict.fromkeys(key for mine in scores.values() for key in mine))
+    keys = {key: shown_metric(one) for mine in scores.values() for key, one in mine.items()}
     places = {key: _score_decimals([m[key] for m in scores.values() if key in m]) for key in keys}
     rows = []
     for arm in made.arms:
@@ -551,7 +527,7 @@ def scores_table(made: Comparison) -> Table:
         if arm.diverged_seeds:
             seeds += f", {len(arm.diverged_seeds)} diverged"
         rows.append((arm.label, *cells, seeds))
-    header = ("arm", *(shown_metric(*key) for key in keys), "seeds")
+    header = ("arm", *keys.values(), "seeds")
     return Table("Scores, mean ± SD over seeds", header, tuple(rows))
 
 
@@ -604,7 +580,7 @@ def arms_table(made: Comparison) -> Table:
 def primary(made: Comparison) -> str:
     """The primary metric for readers."""
     task, _, metric = made.primary_metric.partition(".")
-    return shown_metric(task, metric, made.primary_shots)
+    return words.with_goal(words.metric_name(task, metric, made.primary_shots), made.primary_goal)
 
 
 def _intact(score: ScoreLine) -> bool:
@@ -624,7 +600,7 @@ def controls_table(made: Comparison) -> Table:
         rows.append(
             (
                 labels[one.arm],
-                shown_metric(one.task, one.metric, one.shots),
+                shown_metric(one),
                 one.control,
                 words.number(score.mean if score else math.nan, places),
                 words.mean_sd(one.mean, one.sd if one.sd else math.nan, places),
@@ -678,10 +654,10 @@ def _text(made: Comparison, color: bool) -> str:
                 min_width=min(longest, NARROWEST) if left else longest,
                 vertical="bottom",
             )
-        for row in table.rows:
-            style = styles.get(row[1][2:], "") if table.title == CLAIMS else ""
-            styles_of = (style if column == 1 else "" for column in range(len(row)))
-            grid.add_row(*map(in_terminal, row, styles_of))
+        for row, shown in itertools.zip_longest(table.rows, table.verdicts, fillvalue=""):
+            style_of = {1: styles[shown]} if shown else {}
+            cells = (in_terminal(cell, style_of.get(n, "")) for n, cell in enumerate(row))
+            grid.add_row(*cells)
         # What is wider than the terminal is left to it to wrap: nothing is lost.
         console.width = 10_000
         console.width = max(width, console.measure(grid).minimum)
@@ -750,14 +726,6 @@ def _markdown(made: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _latex_notes(made: Comparison) -> list[str]:
-    """What stands beside the verdicts, under their table, which may stand apart from the text."""
-    notes = [(c.name, caveat) for c in made.claims for caveat in c.caveats]
-    lines = [*made.notices, *(f"{name}, {caveat.word}: {caveat.told}" for name, caveat in notes)]
-    lines.append(family(made))
-    return [rf"\par\smallskip\raggedright\footnotesize {in_latex(line)}" for line in lines]
-
-
 def _latex_note(text: str) -> str:
     return rf"{{\footnotesize\raggedright {in_latex(text)}\par}}"
 
@@ -781,7 +749,7 @@ def _latex(made: Comparison) -> str:
             *(" & ".join(map(in_latex, row)) + r" \\" for row in table.rows),
             r"\bottomrule",
             r"\end{tabular}",
-            *(_latex_notes(made) if table.title == CLAIMS else ()),
+            *(rf"\par\smallskip\raggedright\footnotesize {in_latex(n)}" for n in table.notes),
             r"\end{table}",
         ]
         parts.append("\n".join(lines))

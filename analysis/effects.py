@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablations.plan import Arm, Plan
-from ablations.verdicts import t_interval
-from analysis.results import StudyResults, is_answerer
+from ablations import contrasts
+from ablations.contrasts import Contrast, ScoreKey, by_seed
+from ablations.verdicts import Values, t_interval
+from analysis.score_table import ScoreTable
 
 LEVEL = 0.95  # of every interval that stands beside no verdict
 
@@ -26,9 +27,9 @@ class Summary:
     by_seed: Mapping[int, float]
     mean: float
     sd: float  # between seeds, ddof 1
-    low: float
-    high: float
-    level: float = LEVEL
+    ci_low: float
+    ci_high: float
+    ci_level: float = LEVEL
 
     @property
     def n(self) -> int:
@@ -62,16 +63,19 @@ class NoiseFloor:
     degrees_of_freedom: int
 
 
-def summarize(by_seed: Mapping[int, float]) -> Summary:
-    """Mean, SD and t interval over seeds; no interval where all seeds gave the same number."""
-    values = list(by_seed.values())
-    if not values:
+def summarize(values: Mapping[int, float], scale: float | None = None) -> Summary:
+    """Mean, SD and t interval over seeds; no interval where all seeds gave the same number.
+
+    Values that differ by rounding alone are the same: by 1e-12 of `scale`, the largest by default.
+    """
+    numbers = list(values.values())
+    if not numbers:
         return Summary({}, math.nan, math.nan, math.nan, math.nan)
-    mean, low, high = t_interval(values, LEVEL)
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    if sd <= 1e-12 * max(map(abs, values)):  # rounding: there is no spread to judge by
+    mean, low, high = t_interval(numbers, LEVEL)
+    sd = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
+    if sd <= 1e-12 * (max(map(abs, numbers)) if scale is None else scale):
         low = high = math.nan
-    return Summary(dict(by_seed), mean, sd, low, high)
+    return Summary(dict(values), mean, sd, low, high)
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
@@ -79,38 +83,32 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in a if seed in b}
 
 
-def effects(results: StudyResults) -> list[Effect]:
+def effects(table: ScoreTable) -> list[Effect]:
     """The effect of each factor level against the base level, on each metric; primary first.
 
-    Per seed, the mean over all pairs of arms that differ in this factor only: with one factor at
-    a time that is the one arm against the base. A seed counts when every pair has it.
+    The contrast that `effect(factor, base -> level)` is in a claim: per seed, the mean over all
+    pairs of arms that differ in this factor only. A seed counts when every arm has it.
     """
-    plan = results.plan
     found = []
-    for task, metric, shots, condition in results.metrics:
-        if condition != "intact" or is_answerer(metric):
-            continue  # controls have their own table
-        for factor, (base_level, *others) in plan.factors.items():
+    for form in table.scored:  # controls have their own table
+        for factor, (base_level, *others) in table.design.factors.items():
             for level in others:
-                pairs = level_pairs(plan, factor, base_level, level)
-                differences = [
-                    paired(
-                        results.score(a.name, task, metric, shots, condition),
-                        results.score(b.name, task, metric, shots, condition),
-                    )
-                    for a, b in pairs
-                ]
-                summary = summarize(_mean_by_seed(differences))
-                asked = {arm.name for pair in pairs for arm in pair}
-                waiting = any(arm in asked for arm, _ in results.problems)
+                pairs = contrasts.matched(table.design, factor, (base_level, level))
+                summary = summarize({})
+                if pairs:
+                    weights = contrasts.effect(table.design, factor, base_level, level)
+                    summary = _estimated(table, weights, form)
+                asked = {arm for pair in pairs for arm in pair.values()}
+                waiting = any(arm in asked for arm, _ in table.missing)
                 if not summary.n and not waiting:
                     continue  # there is no such pair of arms, or nobody asks it this
+                task, metric, shots, condition = form
                 found.append(
                     Effect(
                         factor=factor,
                         base_level=base_level,
                         level=level,
-                        arms=tuple(a.name for a, _ in pairs),
+                        arms=tuple(pair[level] for pair in pairs),
                         task=task,
                         metric=metric,
                         shots=shots,
@@ -119,33 +117,32 @@ def effects(results: StudyResults) -> list[Effect]:
                         diverged_seeds=tuple(
                             seed
                             for seed in summary.by_seed
-                            if any((arm, seed) in results.diverged for arm in asked)
+                            if any(table.has_diverged(ScoreKey(arm, *form), seed) for arm in asked)
                         ),
-                        interim=waiting and summary.n < len(plan.seeds),
+                        interim=waiting and summary.n < len(table.seeds),
                     )
                 )
     return found
 
 
-def level_pairs(plan: Plan, factor: str, base_level: str, level: str) -> list[tuple[Arm, Arm]]:
-    """Pairs (arm at `level`, arm at `base_level`) that have every other factor's level equal."""
-    arms = [arm for arm in plan.arms if arm.name not in plan.null_arms]
-    by_levels = {tuple(sorted(arm.levels.items())): arm for arm in arms}
-    pairs = []
-    for arm in arms:
-        if arm.levels[factor] == level:
-            partner = by_levels.get(tuple(sorted({**arm.levels, factor: base_level}.items())))
-            if partner is not None:
-                pairs.append((arm, partner))
-    return pairs
+def _estimated(
+    table: ScoreTable, weights: contrasts.Weights, form: tuple[str, str, int, str]
+) -> Summary:
+    """A contrast of arms on one metric, over the seeds that all of them have."""
+    contrast = Contrast.over(weights, lambda arm: Contrast({ScoreKey(arm, *form): 1.0}))
+    there = by_seed(table.scores, contrast.weights)
+    seeds = [seed for seed in table.seeds if seed in there]
+    values = Values.of(contrast, there, seeds)
+    numbers = dict(zip(seeds, map(float, values.values), strict=True))
+    return summarize(numbers, float(values.scale))
 
 
-def noise_floor(results: StudyResults) -> NoiseFloor | None:
+def noise_floor(table: ScoreTable) -> NoiseFloor | None:
     """The floor on the primary metric; None where the study has no null arm with two seeds."""
-    plan, primary = results.plan, results.primary
-    base = results.score(plan.arms[0].name, *primary)
+    base = table.score(table.base, *table.primary)
     found = {
-        arm: list(paired(results.score(arm, *primary), base).values()) for arm in plan.null_arms
+        arm: list(paired(table.score(arm, *table.primary), base).values())
+        for arm in table.null_arms
     }
     found = {arm: values for arm, values in found.items() if len(values) > 1}
     if not found:
@@ -153,13 +150,3 @@ def noise_floor(results: StudyResults) -> NoiseFloor | None:
     freedom = sum(len(values) - 1 for values in found.values())
     squares = sum((len(values) - 1) * np.var(values, ddof=1) for values in found.values())
     return NoiseFloor(float(np.sqrt(squares / freedom)), tuple(found), freedom)
-
-
-def _mean_by_seed(differences: list[dict[int, float]]) -> dict[int, float]:
-    shared = set.intersection(*map(set, differences)) if differences else set()
-    first = differences[0] if differences else {}
-    return {
-        seed: math.fsum(one[seed] for one in differences) / len(differences)
-        for seed in first
-        if seed in shared
-    }

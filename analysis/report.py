@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pandas
 
-from ablations.metrics import LOWER, TASKS, chance_of, first_metric, with_goal
+from ablations.contrasts import ScoreKey
+from ablations.metrics import LOWER
 from ablations.shown_text import in_html
+from ablations.workload import INTACT
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -30,7 +32,9 @@ from analysis.compare import (
     primary,
     shown_verdict,
 )
+from analysis.controls import controls
 from analysis.results import StudyResults
+from analysis.score_table import ScoreTable
 from sweeps.records import UnreadableError
 
 EXAMPLES = 6  # of each kind: right and wrong
@@ -131,7 +135,7 @@ def report(results: StudyResults) -> str:
     sections = [
         _head(made),
         _section("What the evidence says", _verdicts(made)),
-        *_few_shot(results),
+        *_few_shot(results.table, {arm.name: arm.label for arm in results.plan.arms}),
         _section("Effects", _effects(made)),
         _section("Learning curves", _curves(results)),
         _section("All arms", _arms(made)),
@@ -216,16 +220,16 @@ def _effects(made: Comparison) -> str:
         "stand outside the claims' family and each holds by itself.</p>"
     ]
     for index, (metric, lines) in enumerate(by_metric(made).items()):
+        heading = words.with_goal(metric, lines[0].goal)
         floor = made.noise_floor if index == 0 else None
         caption = f"Mean over seeds and {words.percent(lines[0].ci_level)} t interval, unadjusted"
         caption += ", interim" if any(line.interim for line in lines) else ""
         caption += ". Shaded: the noise floor, ± 1 SD of null arms." if floor else "."
         picture = figures.forest(
             forest_rows(lines, len(made.seeds)),
-            f"change of {with_goal(metric, lines[0].metric)}",
+            f"change of {heading}",
             noise=floor,
         )
-        heading = with_goal(metric, lines[0].metric)
         parts.append(f"<h3>{in_html(heading)}</h3><figure>{picture}")
         parts.append(f"<figcaption>{_say(caption)}</figcaption></figure>")
     return "".join(parts)
@@ -259,15 +263,14 @@ def forest_rows(lines: Iterable[EffectLine], seeds: int) -> list[figures.ForestR
     return rows
 
 
-def _few_shot(results: StudyResults) -> list[str]:
+def _few_shot(table: ScoreTable, labels: dict[str, str]) -> list[str]:
     """A section with the scores of each task that was asked with several numbers of examples."""
-    labels = {arm.name: arm.label for arm in results.plan.arms}
     parts = []
-    for task in dict.fromkeys(task for task, *_ in results.metrics):
-        metric = _known_by(results, task)
-        lines = few_shot_lines(results, labels, task, metric)
+    for task in dict.fromkeys(task for task, *_ in table.metrics):
+        metric = _known_by(table, task)
+        lines = few_shot_lines(table, labels, task, metric)
         if any(len(line) > 1 for seeds in lines.values() for line in seeds.values()):
-            shown = with_goal(f"{task}.{metric}", metric)
+            shown = words.with_goal(f"{task}.{metric}", table.record(task, metric).goal)
             picture = figures.curves(lines, "examples in the prompt", shown, log=False)
             parts.append(f"<figure>{picture}</figure>")
     if not parts:
@@ -276,27 +279,36 @@ def _few_shot(results: StudyResults) -> list[str]:
     return [_section("Scores by the number of examples", "".join([*parts, note]))]
 
 
-def _known_by(results: StudyResults, task: str) -> str:
+def _known_by(table: ScoreTable, task: str) -> str:
     """The metric that a task is shown by: the study's primary one, else the task's first."""
-    primary_task, primary = results.plan.primary_metric
+    primary_task, primary, _ = table.primary
     if task == primary_task:
         return primary
-    measured = next(metric for named, metric, *_ in results.metrics if named == task)
-    return first_metric(task) if task in TASKS else measured
+    if task in table.tasks:
+        return table.tasks[task].first.name
+    return next(metric for named, metric, *_ in table.metrics if named == task)
 
 
 def few_shot_lines(
-    results: StudyResults, labels: dict[str, str], task: str, metric: str
+    table: ScoreTable, labels: dict[str, str], task: str, metric: str
 ) -> dict[str, dict[int, list[tuple[float, float]]]]:
     """Label of the arm → seed → (examples in the prompt, score), and the same for chance."""
-    shown = [(name, label, metric) for name, label in labels.items()]
-    shown.append((results.plan.arms[0].name, "chance", chance_of(metric)))
-    shots = sorted({key[2] for key in results.metrics if key[0] == task and key[3] == "intact"})
+    shots = sorted({key[2] for key in table.metrics if key[0] == task and key[3] == INTACT})
+    shown = [
+        (label, ScoreKey(name, task, metric, count, INTACT))
+        for name, label in labels.items()
+        for count in shots
+    ]
+    shown += [
+        (one.name, one.key)
+        for count in shots
+        for one in controls(table, ScoreKey(table.base, task, metric, count, INTACT))
+        if one.name == "chance"
+    ]
     found: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for name, label, measured in shown:
-        for count in shots:
-            for seed, value in results.score(name, task, measured, count).items():
-                found.setdefault(label, {}).setdefault(seed, []).append((count, value))
+    for label, key in shown:
+        for seed, value in table.score(*key).items():
+            found.setdefault(label, {}).setdefault(seed, []).append((key.shots, value))
     return found
 
 
@@ -367,7 +379,7 @@ def _controls(made: Comparison) -> str:
             answerer = _CONTROLS[one.control]
             places = lead_decimals(one)
             leads = "leads" if sees else "does not clearly lead"
-            shown = with_goal(f"{one.task}.{one.metric}", one.metric)
+            shown = words.with_goal(f"{one.task}.{one.metric}", one.goal)
             told.append(
                 f"On {shown} the base {leads} {answerer}: "
                 f"{words.signed(one.lead, places)} ({words.percent(one.ci_level)} interval "
@@ -390,7 +402,7 @@ def _controls(made: Comparison) -> str:
 
 def _examples(results: StudyResults) -> str:
     plan = results.plan
-    tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.metrics)])
+    tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.table.metrics)])
     parts, missing = [], set()
     for task in tasks:
         try:
@@ -429,7 +441,7 @@ def _task_examples(results: StudyResults, task: str, missing: set[str]) -> str:
     # A fixed draw, so that nobody picks: the order of the items' hashes.
     order = table["item_id"].map(lambda item: hashlib.sha256(str(item).encode()).hexdigest())
     table = table.assign(order=order).sort_values("order")
-    exact = (task, "accuracy") in {one[:2] for one in results.metrics}
+    exact = (task, "accuracy") in {one[:2] for one in results.table.metrics}
     if exact:
         right, wrong = table[table["score"] > 0], table[table["score"] == 0]
         groups = {"Answered rightly by the base": right, "Answered wrongly by the base": wrong}

@@ -19,17 +19,10 @@ from typing import Any, Literal
 import pandas
 
 from ablations.claims import first_shots, keys_of
-from ablations.contrasts import ScoreKey, Scores
-from ablations.deciding import claim_stages, conditions, decide
+from ablations.contrasts import Scores
+from ablations.deciding import claim_stages, conditions, decide, places, vocabulary
 from ablations.errors import UserError
-from ablations.metrics import (
-    ANSWERERS,
-    AVERAGE,
-    average_metric,
-    average_shots,
-    first_metric,
-    worst_value,
-)
+from ablations.metrics import records
 from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
 from ablations.study import is_file, load_study
@@ -43,6 +36,7 @@ from analysis.registry import (
     tasks_of,
     turned_back,
 )
+from analysis.score_table import COLUMNS, ScoreTable
 from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
 from sweeps.measured import once_seconds
@@ -239,99 +233,43 @@ class StudyResults:
         """The rows of evaluation stages: one number per (arm, seed, task, metric, …)."""
         return self.rows[self.rows["task"] != "training"]
 
+    @cached_property
+    def table(self) -> ScoreTable:
+        """The study's design and its numbers, apart from where they were stored."""
+        plan, rows = self.plan, self.evaluations
+        columns = ("task", "metric")
+        measured = dict.fromkeys(zip(*(rows[name] for name in columns), strict=True))
+        averaged = tuple(plan.arms[0].config["evaluation"].get("average", ()))
+        return ScoreTable(
+            design=vocabulary(plan).design,
+            seeds=plan.seeds,
+            primary=self.primary,
+            tasks=records([plan.primary_metric, *((task, "") for task in averaged), *measured]),
+            numbers=rows[list(COLUMNS)],
+            null_arms=plan.null_arms,
+            averaged=averaged,
+            diverged=places(plan, self.diverged_stages),
+            missing=frozenset(self.problems),
+        )
+
     def scores(self) -> Scores:
         """(arm, task, metric, shots, condition) → seed → score; what verdicts are made from.
 
         A diverged trial has the metric's worst value, and NaN where there is none.
         """
-        return self._scores
-
-    @cached_property
-    def _scores(self) -> Scores:
-        found: dict[ScoreKey, dict[int, float]] = {}
-        for row in self.evaluations.to_dict("records"):
-            key = ScoreKey(*(row[field] for field in ScoreKey._fields))
-            found.setdefault(key, {})[row["seed"]] = _score(row)
-        return {**found, **self._averages(found)}
-
-    @property
-    def _averaged(self) -> list[str]:
-        return self.plan.arms[0].config["evaluation"].get("average", [])
-
-    def _averages(self, found: Mapping[ScoreKey, Mapping[int, float]]) -> Scores:
-        """The means over the recipe's `average` tasks, where all of them are in."""
-        tasks = self._averaged
-        averages: dict[ScoreKey, dict[int, float]] = {}
-        for key in found if tasks else ():
-            if (key.task, key.metric) != (tasks[0], first_metric(tasks[0])):
-                continue
-            parts = [found.get(key._replace(task=t, metric=first_metric(t)), {}) for t in tasks]
-            shared = [seed for seed in parts[0] if all(seed in part for part in parts)]
-            mean = {seed: math.fsum(part[seed] for part in parts) / len(parts) for seed in shared}
-            if mean:  # the number of shots is part of the metric's name
-                own = key._replace(task=AVERAGE, metric=average_metric(key.shots), shots=0)
-                averages[own] = mean
-        return averages
-
-    @cached_property
-    def _item_errors(self) -> dict[ScoreKey, float]:
-        """Root mean square over the seeds of the standard errors over items."""
-        known = self.evaluations[self.evaluations["standard_error"].notna()]
-        found = {
-            ScoreKey(*key): float((own**2).mean() ** 0.5)
-            for key, own in known.groupby(list(ScoreKey._fields))["standard_error"]
-        }
-        tasks = self._averaged
-        for key in self._scores:
-            if key.task == AVERAGE:  # its tasks ask different items
-                shots = average_shots(key.metric)
-                parts = [ScoreKey(key.arm, t, first_metric(t), shots, key.condition) for t in tasks]
-                if all(part in found for part in parts):
-                    found[key] = sum(found[part] ** 2 for part in parts) ** 0.5 / len(parts)
-        return found
-
-    def item_error(
-        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = "intact"
-    ) -> float | None:
-        """Standard error of one seed's score, if other items had been asked; None if not known.
-
-        It does not become smaller with more seeds, and says nothing about other seeds.
-        """
-        return self._item_errors.get(ScoreKey(arm, task, metric, shots, condition))
+        return self.table.scores
 
     def score(
         self, arm: str, task: str, metric: str, shots: int = 0, condition: str = "intact"
     ) -> dict[int, float]:
         """Seed → score of one arm, in the order of the registered seeds; empty if there is none."""
-        values = self._scores.get(ScoreKey(arm, task, metric, shots, condition), {})
-        return {seed: values[seed] for seed in self.plan.seeds if seed in values}
+        return self.table.score(arm, task, metric, shots, condition)
 
     @property
     def primary(self) -> tuple[str, str, int]:
         """Task, metric and shots of the primary metric: those that claims mean by default."""
         task, metric = self.plan.primary_metric
         return task, metric, first_shots(self.plan.arms[0].config["evaluation"]).get(task, 0)
-
-    @cached_property
-    def metrics(self) -> list[tuple[str, str, int, str]]:
-        """(task, metric, shots, condition) that were measured; the primary metric first.
-
-        Parts of a metric, such as `accuracy/answer_type:number`, are in the rows and scores alone.
-        """
-        found = {
-            (key.task, key.metric, key.shots, key.condition)
-            for key in self._scores
-            if "/" not in key.metric
-        }
-        return sorted(
-            found,
-            key=lambda one: (
-                one[:3] != self.primary,
-                one[:2] != self.plan.primary_metric,
-                one[3] != "intact",
-                *one,
-            ),
-        )
 
     @cached_property
     def _registrations(self) -> tuple[list[tuple[Plan, Registration]], list[str]]:
@@ -576,18 +514,6 @@ class StudyResults:
                 file = self.store.stage_folder(one.stage) / "examples.parquet"
                 return pandas.read_parquet(file) if file.is_file() else None
         return None
-
-
-def _score(row: dict[Any, Any]) -> float:
-    if row["status"] != "diverged" or is_answerer(row["metric"]):
-        return row["value"]
-    worst = worst_value(row["task"], row["metric"])
-    return math.nan if worst is None else worst
-
-
-def is_answerer(metric: str) -> bool:
-    """Whether a metric belongs to an answerer without a model, such as `blind_accuracy`."""
-    return metric.startswith(ANSWERERS)
 
 
 def load_results(

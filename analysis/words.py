@@ -6,6 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable
 
+from ablations.metrics import LOWER
+from ablations.workload import Goal
+
 MISSING = "–"
 MOST_DECIMALS = 15  # a float holds no more
 
@@ -144,3 +147,8 @@ def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact
     """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
     name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
     return name if condition == "intact" else f"{name}, {condition}"
+
+
+def with_goal(name: str, goal: Goal | None) -> str:
+    """`held_out_text.perplexity (lower is better)`: a metric's name, and its goal where low is."""
+    return f"{name} ({LOWER})" if goal == "minimise" else name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -272,29 +271,34 @@ def evaluation_of(
 
 def averages(evaluation: EvaluationConfig, rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The means over the evaluation's `average` tasks, for each variant that all of them have."""
-    from ablations.metrics import AVERAGE, average_metric, first_metric
+    from ablations.averages import AVERAGE, average, average_metric
+    from ablations.contrasts import ScoreKey
+    from ablations.metrics import first_metric
 
-    tasks = evaluation.average
-    found = {(row.task, row.metric, row.shots, row.condition): row for row in rows}
+    if not evaluation.average:
+        return []
+    first = {task: first_metric(task) for task in evaluation.average}
+    found = {ScoreKey("", r.task, r.metric, r.shots, r.condition): r for r in rows}
     result = []
-    for shots, condition in dict.fromkeys((row.shots, row.condition) for row in rows):
-        parts = [found.get((task, first_metric(task), shots, condition)) for task in tasks]
-        there = [part for part in parts if part is not None]
-        if not tasks or len(there) < len(tasks):
+    for shots, condition in (
+        dict.fromkeys((row.shots, row.condition) for row in rows) if first else ()
+    ):
+        mean = average("", shots, condition, first)
+        if not mean.weights.keys() <= found.keys():
             continue
-        errors = [part.standard_error for part in there]
-        known = [error for error in errors if error is not None]
+        parts = {key: found[key] for key in mean.weights}
+        errors = {key: e for key, part in parts.items() if (e := part.standard_error) is not None}
         result.append(
             ResultRow(
                 task=AVERAGE,
                 metric=average_metric(shots),
-                value=math.fsum(part.value for part in there) / len(there),
+                value=mean.value({key: part.value for key, part in parts.items()}),
                 split="test",
                 shots=shots,
                 condition=condition,
-                step=there[0].step,
-                n_items=sum(part.n_items for part in there),
-                standard_error=math.hypot(*known) / len(known) if known == errors else None,
+                step=next(iter(parts.values())).step,
+                n_items=sum(part.n_items for part in parts.values()),
+                standard_error=mean.error(errors) if errors.keys() == parts.keys() else None,
             )
         )
     return result

@@ -139,7 +139,7 @@ def test_scores_by_the_number_of_examples_have_a_picture(
     fill(store, plan, rows=asked_with_examples)
     draw_on = load_results("demo", store)
     labels = {arm.name: arm.label for arm in plan.arms}
-    lines = few_shot_lines(draw_on, labels, "easy_vqa", "accuracy")
+    lines = few_shot_lines(draw_on.table, labels, "easy_vqa", "accuracy")
     assert [*lines] == [*labels.values(), "chance"]
     assert [shots for shots, _ in lines["C-Abstractor"][2]] == [0, 4, 8]
     assert lines["chance"] == {seed: [(0, 12.5), (4, 12.5), (8, 12.5)] for seed in (1, 2, 3)}

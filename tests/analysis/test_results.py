@@ -242,11 +242,11 @@ def test_the_average_is_of_the_tasks_that_the_recipe_names(tmp_path: Path, make_
     fill(store, plan, rows=rows)
     results = load_results("demo", store)
     assert results.score("base", "average", "0_shot") == {1: 56.0, 3: 58.0}
-    assert ("average", "0_shot", 0, "intact") in results.metrics
-    assert not any("/" in metric for _, metric, _, _ in results.metrics)
-    assert results.item_error("base", "easy_vqa", "accuracy") == 3.0
-    assert results.item_error("base", "average", "0_shot") == 2.5
-    assert results.item_error("base", "held_out_text", "perplexity") is None
+    assert ("average", "0_shot", 0, "intact") in results.table.metrics
+    assert not any("/" in metric for _, metric, _, _ in results.table.metrics)
+    assert results.table.item_error("base", "easy_vqa", "accuracy") == 3.0
+    assert results.table.item_error("base", "average", "0_shot") == 2.5
+    assert results.table.item_error("base", "held_out_text", "perplexity") is None
 
 
 def test_results_of_before_there_were_standard_errors_are_read(full_store: Store) -> None:

@@ -1,0 +1,44 @@
+"""What a score is compared with: the same model asked otherwise, and answerers without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ablations.contrasts import ScoreKey
+from ablations.workload import INTACT
+from analysis.score_table import ScoreTable
+
+# What is done to the questions → what that control is called.
+CONDITIONS = {
+    "shuffled": "shuffled images",
+    "no_image": "no image",
+    "wrong_demonstrations": "wrong demonstrations",
+}
+BEATEN = ("shuffled", "no_image")  # by a model that has learnt something
+
+
+@dataclass(frozen=True)
+class Control:
+    """A score that another one is compared with."""
+
+    key: ScoreKey
+    name: str  # "shuffled images", "blind", "chance", "oracle", …
+    beaten: bool  # by a model that has learnt something
+    is_own: bool  # of the arm's own model, so that other arms have another
+
+
+def controls(table: ScoreTable, key: ScoreKey) -> list[Control]:
+    """The controls of a score that were measured: conditions, then answerers, an oracle last."""
+    found = [
+        Control(key._replace(condition=condition), name, condition in BEATEN, is_own=True)
+        for condition, name in CONDITIONS.items()
+        if key.condition == INTACT
+    ]
+    task = table.tasks.get(key.task)
+    answerers = [
+        Control(key._replace(metric=one.name), one.by or one.name, one.beaten, is_own=False)
+        for one in (task.metrics if task else ())
+        if one.role != "score" and one.of == key.metric
+    ]
+    found += sorted(answerers, key=lambda one: not one.beaten)
+    return [one for one in found if table.score(*one.key)]

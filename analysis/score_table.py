@@ -1,0 +1,208 @@
+"""What a study comes to in numbers: its design, and a score per arm, seed, task, metric and form.
+
+Effects, verdicts, tables and figures are functions of this and of nothing else. A store gives one
+(`analysis.results.StudyResults.table`); one of numbers from elsewhere is made by `score_table`:
+
+    design = Design({"size": ("8", "16")}, {"base": {"size": "8"}, "size=16": {"size": "16"}})
+    table = score_table(pandas.read_csv("scores.csv"), design, ("test", "accuracy", 0), tasks)
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas
+
+from ablations.averages import AVERAGE, average, average_metric, average_record
+from ablations.contrasts import Contrast, Design, Place, ScoreKey, Scores, by_seed
+from ablations.errors import UserError, nearest, shown
+from ablations.workload import INTACT, Metric, Tasks, record_of
+
+COLUMNS = ("arm", "seed", "task", "metric", "shots", "condition", "value", "standard_error")
+# Columns that a table from elsewhere may leave out.
+DEFAULTS = {"shots": 0, "condition": INTACT, "standard_error": math.nan, "diverged": False}
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A design and its numbers. What has not come in is not in `numbers`.
+
+    numbers    columns `COLUMNS`; `standard_error` of a value if other items had been asked, or NaN
+    diverged   where a model was asked whose training had diverged: its scores are the worst value
+               of their metric, NaN where there is none; what was scored without it stands
+    missing    (arm, seed) whose numbers are not all there yet
+    """
+
+    design: Design
+    seeds: tuple[int, ...]  # that were registered
+    primary: tuple[str, str, int]  # task, metric, shots: what claims mean that say nothing else
+    tasks: Tasks
+    numbers: pandas.DataFrame
+    null_arms: tuple[str, ...] = ()  # copies of the base with other first weights
+    averaged: tuple[str, ...] = ()  # tasks that the metrics of `average` are the mean of
+    diverged: frozenset[Place] = frozenset()
+    missing: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def base(self) -> str:
+        """The arm that the others are compared with."""
+        return next(iter(self.design.arms))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All of them, the base first and null arms last."""
+        return (*self.design.arms, *self.null_arms)
+
+    def record(self, task: str, metric: str) -> Metric:
+        """What is known of a metric; of one that nobody has described, its name."""
+        if task == AVERAGE:
+            return average_record(metric, [self.tasks[name] for name in self.averaged])
+        return record_of(self.tasks, task, metric)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Seed → value of each cell, those of `average` included."""
+        found: dict[ScoreKey, dict[int, float]] = {}
+        columns = (self.numbers[name] for name in (*ScoreKey._fields, "seed", "value"))
+        for *cell, seed, value in zip(*columns, strict=True):
+            key = ScoreKey(*cell)
+            if key.at(seed) in self.diverged:
+                record = self.record(key.task, key.metric)
+                if record.role == "score":
+                    value = math.nan if record.worst is None else record.worst
+            found.setdefault(key, {})[seed] = value
+        for key, mean in self._averages.items():
+            if rows := by_seed(found, mean.weights):
+                found[key] = {seed: mean.value(row) for seed, row in rows.items()}
+        return found
+
+    @cached_property
+    def _averages(self) -> dict[ScoreKey, Contrast]:
+        """The cells of `average`, each as the mean of others; some of those may not be in."""
+        first = {name: self.tasks[name].first.name for name in self.averaged}
+        asked = self.numbers[self.numbers["task"].isin(self.averaged)]
+        forms = asked[["arm", "shots", "condition"]].drop_duplicates()
+        return {
+            ScoreKey(arm, AVERAGE, average_metric(shots), 0, condition): average(
+                arm, shots, condition, first
+            )
+            for arm, shots, condition in forms.itertuples(index=False, name=None)
+        }
+
+    @cached_property
+    def _item_errors(self) -> dict[ScoreKey, float]:
+        """Root mean square over the seeds of the standard errors over items."""
+        known = self.numbers[self.numbers["standard_error"].notna()]
+        found = {
+            ScoreKey(*key): float((own**2).mean() ** 0.5)
+            for key, own in known.groupby(list(ScoreKey._fields))["standard_error"]
+        }
+        for key, mean in self._averages.items():
+            if mean.weights.keys() <= found.keys():  # its tasks ask different items
+                found[key] = mean.error(found)
+        return found
+
+    def item_error(
+        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = INTACT
+    ) -> float | None:
+        """Standard error of one seed's score, if other items had been asked; None if not known.
+
+        It does not become smaller with more seeds, and says nothing about other seeds.
+        """
+        return self._item_errors.get(ScoreKey(arm, task, metric, shots, condition))
+
+    def score(
+        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = INTACT
+    ) -> dict[int, float]:
+        """Seed → score of one arm, in the order of the registered seeds; empty if there is none."""
+        values = self.scores.get(ScoreKey(arm, task, metric, shots, condition), {})
+        return {seed: values[seed] for seed in self.seeds if seed in values}
+
+    @cached_property
+    def metrics(self) -> list[tuple[str, str, int, str]]:
+        """(task, metric, shots, condition) that were measured; the primary metric first.
+
+        Parts of a metric, such as `accuracy/answer_type:number`, are in the numbers alone.
+        """
+        found = {key[1:] for key in self.scores if "/" not in key.metric}
+        primary = self.primary
+        return sorted(
+            found,
+            key=lambda one: (one[:3] != primary, one[:2] != primary[:2], one[3] != INTACT, *one),
+        )
+
+    @property
+    def scored(self) -> list[tuple[str, str, int, str]]:
+        """Those of `metrics` that are of the trained model, asked what it should answer."""
+        return [one for one in self.metrics if one[3] == INTACT and self.is_score(*one[:2])]
+
+    def has_diverged(self, key: ScoreKey, seed: int) -> bool:
+        """Whether a model that had diverged was asked; of an average, in one of its tasks."""
+        parts = self._averages[key].weights if key in self._averages else (key,)
+        return any(part.at(seed) in self.diverged for part in parts)
+
+    def is_score(self, task: str, metric: str) -> bool:
+        """Whether a metric is of the model that was trained."""
+        return self.record(task, metric).role == "score"
+
+
+def score_table(
+    frame: pandas.DataFrame,
+    design: Design,
+    primary: tuple[str, str, int],
+    tasks: Tasks,
+    *,
+    seeds: Iterable[int] = (),
+    null_arms: Iterable[str] = (),
+    averaged: Iterable[str] = (),
+) -> ScoreTable:
+    """A table of numbers from elsewhere, a row a number.
+
+    `frame` has the columns arm, seed, task, metric and value, and may have shots, condition,
+    standard_error and diverged. `seeds` are those that are to come in; those that have, by default.
+
+    Raises:
+        UserError: a column, arm or task that is not known, a value that is none, a cell that is
+            there twice.
+    """
+    for name in frame.columns:
+        if name not in {*COLUMNS, *DEFAULTS}:
+            raise UserError(
+                f"no column {shown(str(name))}{nearest(str(name), [*COLUMNS, *DEFAULTS])}"
+            )
+    for name in COLUMNS:
+        if name not in {*frame.columns, *DEFAULTS}:
+            raise UserError(f"the scores have no column {name!r}")
+    whole = frame.assign(**{n: d for n, d in DEFAULTS.items() if n not in frame.columns})
+    null = tuple(null_arms)
+    for what, names in (("arm", [*design.arms, *null]), ("task", list(tasks))):
+        for name in whole[what].unique():
+            if name not in names:
+                raise UserError(f"no {what} {shown(str(name))}{nearest(str(name), names)}")
+    for name in ("seed", "shots", "value", "standard_error"):
+        if not pandas.api.types.is_numeric_dtype(whole[name]):
+            raise UserError(f"column {name!r} of the scores holds what is no number")
+    cells = [*ScoreKey._fields, "seed"]
+    if len(twice := whole[whole.duplicated(cells)]):
+        found = ", ".join(f"{name} {twice.iloc[0][name]}" for name in cells)
+        raise UserError(f"a score is there twice: {found}")
+    lost = whole[whole["diverged"].astype(bool)]
+    wanted = tuple(seeds) or tuple(int(seed) for seed in whole["seed"].unique())
+    there = set(whole[["arm", "seed"]].itertuples(index=False, name=None))
+    return ScoreTable(
+        design=design,
+        seeds=wanted,
+        primary=primary,
+        tasks=tasks,
+        numbers=whole[list(COLUMNS)],
+        null_arms=null,
+        averaged=tuple(averaged),
+        diverged=frozenset(
+            Place(*row) for row in lost[list(Place._fields)].itertuples(index=False, name=None)
+        ),
+        missing=frozenset(itertools.product([*design.arms, *null], wanted)) - there,
+    )
