@@ -158,6 +158,7 @@ def run(
     """
     from ablations.stages import data_of
     from mm1.local import prepare_data
+    from mm1_jax.evaluation.official.checks import check_questions
     from sweeps.run import run_plan
     from sweeps.store import Store
 
@@ -168,7 +169,7 @@ def run(
     for line in damaged.values():
         print(f"mm1: warning: {line}", file=sys.stderr)
     missing = [stage for stage in made.stages.values() if stage.id not in finished]
-    check_official(missing)
+    check_questions(stage.config for stage in missing if _asks_officially(stage))
     check_images([made.stages[stage_id] for stage_id in finished], root)
     prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
     code = run_plan(
@@ -186,29 +187,11 @@ def run(
     return code or int(bool(damaged and Store(root).readable(damaged)[1]))
 
 
-def check_official(stages: Iterable[Stage]) -> None:
-    """Read what the official tasks of some stages ask, before anything is trained for hours.
-
-    Raises `UserError` for a folder of another format, or too few training examples.
-    """
-    from mm1_jax.evaluation.evaluation_stage import EvaluationStage
-    from mm1_jax.evaluation.official.task_folder import open_official
+def _asks_officially(stage: Stage) -> bool:
+    """Whether a stage is an evaluation of ours that asks an official task."""
     from mm1_jax.runner import RUNNERS
 
-    wanted: dict[tuple[str, str], EvaluationStage] = {}
-    for stage in stages:
-        if stage.run == RUNNERS.get(stage.kind) and stage.config.get("official"):
-            own = EvaluationStage.model_validate(stage.config)
-            assert own.official is not None
-            known = wanted.setdefault((own.task, own.official.content), own)
-            if own.shots > known.shots:
-                wanted[own.task, own.official.content] = own
-    for own in wanted.values():
-        from mm1_jax.evaluation.official.few_shot_prompts import check_shots, questions_of
-
-        assert own.official is not None
-        _, training = questions_of(own.official.module, open_official(own.task, own.official))
-        check_shots(own.task, own.shots, len(training))
+    return stage.run == RUNNERS.get(stage.kind) and bool(stage.config.get("official"))
 
 
 def check_images(stages: Iterable[Stage], store: str) -> None:
@@ -217,31 +200,16 @@ def check_images(stages: Iterable[Stage], store: str) -> None:
     Raises `UserError` that names a file whose size is another one: the answers of the store are
     about other images. Files that are not there, or not of our runners, are left alone.
     """
-    from mm1_jax.evaluation.evaluation_stage import EvaluationStage
-    from mm1_jax.runner import RUNNERS
+    from mm1_jax.evaluation.official.checks import check_images
+    from sweeps.store import Store
 
-    seen: set[tuple[str, str]] = set()
-    for stage in sorted(stages, key=lambda stage: stage.id):
-        if stage.run != RUNNERS.get(stage.kind) or not stage.config.get("official"):
-            continue
-        from mm1_jax.evaluation.official.image_record import other_sizes
-        from mm1_jax.evaluation.official.task_folder import open_official
-        from sweeps.store import Store
-
-        own = EvaluationStage.model_validate(stage.config)
-        assert own.official is not None
-        recorded = Store(store).execution(stage.id).get("images")
-        if recorded is None or (recorded, own.official.folder) in seen:
-            continue
-        seen.add((recorded, own.official.folder))
-        folder = open_official(own.task, own.official)
-        others = other_sizes(Store(store).stage_folder(stage.id), folder)
-        if others:
-            raise UserError(
-                f"{own.task}: {len(others)} images are not those that a finished evaluation saw: "
-                f"{others[0]}; put them back, or ask anew: evaluation.official.{own.task}.edition: "
-                "another name"
-            )
+    seen: set[tuple[object, str]] = set()
+    for stage in sorted(filter(_asks_officially, stages), key=lambda stage: stage.id):
+        images = Store(store).execution(stage.id).get("images")
+        looked = (images, stage.config["official"]["folder"])
+        if images is not None and looked not in seen:
+            seen.add(looked)
+            check_images(stage.config, Store(store).stage_folder(stage.id))
 
 
 def submit(

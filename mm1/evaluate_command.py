@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mm1_jax.config.recipe import EvaluationConfig
 
 SCORES_FILE = "scores.json"
-OFFICIAL_OPTIONS = ("folder", "annotations", "train", "images", "prompt")
 
 
 @click.command()

@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
 
 from mm1_jax.config.data import DataConfig
@@ -146,14 +145,6 @@ def stream_of(
     order = config.seeds.for_data_order(seed)
     size = config.training.batch_size
     return SequenceStream(config.data, budget_of(config), data_root, order, size, beside)
-
-
-def sequences(config: TrainConfig, data_root: Path, seed: int) -> grain.MapDataset[Packed]:
-    """Packed sequences of all sources, mixed by the weights, by number.
-
-    UserError if the data is not prepared.
-    """
-    return grain.MapDataset.source(stream_of(config, data_root, seed))
 
 
 class Images:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ablations.errors import UserError
-from mm1_jax.data.tokenizer import END, Tokenizer
+from mm1_jax.data.tokenizer import Tokenizer
 from mm1_jax.evaluation.metrics.groups import group_means
 from mm1_jax.evaluation.metrics.likelihood import LogLikelihood, chosen, perplexity
 from mm1_jax.evaluation.official.published_files import one_each, read_rows
@@ -56,23 +56,6 @@ def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair]) -> list[tuple[list
     befores = tokenizer.encode_batch([context.rstrip() for context, _ in pairs])
     wholes = tokenizer.encode_batch([context + continuation for context, continuation in pairs])
     return [(before, whole[len(before) :]) for before, whole in zip(befores, wholes, strict=True)]
-
-
-def encode_pair(
-    tokenizer: Tokenizer, context: str, continuation: str, longest: int | None = None
-) -> tuple[list[int], list[int]]:
-    """As `encode_pairs` of one, whose empty context becomes `<|end|>`.
-
-    Of more than `longest` tokens the last are kept; UserError if the continuation alone is longer.
-    """
-    ((before, after),) = encode_pairs(tokenizer, [(context, continuation)])
-    before = before or [END]
-    if longest is not None:
-        kept = longest - len(after)
-        if kept < 1:
-            raise UserError(f"a continuation of {len(after)} tokens, but room for {longest - 1}")
-        before = before[-kept:]
-    return before, after
 
 
 def answers(

@@ -20,7 +20,7 @@ from mm1_jax.evaluation.asking import (
     rounded,
 )
 from mm1_jax.evaluation.evaluated_model import EvaluatedModel
-from mm1_jax.evaluation.official.likelihood_tasks import encode_pair
+from mm1_jax.evaluation.official.likelihood_tasks import encode_pairs
 from mm1_jax.model.multimodal import MultimodalModel
 
 
@@ -95,7 +95,8 @@ def scores_of(model: MultimodalModel, batch) -> jax.Array:
 @pytest.mark.parametrize("pair", [("what is it?", " is"), ("what is ", "it"), ("", " what")])
 def test_pairs_of_text_are_cut_as_the_harness_cuts_them(model, pair):
     (row,) = continued([((pair[0],), pair[1])], model)
-    before, after = encode_pair(WORDS, *pair)
+    ((before, after),) = encode_pairs(WORDS, [pair])
+    before = before or list(model.ends[:1])
     assert (row.tokens, row.asked) == (before + after, len(after))
 
 

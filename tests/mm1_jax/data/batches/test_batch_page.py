@@ -11,7 +11,7 @@ from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.data.batches.batch_page import show
 from mm1_jax.data.batches.packing import lay_out
-from mm1_jax.data.batches.pipeline import sequences
+from mm1_jax.data.batches.pipeline import stream_of
 
 CONFIG = TrainConfig(
     data=DataConfig(mixture=MixtureConfig(easy_vqa=1, interleaved=1), text_tokens=64, images=4)
@@ -22,7 +22,8 @@ def test_the_page_shows_what_the_model_gets_and_needs_no_network(data_root, tmp_
     show(CONFIG, data_root, seed=1, sequences=2, path=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:)', page)
-    packed = list(sequences(CONFIG, data_root, 1)[:2])
+    stream = stream_of(CONFIG, data_root, 1)
+    packed = [stream[0], stream[1]]
     assert page.count("<section>") == 2
     for sequence in packed:
         for name in sequence.documents:

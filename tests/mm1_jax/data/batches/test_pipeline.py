@@ -12,7 +12,7 @@ from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.encoder import VisionTransformerConfig
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.config.training import SeedsConfig, TrainingConfig
-from mm1_jax.data.batches.pipeline import batches, sequences, stream_of
+from mm1_jax.data.batches.pipeline import batches, stream_of
 from mm1_jax.data.sources.prepared_packages import open_prepared
 
 MIXTURE = MixtureConfig(easy_vqa=5, emoji_captions=2, interleaved=2, text=1)
@@ -21,6 +21,11 @@ MIXTURE = MixtureConfig(easy_vqa=5, emoji_captions=2, interleaved=2, text=1)
 def config(**changes) -> TrainConfig:
     data = DataConfig(mixture=MIXTURE, text_tokens=64, images=6)
     return TrainConfig(**{"data": data, "training": TrainingConfig(batch_size=4), **changes})
+
+
+def sequences(count, config, data_root, seed):
+    stream = stream_of(config, data_root, seed)
+    return [stream[number] for number in range(count)]
 
 
 def first(n: int, **arguments) -> list[dict[str, np.ndarray]]:
@@ -69,7 +74,7 @@ def test_arms_see_the_same_documents_in_the_same_order(data_root, changes):
     for ours, theirs in zip(arm, base, strict=True):
         black = [batch["images"].any(axis=(2, 3, 4)) for batch in (ours, theirs)]
         np.testing.assert_array_equal(*black)
-    named = [sequences(c, data_root, 1)[:24] for c in (config(), config(**changes))]
+    named = [sequences(24, c, data_root, 1) for c in (config(), config(**changes))]
     assert [s.documents for s in named[0]] == [s.documents for s in named[1]]
 
 
@@ -81,7 +86,7 @@ def test_the_seed_decides_the_order_and_the_config_can_pin_it(data_root):
 
 
 def test_each_source_has_its_share_and_sequences_hold_one_source(data_root):
-    stream = list(sequences(config(), data_root, 0)[:400])
+    stream = sequences(400, config(), data_root, 0)
     share = Counter(sequence.source for sequence in stream)
     for source, weight in MIXTURE.weights.items():
         assert abs(share[source] - 400 * weight) <= 1
@@ -91,16 +96,15 @@ def test_each_source_has_its_share_and_sequences_hold_one_source(data_root):
 
 def test_a_source_is_the_same_in_another_mixture(data_root):
     alone = DataConfig(mixture=MixtureConfig(text=1), text_tokens=64, images=6)
-    mixed = [s for s in sequences(config(), data_root, 0)[:60] if s.source == "text"]
-    unmixed = list(sequences(config(data=alone), data_root, 0)[: len(mixed)])
+    mixed = [s for s in sequences(60, config(), data_root, 0) if s.source == "text"]
+    unmixed = sequences(len(mixed), config(data=alone), data_root, 0)
     assert [s.documents for s in mixed] == [s.documents for s in unmixed]
 
 
 def test_an_epoch_has_every_document_and_the_next_another_order(data_root):
     data = DataConfig(mixture=MixtureConfig(emoji_captions=1), text_tokens=64, images=6)
-    stream = sequences(config(data=data), data_root, 0)
     seen: list[str] = []
-    for sequence in stream[:3000]:
+    for sequence in sequences(3000, config(data=data), data_root, 0):
         seen += sequence.documents
     documents = len(set(seen))
     assert documents == 3714
@@ -112,7 +116,7 @@ def test_documents_fill_the_budget_that_binds(data_root):
     for source, budget in (("easy_vqa", "images"), ("text", "text"), ("interleaved", "text")):
         mixture = MixtureConfig(**{source: 1})
         data = DataConfig(mixture=mixture, text_tokens=128, images=8)
-        stream = list(sequences(config(data=data), data_root, 0)[:200])
+        stream = sequences(200, config(data=data), data_root, 0)
         used = {
             "text": np.mean([(s.segments > 0).mean() for s in stream]),
             "images": np.mean([(s.image_ids >= 0).mean() for s in stream]),
@@ -150,7 +154,7 @@ def test_a_share_of_the_captions_is_rich_and_nothing_else_changes(data_root):
         data = DataConfig(mixture=mixture, text_tokens=64, images=6, rich_captions=rich)
         tokenizer = open_prepared(data, data_root).tokenizer
         found: dict[str, set[str]] = {"captions": set(), "emoji_captions": set()}
-        for packed in sequences(config(data=data), data_root, seed=0)[:60]:
+        for packed in sequences(60, config(data=data), data_root, 0):
             for segment in range(1, int(packed.segments.max()) + 1):
                 text = tokenizer.decode(packed.tokens[packed.segments == segment])
                 found[packed.source].add(text)

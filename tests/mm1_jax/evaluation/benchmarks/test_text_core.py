@@ -9,7 +9,7 @@ import pytest
 from official_folders import TEXT_FOLDERS, arc_original, triviaqa, write_lines
 
 from ablations.errors import UserError
-from mm1_jax.data.tokenizer import END, train
+from mm1_jax.data.tokenizer import train
 from mm1_jax.evaluation.official import likelihood_tasks
 from mm1_jax.evaluation.official.catalogue import official_task
 
@@ -205,29 +205,23 @@ def tokenizer():
     return train(["Answer: a cat Answer: a dog sat at a mat"] * 20, 276)
 
 
+def encoded(tokenizer, context, continuation):
+    (pair,) = likelihood_tasks.encode_pairs(tokenizer, [(context, continuation)])
+    return pair
+
+
 def test_a_pair_is_encoded_together_and_cut_at_the_contexts_end(tokenizer):
-    before, after = likelihood_tasks.encode_pair(tokenizer, "Answer:", " a cat")
+    before, after = encoded(tokenizer, "Answer:", " a cat")
     assert before == tokenizer.encode("Answer:")
     assert before + after == tokenizer.encode("Answer: a cat")
     # Spaces at the end go to the continuation: words with the space before them are one token.
-    assert likelihood_tasks.encode_pair(tokenizer, "Answer: ", "a cat") == (before, after)
-    assert likelihood_tasks.encode_pair(tokenizer, "Answer:\n ", "a")[0] == before
+    assert encoded(tokenizer, "Answer: ", "a cat") == (before, after)
+    assert encoded(tokenizer, "Answer:\n ", "a")[0] == before
+    assert encoded(tokenizer, "", "cat") == ([], tokenizer.encode("cat"))
 
 
 def test_a_token_that_spans_both_parts_goes_by_the_contexts_length(tokenizer):
     whole = tokenizer.encode("Answer")
     context = tokenizer.encode("Ans")
     assert len(whole) < len(context) + len(tokenizer.encode("wer"))  # a token spans both
-    before, after = likelihood_tasks.encode_pair(tokenizer, "Ans", "wer")
-    assert (before, after) == (context, whole[len(context) :])
-
-
-def test_an_empty_context_is_an_end_and_a_long_one_is_cut_from_the_left(tokenizer):
-    assert likelihood_tasks.encode_pair(tokenizer, "", "cat") == ([END], tokenizer.encode("cat"))
-    before, after = likelihood_tasks.encode_pair(
-        tokenizer, "Answer: a cat Answer:", " a dog", longest=5
-    )
-    assert before == tokenizer.encode("Answer: a cat Answer:")[-(5 - len(after)) :]
-    assert len(before) + len(after) == 5
-    with pytest.raises(UserError, match="room for 1"):
-        likelihood_tasks.encode_pair(tokenizer, "Answer:", " a dog sat", longest=2)
+    assert encoded(tokenizer, "Ans", "wer") == (context, whole[len(context) :])
