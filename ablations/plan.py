@@ -322,6 +322,12 @@ def _check_labels(study: Study, arms: Sequence[Arm]) -> None:
             study.document.fail(
                 f"labels: no arm or level {shown(key)}{nearest(key, pieces)}", ("labels", key)
             )
+    for key, label in study.file.labels.items():
+        if label != key and label in pieces:
+            study.document.fail(
+                f"labels: {shown(key)} cannot be called {shown(label)}, the name of another",
+                ("labels", key),
+            )
     named: dict[str, str] = {}  # label → arm
     for arm in arms:
         other = named.setdefault(arm.label, arm.name)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.schema import Config
-from analysis.registry import Registered, told_seeds
+from analysis.registry import Registered, tasks_of, told_seeds
 from analysis.results import StudyResults
+from sweeps.fsck import orphans
 
 AMENDED_AFTER = "amended late"  # when there were results already
 
@@ -43,7 +45,7 @@ def audit(results: StudyResults) -> Audit:
     others = {
         id(other.registered): other.registered
         for history in results.histories.values()
-        for other in history.others
+        for other in (*history.others, *history.elsewhere)
     }
     hashes = {(one.plan.study, one.registration.hash, one.at) for one in related}
     related += [
@@ -54,6 +56,8 @@ def audit(results: StudyResults) -> Audit:
     events = [event for one in related for event in _of(one, results)]
     events += _amendments(named, results)
     events += _left_out(named, results)
+    events += _set_aside(named, results)
+    events += _orphans(results)
     events += [
         Event(at="", study=plan.study, what="not on record", told=line)
         for line in (*results.gaps, *results.removed_registrations)
@@ -167,6 +171,38 @@ def _left_out(registered: list[Registered], results: StudyResults) -> Iterator[E
         yield Event(
             at=time, study=results.plan.study, what="left out", told=f"the result of {named}"
         )
+
+
+def _set_aside(registered: list[Registered], results: StudyResults) -> Iterator[Event]:
+    """Results that were damaged, or were made to be, so that a run does them again."""
+    labels = {id_: stage.label for one in registered for id_, stage in one.plan.stages.items()}
+    for stage, count in results.store.results_set_aside(labels).items():
+        times = "once" if count == 1 else f"{count} times"
+        yield Event(
+            at="", study=results.plan.study, what="set aside", told=f"{labels[stage]}: {times}"
+        )
+
+
+def _orphans(results: StudyResults) -> Iterator[Event]:
+    """Results in the store whose registration is gone, or that never had one."""
+    tasks = tasks_of(results.plan)
+    names = [one.place.rpartition("/")[2] for one in orphans(results.store) if one.kind == "note"]
+    found = [name for name in names if results.store.is_done(name)]
+    asked = [name for name in found if _task(name, results) in tasks]
+    if asked:
+        told = (
+            f"{len(found)} results have no registration here; {len(asked)} of them are scores on "
+            f"tasks of this study ({', '.join(name[:8] for name in asked[:3])}"
+            f"{', …' if len(asked) > 3 else ''})"
+        )
+        yield Event(at="", study=results.plan.study, what="nobody's", told=told)
+
+
+def _task(stage: str, results: StudyResults) -> str | None:
+    try:
+        return results.store.stage(stage).config.get("task")
+    except UserError:
+        return None
 
 
 def told(made: Audit) -> list[str]:

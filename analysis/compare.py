@@ -358,6 +358,7 @@ def _warnings(results: StudyResults) -> list[str]:
     found += [f"{arm.label}: {warning}" for arm in plan.arms for warning in arm.warnings]
     found += results.mixed_executions()
     found += results.unlike_images()
+    found += results.tried_again()
     return found
 
 

@@ -28,6 +28,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ablations.errors import UserError
 from ablations.metrics import LOWER
+from ablations.plan import Plan
 from ablations.shown_text import each_text, in_html, shown_url, visible, without_secrets
 from analysis import figures, words
 from analysis.claim_words import numbers
@@ -227,6 +228,7 @@ class _Looked:
     ended: float = -math.inf
     view: View | str = ""
     state: Any = None
+    others: tuple[Plan, ...] = ()  # whose results tell of this study's claims
 
 
 class Views:
@@ -259,7 +261,8 @@ class Views:
         plan, registration = self._store.snapshot(study)
         results = read_results(plan, registration, self._store)
         live = live_curves(results)
-        state = [results.registration.hash, len(results.done), _reported(live), results.states]
+        own = [results.registration.hash, len(results.done), _reported(live), results.states]
+        state = [own, self._around(looked.others)]
         if state == looked.state:
             return
         results.looked("mm1 dashboard")
@@ -272,7 +275,16 @@ class Views:
             arms(made),
         )
         plain = each_text(json.loads(to_json_plotly(parts)), _shown)
+        histories = results.histories.values()
+        told = [one.registered.plan for h in histories for one in (*h.others, *h.elsewhere)]
+        # Others that are new are counted at the next look, before which nothing was shown of them.
+        looked.others = tuple({id(plan): plan for plan in told}.values())
         looked.view, looked.state = View(secrets.token_hex(8), tuple(plain)), state
+
+    def _around(self, others: Iterable[Plan]) -> Any:
+        """What is told of a study beside its own results: other registrations, and how far."""
+        marks = self._store.registration_marks()
+        return marks, [len(self._store.done(plan.stages)) for plan in others]
 
 
 def _shown(text: str) -> str:

@@ -218,7 +218,9 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high] for a logarithmic axis."""
+    """Round numbers within [low, high] for a logarithmic axis; where the two are one, that."""
+    if low == high:  # the first report of the first training
+        return [low]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for marks in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         found = [m * 10.0**d for d in decades for m in marks if low <= m * 10.0**d <= high]

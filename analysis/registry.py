@@ -36,6 +36,7 @@ from ablations.contrasts import Contrast, ScoreKey
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Arm, Plan
+from ablations.scope import WEIGHTS
 from mm1_jax.config.recipe import Recipe
 from sweeps.records import Look
 from sweeps.store import Registration, Store, registration_mark, registration_name
@@ -374,19 +375,20 @@ class Registry:
 
         Its arms differ from each other as those of the claim do, and from the claim's all alike.
         """
-        mine = [self._leaves(arm) for arm in question.counts.plan.arms if arm.name in question.arms]
+        plan = question.counts.plan
+        mine = [self._leaves(plan, arm) for arm in plan.arms if arm.name in question.arms]
         varied = {path for leaves in mine[1:] for path in _differing(leaves, mine[0])}
         # Arms that differ in nothing else, by what they have in common.
         groups: dict[frozenset[tuple[str, Any]], list[tuple[int, Arm]]] = {}
         for arm in one.plan.arms:
-            its = self._leaves(arm)
+            its = self._leaves(one.plan, arm)
             for number, own in enumerate(mine):
                 if all(_same_leaf(path, its, own) for path in varied):
                     common = frozenset(item for item in its.items() if item[0] not in varied)
                     groups.setdefault(common, []).append((number, arm))
         found: list[tuple[str, ...]] = []
         for arms in groups.values():
-            its = self._leaves(arms[0][1])
+            its = self._leaves(one.plan, arms[0][1])
             differs = [path for path in _differing(mine[0], its) if path not in varied]
             if len({number for number, _ in arms}) < len(mine):
                 continue
@@ -409,19 +411,16 @@ class Registry:
         by_name = {arm.name: arm for arm in plan.arms}
         found: set[str] = set()
         for name in arms:
-            partners = {arm.name for arm in other.arms if self._alike(by_name[name], arm)}
+            mine = self._leaves(plan, by_name[name])
+            partners = {arm.name for arm in other.arms if _alike(mine, self._leaves(other, arm))}
             if not partners:
                 return None
             found |= partners
         return found
 
-    def _alike(self, one: Arm, other: Arm) -> bool:
-        mine, its = self._leaves(one), self._leaves(other)
-        return mine.keys() == its.keys() and all(_near(mine[key], its[key]) for key in mine)
-
-    def _leaves(self, arm: Arm) -> dict[str, Any]:
+    def _leaves(self, plan: Plan, arm: Arm) -> dict[str, Any]:
         if id(arm) not in self._trained:
-            self._trained[id(arm)] = _leaves(arm)
+            self._trained[id(arm)] = _leaves(plan, arm)
         return self._trained[id(arm)]
 
 
@@ -495,6 +494,10 @@ def _moved(time: str, by: timedelta) -> str:
 _ABSENT = object()
 
 
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(_near(one[key], other[key]) for key in one)
+
+
 def _same_leaf(path: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return _near(one.get(path, _ABSENT), other.get(path, _ABSENT))
 
@@ -522,10 +525,18 @@ def _near(one: Any, other: Any) -> bool:
     return abs(one - other) <= max(TOLERANCE * max(abs(one), abs(other)), NOTHING)
 
 
-def _leaves(arm: Arm) -> dict[str, Any]:
-    """Path → plain value of everything that decides what is trained."""
+def _leaves(plan: Plan, arm: Arm) -> dict[str, Any]:
+    """Path → plain value of everything that decides what is trained, but for data and code.
+
+    Weights from folders by what the folders held.
+    """
     config = identity.affecting(Recipe.model_validate(arm.config))
-    found: dict[str, Any] = {}
+    (trial, *_) = (trial for trial in plan.trials if trial.arm == arm.name)
+    found: dict[str, Any] = {
+        f"initial_weights.{part}": stage
+        for part, stage in trial.pretrained.items()
+        if plan.stages[stage].kind == WEIGHTS
+    }
 
     def visit(value: Any, path: tuple[str, ...]) -> None:
         if isinstance(value, Mapping):

@@ -596,6 +596,7 @@ def _reproduce(results: StudyResults) -> str:
 RUN_FACTS = {
     "schema_version",
     "attempt",
+    "failed_before",
     "seconds",
     "cpu_seconds",
     "import_seconds",

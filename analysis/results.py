@@ -434,6 +434,18 @@ class StudyResults:
             return []
         return [f"stages ran with unlike {', '.join(mixed)}: equal to a tolerance, not to the bit"]
 
+    def tried_again(self) -> list[str]:
+        """A warning where stages failed before they gave a result.
+
+        Our own runners come to the same result again; whoever's own does not could wait for luck.
+        """
+        failed = [n for e in self.executions.values() if (n := e.get("failed_before"))]
+        if not failed:
+            return []
+        attempts = "1 attempt" if sum(failed) == 1 else f"{sum(failed)} attempts"
+        stages = "1 stage" if len(failed) == 1 else f"{len(failed)} stages"
+        return [f"{stages} gave a result after {attempts} that failed: mm1 audit says why"]
+
     def unlike_images(self, stages: Collection[str] | None = None) -> list[str]:
         """Warnings where evaluations that ask the same saw other bytes under the same names.
 

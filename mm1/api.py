@@ -126,19 +126,31 @@ def register(
     made = plan(study, store=store, many=many)
     registration = Store(store or default_store()).register(made)
     record = {
-        "study": made.study,
-        "hash": made.hash,
+        **_fixed(made),
         "registered_at": registration.registered_at,
-        "primary_metric": ".".join(made.primary_metric),
-        "alpha": made.alpha,
-        "seeds": list(made.seeds),
-        "claims": made.claims,
         "known_stages": len(registration.known_stages),
     }
     path = out or Path(made.path).with_name(f"{made.study}.registration.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(strict_json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return path, record
+
+
+def _fixed(made: Plan) -> dict[str, Any]:
+    """What a registration fixes, in plain values that a file can show."""
+    from ablations.identity import fingerprint
+
+    return {
+        "study": made.study,
+        "hash": made.hash,
+        "question": made.question,
+        "primary_metric": ".".join(made.primary_metric),
+        "alpha": made.alpha,
+        "seeds": list(made.seeds),
+        "claims": made.claims,
+        "min_effects": made.min_effects,
+        "arms": {arm.name: fingerprint([arm.label, arm.config]) for arm in made.arms},
+    }
 
 
 def run(
@@ -285,12 +297,15 @@ def _published(found: StudyResults, path: Path) -> str:
         claimed = str(record["hash"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"--registration {path}: not a file that `mm1 register` wrote") from None
-    if claimed == found.plan.hash:
-        return f"registration {path.name} matches: {claimed}"
-    return (
-        f"registration {path.name} does NOT match: it says {claimed}, "
-        f"what is shown was registered as {found.plan.hash}"
-    )
+    plan = found.plan
+    wrong = f"registration {path.name} does NOT match: it says"
+    if claimed != plan.hash:
+        return f"{wrong} {claimed}, what is shown was registered as {plan.hash}"
+    # A hash that is right beside a claim that is not: somebody edited a record, or the file.
+    others = [key for key, value in _fixed(plan).items() if record.get(key) != value]
+    if others:
+        return f"{wrong} another {', another '.join(others)} for the same hash"
+    return f"registration {path.name} matches: {claimed}"
 
 
 def _written_comparison(study: str | Path, store: str) -> Path:

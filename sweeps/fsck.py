@@ -70,7 +70,7 @@ def examine(store: Store) -> list[Finding]:
     if not {"format.json", "stages", "studies"} & set(names):
         raise UserError(f"no store at {store.root}")
     found = [*_top(store, names), *_stages(store), *_studies(store), *_scratch(store)]
-    found += _orphans(store)
+    found += orphans(store)
     order = {"damage": 0, "leftover": 1, "note": 2}
     return sorted(found, key=lambda one: (order[one.kind], one.place, one.what))
 
@@ -397,8 +397,11 @@ def _scratch(store: Store) -> Iterator[Finding]:
             yield _leftover(place, "is the scratch folder of a stage that is done")
 
 
-def _orphans(store: Store) -> Iterator[Finding]:
-    """Finished stages, and scratch of others, that no registered study has."""
+def orphans(store: Store) -> Iterator[Finding]:
+    """Finished stages, and scratch of others, that no registered study has.
+
+    None where a registration cannot be read: it may be of that one.
+    """
     known: set[str] = set()
     for study in store.objects.children("studies"):
         for one in _registrations(store, f"studies/{study}"):

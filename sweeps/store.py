@@ -194,6 +194,8 @@ class Store:
 
         with told_when_refused(self.root):
             execution = {"schema_version": SCHEMA_VERSION, "attempt": attempt.name, **execution}
+            if failed := self.objects.children(f"{_stage(attempt.stage.id)}/failures"):
+                execution["failed_before"] = len(failed)
             (attempt.folder / "stage.json").write_text(
                 attempt.stage.model_dump_json(indent=1), encoding="utf-8"
             )
@@ -276,6 +278,11 @@ class Store:
         self._sound.discard(stage_id)
         self._verified.discard(stage_id)
         return to
+
+    def results_set_aside(self, stage_ids: Iterable[str]) -> dict[str, int]:
+        """Those of the stages whose results were set aside as damaged → how often."""
+        there = set(self.objects.children("damaged")) & set(stage_ids)
+        return {stage: len(self.objects.children(f"damaged/{stage}")) for stage in sorted(there)}
 
     def _make_room(self, stage_id: str) -> None:
         with contextlib.suppress(_NoResultError):

@@ -207,8 +207,9 @@ def test_any_value_in_any_field_of_a_study_is_told_in_one_line_or_is_planned(fie
         ({"overrides": {"encoder.image_size": 8_000_000_000}}, "a whole number is at most"),
         ({"overrides": {"encoder.image_size": 800_000_000}}, "it must be at most 16384"),
         ({"labels": {"base": "a", "encoder.image_size=16": "a"}}, "are both called 'a'"),
+        ({"labels": {"base": "encoder.image_size=16"}}, "the name of another"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_would_eat_the_machine_is_refused_with_its_bound(studies, changes, message):
     with pytest.raises(UserError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from analysis.audit import audit, told
@@ -61,3 +62,30 @@ def test_failed_attempts_and_other_studies_on_these_arms(lab: Any) -> None:
     assert any("base seed 0" in line and "1 attempts; the last: it broke" in line for line in found)
     assert any("again: as" in line for line in found)
     assert found[-1] == "claim better: registered"
+
+
+def test_results_whose_registration_was_removed_and_results_that_were_set_aside(lab: Any) -> None:
+    lab.run(seeds=[7, 8, 9])
+    shutil.rmtree(lab.folder / "store/studies/sizes")
+    plan = lab.run()
+    stage = plan.trials[0].train
+    lab.store.set_aside(stage)
+    found = dict(events(lab))
+    assert found["nobody's"].startswith("18 results have no registration here; 12 of them")
+    assert found["set aside"] == f"{plan.stages[stage].label}: once"
+
+
+def test_the_contrast_on_another_config_is_part_of_the_history(lab: Any) -> None:
+    recipe = {"training": {"steps": 100, "batch_size": 4}, "optimizer": {"b2": 0.5}}
+    lab.run("elsewhere", recipe=recipe, seeds=[7, 8, 9])
+    lab.run()
+    assert any("elsewhere: as" in line for line in told(audit(lab.results())))
+
+
+def test_stages_that_failed_before_they_gave_a_result_are_told_with_the_verdicts(lab: Any) -> None:
+    plan = lab.register()
+    for attempt in ("one", "two"):
+        lab.store.record_failure(plan.trials[0].train, attempt, {"error": "not yet"})
+    lab.finish(plan)
+    told_ = "1 stage gave a result after 2 attempts that failed: mm1 audit says why"
+    assert told_ in comparison(lab.results()).warnings

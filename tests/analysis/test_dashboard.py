@@ -151,6 +151,26 @@ def test_a_study_that_goes_on_is_followed(tmp_path: Path, make_plan, fill: Calla
         assert "exactly once" in json.dumps(last["status"])
 
 
+def test_other_registrations_and_their_results_are_followed_too(lab: Any) -> None:
+    lab.finish(lab.register(), seeds=2)
+    with served(lab.store) as address:
+        first = tick(address, "sizes")
+        assert first is not None
+        assert tick(address, "sizes", first["seen"]["data"]) is None
+        other = lab.register("again", seeds=[7, 8, 9])
+        lab.finish(other, seeds=1)
+        second = tick(address, "sizes", first["seen"]["data"])
+        assert second is not None
+        assert "one of 2 registrations" in json.dumps(second["verdicts"])
+        lab.finish(other)
+        third = tick(address, "sizes", second["seen"]["data"])
+        assert third is not None
+        assert "better: supported" in json.dumps(third["verdicts"])
+        last = tick(address, "sizes", third["seen"]["data"])
+        seen = third if last is None else last
+        assert tick(address, "sizes", seen["seen"]["data"]) is None
+
+
 def test_a_damaged_store_is_told_on_the_page(tmp_path: Path, make_plan, fill: Callable) -> None:
     store, plan = Store(tmp_path), make_plan(seeds=1)
     store.register(plan)

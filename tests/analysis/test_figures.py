@@ -117,6 +117,10 @@ def test_log_ticks_are_inside(low: float, high: float) -> None:
     assert all(low <= tick <= high for tick in found)
 
 
+def test_a_single_number_is_its_own_log_tick() -> None:
+    assert log_ticks(3.5, 3.5) == [3.5]
+
+
 def test_labels_are_moved_apart_but_not_out() -> None:
     placed = spread([100, 101, 102, 50], 17, 0, 110)
     assert sorted(placed)[-1] <= 110

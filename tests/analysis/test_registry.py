@@ -12,6 +12,7 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.plan import Plan
+from ablations.scope import WEIGHTS
 from analysis.compare import comparison
 from mm1 import api
 from sweeps import store as store_module
@@ -267,6 +268,23 @@ class TestConfigsThatHardlyDiffer:
         assert lab.standing() == "registered"
         assert words_beside(lab) == ["seen on other configs"]
         assert "language_model.head_width: None instead of 16" in lab.told()
+
+    def test_other_weights_in_a_folder_of_the_same_name_make_another_config(self, lab: Any) -> None:
+        for study, content, first in (("one", "a" * 32, 0), ("two", "b" * 32, 10)):
+            plan = lab.plan(study, seeds=[first, first + 1, first + 2])
+            weights = plan.stages[plan.trials[0].train].model_copy(
+                update={"id": content, "kind": WEIGHTS}
+            )
+            trials = [
+                trial.model_copy(update={"pretrained": {"encoder": content}})
+                for trial in plan.trials
+            ]
+            stages = {content: weights, **plan.stages}
+            plan = plan.model_copy(update={"trials": tuple(trials), "stages": stages})
+            lab.store.register(plan)
+            lab.finish(plan)
+        assert lab.standing("two") == "registered"
+        assert f"initial_weights.encoder: {'a' * 32} instead of {'b' * 32}" in lab.told("two")
 
     def test_it_is_nothing_to_the_one_that_was_first(self, lab: Any) -> None:
         lab.run()
