@@ -118,7 +118,6 @@ def plan(
 @data_option
 @workers_option
 @click.option("--cluster", default=None, help="Address of a running Ray cluster. [embedded Ray]")
-@click.option("--detach", is_flag=True, help="Submit to the cluster and return at once.")
 @mlflow_option
 @yes_option
 @json_option
@@ -128,7 +127,6 @@ def run(
     data: Path | None,
     workers: int | None,
     cluster: str | None,
-    detach: bool,
     mlflow_uri: str | None,
     yes: bool,
     as_json: bool,
@@ -141,12 +139,6 @@ def run(
     \b
     Example: mm1 run ablations/studies/demo.yaml
     """
-    if detach:
-        if cluster is None:
-            raise UserError(
-                "--detach needs --cluster ADDRESS: an embedded Ray ends with the client"
-            )
-        return _submit(study, store, data, workers, cluster, mlflow_uri, yes)
     code = api.run(
         study,
         store=store,
@@ -193,18 +185,6 @@ def submit(
     Example: mm1 submit ablations/studies/demo.yaml --cluster http://127.0.0.1:8265 \\
                  --store /shared/mm1
     """
-    return _submit(study, store, data, workers, cluster, mlflow_uri, yes)
-
-
-def _submit(
-    study: str,
-    store: str,
-    data: Path | None,
-    workers: int | None,
-    cluster: str,
-    mlflow_uri: str | None,
-    yes: bool,
-) -> int:
     job = api.submit(
         study,
         cluster=cluster,

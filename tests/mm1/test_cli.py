@@ -108,8 +108,8 @@ def test_planning_leaves_the_heavy_packages_out(study):
     assert result.stdout.strip().splitlines()[-1] == "[]", result.stderr
 
 
-def test_detaching_needs_a_cluster(mm1, study):
-    assert "--cluster" in refused(mm1("run", study, "--detach"))
+def test_submitting_needs_a_cluster(mm1, study):
+    assert "--cluster" in refused(mm1("submit", study))
 
 
 def test_a_store_at_a_url_needs_a_data_folder(mm1, study):
