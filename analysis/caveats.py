@@ -67,6 +67,14 @@ def _standing(results: StudyResults, claim: str) -> Iterator[Caveat]:
             f"this contrast was seen before on configs that differ, by much or by nothing: {named}"
             + (f"; and {more} more" if more > 0 else ""),
         )
+    if history.since:
+        named = "; ".join(results.tried(other) for other in history.since[:OTHERS_NAMED])
+        more = len(history.since) - OTHERS_NAMED
+        yield Caveat(
+            "asked again since",
+            f"the same arms and tasks have other results since: {named}"
+            + (f"; and {more} more" if more > 0 else ""),
+        )
     if results.gaps:
         yield Caveat("gaps in the record", "; ".join(results.gaps))
     if results.plan.alpha > USUAL_ALPHA:

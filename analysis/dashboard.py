@@ -44,6 +44,7 @@ from analysis.compare import (
     primary,
     shown_verdict,
 )
+from analysis.registry import Elsewhere, History, Other
 from analysis.report import by_metric, curve_lines
 from analysis.results import StudyResults, difference, read_results
 from sweeps.store import Store
@@ -276,7 +277,7 @@ class Views:
         )
         plain = each_text(json.loads(to_json_plotly(parts)), _shown)
         histories = results.histories.values()
-        told = [one.registered.plan for h in histories for one in (*h.others, *h.elsewhere)]
+        told = [one.registered.plan for h in histories for one in _told(h)]
         # Others that are new are counted at the next look, before which nothing was shown of them.
         looked.others = tuple({id(plan): plan for plan in told}.values())
         looked.view, looked.state = View(secrets.token_hex(8), tuple(plain)), state
@@ -285,6 +286,10 @@ class Views:
         """What is told of a study beside its own results: other registrations, and how far."""
         marks = self._store.registration_marks()
         return marks, [len(self._store.done(plan.stages)) for plan in others]
+
+
+def _told(history: History) -> list[Other | Elsewhere]:
+    return [*history.others, *history.elsewhere, *history.since]
 
 
 def _shown(text: str) -> str:

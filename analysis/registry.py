@@ -112,8 +112,9 @@ class History:
     name: str  # of the claim in that registration
     family: tuple[str, ...]  # the claims there that Holm's correction covers together with it
     standing: Standing
-    others: tuple[Other, ...]  # oldest first
-    elsewhere: tuple[Elsewhere, ...] = ()  # oldest first
+    others: tuple[Other, ...]  # oldest first, as the next two
+    elsewhere: tuple[Elsewhere, ...] = ()
+    since: tuple[Other, ...] = ()  # that asked the same again when the answer was there
 
 
 def open_registry(store: Store, plan: Plan) -> Registry:
@@ -189,7 +190,9 @@ class Registry:
         found += [Other(one, "results") for one in self._together(rest, question)]
         found.sort(key=lambda other: other.registered.at)
         told = {id(other.registered) for other in found}
-        elsewhere = [self._elsewhere(one, question) for one in rest if id(one) not in told]
+        rest = [one for one in rest if id(one) not in told]
+        since = [one for one in rest if self._asked_since(one, question)]
+        elsewhere = [self._elsewhere(one, question) for one in rest if one not in since]
         standing = self._standing(counts, own, found)
         return History(
             counts,
@@ -198,6 +201,7 @@ class Registry:
             standing,
             tuple(found),
             tuple(one for one in elsewhere if one),
+            tuple(Other(one, "results") for one in since),
         )
 
     def related(self, plan: Plan) -> list[Registered]:
@@ -303,11 +307,7 @@ class Registry:
         if known:  # somebody who has seen a part and changes the claim knows what to look for
             name = counts.plan.study
             earlier = (one for one in self._all if one.plan.study == name and one.at < counts.at)
-            begun = own & set(counts.registration.begun_stages)
-            looked = any(
-                self._had_results(one, counts.at) or not begun.isdisjoint(one.plan.stages)
-                for one in earlier
-            )
+            looked = any(self._had_results(one, counts.at) for one in earlier)
             return "exploratory" if looked else "partly known"
         return "repeated" if others else "registered"
 
@@ -347,6 +347,21 @@ class Registry:
         if about_them and not superseded and _before(one.at, end):
             return Other(one, "claims")
         return None
+
+    def _asked_since(self, one: Registered, question: _Question) -> bool:
+        """Whether a claim on the same arms and tasks got other results after this one's own."""
+        if question.last is None:
+            return False
+        asked = []
+        for arm in question.arms:
+            partners = self._matching(question.counts.plan, {arm}, one.plan)
+            if not partners:
+                return False
+            asked.append(_answers(one.plan, question.tasks, partners) - question.own)
+        return any(
+            all(any(self.finished(stage) for stage in stages & those) for those in asked)
+            for stages in self._own(one).values()
+        )
 
     def _together(self, some: Sequence[Registered], question: _Question) -> list[Registered]:
         """Registrations none of which has all arms of a claim, where together they saw them all."""

@@ -305,6 +305,10 @@ def _published(found: StudyResults, path: Path) -> str:
     others = [key for key, value in _fixed(plan).items() if record.get(key) != value]
     if others:
         return f"{wrong} another {', another '.join(others)} for the same hash"
+    stored = found.registration.registered_at
+    if record.get("registered_at") != stored:
+        stored += f", where the file says {record.get('registered_at')}"
+        return f"registration {path.name} matches: {claimed}; it was registered here at {stored}"
     return f"registration {path.name} matches: {claimed}"
 
 

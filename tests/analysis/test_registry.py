@@ -177,6 +177,9 @@ class TestWaysRound:
         lab.run()
         lab.run("later", seeds=[5, 6, 7])
         assert lab.standing() == "registered"
+        assert words_beside(lab) == ["asked again since"]
+        assert "later (" in lab.told()
+        assert "better: supported" in lab.told()
 
 
 def words_beside(lab: Any, study: str = "sizes") -> list[str]:
@@ -390,6 +393,15 @@ class TestRecordsThatAreGone:
         lab.finish(plan)
         assert words_beside(lab) == ["gaps in the record"]
 
+    def test_results_that_were_out_of_the_way_while_registering(self, lab: Any) -> None:
+        lab.run(claims={})
+        stages = lab.folder / "store/stages"
+        stages.rename(lab.folder / "kept")
+        lab.store = Store(lab.folder / "store")
+        lab.register()
+        (lab.folder / "kept").rename(stages)
+        assert lab.standing() == "exploratory"
+
     def test_a_look_takes_nothing_away(self, lab: Any) -> None:
         plan = lab.register()
         lab.finish(plan, seeds=1)
@@ -416,7 +428,7 @@ class TestRecordsThatAreGone:
             line = '{"step": 90, "time": 1.0, "loss": 2.5}\n'
             (scratch / "reports.jsonl").write_text(line, "utf-8")
         lab.run()
-        assert lab.standing() == "exploratory"
+        assert lab.standing() == "partly known"
 
     def test_a_study_that_goes_on_after_its_curves_were_seen_keeps_its_standing(
         self, lab: Any
