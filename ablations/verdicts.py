@@ -292,6 +292,8 @@ def _reason(
         return "1 seed has no spread to test against"
     if outcome == "undecided" and no_spread(part.quantity):
         return f"all {claim.n} seeds gave the same difference; there is no spread to test against"
+    if not np.isfinite(part.quantity.values.std()):
+        return "the numbers are too large to have a spread"
     relation = ">" if outcome == "undecided" else "<="
     digits = 3
     while (float(f"{adjusted:.{digits}g}") <= alpha) != (adjusted <= alpha):

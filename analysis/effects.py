@@ -74,7 +74,7 @@ def summarize(values: Mapping[int, float], scale: float | None = None) -> Summar
     mean, low, high = t_interval(numbers, LEVEL)
     sd = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
     if sd <= 1e-12 * (max(map(abs, numbers)) if scale is None else scale):
-        low = high = math.nan
+        sd, low, high = 0.0, math.nan, math.nan
     return Summary(dict(values), mean, sd, low, high)
 
 

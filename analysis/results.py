@@ -88,10 +88,15 @@ class StudyResults:
         }
         means = {k: math.fsum(v.values()) / len(v) for k, v in scores.items() if v}
         places = decimals(spreads.values(), means.values())
+        counts = Counter(arm for arm, _ in self.diverged)
+        lost = {
+            arm.label: f", {counts[arm.name]} diverged" if counts[arm.name] else ""
+            for arm in self.plan.arms
+        }
         rows = "".join(
             f"<tr><td>{escape(label)}</td>"
             f"<td>{mean_sd(means[label], spreads[label], places)}</td>"
-            f"<td>{len(values)}</td></tr>"
+            f"<td>{len(values)}{lost[label]}</td></tr>"
             for label, values in scores.items()
             if values
         )

@@ -10,6 +10,7 @@ from ablations.metrics import LOWER
 from ablations.workload import Goal
 
 MISSING = "–"
+HUGE = 1e15  # from here on the decimals of a float are none
 MOST_DECIMALS = 15  # a float holds no more
 
 
@@ -61,6 +62,8 @@ def number(value: float | None, places: int) -> str:
     """`81.3`, `−4.0`; a dash for what is not there."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if abs(value) >= HUGE:
+        return f"{value:.6g}".replace("-", "−")
     return f"{_rounded(value, places):.{places}f}".replace("-", "−")
 
 
@@ -68,6 +71,8 @@ def signed(value: float | None, places: int) -> str:
     """`+12.3`, `−4.0`; what rounds to zero has no sign."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if abs(value) >= HUGE:
+        return f"{value:+.6g}".replace("-", "−")
     rounded = _rounded(value, places)
     return f"{rounded:{'+' if rounded else ''}.{places}f}".replace("-", "−")
 

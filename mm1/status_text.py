@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
 from ablations.metrics import goal_of, with_goal
-from analysis.words import decimals, duration, mean_sd
+from analysis.words import decimals, duration, mean_sd, metric_name
 from mm1.terminal import say
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _summary(found: StudyResults) -> dict[str, Any]:
         **{state: counts[state] for state in ("done", "running", "waiting", "failed")},
         "seconds_spent": round(sum(float(e["seconds"]) for e in found.executions.values()), 1),
         "primary_metric": ".".join(plan.primary_metric),
+        "primary_shots": found.primary[2],
         "primary_goal": goal_of(plan.primary_metric[1]),
         "seeds": len(plan.seeds),
         "scores": dict(_scores(found)),
@@ -60,12 +61,17 @@ def _scores(found: StudyResults) -> Iterator[tuple[str, dict[str, Any]]]:
     from analysis.effects import summarize
 
     for arm in found.plan.arms:
-        by_seed = found.score(arm.name, *found.plan.primary_metric)
+        by_seed = found.score(arm.name, *found.primary)
         if by_seed:
             summary = summarize(by_seed)
             yield (
                 arm.name,
-                {"mean": _finite(summary.mean), "sd": _finite(summary.sd), "n": len(by_seed)},
+                {
+                    "mean": _finite(summary.mean),
+                    "sd": _finite(summary.sd),
+                    "n": len(by_seed),
+                    "diverged": [seed for name, seed in found.diverged if name == arm.name],
+                },
             )
 
 
@@ -144,10 +150,12 @@ def _score_lines(one: dict[str, Any]) -> Iterator[str]:
     }
     if not scores:
         return
-    places = decimals(sd for _, sd in scores.values())
+    places = decimals((sd for _, sd in scores.values()), (mean for mean, _ in scores.values()))
     width = max(map(len, scores))
-    primary = one["primary_metric"]
-    yield f"{with_goal(primary, primary.partition('.')[2])}, mean ± SD over seeds"
+    task, _, metric = one["primary_metric"].partition(".")
+    primary = with_goal(metric_name(task, metric, one["primary_shots"]), metric)
+    yield f"{primary}, mean ± SD over seeds"
     for arm, (mean, sd) in scores.items():
-        n = one["scores"][arm]["n"]
-        yield f"  {arm:<{width}}  {mean_sd(mean, sd, places)}  (n = {n} of {one['seeds']})"
+        n, lost = one["scores"][arm]["n"], len(one["scores"][arm]["diverged"])
+        told = f"n = {n} of {one['seeds']}" + (f", {lost} diverged" if lost else "")
+        yield f"  {arm:<{width}}  {mean_sd(mean, sd, places)}  ({told})"

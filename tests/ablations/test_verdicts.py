@@ -342,3 +342,18 @@ class TestDegenerateInput:
     def test_no_seed_at_all(self):
         (verdict,) = judge([evidence(above([]), n=0, problem="0 of 3 seeds")], 0.05)
         assert (verdict.verdict, verdict.effect, verdict.ci_low) == ("undecided", None, None)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_numbers_without_a_finite_spread_decide_nothing():
+    (verdict,) = judge([evidence(above([1e200, 3e200, 2e200]), n=3)], 0.05)
+    assert (verdict.verdict, verdict.p_value) == ("undecided", 1.0)
+    assert verdict.reason == "the numbers are too large to have a spread"
+
+
+def test_a_p_value_close_to_alpha_is_told_on_its_side():
+    (verdict,) = judge([evidence(above(A - B))], 0.003622)
+    assert verdict.verdict == "undecided"
+    assert verdict.reason.endswith(" > 0.003622")
+    told = float(verdict.reason.split()[2])
+    assert told > 0.003622

@@ -61,6 +61,7 @@ def test_seeds_that_all_agree_give_no_interval() -> None:
     same = summarize({1: 0.1 + 0.2, 2: 0.3, 3: 0.3})
     assert same.mean == pytest.approx(0.3)
     assert math.isnan(same.ci_low)
+    assert same.sd == 0.0
 
 
 def test_in_a_factorial_the_effect_is_the_mean_over_the_other_factors() -> None:

@@ -89,3 +89,8 @@ def test_a_p_value_close_to_alpha_is_seen_on_its_side() -> None:
     assert words.p_value(0.05004, 0.05) == "0.05004"
     assert words.p_value(0.05, 0.05) == "0.05"
     assert words.p_value(0.04996, 0.05) == "0.05"
+
+
+def test_numbers_beyond_the_digits_of_a_float_are_short() -> None:
+    assert words.number(-1.25e200, 1) == "−1.25e+200"
+    assert words.signed(1.25e200, 1) == "+1.25e+200"

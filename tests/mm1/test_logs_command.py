@@ -112,7 +112,9 @@ def test_status_shows_mean_spread_and_number_of_seeds(store, capsys):
             run(store, one.train)
             run(store, one.evaluations[0].stage)
     (figures,) = summaries("broken", store.root)
-    assert figures["scores"] == {"base": {"mean": 51.5, "sd": pytest.approx(0.5**0.5), "n": 2}}
+    assert figures["scores"] == {
+        "base": {"mean": 51.5, "sd": pytest.approx(0.5**0.5), "n": 2, "diverged": []}
+    }
     json.dumps(figures, allow_nan=False)
     show([figures], store.root)
     text = capsys.readouterr().out
