@@ -125,7 +125,9 @@ def open_registry(store: Store, plan: Plan) -> Registry:
     found, unknown = store.registrations(plan.study, tasks_of(plan))
     if unknown:
         raise UserError(f"what was tried before cannot be told: {unknown[0]}; see mm1 fsck")
-    return Registry((Registered(*one) for one in found), store.finished_at, store.last_look)
+    stages = {stage: None for other, _ in found for stage in other.stages}
+    times = store.finished_times(list(stages))
+    return Registry((Registered(*one) for one in found), times.get, store.last_look)
 
 
 def tasks_of(plan: Plan) -> set[str]:

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -39,7 +39,7 @@ from analysis.registry import (
 from analysis.score_table import COLUMNS, ScoreTable
 from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
-from sweeps.measured import once_seconds
+from sweeps.index import Finished
 from sweeps.store import Registration, Store
 
 # Parts of the execution record within which results are promised to be equal to the bit.
@@ -65,9 +65,7 @@ class StudyResults:
     store: Store
     data_root: Path  # prepared data, for the images of examples
     changed: str | None  # how the study file differs from the snapshot, if it does
-    done: frozenset[str]  # stages of the plan that have a result
-    rows: pandas.DataFrame  # `arm` and the columns of `sweeps.store.COLUMNS`
-    damaged: Mapping[str, str] = field(default_factory=dict)  # stage left out → what is wrong
+    found: Finished  # what the store held of the plan's stages when it was looked at
     damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
 
     def __repr__(self) -> str:
@@ -110,6 +108,42 @@ class StudyResults:
 
     published: str = ""  # whether a registration that was kept outside the store is this one
 
+    @property
+    def done(self) -> frozenset[str]:
+        """Stages of the plan that have a result."""
+        return self.found.sound
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Stages that are left out → what is wrong with their results."""
+        return self.found.damaged
+
+    @cached_property
+    def links(self) -> pandas.DataFrame:
+        """One line per (trial, stage), in the plan's order: arm, seed, stage, is_evaluation.
+
+        A stage that trials share is in the line of each.
+        """
+        lines = []
+        for trial in self.plan.trials:
+            scoring = {one.stage for one in trial.evaluations}
+            lines += [(trial.arm, trial.seed, one, one in scoring) for one in trial.stages]
+        return pandas.DataFrame(lines, columns=["arm", "seed", "stage", "is_evaluation"])
+
+    def _with_arms(self, rows: pandas.DataFrame) -> pandas.DataFrame:
+        arms = self.links[["arm", "stage"]].drop_duplicates()
+        return arms.merge(rows, on="stage")
+
+    @cached_property
+    def rows(self) -> pandas.DataFrame:
+        """`arm` and the columns of `sweeps.finished.COLUMNS`: all that was measured, by stage.
+
+        The rows of training by step are many, and read for this alone; `evaluations` and `curves`
+        are parts of it.
+        """
+        together = pandas.concat([self.found.curves(), self.found.scores], ignore_index=True)
+        return self._with_arms(together)
+
     def looked(self, by: str) -> None:
         """Put on record that the results are shown."""
         self.store.looked(self.plan, self.done, by)
@@ -125,20 +159,14 @@ class StudyResults:
     @cached_property
     def problems(self) -> dict[tuple[str, int], str]:
         """(arm, seed) of every trial that is not there exactly once → what is wrong with it."""
-        counts = Counter(
-            zip(
-                self.rows["stage"],
-                self.rows["metric"],
-                self.rows["split"],
-                self.rows["step"],
-                self.rows["arm"],
-                strict=True,
-            )
-        )
-        repeated = {key[0] for key, count in counts.items() if count > 1}
-        scored = set(self.rows["stage"])
+        stages = self.found.stages
+        scored = set(stages.index[stages["has_rows"]])
+        repeated = set(stages.index[stages["is_repeated"]])
+        odd = set(self.plan.stages) - (scored - repeated)
         found = {}
-        for trial in self.plan.trials:
+        for trial in self.plan.trials if odd else ():
+            if odd.isdisjoint(trial.stages):
+                continue
             wrong = [text for text in self._stage_problems(trial, scored, repeated) if text]
             if wrong:
                 found[trial.arm, trial.seed] = "; ".join(wrong)
@@ -171,7 +199,7 @@ class StudyResults:
         return texts
 
     def _last_failure(self, stage: str) -> str | None:
-        failures = self.store.failures(stage)
+        failures = self.store.failures(stage) if stage in self.found.begun else []
         return " ".join(str(failures[-1].get("error", "unknown")).split()) if failures else None
 
     @cached_property
@@ -184,7 +212,7 @@ class StudyResults:
             return "done"
         missing = set(trial.stages) - self.done
         objects, folder = self.store.objects, self.store.lease_folder
-        if any(leases.holder(objects, folder(stage)) for stage in missing):
+        if any(leases.holder(objects, folder(stage)) for stage in missing & self.found.begun):
             return "running"
         lost = any(stage in self.damaged or self._last_failure(stage) for stage in missing)
         return "failed" if lost else "waiting"
@@ -222,7 +250,8 @@ class StudyResults:
     @cached_property
     def diverged_stages(self) -> frozenset[str]:
         """Finished stages that diverged, themselves or in what they took input from."""
-        return frozenset(self.rows.loc[self.rows["status"] == "diverged", "stage"])
+        stages = self.found.stages
+        return frozenset(stages.index[stages["diverged"]])
 
     @property
     def diverged(self) -> tuple[tuple[str, int], ...]:
@@ -236,7 +265,7 @@ class StudyResults:
     @cached_property
     def evaluations(self) -> pandas.DataFrame:
         """The rows of evaluation stages: one number per (arm, seed, task, metric, …)."""
-        return self.rows[self.rows["task"] != "training"]
+        return self._with_arms(self.found.scores)
 
     @cached_property
     def table(self) -> ScoreTable:
@@ -333,7 +362,9 @@ class StudyResults:
             for plan, registration in self._registrations[0]
             if registration != self.registration
         ]
-        return Registry([self._now, *others], self.store.finished_at, self.store.last_look)
+        stages = {stage: None for one in (self._now, *others) for stage in one.plan.stages}
+        times = self.store.finished_times(list(stages))
+        return Registry([self._now, *others], times.get, self.store.last_look)
 
     @cached_property
     def histories(self) -> dict[str, History]:
@@ -426,12 +457,12 @@ class StudyResults:
         All of the study, or some, such as those that a claim reads.
         """
         classes: dict[tuple[str, str], set[str]] = {}  # of stages of one kind: others may differ
-        for stage, execution in self.executions.items():
-            if stages is not None and stage not in stages:
-                continue
+        ran = self._ran_of(stages)[["kind", "shared"]].drop_duplicates()
+        for kind, shared in ran.itertuples(index=False):
+            execution = json.loads(shared)
             for fact in EXECUTION_CLASS:
                 if fact in execution:
-                    own = classes.setdefault((self.plan.stages[stage].kind, fact), set())
+                    own = classes.setdefault((kind, fact), set())
                     own.add(json.dumps(execution[fact], sort_keys=True))
         unlike = [fact for (_, fact), values in classes.items() if len(values) > 1]
         mixed = [fact.replace("_", " ") for fact in dict.fromkeys(unlike)]
@@ -444,7 +475,10 @@ class StudyResults:
 
         Our own runners come to the same result again; whoever's own does not could wait for luck.
         """
-        failed = [n for e in self.executions.values() if (n := e.get("failed_before"))]
+        before = {
+            text: json.loads(text).get("failed_before") for text in self._ran["shared"].unique()
+        }
+        failed = [n for text in self._ran["shared"] if (n := before[text])]
         if not failed:
             return []
         attempts = "1 attempt" if sum(failed) == 1 else f"{sum(failed)} attempts"
@@ -456,11 +490,14 @@ class StudyResults:
 
         All of the study's, or some.
         """
+        ran = self._ran_of(stages)
+        images = {text: json.loads(text).get("images") for text in ran["shared"].unique()}
         seen: dict[str, set[str]] = {}
-        for stage, execution in self.executions.items():
-            if "images" in execution and (stages is None or stage in stages):
-                asked = json.dumps(self.plan.stages[stage].config, sort_keys=True)
-                seen.setdefault(asked, set()).add(execution["images"])
+        if len(set(images.values()) - {None}) > 1:
+            for stage, shared in zip(ran["stage"], ran["shared"], strict=True):
+                if images[shared] is not None:
+                    asked = json.dumps(self.plan.stages[stage].config, sort_keys=True)
+                    seen.setdefault(asked, set()).add(images[shared])
         odd = [json.loads(asked) for asked, found in seen.items() if len(found) > 1]
         return [
             f"evaluations of {one['task']} ({one['shots']}-shot, {one['condition']}) saw different "
@@ -475,16 +512,27 @@ class StudyResults:
 
         Of the multimodal training: those of the parts before it have losses of another kind.
         """
-        rows = self.rows[self.rows["stage"].isin({trial.train for trial in self.plan.trials})]
-        picked = rows[(rows["task"] == "training") & (rows["metric"] == metric)]
+        trained = {trial.train for trial in self.plan.trials}
+        rows = self.found.curves(metric)
+        picked = self._with_arms(rows[rows["stage"].isin(trained)])
         return picked[["arm", "seed", "step", "value"]].sort_values(["arm", "seed", "step"])
 
     @cached_property
     def executions(self) -> dict[str, dict[str, Any]]:
         """Stage → how it ran: seconds, device, versions, for the stages that are done."""
-        return {
-            stage: self.store.execution(stage) for stage in self.plan.stages if stage in self.done
-        }
+        found = self.found.executions
+        return {stage: found[stage] for stage in self.plan.stages if stage in found}
+
+    @cached_property
+    def _ran(self) -> pandas.DataFrame:
+        """Of the stages that are done, in the plan's order: `stage`, `kind`, `shared`."""
+        done = [stage for stage in self.plan.stages if stage in self.done]
+        kinds = [self.plan.stages[stage].kind for stage in done]
+        shared = self.found.stages["shared"].reindex(done)
+        return pandas.DataFrame({"stage": done, "kind": kinds, "shared": shared.to_numpy()})
+
+    def _ran_of(self, stages: Collection[str] | None) -> pandas.DataFrame:
+        return self._ran if stages is None else self._ran[self._ran["stage"].isin(list(stages))]
 
     @cached_property
     def costs(self) -> pandas.DataFrame:
@@ -494,26 +542,14 @@ class StudyResults:
         first stage of its class in a worker does; `is_evaluation` tells scoring from training. A
         stage that two arms share is listed with both; sum over distinct `stage` for the total.
         """
-        lines = []
-        for trial in self.plan.trials:
-            scoring = {one.stage for one in trial.evaluations}
-            for stage_id in trial.stages:
-                stage = self.plan.stages[stage_id]
-                execution = self.executions.get(stage_id)
-                lines.append(
-                    {
-                        "arm": trial.arm,
-                        "seed": trial.seed,
-                        "stage": stage_id,
-                        "kind": stage.kind,
-                        "planned_seconds": stage.seconds,
-                        "seconds": float(execution["seconds"]) if execution else float("nan"),
-                        "once_seconds": once_seconds(execution) if execution else float("nan"),
-                        "is_evaluation": stage_id in scoring,
-                        "flops": stage.flops,
-                    }
-                )
-        return pandas.DataFrame(lines)
+        planned = pandas.DataFrame(
+            [(one.id, one.kind, one.seconds, one.flops) for one in self.plan.stages.values()],
+            columns=["stage", "kind", "planned_seconds", "flops"],
+        ).set_index("stage")
+        measured = self.found.stages[["seconds", "once_seconds"]]
+        joined = self.links.join(planned, on="stage").join(measured, on="stage")
+        names = ["arm", "seed", "stage", "kind", "planned_seconds", "seconds", "once_seconds"]
+        return joined[[*names, "is_evaluation", "flops"]]
 
     # -- examples ----------------------------------------------------------------------------
 
@@ -566,21 +602,13 @@ def read_results(
     data_root: Path | None = None,
 ) -> StudyResults:
     """Join a snapshot with what the store holds now."""
-    done, damaged = store.readable(plan.stages)
-    trials = pandas.DataFrame(
-        [(trial.arm, stage) for trial in plan.trials for stage in trial.stages],
-        columns=["arm", "stage"],
-    )
-    rows = trials.merge(store.rows([s for s in plan.stages if s in done]), on="stage")
     return StudyResults(
         plan=plan,
         registration=registration,
         store=store,
         data_root=data_root or store.local / "data",
         changed=changed,
-        done=frozenset(done),
-        rows=rows,
-        damaged=damaged,
+        found=store.look(plan.stages),
         damages=tuple(store.study_damage(plan.study)),
     )
 

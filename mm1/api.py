@@ -177,12 +177,12 @@ def run(
     root = store or default_store()
     made = plan(study, store=root, many=many)
     data_root = data_folder(root, data)
-    finished, damaged = Store(root).readable(made.stages)
-    for line in damaged.values():
+    before = Store(root).look(made.stages)
+    for line in before.damaged.values():
         print(f"mm1: warning: {line}", file=sys.stderr)
-    missing = [stage for stage in made.stages.values() if stage.id not in finished]
+    missing = [stage for stage in made.stages.values() if stage.id not in before.sound]
     check_questions(stage.config for stage in missing if _asks_officially(stage))
-    check_images([made.stages[stage_id] for stage_id in finished], root)
+    check_images([made.stages[stage_id] for stage_id in before.sound], root)
     prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
     code = run_plan(
         made,
@@ -196,7 +196,7 @@ def run(
         write_comparison=lambda: _written_comparison(study, root),
     )
     # A result whose files are damaged counts as there while others run, and as not there after.
-    return code or int(bool(damaged and Store(root).readable(damaged)[1]))
+    return code or int(bool(before.damaged and Store(root).look(before.damaged).damaged))
 
 
 def _asks_officially(stage: Stage) -> bool:

@@ -19,6 +19,7 @@ from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.schema import Config
 from sweeps import leases
+from sweeps.finished import STAGE_ID, read_results
 from sweeps.objects import open_file
 from sweeps.records import (
     DamagedError,
@@ -33,7 +34,7 @@ from sweeps.records import (
     read_record,
     sealed,
 )
-from sweeps.store import STAGE_ID, Store, registration_name
+from sweeps.store import Store, registration_name
 
 # A temporary file of a writer that lives is renamed within seconds.
 OLD_SECONDS = 3600.0
@@ -137,7 +138,7 @@ def _alone(store: Store, stage_id: str, do: Callable[[], str]) -> str:
 
 
 def _top(store: Store, names: list[str]) -> Iterator[Finding]:
-    known = {"format.json", "stages", "studies", "scratch", "damaged", "reach"}
+    known = {"format.json", "stages", "studies", "scratch", "damaged", "reach", "index"}
     try:
         read_record(store.objects, "format.json", Format)
     except FileNotFoundError:
@@ -236,9 +237,9 @@ def _attempt(
         if inside and not told and not under and not _is_empty_folder(store, stage_id, name):
             place = f"stages/{stage_id[:2]}/{stage_id}/{name.rstrip('/')}"
             yield _damage(place, "was not there when the stage was finished", STRANGE)
-    _, damaged = Store(store.root).readable([stage_id]) if whole else ((), {})
-    for line in damaged.values():
-        yield _damage(folder, line.partition("; ")[0], SET_ASIDE)
+    for wrong in read_results(store.objects, {stage_id: record} if whole else {}).values():
+        if isinstance(wrong, UnreadableError):
+            yield _damage(folder, str(wrong).partition("; ")[0], SET_ASIDE)
 
 
 def _is_empty_folder(store: Store, stage_id: str, name: str) -> bool:

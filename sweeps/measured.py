@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ablations.errors import UserError
 from ablations.plan import Plan
+from sweeps.records import once_seconds
 from sweeps.store import Store
 
 ENOUGH = 3  # of one compile class
-# What only the first stage of a class spends in a process.
-ONCE = ("import_seconds", "compilation_seconds")
-
-
-def once_seconds(execution: Mapping[str, Any]) -> float:
-    """Of an execution record: what went into imports and compilation; 0 where nobody measured."""
-    return sum(float(execution.get(name, 0.0)) for name in ONCE)
 
 
 def measured_seconds(store: Store, plan: Plan, done: Iterable[str]) -> dict[str, float]:

@@ -221,9 +221,9 @@ class _Scores:
         task, metric = self._plan.primary_metric
         for stage_id in done:
             trials = self._waiting.pop(stage_id, None)
-            if trials is None or not self._store.readable([stage_id])[0]:
+            if trials is None:
                 continue
-            rows = self._store.rows([stage_id])
+            rows = self._store.look([stage_id]).scores
             found = rows[(rows["task"] == task) & (rows["metric"] == metric)]
             if not len(found):
                 continue

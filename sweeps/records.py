@@ -21,6 +21,8 @@ from sweeps.objects import Objects, is_inside
 SCHEMA_VERSION = 1
 SEAL = "checksum"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what a record says is beside it
+# Of an execution record: what only the first stage of a class spends in a process.
+ONCE = ("import_seconds", "compilation_seconds")
 ALWAYS_THERE = ("execution.json", "results.parquet", "stage.json")  # in every finished attempt
 
 Status = Literal["ok", "diverged"]
@@ -108,8 +110,16 @@ def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
         UnreadableError: of a newer version, or not for us to read.
         DamagedError: it is not what was written.
     """
-    place = f"{objects.root}/{key}"
-    fields = as_object(read(objects, key), place)
+    try:
+        answer: bytes | OSError = objects.read(key)
+    except OSError as error:
+        answer = error
+    return record_of(answer, f"{objects.root}/{key}", kind)
+
+
+def record_of(answer: bytes | OSError, place: str, kind: type[Record]) -> Record:
+    """A record from what its key was answered with; raises as `read_record` does."""
+    fields = as_object(content(answer, place), place)
     version = fields.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UnreadableError(
@@ -141,14 +151,30 @@ def read(objects: Objects, key: str) -> bytes:
     """The bytes of a key; a folder in its place, or one that may not be read, is told."""
     try:
         return objects.read(key)
-    except IsADirectoryError:
-        raise DamagedError(f"{objects.root}/{key} is damaged: it is no file") from None
-    except NotADirectoryError:
-        raise DamagedError(f"{objects.root}/{key} is damaged: above it is a file") from None
-    except PermissionError as error:
-        raise UnreadableError(
-            f"{objects.root}/{key} cannot be read: {error.strerror or error}"
-        ) from error
+    except OSError as error:
+        return content(error, f"{objects.root}/{key}")
+
+
+def content(answer: bytes | OSError, place: str) -> bytes:
+    """What a key was answered with, if it is bytes.
+
+    Raises:
+        FileNotFoundError: it is absent.
+        UnreadableError: it may not be read, or is damaged: a folder in its place.
+        OSError: its storage does not answer.
+    """
+    match answer:
+        case bytes():
+            return answer
+        case IsADirectoryError():
+            raise DamagedError(f"{place} is damaged: it is no file") from None
+        case NotADirectoryError():
+            raise DamagedError(f"{place} is damaged: above it is a file") from None
+        case PermissionError():
+            raise UnreadableError(
+                f"{place} cannot be read: {answer.strerror or answer}"
+            ) from answer
+    raise answer
 
 
 def as_object(data: bytes, place: str) -> dict[str, Any]:
@@ -166,12 +192,18 @@ def as_object(data: bytes, place: str) -> dict[str, Any]:
 def as_execution(data: bytes, place: str) -> dict[str, Any]:
     """How a stage ran: at least its `seconds`. Raises `DamagedError`."""
     fields = as_object(data, place)
-    seconds = fields.get("seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise DamagedError(f"{place} is damaged: it has no seconds")
-    if not 0 <= seconds < math.inf:
-        raise DamagedError(f"{place} is damaged: seconds: {seconds}")
+    for name in ("seconds", *ONCE):
+        seconds = fields.get(name, None if name == "seconds" else 0.0)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise DamagedError(f"{place} is damaged: it has no {name}")
+        if not 0 <= seconds < math.inf:
+            raise DamagedError(f"{place} is damaged: {name}: {seconds}")
     return fields
+
+
+def once_seconds(execution: Mapping[str, Any]) -> float:
+    """Of an execution record: what went into imports and compilation; 0 where nobody measured."""
+    return sum(float(execution.get(name, 0.0)) for name in ONCE)
 
 
 def _seal(fields: Mapping[str, Any]) -> str:

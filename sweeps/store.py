@@ -38,6 +38,19 @@ from ablations.shown_text import each_text, without_secrets
 from ablations.stage import ResultRow
 from ablations.stages import Stage
 from sweeps import leases
+from sweeps.finished import (
+    STAGE_ID,
+    NoResultError,
+    check,
+    check_place,
+    done_of,
+    file_of,
+    rows_of,
+    schema,
+    stage_key,
+    stage_of,
+)
+from sweeps.index import Finished, Index
 from sweeps.objects import flush, open_objects, told_when_refused
 from sweeps.records import (
     SCHEMA_VERSION,
@@ -61,24 +74,7 @@ from sweeps.worker_output import PRINTED
 if TYPE_CHECKING:
     import pandas
 
-STAGE_ID = re.compile(r"[0-9a-f]{16,64}")
 _REGISTRATION = re.compile(r"[0-9a-z]+-[0-9a-f]{8}")  # `registration_name`
-
-# The one long result table; joined with a study's snapshot it gives arm and trial.
-COLUMNS = (
-    "stage",
-    "seed",
-    "task",
-    "metric",
-    "shots",
-    "condition",
-    "split",
-    "step",
-    "value",
-    "n_items",
-    "standard_error",
-    "status",
-)
 
 
 @dataclass(frozen=True)
@@ -106,9 +102,8 @@ class Store:
     def __init__(self, root: str | Path):
         self.objects = open_objects(root)
         self.root = self.objects.root
-        self._results: dict[str, Any] = {}
-        self._sound: set[str] = set()  # stages whose records were read and are in order
-        self._verified: set[str] = set()  # whose output is as well
+        self._index = Index(self.objects)
+        self._verified: set[str] = set()  # stages whose output was read and is in order
         self._has_format = False
         # A damaged one says nothing about the version, which every other record has as well.
         self._damage = ""
@@ -131,35 +126,21 @@ class Store:
         """Whether the stage has a result; a damaged record of one is none."""
         try:
             self.done_record(stage_id)
-        except (_NoResultError, DamagedError):
+        except (NoResultError, DamagedError):
             return False
         return True
 
-    def done(self, stage_ids: Iterable[str]) -> set[str]:
+    def done(self, stage_ids: Collection[str]) -> set[str]:
         """Those of the stages that have a result."""
-        return {stage_id for stage_id in stage_ids if self.is_done(stage_id)}
+        return self._index.done(stage_ids, self.objects)
 
-    def readable(self, stage_ids: Iterable[str]) -> tuple[set[str], dict[str, str]]:
-        """Stages whose result can be read, and the others that have one → what is wrong with it.
+    def look(self, stage_ids: Collection[str]) -> Finished:
+        """What there is of some stages: their results, and what is wrong with those that have
+        one which cannot be read.
 
         Their output is looked at only where it is read (`stage_folder`), and by `sweeps.fsck`.
         """
-        sound: set[str] = set()
-        damaged: dict[str, str] = {}
-        for stage_id in stage_ids:
-            try:
-                self.done_record(stage_id)
-                if stage_id not in self._sound:
-                    self.stage(stage_id)
-                    self.execution(stage_id)
-                    self._rows(stage_id)
-                    self._sound.add(stage_id)
-                sound.add(stage_id)
-            except _NoResultError:
-                continue
-            except UnreadableError as error:
-                damaged[stage_id] = str(error)
-        return sound, damaged
+        return self._index.look(stage_ids, self.objects)
 
     def matching(self, prefix: str) -> list[str]:
         """Finished stages whose identity begins with `prefix`, two characters at least."""
@@ -177,7 +158,7 @@ class Store:
         self._write_format()
         self._make_room(stage.id)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
-        key = f"{_stage(stage.id)}/{name}"
+        key = f"{stage_key(stage.id)}/{name}"
         attempt = Attempt(stage, key, name, self.objects.staging(key))
         attempt.output.mkdir()
         return attempt
@@ -194,7 +175,7 @@ class Store:
 
         with told_when_refused(self.root):
             execution = {"schema_version": SCHEMA_VERSION, "attempt": attempt.name, **execution}
-            if failed := self.objects.children(f"{_stage(attempt.stage.id)}/failures"):
+            if failed := self.objects.children(f"{stage_key(attempt.stage.id)}/failures"):
                 execution["failed_before"] = len(failed)
             (attempt.folder / "stage.json").write_text(
                 attempt.stage.model_dump_json(indent=1), encoding="utf-8"
@@ -221,7 +202,7 @@ class Store:
             finished_at=_now(),
             files=files,
         )
-        done = f"{_stage(attempt.stage.id)}/done.json"
+        done = f"{stage_key(attempt.stage.id)}/done.json"
         if not self.objects.create(done, sealed(record), durable=True):
             self.objects.remove(attempt.key)
             return False
@@ -246,7 +227,7 @@ class Store:
 
     def record_failure(self, stage_id: str, attempt: str, record: Mapping[str, Any]) -> None:
         """Keep the record of an attempt that came to nothing."""
-        key = f"{_stage(stage_id)}/failures/{attempt}.json"
+        key = f"{stage_key(stage_id)}/failures/{attempt}.json"
         told = each_text(record, without_secrets)
         self.objects.create(key, json.dumps(told, indent=1).encode())
 
@@ -257,7 +238,7 @@ class Store:
         """
         try:
             named = self.done_record(attempt.stage.id).attempt
-        except _NoResultError:
+        except NoResultError:
             named = None
         except (UnreadableError, OSError):
             return
@@ -269,13 +250,11 @@ class Store:
 
         The caller holds the stage's lease. The next run does the stage again.
         """
-        folder, to = _stage(stage_id), f"damaged/{stage_id}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        folder, to = stage_key(stage_id), f"damaged/{stage_id}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         names = set(self.objects.children(folder)) - {"lease", "failures", "done.json"}
         for name in ("done.json", *sorted(names)):
             with contextlib.suppress(FileNotFoundError):
                 self.objects.move(f"{folder}/{name}", f"{to}/{name}")
-        self._results.pop(stage_id, None)
-        self._sound.discard(stage_id)
         self._verified.discard(stage_id)
         return to
 
@@ -285,12 +264,12 @@ class Store:
         return {stage: len(self.objects.children(f"damaged/{stage}")) for stage in sorted(there)}
 
     def _make_room(self, stage_id: str) -> None:
-        with contextlib.suppress(_NoResultError):
+        with contextlib.suppress(NoResultError):
             try:
                 self.done_record(stage_id)
             except DamagedError:
                 self.set_aside(stage_id)
-        folder = _stage(stage_id)
+        folder = stage_key(stage_id)
         if self.objects.children(self.lease_folder(stage_id)) and leases.earlier_are_dead(
             self.objects, self.lease_folder(stage_id)
         ):
@@ -306,10 +285,10 @@ class Store:
 
         They are nobody's if the stage's lease is free, or the caller's.
         """
-        folder = _stage(stage_id)
+        folder = stage_key(stage_id)
         try:
             attempt = self.done_record(stage_id).attempt
-        except _NoResultError:
+        except NoResultError:
             attempt = None
         found: set[str] = set()
         for key in self.objects.files(folder):
@@ -325,11 +304,11 @@ class Store:
 
     def scratch(self, stage_id: str) -> Path:
         """A folder of this machine that outlives attempts at the stage, gone when it is done."""
-        return self.local / "scratch" / _stage(stage_id).rpartition("/")[2]
+        return self.local / "scratch" / stage_key(stage_id).rpartition("/")[2]
 
     def lease_folder(self, stage_id: str) -> str:
         """Where the lease of a stage is (`sweeps.leases`)."""
-        return f"{_stage(stage_id)}/lease"
+        return f"{stage_key(stage_id)}/lease"
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -340,7 +319,7 @@ class Store:
             UserError: the stage is not done, or its files do not match their checksums.
         """
         record = self.done_record(stage_id)
-        key = f"{_stage(stage_id)}/{record.attempt}"
+        key = f"{stage_key(stage_id)}/{record.attempt}"
         again = False
         while True:
             try:
@@ -349,7 +328,7 @@ class Store:
                     for name, checksum in record.files.items():
                         path = folder / name
                         found = _file_checksum(path) if path.is_file() else None
-                        _check(stage_id, path, found, checksum)
+                        check(stage_id, path, found, checksum)
                     self._verified.add(stage_id)
                 return folder / "output"
             except DamagedError:
@@ -358,31 +337,18 @@ class Store:
                 again = True  # it may be the local cache that is damaged
 
     def rows(self, stage_ids: Iterable[str]) -> pandas.DataFrame:
-        """The long result table of those stages that are done, columns as in `COLUMNS`."""
+        """The long result table of those stages that are done, columns as in `COLUMNS`.
+
+        Of a few stages, from their folders; `look` has that of many.
+        """
         import pyarrow
 
-        tables = [self._rows(stage_id) for stage_id in stage_ids if self.is_done(stage_id)]
-        if not tables:
-            return _schema().empty_table().to_pandas()
+        tables = [schema().empty_table()]
+        for stage_id in stage_ids:
+            if self.is_done(stage_id):
+                tables.append(rows_of(stage_id, self._file(stage_id, "results.parquet")))
         # Results of before there was a column have nothing in it.
         return pyarrow.concat_tables(tables, promote_options="default").to_pandas()
-
-    def _rows(self, stage_id: str) -> Any:
-        import pyarrow.parquet
-
-        if stage_id not in self._results:  # written once, so it never changes
-            data = self._file(stage_id, "results.parquet")
-            try:
-                found = pyarrow.parquet.read_table(io.BytesIO(data))
-                # Results of before there was a column lack it.
-                fields = [field for field in _schema() if field.name in found.column_names]
-                self._results[stage_id] = found.cast(pyarrow.schema(fields))
-            except (pyarrow.ArrowException, OSError, ValueError) as error:
-                raise DamagedError(
-                    f"stage {stage_id} is damaged: its results.parquet cannot be read "
-                    f"({str(error)[:200]}); {_REMEDY}"
-                ) from None
-        return self._results[stage_id]
 
     def status(self, stage_id: str) -> Status:
         """Whether a finished stage diverged, itself or what it took input from."""
@@ -402,25 +368,19 @@ class Store:
 
     def execution(self, stage_id: str) -> dict[str, Any]:
         """On what, with what and for how long a finished stage ran."""
-        place = f"{self.root}/{_stage(stage_id)}: execution.json"
+        place = f"{self.root}/{stage_key(stage_id)}: execution.json"
         return as_execution(self._file(stage_id, "execution.json"), place)
 
     def stage(self, stage_id: str) -> Stage:
         """What a finished stage was asked to do."""
-        try:
-            stage = Stage.model_validate_json(self._file(stage_id, "stage.json"))
-        except ValueError:
-            stage = None
-        if stage is None or stage.id != stage_id:
-            raise DamagedError(f"stage {stage_id} is damaged: stage.json is not its own; {_REMEDY}")
-        return stage
+        return stage_of(stage_id, self._file(stage_id, "stage.json"))
 
     def failures(self, stage_id: str) -> list[dict[str, Any]]:
         """Attempts that raised, oldest first: error, traceback, host, time.
 
         Of a damaged record only that it is damaged, as its error.
         """
-        folder = f"{_stage(stage_id)}/failures"
+        folder = f"{stage_key(stage_id)}/failures"
         found = []
         for name in self.objects.children(folder):
             key = f"{folder}/{name}"
@@ -461,29 +421,21 @@ class Store:
 
     def done_record(self, stage_id: str) -> Done:
         """Which attempt won. Raises `DamagedError`, and `UserError` where there is no result."""
-        key = f"{_stage(stage_id)}/done.json"
         try:
-            record = read_record(self.objects, key, Done)
-        except FileNotFoundError:
-            raise _NoResultError(
-                f"stage {stage_id} has no result in the store {self.root}"
-            ) from None
-        if record.stage != stage_id:
-            raise DamagedError(f"{self.root}/{key} is damaged: it is another stage's")
-        return record
+            answer: bytes | OSError = self.objects.read(f"{stage_key(stage_id)}/done.json")
+        except OSError as error:
+            answer = error
+        return done_of(self.objects, stage_id, answer)
 
     def _file(self, stage_id: str, name: str) -> bytes:
         record = self.done_record(stage_id)
-        folder = f"{_stage(stage_id)}/{record.attempt}"
-        if self.objects.local == Path(self.root):
-            self.objects.fetch(folder, [name])  # no link leads elsewhere
+        folder = f"{stage_key(stage_id)}/{record.attempt}"
+        check_place(self.objects, stage_id, folder, [name])
         try:
-            data = read(self.objects, f"{folder}/{name}")
-        except FileNotFoundError:
-            data = None
-        found = None if data is None else _checksum(data)
-        _check(stage_id, f"{self.root}/{folder}/{name}", found, record.files[name])
-        return data or b""
+            answer: bytes | OSError = self.objects.read(f"{folder}/{name}")
+        except OSError as error:
+            answer = error
+        return file_of(self.objects, stage_id, record, name, answer)
 
     # -- studies -----------------------------------------------------------------------------
 
@@ -658,7 +610,7 @@ class Store:
         with contextlib.suppress(OSError, UserError):
             key = f"{folder}/{len(done):08d}.json"
             if not self.objects.exists(key):
-                newest = max((self.finished_at(stage) or "" for stage in done), default="")
+                newest = max(self.finished_times(done).values(), default="")
                 look = Look(at=_now(), done=len(done), newest=newest, by=by)
                 self.objects.create(key, sealed(look))
 
@@ -690,8 +642,15 @@ class Store:
             return self.done_record(stage_id).finished_at
         except UnreadableError:
             return ""
-        except _NoResultError:
+        except NoResultError:
             return None
+
+    def finished_times(self, stage_ids: Collection[str]) -> dict[str, str]:
+        """When those of some stages were finished that have a result (`finished_at`)."""
+        found = self.look(stage_ids)
+        times = dict(zip(found.stages.index, found.stages["finished_at"], strict=True))
+        damaged = {one: self.finished_at(one) for one in found.damaged}
+        return times | {one: time for one, time in damaged.items() if time is not None}
 
     def studies(self) -> list[str]:
         """Names of the studies that were registered here, damaged ones too."""
@@ -730,18 +689,7 @@ class Store:
         self._has_format = True
 
 
-class _NoResultError(UserError):
-    """A stage that is not done."""
-
-
-_REMEDY = "mm1 fsck --repair sets the stage aside, and the next run does it again"
 _STUDY_REMEDY = "mm1 fsck says what to do"
-
-
-def _stage(stage_id: str) -> str:
-    if not STAGE_ID.fullmatch(stage_id):
-        raise UserError(f"{stage_id[:100]!r} is no stage's identity")
-    return f"stages/{stage_id[:2]}/{stage_id}"
 
 
 def _scored(plan: Mapping[str, Any], place: str) -> set[str]:
@@ -773,33 +721,9 @@ def _now() -> str:
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
 
 
-def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _file_checksum(path: Path) -> str:
     with open(path, "rb") as file:  # a checkpoint may be larger than memory
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(stage_id: str, place: object, found: str | None, expected: str) -> None:
-    if found != expected:
-        what = "is missing" if found is None else "does not match its checksum"
-        raise DamagedError(f"stage {stage_id} is damaged: {place} {what}; {_REMEDY}")
-
-
-def _schema() -> Any:
-    import pyarrow
-
-    kinds = {
-        "seed": pyarrow.int64(),
-        "shots": pyarrow.int32(),
-        "step": pyarrow.int64(),
-        "value": pyarrow.float64(),
-        "n_items": pyarrow.int64(),
-        "standard_error": pyarrow.float64(),
-    }
-    return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS])
 
 
 def _table(stage: Stage, rows: Sequence[ResultRow], status: Status) -> Any:
@@ -810,4 +734,4 @@ def _table(stage: Stage, rows: Sequence[ResultRow], status: Status) -> Any:
         | {"stage": stage.id, "seed": stage.seed, "status": status}
         for row in rows
     ]
-    return pyarrow.Table.from_pylist(records, schema=_schema())
+    return pyarrow.Table.from_pylist(records, schema=schema())

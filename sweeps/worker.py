@@ -31,9 +31,9 @@ from ablations.stage import ResultRow, Run, StageStopped
 from ablations.stages import Stage, stage_code
 from mm1_jax.scale.compilation_cache import cache_variables
 from sweeps import leases
-from sweeps.measured import once_seconds
 from sweeps.objects import is_disk_full
 from sweeps.patience import patient
+from sweeps.records import once_seconds
 from sweeps.store import Attempt, Status, Store
 from sweeps.worker_output import WorkerOutput, printed
 

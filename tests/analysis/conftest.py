@@ -218,6 +218,7 @@ def fill_store(
     rows: Callable[[Arm, int, str, str], list[ResultRow]] = numbers_of,
     libraries: dict[str, str] | None = None,
     images: str | None = None,
+    mesh: Callable[[Stage], dict[str, int]] | None = None,
 ) -> None:
     """Write the results of every trial of `plan` but those in `skip`."""
     arms = {arm.name: arm for arm in plan.arms}
@@ -252,6 +253,7 @@ def fill_store(
                     "python": "3.11.7",
                     "libraries": libraries or {"jax": "0.10.2", "flax": "0.12.8"},
                     **({"images": images} if images and task != "training" else {}),
+                    **({"mesh": mesh(plan.stages[stage])} if mesh else {}),
                     "host": "here",
                     "git_revision": "6880732e" * 5,
                     "started_at": 1.7e9,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ablations.stage import ResultRow
 from ablations.study import load_study
 from analysis.results import load_results
 from sweeps import leases
+from sweeps.records import Done, read_record, sealed
 from sweeps.store import Store
 
 
@@ -198,16 +200,19 @@ def test_unlike_libraries_are_warned_of(tmp_path: Path, make_plan, fill) -> None
 
 
 def test_stages_of_another_kind_may_have_another_mesh(tmp_path: Path, make_plan, fill) -> None:
-    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store, plan = Store(tmp_path), make_plan(seeds=2)
     store.register(plan)
-    fill(store, plan)
+
+    def by_kind(stage):
+        return {"data": 8} if stage.kind == "multimodal" else {"fsdp": 8}
+
+    fill(store, plan, skip={("base", 2)}, mesh=by_kind)
+    assert load_results("demo", store).mixed_executions() == []
+    fill(store, plan, mesh=lambda stage: {"data": 4})
     found = load_results("demo", store)
-    for stage, execution in found.executions.items():
-        training = plan.stages[stage].kind == "multimodal"
-        execution["mesh"] = {"data": 8} if training else {"fsdp": 8}
-    assert found.mixed_executions() == []
-    found.executions[plan.trials[0].train]["mesh"] = {"data": 4}
     assert "unlike mesh" in " ".join(found.mixed_executions())
+    others = {one for t in plan.trials if (t.arm, t.seed) != ("base", 2) for one in t.stages}
+    assert found.mixed_executions(others) == []
 
 
 def test_arms_that_saw_different_images_are_warned_of(tmp_path: Path, make_plan, fill) -> None:
@@ -249,16 +254,29 @@ def test_the_average_is_of_the_tasks_that_the_recipe_names(tmp_path: Path, make_
     assert results.table.item_error("base", "held_out_text", "perplexity") is None
 
 
-def test_results_of_before_there_were_standard_errors_are_read(full_store: Store) -> None:
+def test_results_of_before_there_were_standard_errors_are_read(
+    tmp_path: Path, make_plan, fill
+) -> None:
     import pyarrow.parquet
 
-    stage = next(iter(load_results("demo", full_store).plan.trials)).evaluations[0].stage
-    (file,) = (Path(full_store.root) / "stages").glob(f"*/{stage}/*/results.parquet")
-    table = pyarrow.parquet.read_table(file).drop_columns(["standard_error"])
-    full_store._results[stage] = table  # the file's checksum is on record
-    rows = full_store.rows(load_results("demo", full_store).plan.stages)
-    assert rows["standard_error"].isna().all()
-    assert len(rows) == len(load_results("demo", full_store).rows)
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+    fill(store, plan)
+    before = len(load_results("demo", store).rows)
+    for one in plan.trials[0].evaluations:
+        folder = tmp_path / "stages" / one.stage[:2] / one.stage
+        (file,) = folder.glob("*/results.parquet")
+        table = pyarrow.parquet.read_table(file).drop_columns(["standard_error"])
+        pyarrow.parquet.write_table(table, file)
+        checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+        record = read_record(store.objects, f"stages/{one.stage[:2]}/{one.stage}/done.json", Done)
+        files = {**record.files, "results.parquet": checksum}
+        (folder / "done.json").write_bytes(sealed(record.model_copy(update={"files": files})))
+    results = load_results("demo", Store(tmp_path))
+    base = results.rows[results.rows["arm"] == "base"]
+    assert base["standard_error"].isna().all()
+    assert len(results.rows) == before
+    assert store.rows([one.stage])["standard_error"].isna().all()
 
 
 def test_results_and_plans_are_short_where_they_are_shown(full_store: Store) -> None:
@@ -272,3 +290,30 @@ def test_results_and_plans_are_short_where_they_are_shown(full_store: Store) -> 
     assert len(shown) < 2_000
     assert "easy_vqa.accuracy, mean ± SD" in shown
     assert shown.count("<td>3</td>") == 4
+
+
+def test_every_form_of_output_is_the_same_with_and_without_the_index(
+    tmp_path: Path, make_plan, fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analysis.compare import render
+    from mm1.status_text import summaries
+    from sweeps import index
+
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    fill(store, plan, diverged={("base", 2)}, skip={("encoder.image_size=16", 3)})
+
+    def everything() -> list[object]:
+        results = load_results("demo", Store(tmp_path))
+        frames = [results.rows, results.costs, results.curves(), results.evaluations]
+        forms = [render(results, form) for form in ("text", "json", "markdown", "latex")]
+        shown = [frame.to_csv(index=False) for frame in frames]
+        return [*shown, *forms, results.executions, summaries(None, str(tmp_path))]
+
+    with_folders = everything()
+    assert not (tmp_path / "index").exists()
+    monkeypatch.setattr(index, "SAVED_FROM", 1)
+    assert everything() == with_folders
+    assert list((tmp_path / "index").iterdir())
+    monkeypatch.setattr(index, "read_results", lambda objects, records: {})
+    assert everything() == with_folders

@@ -15,8 +15,9 @@ from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.stage import ResultRow
 from ablations.stages import Stage
+from sweeps.finished import COLUMNS
 from sweeps.objects import is_disk_full
-from sweeps.store import COLUMNS, Store
+from sweeps.store import Store
 
 
 def a_stage(name: str = "one", seed: int = 1) -> Stage:

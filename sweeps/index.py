@@ -1,0 +1,728 @@
+"""An index of finished stages: what readers need of all of them, in a few files.
+
+The stages' folders are the truth (`sweeps.finished`). An entry of the index is what one complete
+reading of a stage's folder gave, checksums included, and it is used only while the records in the
+folder are those that were read. Whatever is not in the index is read from its folder, and put
+into it; so it may be missing, damaged or behind, and no answer is another one.
+
+How it is known that a stage is still what was read:
+
+- On a disk, by the number, size and time of change of its four records (`objects.file_version`).
+  That time cannot be set, so a file that was written over, replaced or restored has another one,
+  and so has every file of a copied store. All stages asked for are looked at like that when a
+  process looks first, and whenever `Index.done` is asked.
+- Behind a URL, by the bytes of its `done.json`, which has the checksums of the others. Whether
+  those are there is known where they are read, and by `mm1 fsck`.
+
+A process that looks again and again, such as the dashboard, looks at these alone: stages without
+a result, stages that were ever set aside, stages in a folder `stages/<xx>/` in which one was made
+or removed, and in turn a part of all others. So it may take `TURNS` looks until it notices that
+somebody deleted or changed single files of a stage by hand.
+
+    index/<form>-<checksum>.stages      one line a stage, and the rows of its scores
+    index/<form>-<checksum>.curves      the rows of its training, which drawing alone needs
+
+A file of the index is named by the checksum of its bytes and never changes, so that many
+processes may write at once and be killed at any moment: what is torn does not match its name, and
+what two have written is there twice. Whoever writes takes smaller files into its own. They lie in
+the store's local folder, or in the local cache where that may not be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.workload import TRAINING
+from sweeps.finished import (
+    COLUMNS,
+    Result,
+    read_done,
+    read_results,
+    schema,
+    stage_key,
+)
+from sweeps.objects import Objects, file_version, local_cache, make_private
+from sweeps.records import ALWAYS_THERE, Done, UnreadableError, once_seconds
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+    import pyarrow
+
+VERSION = 1  # of what is computed of a stage; another one, or other columns, is another form
+SAVED_FROM = 128  # stages that are not in the index yet; fewer are read again
+SAVED_AT = 8_192  # stages in memory that are written before more are read
+LARGEST = 20_000  # stages of a file that is taken into another one
+CHUNK = 512  # stages that are read at once
+# A process looks at each stage once in so many looks, and at more as soon as something hints at it.
+TURNS = 16
+TURNS_REMOTE = 256  # of a store behind a URL, where every stage is a request
+# A folder that was changed less long ago may change again without another time of change.
+SETTLED_SECONDS = 2.0
+LEFT_SECONDS = 3600.0  # a file that nobody needs and is older was left by somebody killed
+FORMER_SECONDS = 7 * 24 * 3600.0  # files of another form are another version's, which may be in use
+
+_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{64})\.(stages|curves)")
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Some finished stages, as they were read.
+
+    stages  one line a stage: `stage`, `stamp` (what its records were when it was read), `attempt`,
+            `finished_at`, `seconds`, `once_seconds`, `shared` and `own` (the two parts of its
+            execution record, as JSON), `diverged`, `has_rows`, `is_repeated` (a number of it is
+            there twice)
+    scores  rows of the long result table but those of training, columns as in `finished.COLUMNS`
+    """
+
+    stages: pyarrow.Table
+    scores: pyarrow.Table
+    _curves: pyarrow.Table | None = None
+    place: Path | None = None  # its file of stages, if it is in one
+
+    def curves(self) -> pyarrow.Table | None:
+        """The rows of training; None where their file is gone or damaged."""
+        if self._curves is not None or self.place is None:
+            return self._curves
+        data = _read_checked(self.place.with_name(_curves_name(self.stages) or "none"))
+        return None if data is None else _tables(data, 1)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What a store holds of some stages, as one look found it."""
+
+    sound: frozenset[str]  # that have a result which can be read
+    damaged: Mapping[str, str]  # that have one which cannot → what is wrong with it
+    begun: frozenset[str]  # that have none, and may have been tried
+    _parts: tuple[tuple[Segment, numpy.ndarray | None], ...]  # lines of its stages; None: all
+    _read: Any = field(repr=False)  # reads rows of stages from their folders
+
+    @cached_property
+    def stages(self) -> pandas.DataFrame:
+        """By `stage`, the sound ones: columns as in `Segment.stages`."""
+        import pyarrow
+
+        tables = [_taken(segment.stages, lines) for segment, lines in self._parts]
+        table = pyarrow.concat_tables([_stages_schema().empty_table(), *tables])
+        return table.drop_columns(["stamp"]).to_pandas().set_index("stage")
+
+    @cached_property
+    def scores(self) -> pandas.DataFrame:
+        """The rows of the sound stages but those of training; columns as in `COLUMNS`."""
+        return _frame([_owned(s.scores, s, lines) for s, lines in self._parts])
+
+    def curves(self, metric: str | None = None) -> pandas.DataFrame:
+        """The rows of training of the sound stages, of one metric or all; read when asked for."""
+        from pyarrow.compute import field as column
+
+        tables = []
+        for segment, lines in self._parts:
+            rows = segment.curves()
+            if rows is None:  # of the index alone: the folders have them
+                owners = _taken(segment.stages, lines)["stage"].to_pylist()
+                rows = _part(self._read(owners), training=True)
+            else:
+                rows = _owned(rows, segment, lines)
+            if metric is not None:
+                rows = rows.filter(column("metric") == metric)
+            tables.append(rows)
+        return _frame(tables)
+
+    @cached_property
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """Stage → its execution record."""
+        shared = {text: json.loads(text) for text in self.stages["shared"].unique()}
+        return {
+            stage: {**shared[common], **json.loads(own)}
+            for stage, common, own in zip(
+                self.stages.index, self.stages["shared"], self.stages["own"], strict=True
+            )
+        }
+
+
+class Index:
+    """The index of a store, as this process knows it; for many threads."""
+
+    def __init__(self, objects: Objects):
+        self._objects = objects
+        self._is_local = objects.local == Path(objects.root)
+        self._lock = threading.Lock()
+        self._files: frozenset[Path] = frozenset()  # of the index, as they were seen last
+        self._segments: list[Segment] = []
+        self._alive: list[int] = []  # lines of each that nothing newer stands for
+        self._unsaved: list[int] = []  # numbers of segments
+        self._known: dict[str, dict[int, tuple[int, int]]] = {}  # stage → stamp → segment, line
+        self._attempts: dict[str, set[str]] = {}  # stage → attempts that are known
+        self._sound: dict[str, tuple[int, int]] = {}  # as of the last look → segment, line
+        self._damaged: dict[str, str] = {}
+        self._folders: dict[str, tuple[Any, frozenset[str]]] = {}  # stages/<xx> → version, names
+        self._looks = 0
+        self._changes = 0
+        self._last: list[tuple[Any, Any, Finished]] = []  # of the stages asked for lately
+        self._by_folder: tuple[Any, dict[str, list[str]]] = (None, {})
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def look(self, stage_ids: Collection[str], objects: Objects | None = None) -> Finished:
+        """What the store holds of these stages now.
+
+        Asked again with the same collection, which nobody changes, the same object while nothing
+        is found to have changed.
+
+        Raises `UserError` for what is no identity, `OSError` where the storage does not answer.
+        """
+        with self._lock:
+            self._objects = objects or self._objects
+            self._load()
+            self._looks += 1
+            begun = self._check(stage_ids)
+            if self._waiting() >= SAVED_FROM:
+                self._save()
+            state = (self._changes, begun)
+            for asked, earlier, found in self._last:
+                if asked is stage_ids and earlier == state:
+                    return found
+            found = self._finished(stage_ids, begun)
+            others = [one for one in self._last if one[0] is not stage_ids]
+            self._last = [*others[-7:], (stage_ids, state, found)]
+            return found
+
+    def done(self, stage_ids: Collection[str], objects: Objects | None = None) -> set[str]:
+        """Those that have a result, each looked at now. Their results are not read."""
+        with self._lock:
+            self._objects = objects or self._objects
+            self._load()
+            stage_ids = list(dict.fromkeys(stage_ids))
+            if self._is_local:
+                found = {one for one in stage_ids if self._unchanged(one) is not None}
+                rest = [one for one in stage_ids if one not in found]
+            else:
+                found, rest = set(), stage_ids
+            for chunk in _chunks(rest):
+                records = read_done(self._objects, chunk)
+                found |= {one for one, record in records.items() if isinstance(record, Done)}
+            return found
+
+    def _check(self, stage_ids: Collection[str]) -> frozenset[str]:
+        """Look at what may have changed; the stages without a result that may have been tried."""
+        aside = set(self._objects.children("damaged")).intersection(stage_ids)
+        if not self._is_local:
+            begun: set[str] = set(stage_ids)
+            asked = [
+                one
+                for one in stage_ids
+                if one not in self._sound or one in aside or self._has_turn(one[:2])
+            ]
+            self._look_at(asked)
+        else:
+            begun, asked = set(), []
+            for folder, members in self._grouped(stage_ids).items():
+                names, is_same = self._names(folder)
+                there = members if names.issuperset(members) else list(names.intersection(members))
+                if len(there) < len(members):
+                    self._forget(one for one in members if one not in names)
+                begun.update(there)
+                if is_same and not self._has_turn(folder):
+                    asked += [one for one in there if one not in self._sound or one in aside]
+                else:
+                    asked += there
+            self._look_at(asked)
+        return frozenset(begun.difference(self._sound).difference(self._damaged))
+
+    def _has_turn(self, folder: str) -> bool:
+        turns = TURNS if self._is_local else TURNS_REMOTE
+        return int(folder, 16) % turns == self._looks % turns
+
+    def _grouped(self, stage_ids: Collection[str]) -> dict[str, list[str]]:
+        """By the folder that they are in."""
+        if self._by_folder[0] is not stage_ids:
+            found: dict[str, list[str]] = {}
+            for stage_id in stage_ids:
+                found.setdefault(stage_key(stage_id)[7:9], []).append(stage_id)
+            self._by_folder = stage_ids, found
+        return self._by_folder[1]
+
+    def _names(self, folder: str) -> tuple[frozenset[str], bool]:
+        """The stages' folders in `stages/<folder>`, and whether they are those of the last look."""
+        place = self._objects.local / "stages" / folder
+        try:
+            version = file_version(place)
+            settled = abs(time.time() - version[2] / 1e9) > SETTLED_SECONDS
+        except (FileNotFoundError, NotADirectoryError):
+            version, settled = None, True
+        known = self._folders.get(folder)
+        if known and known[0] == version and not self._has_turn(folder):
+            return known[1], True
+        names = frozenset(self._objects.children(f"stages/{folder}")) if version else frozenset()
+        self._folders[folder] = (version if settled else "unsettled"), names
+        return names, bool(known) and known[0] == version
+
+    def _look_at(self, stage_ids: list[str]) -> None:
+        """Take up what these stages are now, from the index where it has just that."""
+        for chunk in _chunks(stage_ids):
+            if self._is_local:
+                rest = [one for one in chunk if not self._take_up(one, self._unchanged(one))]
+            else:
+                rest = chunk
+            if rest:
+                self._read(rest)
+
+    def _unchanged(self, stage_id: str) -> int | None:
+        """What the stage's records are, if the index knows them like that."""
+        for attempt in self._attempts.get(stage_id, ()):
+            stamp = self._stamp(stage_id, attempt)
+            if stamp in self._known[stage_id]:
+                return stamp
+        return None
+
+    def _stamp(self, stage_id: str, attempt: str, done: Any = None) -> int | None:
+        folder = f"{self._objects.local}/stages/{stage_id[:2]}/{stage_id}"
+        try:
+            return _stamp_of(
+                done or file_version(f"{folder}/done.json"),
+                *(file_version(f"{folder}/{attempt}/{name}") for name in ALWAYS_THERE),
+            )
+        except OSError:
+            return None
+
+    def _take_up(self, stage_id: str, stamp: int | None) -> bool:
+        if stamp is None:
+            return False
+        place = self._known[stage_id][stamp]
+        if self._sound.get(stage_id) != place:
+            self._sound[stage_id] = place
+            self._changes += 1
+        if self._damaged.pop(stage_id, None) is not None:
+            self._changes += 1
+        return True
+
+    def _forget(self, stage_ids: Iterable[str]) -> None:
+        for stage_id in stage_ids:
+            gone = self._sound.pop(stage_id, None), self._damaged.pop(stage_id, None)
+            self._changes += gone != (None, None)
+
+    def _read(self, stage_ids: list[str]) -> None:
+        """Read stages from their folders."""
+        objects = self._objects
+        before: dict[str, Any] = {}
+        if self._is_local:
+            for stage_id in stage_ids:
+                with contextlib.suppress(OSError):
+                    before[stage_id] = file_version(objects.local / _done_key(stage_id))
+        records = read_done(objects, stage_ids)
+        stamps: dict[str, int | None] = {}
+        for stage_id, record in list(records.items()):
+            if isinstance(record, Done):
+                if self._is_local:
+                    stamp = self._stamp(stage_id, record.attempt, before.get(stage_id))
+                else:
+                    stamp = _stamp_of(record.model_dump_json())
+                    if stamp in self._known.get(stage_id, ()):
+                        self._take_up(stage_id, stamp)
+                        del records[stage_id]
+                stamps[stage_id] = stamp
+        self._forget(one for one in stage_ids if one not in records and one not in stamps)
+        results = read_results(
+            objects, {one: record for one, record in records.items() if isinstance(record, Done)}
+        )
+        good = {one: made for one, made in results.items() if isinstance(made, Result)}
+        for stage_id, wrong in {**records, **results}.items():
+            if isinstance(wrong, UnreadableError):
+                self._changes += self._damaged.get(stage_id) != str(wrong)
+                self._damaged[stage_id] = str(wrong)
+                self._changes += self._sound.pop(stage_id, None) is not None
+        # Without a stamp it was being changed, and is read again at the next look.
+        for kept in (True, False):
+            some = {one: made for one, made in good.items() if bool(stamps[one]) == kept}
+            if some:
+                segment = _segment({one: (stamps[one] or 0, made) for one, made in some.items()})
+                number = self._add(segment)
+                if kept:
+                    self._unsaved.append(number)
+                for line, stage_id in enumerate(some):
+                    self._damaged.pop(stage_id, None)
+                    self._sound[stage_id] = number, line
+                    self._changes += 1
+        if self._waiting() >= SAVED_AT:
+            self._save()
+
+    def _waiting(self) -> int:
+        return sum(len(self._segments[number].stages) for number in self._unsaved)
+
+    def _finished(self, stage_ids: Collection[str], begun: frozenset[str]) -> Finished:
+        import numpy
+
+        lines: dict[int, list[int]] = {}
+        sound = [one for one in stage_ids if one in self._sound]
+        for stage_id in sound:
+            number, line = self._sound[stage_id]
+            lines.setdefault(number, []).append(line)
+        parts = []
+        for number, own in lines.items():
+            segment = self._segments[number]
+            whole = len(own) == len(segment.stages)
+            parts.append((segment, None if whole else numpy.sort(numpy.array(own))))
+        damaged = {one: self._damaged[one] for one in stage_ids if one in self._damaged}
+        return Finished(frozenset(sound), damaged, begun, tuple(parts), self._rows)
+
+    def _rows(self, stage_ids: list[str]) -> pyarrow.Table:
+        """The rows of stages from their folders; of those that are gone, none."""
+        import pyarrow
+
+        tables = [schema().empty_table()]
+        for chunk in _chunks(stage_ids):
+            records = read_done(self._objects, chunk)
+            sound = {one: record for one, record in records.items() if isinstance(record, Done)}
+            for made in read_results(self._objects, sound).values():
+                if isinstance(made, UnreadableError):
+                    raise made
+                tables.append(made.rows)
+        return pyarrow.concat_tables(tables, promote_options="default")
+
+    # -- files -------------------------------------------------------------------------------
+
+    @property
+    def _places(self) -> list[Path]:
+        """Where the index may lie; it is written to the first that can be."""
+        own = self._objects.local / "index"
+        return [own, local_cache(self._objects.root) / "index"] if self._is_local else [own]
+
+    def _load(self) -> None:
+        """Read the files of the index that this process does not know."""
+        for _ in range(3):  # others may take a file into theirs at this moment
+            files = frozenset(place for folder in self._places for place in _files(folder))
+            known = {segment.place for segment in self._segments}
+            read = [self._load_file(place) for place in sorted(files - self._files - known)]
+            self._files = files
+            if all(read):
+                return
+
+    def _load_file(self, place: Path) -> bool:
+        """Whether a file is as it should be; one that is gone meanwhile is not."""
+        data = _read_checked(place)
+        if data is None:
+            return False
+        stages, scores = _tables(data, 2)
+        self._add(Segment(stages, scores, place=place))
+        return True
+
+    def _add(self, segment: Segment) -> int:
+        """Let a segment stand for its stages in the place of earlier ones; its number."""
+        number = len(self._segments)
+        self._segments.append(segment)
+        self._alive.append(0)
+        columns = (segment.stages[name].to_pylist() for name in ("stage", "stamp", "attempt"))
+        for line, (stage_id, stamp, attempt) in enumerate(zip(*columns, strict=True)):
+            if not stamp:
+                continue
+            stamps = self._known.setdefault(stage_id, {})
+            earlier = stamps.get(stamp)
+            stamps[stamp] = number, line
+            self._attempts.setdefault(stage_id, set()).add(attempt)
+            self._alive[number] += 1
+            if earlier is not None:
+                if self._sound.get(stage_id) == earlier:  # the same in another place
+                    self._sound[stage_id] = number, line
+                self._let_go(earlier[0])
+        return number
+
+    def _let_go(self, number: int) -> None:
+        self._alive[number] -= 1
+        if not self._alive[number]:
+            self._segments[number] = _segment({})
+
+    def _save(self) -> None:
+        """Write what is new, together with files that are not much larger."""
+        taken = {number: self._segments[number].curves() for number in self._unsaved}
+        size = self._waiting()
+        self._unsaved = []
+        for number in sorted(
+            range(len(self._segments)), key=lambda n: len(self._segments[n].stages)
+        ):
+            one = self._segments[number]
+            if one.place is not None and len(one.stages) <= min(2 * size, LARGEST):
+                curves = one.curves()
+                if curves is not None:
+                    taken[number] = curves
+                    size += len(one.stages)
+        places = [self._segments[number].place for number in taken]
+        merged, curves = self._merged(taken)
+        for folder in self._places:
+            made = _written(folder, merged, curves)
+            if made is not None:
+                self._add(made)
+                for place in places:
+                    if place is not None:
+                        _removed(place)
+                _cleaned(folder)
+                return
+
+    def _merged(self, taken: Mapping[int, Any]) -> tuple[Segment, pyarrow.Table]:
+        """One segment of several (number → curves), and its curves: of each stage what this
+        process knows it by."""
+        import numpy
+
+        parts: list[list[Any]] = [[], [], []]
+        for number, curves in taken.items():
+            segment = self._segments[number]
+            columns = (segment.stages[name].to_pylist() for name in ("stage", "stamp"))
+            lines = []
+            for line, (stage_id, stamp) in enumerate(zip(*columns, strict=True)):
+                here = number, line
+                if self._known[stage_id].get(stamp) != here:
+                    continue
+                if self._sound.get(stage_id, here) == here:
+                    lines.append(line)
+                else:  # it has become another one
+                    del self._known[stage_id][stamp]
+                    self._let_go(number)
+            kept = numpy.array(lines, dtype=numpy.int64)
+            parts[0].append(segment.stages.take(kept))
+            parts[1].append(_owned(segment.scores, segment, kept))
+            parts[2].append(_owned(curves, segment, kept))
+        stages, scores, together = map(_together, parts)
+        return Segment(stages, scores), together
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def _stages_schema() -> pyarrow.Schema:
+    import pyarrow
+
+    text = pyarrow.string()
+    return pyarrow.schema(
+        [
+            ("stage", text),
+            ("stamp", pyarrow.int64()),
+            ("attempt", text),
+            ("finished_at", text),
+            ("seconds", pyarrow.float64()),
+            ("once_seconds", pyarrow.float64()),
+            ("shared", text),
+            ("own", text),
+            ("diverged", pyarrow.bool_()),
+            ("has_rows", pyarrow.bool_()),
+            ("is_repeated", pyarrow.bool_()),
+        ]
+    )
+
+
+def _segment(found: Mapping[str, tuple[int, Result]]) -> Segment:
+    """Of stage → its stamp and what was read."""
+    import pyarrow
+
+    lines = []
+    for stage_id, (stamp, result) in found.items():
+        own = {key: value for key, value in result.execution.items() if _is_own(key)}
+        shared = {key: value for key, value in result.execution.items() if key not in own}
+        lines.append(
+            {
+                "stage": stage_id,
+                "stamp": stamp,
+                "attempt": result.done.attempt,
+                "finished_at": result.done.finished_at,
+                "seconds": float(result.execution["seconds"]),
+                "once_seconds": once_seconds(result.execution),
+                "shared": json.dumps(shared, sort_keys=True),
+                "own": json.dumps(own, sort_keys=True),
+                "diverged": "diverged" in result.rows["status"].to_pylist(),
+                "has_rows": len(result.rows) > 0,
+                "is_repeated": _is_repeated(result.rows),
+            }
+        )
+    rows = pyarrow.concat_tables(
+        [schema().empty_table(), *(result.rows for _, result in found.values())],
+        promote_options="default",
+    )
+    scores, curves = (_coded(_part(rows, training=is_training)) for is_training in (False, True))
+    return Segment(pyarrow.Table.from_pylist(lines, schema=_stages_schema()), scores, curves)
+
+
+def _is_own(key: str) -> bool:
+    """Whether a part of an execution record is another one in each stage."""
+    return key == "attempt" or key.endswith(("seconds", "_at"))
+
+
+def _is_repeated(rows: pyarrow.Table) -> bool:
+    keys = rows.select(["metric", "split", "step"]).to_pydict()
+    numbers = list(zip(*keys.values(), strict=True))
+    return len(set(numbers)) < len(numbers)
+
+
+def _part(rows: pyarrow.Table, *, training: bool) -> pyarrow.Table:
+    from pyarrow.compute import field as column
+
+    is_training = column("task") == TRAINING
+    return rows.filter(is_training if training else ~is_training).combine_chunks()
+
+
+def _coded(rows: pyarrow.Table) -> pyarrow.Table:
+    """The same with each text once."""
+    import pyarrow
+
+    for number, column in enumerate(rows.schema):
+        if column.type == pyarrow.string():
+            rows = rows.set_column(number, column.name, rows[column.name].dictionary_encode())
+    return rows
+
+
+def _together(tables: list[pyarrow.Table]) -> pyarrow.Table:
+    import pyarrow
+
+    return pyarrow.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _taken(table: pyarrow.Table, lines: numpy.ndarray | None) -> pyarrow.Table:
+    return table if lines is None else table.take(lines)
+
+
+def _owned(rows: Any, segment: Segment, lines: Any) -> pyarrow.Table:
+    """Those rows that are of some lines of a segment's stages."""
+    import pyarrow
+    from pyarrow.compute import field as column
+
+    if lines is None:
+        return rows
+    owners = segment.stages["stage"].take(lines)
+    values = pyarrow.array(owners.to_pylist(), owners.type)
+    return rows.filter(column("stage").cast(owners.type).isin(values))
+
+
+def _frame(tables: list[pyarrow.Table]) -> pandas.DataFrame:
+    import pyarrow
+
+    plain = [table.select(list(COLUMNS)).cast(schema()) for table in tables]
+    return pyarrow.concat_tables([schema().empty_table(), *plain]).to_pandas()
+
+
+# -- bytes -------------------------------------------------------------------------------------
+
+
+def _stamp_of(*facts: Any) -> int:
+    """A number for what a stage's records are; never 0."""
+    digest = hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True) or 1
+
+
+def _form() -> str:
+    """What files that mean the same as ours have before their names."""
+    columns = (VERSION, str(_stages_schema()), str(schema()))
+    return hashlib.sha256(repr(columns).encode()).hexdigest()[:8]
+
+
+def _written(folder: Path, segment: Segment, curves: pyarrow.Table) -> Segment | None:
+    """A segment as it lies in files; None where they cannot be written."""
+    try:
+        make_private(folder.parent)
+        folder.mkdir(exist_ok=True)
+        # No two files of rows are the same: who takes one in removes it.
+        rows = curves.replace_schema_metadata({"written": uuid.uuid4().hex})
+        name = _put(folder, _streams(rows), "curves").name
+        stages = segment.stages.replace_schema_metadata({"curves": name})
+        place = _put(folder, _streams(stages, segment.scores), "stages")
+    except OSError:  # full, or not ours to write
+        return None
+    return Segment(stages, segment.scores, place=place)
+
+
+def _put(folder: Path, data: bytes, kind: str) -> Path:
+    place = folder / f"{_form()}-{hashlib.sha256(data).hexdigest()}.{kind}"
+    temporary = folder / f".{uuid.uuid4().hex}"
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(place)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return place
+
+
+def _streams(*tables: Any) -> bytes:
+    import pyarrow.ipc
+
+    data = io.BytesIO()
+    options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
+    for table in tables:
+        with pyarrow.ipc.new_stream(data, table.schema, options=options) as stream:
+            stream.write_table(table)
+    return data.getvalue()
+
+
+def _tables(data: bytes, count: int) -> list[pyarrow.Table]:
+    import pyarrow
+    import pyarrow.ipc
+
+    source = pyarrow.BufferReader(data)
+    return [pyarrow.ipc.open_stream(source).read_all() for _ in range(count)]
+
+
+def _read_checked(place: Path) -> bytes | None:
+    """The bytes of a file that is named by them; None where it is gone or damaged."""
+    named = _NAME.fullmatch(place.name)
+    try:
+        data = place.read_bytes()
+    except OSError:
+        return None
+    return data if named and hashlib.sha256(data).hexdigest() == named[2] else None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files of stages of an index that this version reads."""
+    form = _form()
+    with contextlib.suppress(OSError):
+        for place in folder.iterdir():
+            found = _NAME.fullmatch(place.name)
+            if found and found[1] == form and found[3] == "stages":
+                yield place
+
+
+def _curves_name(stages: pyarrow.Table) -> str:
+    return (stages.schema.metadata or {}).get(b"curves", b"").decode()
+
+
+def _removed(place: Path) -> None:
+    """Remove the files of a segment that another one has taken in."""
+    data = _read_checked(place)
+    with contextlib.suppress(OSError):
+        place.unlink(missing_ok=True)
+        if data is not None:
+            place.with_name(_curves_name(_tables(data, 1)[0])).unlink(missing_ok=True)
+
+
+def _cleaned(folder: Path) -> None:
+    """Remove what nobody reads: damaged files, and what killed processes and versions left."""
+    needed, form = set(), _form()
+    for place in _files(folder):
+        data = _read_checked(place)
+        if data is not None:
+            needed |= {place.name, _curves_name(_tables(data, 1)[0])}
+    for place in folder.iterdir():
+        named = _NAME.fullmatch(place.name)
+        least = FORMER_SECONDS if named and named[1] != form else LEFT_SECONDS
+        if place.name not in needed and (named or place.name.startswith(".")):
+            with contextlib.suppress(OSError):
+                if time.time() - place.stat().st_mtime > least:
+                    place.unlink()
+
+
+def _done_key(stage_id: str) -> str:
+    return f"{stage_key(stage_id)}/done.json"
+
+
+def _chunks(stage_ids: Collection[str]) -> Iterator[list[str]]:
+    ids = list(stage_ids)
+    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
