@@ -144,7 +144,9 @@ def estimated_seconds(
     if not missing:
         return 0.0
     names = [f"worker {number}" for number in range(min(workers, missing))]
-    return START_SECONDS + Scheduler(plan, finished, names, measured=measured).remaining_seconds({})
+    return START_SECONDS + Scheduler(plan, finished, names, measured=measured).remaining_seconds(
+        0.0
+    )
 
 
 @dataclass(frozen=True)

@@ -93,15 +93,15 @@ class Snapshot:
 
     def line(self) -> str:
         """All of it on one line, for logs."""
-        stages = [f"{one.label} {one.told(most=1)}".rstrip() for one in self.stages]
-        scores = [f"{arm} {score}" for arm, score in self.scores]
-        return " | ".join([self.headline(), *_most(stages, "running"), *_most(scores, "arms")])
+        shown = self.stages[:MOST_IN_A_LINE]
+        stages = [f"{one.label} {one.told(most=1)}".rstrip() for one in shown]
+        scores = [f"{arm} {score}" for arm, score in self.scores[:MOST_IN_A_LINE]]
+        more = (_more(len(self.stages), "running"), _more(len(self.scores), "arms"))
+        return " | ".join([self.headline(), *stages, *more[0], *scores, *more[1]])
 
 
-def _most(texts: Sequence[str], of: str) -> Iterator[str]:
-    yield from texts[:MOST_IN_A_LINE]
-    if len(texts) > MOST_IN_A_LINE:
-        yield f"and {len(texts) - MOST_IN_A_LINE} more {of}"
+def _more(count: int, of: str) -> list[str]:
+    return [f"and {count - MOST_IN_A_LINE} more {of}"] if count > MOST_IN_A_LINE else []
 
 
 class Screen:
@@ -142,12 +142,13 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
     yield from (Text(line, no_wrap=True, overflow="ellipsis") for line in told)
 
     most = max(12, width // 2)  # of a name
-    names = short_labels((one.label for one in shown.stages), most)
+    rows = list(_shown(shown.stages, of_stages))
+    names = short_labels((one.label for one, _ in rows if one is not None), most)
     stages = Table.grid(padding=(0, 2))
     stages.add_column(no_wrap=True, overflow="ellipsis", max_width=most + 2)
     stages.add_column(no_wrap=True, justify="right", min_width=4)
     stages.add_column(no_wrap=True, overflow="ellipsis")
-    for one, left in _shown(shown.stages, of_stages):
+    for one, left in rows:
         if one is None:
             stages.add_row(Text(f"  … and {left} more", style="dim"))
         else:
@@ -157,12 +158,13 @@ def table(shown: Snapshot, width: int, height: int) -> Iterator[Table | Text]:
         yield stages
 
     if shown.scores and of_scores:
-        names = short_labels((arm for arm, _ in shown.scores), most)
+        arms = list(_shown(shown.scores, of_scores))
+        names = short_labels((one[0] for one, _ in arms if one is not None), most)
         scores = Table.grid(padding=(0, 2))
         scores.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
         scores.add_column(no_wrap=True, overflow="ellipsis")
         scores.add_row(Text("arm", style="dim"), Text(f"{shown.metric}, mean ± SD", style="dim"))
-        for one, left in _shown(shown.scores, of_scores):
+        for one, left in arms:
             if one is None:
                 scores.add_row(Text(f"… and {left} more arms", style="dim"))
             else:

@@ -7,7 +7,9 @@ import os
 import shlex
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,17 @@ from rich.live import Live
 from ablations.metrics import with_goal, worst_value
 from ablations.plan import Plan
 from ablations.shown_text import in_terminal, visible, without_secrets
+from ablations.stages import Trial
 from sweeps.display import Running, Screen, Snapshot, clock
 from sweeps.plain_signs import use_plain_signs
+from sweeps.reports import Reports
 from sweeps.scheduler import START_SECONDS, Scheduler
 from sweeps.silence import Listening
 from sweeps.store import Store
 
 LINE_SECONDS = 10.0
 LOOK_SECONDS = 1.0  # how often the reports of running stages are read
+MOST_READ = 100  # stages whose reports are read at one look
 
 
 class Progress:
@@ -42,6 +47,10 @@ class Progress:
         self._started = time.monotonic()
         self._looked = self._printed = -math.inf
         self._first_metric_at: float | None = None
+        self._counted: Scheduler | None = None  # whose trials were counted
+        self._unsettled: list[Trial] = []  # neither done nor failed then
+        self._settled: dict[str, int] = {}
+        self._followed: dict[str, Reports] = {}  # running stage, the longest not read first
         self._reports: dict[str, dict[str, Any]] = {}  # stage → its latest report
         self._projected: dict[str, float] = {}  # stage → seconds in all, by its own reports
         self._listening: dict[str, Listening] = {}  # running stage → when it was heard of
@@ -59,7 +68,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            self._screen.snapshot = self.snapshot({})
+            self._screen.snapshot = self.snapshot()
             self._live.start(refresh=True)
         return self
 
@@ -67,8 +76,8 @@ class Progress:
         """Show the end once more, and let it stand."""
         if self._live is not None:
             try:
-                self._scores.read(self.scheduler.in_state("done"))
-                self._screen.snapshot = self.snapshot({})
+                self._scores.read(self.scheduler.done)
+                self._screen.snapshot = self.snapshot()
             finally:
                 self._live.stop()
 
@@ -89,30 +98,39 @@ class Progress:
         same = root == (usual if "://" in usual else str(Path(usual).absolute()))
         return f"mm1 logs {stage_id[:8]}" + ("" if same else f" --store {shlex.quote(root)}")
 
-    def update(self, elapsed: Mapping[str, float]) -> None:
-        """Look at what happens and show it; `elapsed` as for the scheduler."""
+    def update(self) -> None:
+        """Look at what happens and show it."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        self._read_reports(elapsed)
-        self._listen(now, elapsed)
-        self._scores.read(self.scheduler.in_state("done"))
-        shown = self.snapshot(elapsed)
+        self._read_reports(now)
+        self._listen(now)
+        self._scores.read(self.scheduler.done)
+        shown = self.snapshot()
         if self._live is not None:
             self._screen.snapshot = shown
         elif now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._console.print(in_terminal(shown.line()), soft_wrap=True)
 
-    def _read_reports(self, elapsed: Mapping[str, float]) -> None:
-        self._reports, self._projected = {}, {}
-        for worker, stage_id in self.scheduler.running.items():
-            reports = self._store.progress(stage_id)
-            if reports:
+    def _read_reports(self, now: float) -> None:
+        """Read on in the reports of running stages, in turn where there are many."""
+        workers = {stage_id: worker for worker, stage_id in self.scheduler.running.items()}
+        for known in (self._followed, self._reports, self._projected):
+            for stage_id in known.keys() - workers.keys():
+                del known[stage_id]
+        for stage_id in workers:
+            if stage_id not in self._followed:
+                self._followed[stage_id] = Reports(self._store.scratch(stage_id))
+        for stage_id in list(islice(self._followed, MOST_READ)):
+            followed = self._followed.pop(stage_id)
+            self._followed[stage_id] = followed  # it is the last now
+            if reports := followed.read():
                 self._reports[stage_id] = reports[-1]
-                steps, passed = self._plan.stages[stage_id].steps, elapsed.get(worker, 0.0)
-                if (seconds := projected(reports, steps, passed)) is not None:
+                passed = now - self.scheduler.since[workers[stage_id]]
+                seconds = projected(reports, self._plan.stages[stage_id].steps, passed)
+                if seconds is not None:
                     self._projected[stage_id] = seconds
         if self._reports and self._first_metric_at is None:
             self._first_metric_at = time.monotonic() - self._started
@@ -121,11 +139,11 @@ class Progress:
             label = self._plan.stages[stage_id].label
             self.say(f"first metric after {self._first_metric_at:.0f} s: {label}: {told}")
 
-    def _listen(self, now: float, elapsed: Mapping[str, float]) -> None:
+    def _listen(self, now: float) -> None:
         """Note what was heard of each running stage, and say it once where one is silent."""
         running = self.scheduler.running
         self._listening = {
-            stage_id: self._listening.get(stage_id, Listening(now - elapsed.get(worker, 0.0)))
+            stage_id: self._listening.get(stage_id) or Listening(self.scheduler.since[worker])
             for worker, stage_id in running.items()
         }
         for stage_id, listening in self._listening.items():
@@ -151,33 +169,42 @@ class Progress:
 
     def trials(self) -> dict[str, int]:
         """How many trials are done, running, waiting and failed."""
-        counts = dict.fromkeys(("done", "running", "waiting", "failed"), 0)
-        for trial in self._plan.trials:
+        if self.scheduler is not self._counted:
+            self._counted, self._unsettled = self.scheduler, list(self._plan.trials)
+            self._settled = {"done": 0, "failed": 0}
+        counts = {"done": 0, "running": 0, "waiting": 0, "failed": 0}
+        open_ = []
+        for trial in self._unsettled:
             states = {self.scheduler.state[one] for one in trial.stages}
             if states == {"done"}:
                 counts["done"] += 1
             elif states & {"failed", "blocked"}:
                 counts["failed"] += 1
-            elif states & {"running", "elsewhere"} or self.scheduler.state[trial.train] == "done":
-                counts["running"] += 1
             else:
-                counts["waiting"] += 1
+                open_.append(trial)
+                running = states & {"running", "elsewhere"}
+                trained = self.scheduler.state[trial.train] == "done"
+                counts["running" if running or trained else "waiting"] += 1
+        self._unsettled = open_
+        for state in self._settled:
+            counts[state] = self._settled[state] = self._settled[state] + counts[state]
         return counts
 
-    def snapshot(self, elapsed: Mapping[str, float]) -> Snapshot:
-        """Where the run is now; `elapsed` as for the scheduler."""
+    def snapshot(self) -> Snapshot:
+        """Where the run is now."""
         now = time.monotonic()
         busy = sorted(self.scheduler.running.items())
-        remaining = self.scheduler.remaining_seconds(elapsed, self._projected)
+        remaining = self.scheduler.remaining_seconds(now, self._projected)
         if self._first_metric_at is None and not self.scheduler.complete:
             remaining += max(0.0, START_SECONDS - (now - self._started))
+        since = self.scheduler.since
         return Snapshot(
             study=self._plan.study,
             taken=now,
             elapsed=now - self._started,
             remaining=remaining,
             **self.trials(),
-            stages=tuple(self._running(one, elapsed.get(worker, 0.0)) for worker, one in busy),
+            stages=tuple(self._running(one, now - since[worker]) for worker, one in busy),
             metric=with_goal(".".join(self._plan.primary_metric), self._plan.primary_metric[1]),
             scores=tuple(self._scores.told().items()),
         )
@@ -197,10 +224,11 @@ def projected(reports: Sequence[Mapping[str, Any]], steps: int, passed: float) -
     `passed` seconds ago it was started: what it reported before belongs to an earlier attempt.
     """
     last = reports[-1]
-    own = [report for report in reports if report["time"] > last["time"] - passed]
-    if not own or own[0]["step"] >= last["step"] or last["step"] > steps:
+    earlier = bisect_right(reports, last["time"] - passed, key=lambda report: report["time"])
+    own = reports[earlier] if earlier < len(reports) else last
+    if own["step"] >= last["step"] or last["step"] > steps:
         return None
-    pace = (last["time"] - own[0]["time"]) / (last["step"] - own[0]["step"])
+    pace = (last["time"] - own["time"]) / (last["step"] - own["step"])
     return passed + pace * (steps - last["step"])
 
 
@@ -216,10 +244,18 @@ class _Scores:
                 if one.task == task and one.condition == "intact" and one.shots == 0:
                     self._waiting.setdefault(one.stage, []).append((trial.arm, trial.seed))
         self._values: dict[str, dict[int, float]] = {}
+        self._labels = {arm.name: arm.label for arm in plan.arms}
+        self._texts: dict[str, str] = {}  # arm → what is told of it
+        self._done: list[str] = []
+        self._read = 0  # of them
 
     def read(self, done: list[str]) -> None:
+        """Take in the scores of finished stages; `done` may be longer at the next call."""
+        if done is not self._done:
+            self._done, self._read = done, 0
         task, metric = self._plan.primary_metric
-        for stage_id in done:
+        new, self._read = done[self._read :], len(done)
+        for stage_id in new:
             trials = self._waiting.pop(stage_id, None)
             if trials is None:
                 continue
@@ -233,15 +269,13 @@ class _Scores:
                 value = math.nan if worst is None else worst
             for arm, seed in trials:
                 self._values.setdefault(arm, {})[seed] = value
+                self._texts[arm] = _told(self._values[arm], len(self._plan.seeds))
 
     def told(self) -> dict[str, str]:
         """Label of an arm → mean ± standard deviation over its seeds so far, the latest beside."""
-        texts = {}
-        for arm in self._plan.arms:
-            values = self._values.get(arm.name)
-            if values:
-                texts[arm.label] = _told(values, len(self._plan.seeds))
-        return texts
+        return {
+            label: self._texts[name] for name, label in self._labels.items() if name in self._texts
+        }
 
 
 def _told(values: Mapping[int, float], seeds: int) -> str:

@@ -14,8 +14,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -177,9 +179,9 @@ def _drive(
             pool.stop()
         if pool.stopping and not pool.busy:
             return
-        if not pool.stopping:
-            for worker in pool.idle():
-                stage_id = scheduler.next(worker, pool.elapsed())
+        if not pool.stopping and scheduler.any_ready:
+            for worker in list(pool.idle):
+                stage_id = scheduler.next(worker, time.monotonic())
                 if stage_id is not None:
                     pool.start(worker, scheduler.stages[stage_id])
         for worker, outcome in pool.wait(timeout=0.5):
@@ -191,7 +193,7 @@ def _drive(
                     scheduler.finished(stage_id)
                 elif leases.holder(store.objects, store.lease_folder(stage_id)) is None:
                     scheduler.put_back(stage_id)
-        progress.update(pool.elapsed())
+        progress.update()
 
 
 def _take_in(
@@ -228,9 +230,11 @@ class Pool:
         self.session = session
         self._git_revision = git_revision()
         self._actors: dict[str, Any] = {}
-        self._futures: dict[Any, tuple[str, str]] = {}  # future → worker, stage
-        self._started: dict[str, float] = {}  # busy worker → since when
+        self._running: dict[str, str] = {}  # busy worker → stage
+        # Of busy workers, with what came of the stage; Ray's own threads put it there.
+        self._arrived: SimpleQueue[tuple[str, Future[Outcome]]] = SimpleQueue()
         self._dead: set[str] = set()
+        self.idle = dict.fromkeys(names)  # workers without a stage
         self.replaced = 0  # workers whose process died
         self.stopping = False
 
@@ -267,26 +271,18 @@ class Pool:
     @property
     def busy(self) -> bool:
         """Whether any stage is under way."""
-        return bool(self._futures)
-
-    def idle(self) -> list[str]:
-        """Workers without a stage, in order."""
-        return [name for name in self._names if name not in self._started]
-
-    def elapsed(self) -> dict[str, float]:
-        """Seconds since each busy worker started its stage."""
-        now = time.monotonic()
-        return {name: now - since for name, since in self._started.items()}
+        return bool(self._running)
 
     def start(self, worker: str, stage: Any) -> None:
         """Give an idle worker a stage."""
         try:
-            future = self._actors[worker].run.remote(stage)
+            future: Future[Outcome] = self._actors[worker].run.remote(stage).future()
         except Exception:
             self.session.check()
             raise
-        self._futures[future] = worker, stage.id
-        self._started[worker] = time.monotonic()
+        del self.idle[worker]
+        self._running[worker] = stage.id
+        future.add_done_callback(lambda future: self._arrived.put((worker, future)))
 
     def wait(self, timeout: float) -> list[tuple[str, Outcome]]:
         """What was finished within `timeout` seconds; returns with the first.
@@ -294,32 +290,28 @@ class Pool:
         Whatever Ray says of a stage is an outcome: a process that was killed or ended itself, by
         the memory monitor too, a result that cannot be sent, an actor that cannot be started.
         """
-        import ray
-
-        if not self._futures:
-            time.sleep(min(timeout, 0.1))
-            return []
-        ready, _ = ray.wait(list(self._futures), timeout=timeout)
         outcomes = []
-        for future in ready:
-            try:
-                outcome = ray.get(future)
-            except Exception as error:
-                self.session.check()  # a Ray that is gone is not the stage's failure
-                outcome = self._lost(future, error)
-            worker, _ = self._futures.pop(future)
-            del self._started[worker]
-            outcomes.append((worker, outcome))
+        with contextlib.suppress(Empty):
+            while True:
+                worker, future = self._arrived.get(timeout=0.0 if outcomes else timeout)
+                try:
+                    outcome = future.result()
+                except Exception as error:
+                    self.session.check()  # a Ray that is gone is not the stage's failure
+                    outcome = self._lost(worker, error)
+                del self._running[worker]
+                self.idle[worker] = None
+                outcomes.append((worker, outcome))
         return outcomes
 
-    def _lost(self, future: Any, error: Exception) -> Outcome:
+    def _lost(self, worker: str, error: Exception) -> Outcome:
         """The outcome of a stage whose worker did not answer, recorded in the worker's place."""
         import ray
 
         from sweeps.worker import Outcome, failure_record
         from sweeps.worker_output import printed
 
-        worker, stage_id = self._futures[future]
+        stage_id = self._running[worker]
         self._dead.add(worker)
         self.replaced += 1
         with contextlib.suppress(Exception):

@@ -1,38 +1,90 @@
 """Which worker does which stage next. No clock, no Ray, no files: the same calls, the same answers.
 
 Order is seed-major, and within a seed longest first. A compile class belongs to the worker that
-first took it, its home; another one takes it over only if what it would otherwise wait exceeds
-one compilation. What nothing else waits for (evaluations) follows its training on the same worker;
-a training that waits for others (pre-trained parts) goes to the home of its own class.
+first took it, its home. What nothing else waits for (evaluations) follows its training on the same
+worker; a training that waits for others (pre-trained parts) goes to the home of its own class. A
+worker without work of its own helps the one that is furthest behind: it takes the first stage that
+would otherwise wait longer than one compilation, and holds its class then as well.
+
+Nothing here looks at all stages or all workers for one decision. What is ready stands in queues,
+one for each compile class and one for what follows at each worker; each worker knows the first
+stages of the queues it is home to; and workers stand in the order of how far they are behind.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import insort
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from ablations.plan import Plan
-from ablations.stages import Stage
 
 # Tracing and compiling a small model with a warm persistent cache, one core.
 COMPILE_SECONDS = 4.0
 # Until workers are there: Ray's processes, then Python and JAX in each.
 START_SECONDS = 12.0
 MAX_ATTEMPTS = 3
+# Above, an estimate spreads what is left evenly instead of handing it out stage by stage.
+MOST_HANDED_OUT = 5_000
+# Of what waits for the worker furthest behind, so many are looked at one by one; and so many of
+# those who hold a class are asked when they will be free.
+MOST_LOOKED_AT = 32
+MOST_HOLDERS = 8
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
 State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked"]
+OPEN: tuple[State, ...] = ("waiting", "ready", "running", "elsewhere")
+LEFT: tuple[State, ...] = ("waiting", "ready", "elsewhere")  # open, and nobody here is at it
 Key = tuple[int, float, str]  # position of the seed, -seconds, identity
+
+
+@dataclass
+class _Queue:
+    """Ready stages that the same workers do without compiling or loading anything anew."""
+
+    holders: dict[str, None]  # workers, as they came; the first is its home
+    keys: list[Key] = field(default_factory=list)  # a heap; some may be ready no more
+    count: int = 0
+    planned: float = 0.0  # seconds, of what follows its stages too
+
+    @property
+    def home(self) -> str | None:
+        return next(iter(self.holders), None)
+
+
+@dataclass
+class _Home:
+    """What waits for a worker: queues whose home it is; for None, those that nobody holds."""
+
+    follow: _Queue  # what takes input from something that it has made
+    shared: list[_Queue] = field(default_factory=list)  # held too; each cost it a compilation
+    heads: list[Key] = field(default_factory=list)  # a heap; none is later than its queue's first
+    count: int = 0
+    planned: float = 0.0  # seconds; of what others hold as well, its share
+
+
+@dataclass
+class _Times:
+    """How long stages of a compile class take."""
+
+    measured: int = 0
+    total: float = 0.0  # seconds
+    running: dict[str, float] = field(default_factory=dict)  # stage → since when, the first first
+    at_least: float = 0.0  # seconds that one took which was not measured
+    left: int = 0
+    left_planned: float = 0.0
 
 
 class Scheduler:
     """The stages of a plan and what is known about them.
 
     `workers` are names. All seconds are planned ones until stages of the same compile class have
-    been measured: `measured` gives those of stages that were done on this machine before.
+    been measured: `measured` gives those of stages that were done on this machine before. Times
+    (`now`) are seconds on a clock of the caller's that does not go back.
     """
 
     def __init__(
@@ -48,283 +100,440 @@ class Scheduler:
         self.compile_seconds = compile_seconds
         self.state: dict[str, State] = dict.fromkeys(plan.stages, "waiting")
         self.running: dict[str, str] = {}  # worker → stage
-        self.attempts: dict[str, int] = dict.fromkeys(plan.stages, 0)
+        self.since: dict[str, float] = {}  # busy worker → when it started
+        self.attempts: dict[str, int] = {}  # stage → tries that failed
+        self.done: list[str] = []  # in the order in which that was heard
+        self._now = 0.0
+        self._in: dict[State, dict[str, None]] = {state: {} for state in get_args(State)}
+        self._in["waiting"] = dict.fromkeys(plan.stages)
+        self._worker_of: dict[str, str] = {}  # running stage → worker
+        self._origin: dict[str, str] = {}  # stage → worker that made its input
         self._dependents: dict[str, list[str]] = {stage_id: [] for stage_id in plan.stages}
+        self._lacking: dict[str, int] = {}  # stage → inputs that are not done
+        self._queues: dict[str, _Queue] = {}  # compile class → what is ready of it
+        self._times: dict[str, _Times] = {}  # compile class → …
         for stage in plan.stages.values():
-            for source in stage.inputs.values():
+            inputs = set(stage.inputs.values())
+            self._lacking[stage.id] = len(inputs)
+            for source in inputs:
                 self._dependents[source].append(stage.id)
+            self._queues.setdefault(stage.compile_class, _Queue({}))
+            self._count_left(stage.id, 1)
         # What follows a stage on the same worker: its dependents that nothing else waits for.
         self._followers = {
             stage_id: [one for one in dependents if not self._dependents[one]]
             for stage_id, dependents in self._dependents.items()
         }
-        self._held: dict[str, set[str]] = {worker: set() for worker in self.workers}
-        self._origin: dict[str, str] = {}  # stage → worker that made its input
-        self._measured: dict[str, list[float]] = {}  # compile class → seconds
+        self._homes: dict[str | None, _Home] = {
+            worker: _Home(_Queue({} if worker is None else {worker: None}))
+            for worker in (None, *self.workers)
+        }
+        self._due: dict[str, float] = {}  # worker that others could help → when it is at the last
+        self._behind: list[tuple[float, str]] = []  # a heap of (-due, worker); old ones too
         self._measured_total = self._planned_total = 0.0
-        self._at_least: dict[str, float] = {}  # compile class → seconds one is running already
-        for stage_id in done:
-            self.state[stage_id] = "done"
-        for stage_id, seconds in measured.items():
-            self._measure(stage_id, seconds)
+
         seeds = {seed: position for position, seed in enumerate(plan.seeds)}
+        ways: dict[str, float] = {}
         self._keys: dict[str, Key] = {
-            stage.id: (seeds.get(stage.seed, -1), -self._planned_tail(stage), stage.id)
+            stage.id: (seeds.get(stage.seed, -1), -self._planned_way(stage.id, ways), stage.id)
             for stage in plan.stages.values()
         }
-        self._ready: list[str] = []
-        self._make_ready(plan.stages)
+        done = set(done)
+        for stage_id in filter(done.__contains__, plan.stages):
+            self._put(stage_id, "done")
+            for dependent in self._dependents[stage_id]:
+                self._lacking[dependent] -= 1
+        for stage_id, seconds in measured.items():
+            self._measure(stage_id, seconds)
+        for stage_id in plan.stages:
+            self._make_ready(stage_id)
 
     # -- decisions ---------------------------------------------------------------------------
 
-    def next(self, worker: str, elapsed: Mapping[str, float]) -> str | None:
-        """The stage an idle worker starts now, or None: better wait for the others.
-
-        `elapsed` gives the seconds since each busy worker started what it runs.
-        """
-        self._see(elapsed)
-        chosen = (
-            self._follow_up(worker) or self._at_home(worker) or self._take_over(worker, elapsed)
+    def next(self, worker: str, now: float) -> str | None:
+        """The stage an idle worker starts now, or None: better wait for the others."""
+        self._now = now
+        key = (
+            self._head(self._homes[worker].follow)
+            or self._at_home(worker)
+            or self._take_over(worker)
         )
-        if chosen is not None:
-            self._ready.remove(chosen)
-            self.state[chosen] = "running"
-            self.running[worker] = chosen
-            self._held[worker].add(self.stages[chosen].compile_class)
+        if key is None:
+            return None
+        chosen = key[2]
+        self._leave(chosen)
+        self._put(chosen, "running")
+        self.running[worker], self.since[worker] = chosen, now
+        self._worker_of[chosen] = worker
+        compile_class = self.stages[chosen].compile_class
+        self._times[compile_class].running[chosen] = now
+        self._hold(worker, self._queues[compile_class])
+        self._rank(worker)
         return chosen
 
-    def _follow_up(self, worker: str) -> str | None:
-        """What takes input from something this worker has just made."""
-        return next((one for one in self._ready if self._origin.get(one) == worker), None)
-
-    def _at_home(self, worker: str) -> str | None:
+    def _at_home(self, worker: str) -> Key | None:
         """The first stage of a class that this worker holds, or that nobody does."""
-        held_by_others = set().union(*self._held.values()) - self._held[worker]
-        return next(
-            (
-                one
-                for one in self._ready
-                if one not in self._origin and self.stages[one].compile_class not in held_by_others
-            ),
-            None,
-        )
+        firsts = [self._first(worker), self._first(None)]
+        firsts += [self._head(queue) for queue in self._homes[worker].shared if queue.count]
+        return min(filter(None, firsts), default=None)
 
-    def _take_over(self, worker: str, elapsed: Mapping[str, float]) -> str | None:
-        """The first stage that another worker would reach later than this one could start."""
-        backlog = {
-            other: self._remaining(other, elapsed) for other in self.workers if other != worker
-        }
-        for one in self._ready:
-            owners = self._owners(one) - {worker}
-            compiled = self.stages[one].compile_class in self._held[worker]
+    def _take_over(self, worker: str) -> Key | None:
+        """The first stage that waits for the worker furthest behind and will do so for long."""
+        home = self._furthest_behind()
+        if home is None:
+            return None
+        sooner, found, others = [], None, 0.0
+        while (key := self._first(home)) is not None:
+            queue = self._queue(key[2])
+            free = min(map(self._seconds_until_free, islice(queue.holders, MOST_HOLDERS)))
+            compiled = worker in self._queues[self.stages[key[2]].compile_class].holders
             cost = 0.0 if compiled else self.compile_seconds
-            if min(backlog[owner] for owner in owners) > cost:
-                return one
-            for owner in owners:
-                backlog[owner] += self._tail(one) / len(owners)
-        return None
+            if len(sooner) == MOST_LOOKED_AT:  # the rest is judged as a whole
+                others = self._homes[home].planned * self._slowness()
+            if free + others > cost:
+                found = key
+            if found or len(sooner) == MOST_LOOKED_AT:
+                break
+            others += self._tail(key[2]) / len(queue.holders)
+            sooner.append(heappop(queue.keys))
+        for key in sooner:  # they stay
+            heappush(self._queue(key[2]).keys, key)
+            heappush(self._homes[home].heads, key)
+        return found
 
-    def _owners(self, stage_id: str) -> set[str]:
-        """The workers that would do a stage without compiling or loading anything anew."""
-        if stage_id in self._origin:
-            return {self._origin[stage_id]}
-        compile_class = self.stages[stage_id].compile_class
-        return {worker for worker, held in self._held.items() if compile_class in held}
+    def _furthest_behind(self) -> str | None:
+        """The worker that would be last at the last of what waits for it."""
+        while self._behind:
+            due, worker = self._behind[0]
+            if self._due.get(worker) == -due:
+                return worker
+            heappop(self._behind)
+        return None
 
     # -- events ------------------------------------------------------------------------------
 
     def finished(self, stage_id: str, seconds: float | None = None) -> None:
         """The stage has a result; `seconds` only if it was measured here and now."""
         worker = self._leave(stage_id)
-        self.state[stage_id] = "done"
+        self._put(stage_id, "done")
         if seconds is not None:
             self._measure(stage_id, seconds)
         if worker is not None:
             for follower in self._followers[stage_id]:
                 self._origin[follower] = worker
-        self._make_ready(self._dependents[stage_id])
+        for dependent in self._dependents[stage_id]:
+            self._lacking[dependent] -= 1
+            self._make_ready(dependent)
 
     def failed(self, stage_id: str, *, again: bool = True) -> bool:
         """The stage raised; True if it is tried again, else what depends on it is blocked."""
         self._leave(stage_id)
-        self.attempts[stage_id] += 1
+        self.attempts[stage_id] = self.attempts.get(stage_id, 0) + 1
         if again and self.attempts[stage_id] < MAX_ATTEMPTS:
             self.put_back(stage_id)
             return True
-        self.state[stage_id] = "failed"
-        self._block(stage_id)
+        self._put(stage_id, "failed")
+        blocked = [stage_id]
+        while blocked:
+            for dependent in self._dependents[blocked.pop()]:
+                if self.state[dependent] not in ("done", "blocked"):
+                    self._leave(dependent)
+                    self._put(dependent, "blocked")
+                    blocked.append(dependent)
         return False
 
     def elsewhere(self, stage_id: str) -> None:
         """Another run is doing this stage; it is not offered until it is put back or finished."""
         self._leave(stage_id)
-        self.state[stage_id] = "elsewhere"
+        self._put(stage_id, "elsewhere")
 
     def put_back(self, stage_id: str) -> None:
         """Offer a stage again."""
         self._leave(stage_id)
-        self.state[stage_id] = "waiting"
-        self._make_ready([stage_id])
+        self._put(stage_id, "waiting")
+        self._make_ready(stage_id)
 
     def forget(self, worker: str) -> None:
         """The worker's process is a new one that has compiled nothing."""
-        self._held[worker].clear()
+        for queue in self._queues.values():
+            if worker in queue.holders:
+                self._change_holders(queue, {one: None for one in queue.holders if one != worker})
+        self._homes[worker].shared.clear()
 
     # -- figures -----------------------------------------------------------------------------
 
     def in_state(self, *states: State) -> list[str]:
         """The stages in one of these states, in planned order."""
-        return sorted((one for one, at in self.state.items() if at in states), key=self._keys.get)  # ty: ignore
+        return sorted((one for at in states for one in self._in[at]), key=self._keys.__getitem__)
+
+    @property
+    def any_ready(self) -> bool:
+        """Whether any stage could be started now."""
+        return bool(self._in["ready"])
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do or to wait for."""
-        return all(state in ("done", "failed", "blocked") for state in self.state.values())
+        return not any(self._in[state] for state in OPEN)
 
     def seconds(self, stage_id: str) -> float:
         """How long a stage takes, by what was measured so far."""
-        return self._seconds(stage_id, self._at_least)
+        return self._seconds(stage_id, self._slowness(), self._now)
 
-    def _seconds(
-        self, stage_id: str, at_least: Mapping[str, float], slowness: float | None = None
-    ) -> float:
+    def _seconds(self, stage_id: str, slowness: float, now: float) -> float:
+        """Measured of its class; else as planned, or as long as one is running already."""
         stage = self.stages[stage_id]
-        measured = self._measured.get(stage.compile_class)
-        if measured:
-            return sum(measured) / len(measured)
-        slowness = self._slowness() if slowness is None else slowness
-        return max(stage.seconds * slowness, at_least.get(stage.compile_class, 0.0))
+        times = self._times[stage.compile_class]
+        if times.measured:
+            return times.total / times.measured
+        first = next(iter(times.running.values()), now)
+        return max(stage.seconds * slowness, times.at_least, now - first)
 
-    def remaining_seconds(
-        self, elapsed: Mapping[str, float], projected: Mapping[str, float] = NOTHING
-    ) -> float:
+    def remaining_seconds(self, now: float, projected: Mapping[str, float] = NOTHING) -> float:
         """Time until everything is done, estimated; changes nothing.
 
-        The rest is handed out in planned order, each trial's work to the worker that would be
-        through with it first, compilation counted where a worker has not compiled its class.
-        `projected` gives the seconds that running stages take in all, by their own reports.
+        The rest is handed out in planned order, each trial's work to a worker that would be
+        through with it first: the first free one, or the first free one that holds its class.
+        Compilation is counted where a worker has not compiled a class. Where very much is left, it
+        is spread evenly. `projected` gives the seconds that running stages take in all, by their
+        own reports.
         """
-        seen, slowness = self._seen(elapsed), self._slowness(projected)
+        slowness = self._slowness(projected)
         ends = dict.fromkeys(self.workers, 0.0)  # worker → when it is through
         for worker, stage_id in self.running.items():
-            passed = elapsed.get(worker, 0.0)
+            passed = now - self.since[worker]
             stage = self.stages[stage_id]
-            compiling = 0.0 if stage.compile_class in self._measured else stage.compile_seconds
+            times = self._times[stage.compile_class]
             takes = projected.get(stage_id) or (
-                self._seconds(stage_id, {}, slowness) + compiling * slowness
+                times.total / times.measured
+                if times.measured
+                else (stage.seconds + stage.compile_seconds) * slowness
             )
             # What has taken longer than it should is taken to need a tenth of that again.
             ends[worker] = max(takes - passed, 0.1 * passed if takes < passed else 0.0)
-        held = {worker: set(classes) for worker, classes in self._held.items()}
-        there = {one: end for worker, end in ends.items() if (one := self.running.get(worker))}
-        open_ = self.in_state("waiting", "ready", "elsewhere")
-        left = set(open_)
-        place = {one: number for number, one in enumerate(open_)}
+        if sum(len(self._in[state]) for state in LEFT) > MOST_HANDED_OUT:
+            return max(*ends.values(), self._spread(ends, slowness, now))
+        return self._handed_out(ends, slowness, now)
+
+    def _spread(self, ends: Mapping[str, float], slowness: float, now: float) -> float:
+        """When all workers are through that share what is left evenly."""
+        total = math.fsum(ends.values())
+        for times in self._times.values():
+            if times.measured:
+                total += times.left * times.total / times.measured
+            elif times.left:
+                passed = now - next(iter(times.running.values()), now)
+                least = max(times.at_least, passed)
+                total += max(times.left_planned * slowness, times.left * least)
+        return total / len(ends)
+
+    def _handed_out(self, ends: dict[str, float], slowness: float, now: float) -> float:
+        """When all workers are through to whom what is left is handed out stage by stage."""
+        there = {stage_id: ends[worker] for worker, stage_id in self.running.items()}
+        left = dict.fromkeys(self.in_state(*LEFT))
+        held: dict[str, set[str]] = {}  # compile class → workers, those that will hold it too
+        free = {"": [(end, worker) for worker, end in ends.items()]}  # the same by class; heaps
+        heapify(free[""])
+
+        def first_free(compile_class: str) -> str | None:
+            heap = free.get(compile_class, [])
+            while heap and heap[0][0] != ends[heap[0][1]]:
+                heapreplace(heap, (ends[heap[0][1]], heap[0][1]))
+            return heap[0][1] if heap else None
+
+        def known(compile_class: str) -> set[str]:
+            if compile_class not in held:
+                held[compile_class] = set(self._queues[compile_class].holders)
+                free[compile_class] = [(ends[one], one) for one in held[compile_class]]
+                heapify(free[compile_class])
+            return held[compile_class]
 
         def take(stage_id: str) -> None:
             if stage_id not in left:
                 return
-            left.remove(stage_id)
+            del left[stage_id]
             for source in self.stages[stage_id].inputs.values():
                 take(source)
             group = [stage_id, *(f for f in self._followers[stage_id] if f in left)]
-            left.difference_update(group)
-            ready = max(
-                (there.get(s, 0.0) for s in self.stages[stage_id].inputs.values()), default=0
-            )
-            best, end = self.workers[0], math.inf
-            for worker in self.workers:
+            for one in group[1:]:
+                del left[one]
+            inputs = self.stages[stage_id].inputs.values()
+            ready = max((there.get(source, 0.0) for source in inputs), default=0.0)
+            best, end = "", math.inf
+            for worker in (first_free(self.stages[stage_id].compile_class), first_free("")):
+                if worker is None:
+                    continue
                 through = max(ends[worker], ready)
                 for one in group:
                     stage = self.stages[one]
-                    through += self._seconds(one, seen, slowness)
-                    if stage.compile_class not in held[worker]:
+                    through += self._seconds(one, slowness, now)
+                    if worker not in known(stage.compile_class):
                         through += stage.compile_seconds * slowness
                 if through < end:
                     best, end = worker, through
-            ends[best] = there[stage_id] = end
+            ends[best] = end
             there.update(dict.fromkeys(group, end))
-            held[best].update(self.stages[one].compile_class for one in group)
+            for one in group:
+                compile_class = self.stages[one].compile_class
+                if best not in known(compile_class):
+                    held[compile_class].add(best)
+                    heappush(free[compile_class], (end, best))
 
-        for stage_id in sorted(left, key=place.__getitem__):
+        for stage_id in list(left):
             take(stage_id)
         return max(ends.values())
 
-    # -- details -----------------------------------------------------------------------------
+    # -- queues ------------------------------------------------------------------------------
+
+    def _queue(self, stage_id: str) -> _Queue:
+        origin = self._origin.get(stage_id)
+        if origin is not None:
+            return self._homes[origin].follow
+        return self._queues[self.stages[stage_id].compile_class]
+
+    def _head(self, queue: _Queue) -> Key | None:
+        """The first ready stage of a queue."""
+        while queue.keys and self.state[queue.keys[0][2]] != "ready":
+            heappop(queue.keys)
+        return queue.keys[0] if queue.keys else None
+
+    def _first(self, home: str | None) -> Key | None:
+        """The first ready stage of all queues whose home a worker is."""
+        heads = self._homes[home].heads
+        while heads:
+            queue = self._queue(heads[0][2])
+            head = self._head(queue)
+            if head is None or queue.home != home:
+                heappop(heads)
+            elif head != heads[0]:
+                heapreplace(heads, head)
+            else:
+                return head
+        return None
+
+    def _hold(self, worker: str, queue: _Queue) -> None:
+        """The worker has compiled the queue's class, or is about to."""
+        if worker in queue.holders:
+            return
+        if queue.holders:
+            self._homes[worker].shared.append(queue)
+        self._change_holders(queue, {**queue.holders, worker: None})
+
+    def _change_holders(self, queue: _Queue, holders: dict[str, None]) -> None:
+        count, planned = queue.count, queue.planned
+        self._add(queue, -count, -planned)
+        queue.holders = holders
+        self._add(queue, count, planned)
+        head = self._head(queue)
+        if head is not None:
+            heappush(self._homes[queue.home].heads, head)
+
+    def _add(self, queue: _Queue, count: int, planned: float) -> None:
+        """So many more stages, or fewer, are ready in a queue and wait for its home."""
+        home = self._homes[queue.home]
+        queue.count += count
+        queue.planned = queue.planned + planned if queue.count else 0.0
+        home.count += count
+        home.planned += planned / max(1, len(queue.holders))
+        if not home.count:
+            home.planned = 0.0
+        if queue.home is not None:
+            self._rank(queue.home)
+
+    def _rank(self, worker: str) -> None:
+        """Note anew when a worker will be at the last of what waits for it."""
+        home = self._homes[worker]
+        if not home.count:
+            self._due.pop(worker, None)
+            return
+        others = home.planned * (home.count - 1) / home.count * self._slowness()
+        self._due[worker] = self._now + self._seconds_until_free(worker) + others
+        heappush(self._behind, (-self._due[worker], worker))
+        if len(self._behind) > 4 * len(self.workers) + 64:  # the old ones go
+            self._behind = [(-due, one) for one, due in self._due.items()]
+            heapify(self._behind)
+
+    def _put(self, stage_id: str, state: State) -> None:
+        before = self.state[stage_id]
+        del self._in[before][stage_id]
+        self._in[state][stage_id] = None
+        self.state[stage_id] = state
+        if (before in LEFT) != (state in LEFT):
+            self._count_left(stage_id, 1 if state in LEFT else -1)
+        if state == "done":
+            self.done.append(stage_id)
 
     def _leave(self, stage_id: str) -> str | None:
-        """Take a stage off its worker or the list of ready ones; the worker, if one ran it."""
-        if stage_id in self._ready:
-            self._ready.remove(stage_id)
-        worker = next((w for w, running in self.running.items() if running == stage_id), None)
+        """Take a stage off its worker or out of its queue; the worker, if one ran it."""
+        if self.state[stage_id] == "ready":
+            self._add(self._queue(stage_id), -1, -self._planned(stage_id))
+        worker = self._worker_of.pop(stage_id, None)
         if worker is not None:
             del self.running[worker]
+            times = self._times[self.stages[stage_id].compile_class]
+            del times.running[stage_id]
+            times.at_least = max(times.at_least, self._now - self.since.pop(worker))
+            self._rank(worker)
         return worker
+
+    def _make_ready(self, stage_id: str) -> None:
+        if self.state[stage_id] != "waiting" or self._lacking[stage_id]:
+            return
+        queue, key = self._queue(stage_id), self._keys[stage_id]
+        head = self._head(queue)
+        self._put(stage_id, "ready")
+        heappush(queue.keys, key)
+        if head is None or key < head:
+            heappush(self._homes[queue.home].heads, key)
+        self._add(queue, 1, self._planned(stage_id))
+
+    # -- times -------------------------------------------------------------------------------
 
     def _measure(self, stage_id: str, seconds: float) -> None:
         stage = self.stages[stage_id]
-        self._measured.setdefault(stage.compile_class, []).append(seconds)
+        times = self._times[stage.compile_class]
+        times.measured += 1
+        times.total += seconds
         self._measured_total += seconds
         self._planned_total += stage.seconds
 
     def _slowness(self, projected: Mapping[str, float] = NOTHING) -> float:
         """How much longer than planned the finished stages took, and the running ones will."""
-        took = self._measured_total + math.fsum(projected.values())
-        planned = self._planned_total + math.fsum(
-            self.stages[one].seconds + self.stages[one].compile_seconds for one in projected
-        )
+        took, planned = self._measured_total, self._planned_total
+        for stage_id, seconds in projected.items():
+            took += seconds
+            planned += self.stages[stage_id].seconds + self.stages[stage_id].compile_seconds
         return took / planned if planned else 1.0
 
-    def _see(self, elapsed: Mapping[str, float]) -> None:
-        """Correct a plan that was too hopeful before the first stage of a class is through."""
-        self._at_least = self._seen(elapsed)
+    def _count_left(self, stage_id: str, count: int) -> None:
+        stage = self.stages[stage_id]
+        times = self._times.setdefault(stage.compile_class, _Times())
+        times.left += count
+        times.left_planned = times.left_planned + count * stage.seconds if times.left else 0.0
 
-    def _seen(self, elapsed: Mapping[str, float]) -> dict[str, float]:
-        """Compile class → seconds that one of its stages has taken at the least."""
-        seen = dict(self._at_least)
-        for worker, stage_id in self.running.items():
-            compile_class = self.stages[stage_id].compile_class
-            seen[compile_class] = max(seen.get(compile_class, 0.0), elapsed.get(worker, 0.0))
-        return seen
+    def _planned(self, stage_id: str) -> float:
+        """Planned seconds of a stage and of what follows it on the same worker."""
+        followers = self._followers[stage_id]
+        return self.stages[stage_id].seconds + sum(self.stages[one].seconds for one in followers)
 
-    def _make_ready(self, stage_ids: Iterable[str]) -> None:
-        for one in stage_ids:
-            inputs = self.stages[one].inputs.values()
-            if self.state[one] == "waiting" and all(self.state[i] == "done" for i in inputs):
-                self.state[one] = "ready"
-                insort(self._ready, one, key=self._keys.__getitem__)
-
-    def _block(self, stage_id: str) -> None:
-        for dependent in self._dependents[stage_id]:
-            if self.state[dependent] != "done":
-                self.state[dependent] = "blocked"
-                self._block(dependent)
-
-    def _planned_tail(self, stage: Stage) -> float:
-        """Planned seconds of a stage, of its followers, and of the longest way from there."""
-        followers = self._followers[stage.id]
-        waiting = [one for one in self._dependents[stage.id] if self._dependents[one]]
-        return (
-            stage.seconds
-            + sum(self.stages[one].seconds for one in followers)
-            + max((self._planned_tail(self.stages[one]) for one in waiting), default=0.0)
-        )
+    def _planned_way(self, stage_id: str, known: dict[str, float]) -> float:
+        """The same, and of the longest way from there; `known` keeps what was worked out."""
+        if stage_id not in known:
+            waiting = [one for one in self._dependents[stage_id] if self._dependents[one]]
+            longest = max((self._planned_way(one, known) for one in waiting), default=0.0)
+            known[stage_id] = self._planned(stage_id) + longest
+        return known[stage_id]
 
     def _tail(self, stage_id: str) -> float:
         """Seconds of a stage and of what follows it on the same worker."""
         open_ = [one for one in self._followers[stage_id] if self.state[one] != "done"]
         return self.seconds(stage_id) + sum(map(self.seconds, open_))
 
-    def _running_seconds(self, worker: str, elapsed: Mapping[str, float]) -> float:
-        stage_id = self.running.get(worker)
-        return (
-            0.0 if stage_id is None else max(0.0, self.seconds(stage_id) - elapsed.get(worker, 0.0))
-        )
-
-    def _remaining(self, worker: str, elapsed: Mapping[str, float]) -> float:
-        """Seconds until a worker is through with what it runs and what follows from that."""
+    def _seconds_until_free(self, worker: str) -> float:
+        """Until a worker is through with what it runs and what follows from that."""
         stage_id = self.running.get(worker)
         if stage_id is None:
             return 0.0
-        followers = self._tail(stage_id) - self.seconds(stage_id)
-        return self._running_seconds(worker, elapsed) + followers
+        seconds = self.seconds(stage_id)
+        followers = self._tail(stage_id) - seconds
+        return max(0.0, seconds - (self._now - self.since[worker])) + followers

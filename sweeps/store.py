@@ -69,6 +69,7 @@ from sweeps.records import (
     read_record,
     sealed,
 )
+from sweeps.reports import Reports
 from sweeps.worker_output import PRINTED
 
 if TYPE_CHECKING:
@@ -403,21 +404,7 @@ class Store:
 
         Read from this machine; a stage that runs elsewhere on a remote store shows nothing.
         """
-        try:
-            data = (self.scratch(stage_id) / "reports.jsonl").read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return []
-        reports: dict[int, dict[str, Any]] = {}
-        for line in data.split(b"\n")[:-1]:  # what follows the last newline is being written
-            try:
-                report = json.loads(line)
-                step = report.pop("step")
-                numbers = {name: float(value) for name, value in report.items()}
-            except (ValueError, TypeError, AttributeError, LookupError):  # torn by a kill, rubbish
-                continue
-            if isinstance(step, int):  # a resumed stage reports some steps again
-                reports[step] = {"step": step, **numbers}
-        return [reports[step] for step in sorted(reports)]
+        return Reports(self.scratch(stage_id)).read()
 
     def done_record(self, stage_id: str) -> Done:
         """Which attempt won. Raises `DamagedError`, and `UserError` where there is no result."""

@@ -34,6 +34,7 @@ from sweeps import leases
 from sweeps.objects import is_disk_full
 from sweeps.patience import patient
 from sweeps.records import once_seconds
+from sweeps.reports import REPORTS
 from sweeps.store import Attempt, Status, Store
 from sweeps.worker_output import WorkerOutput, printed
 
@@ -89,7 +90,7 @@ class StageContext:
         """Append a line that `Store.progress` reads."""
         values = {name: float(value) for name, value in metrics.items()}
         line = json.dumps({"step": int(step), "time": time.time(), **values})
-        with open(self.scratch / "reports.jsonl", "a", encoding="utf-8") as file:
+        with open(self.scratch / REPORTS, "a", encoding="utf-8") as file:
             file.write(line + "\n")
         self.said.heard()
 

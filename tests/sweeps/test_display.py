@@ -32,15 +32,14 @@ progress = Progress(plan, Store(store))
 progress.scheduler = Scheduler(plan, (), ["worker 1"])
 with progress:
     while not progress.scheduler.complete:
-        stage = plan.stages[progress.scheduler.next("worker 1", {{}})]
-        started = time.monotonic()
+        stage = plan.stages[progress.scheduler.next("worker 1", time.monotonic())]
         work = threading.Thread(
             target=execute, args=(Store(store), stage, Path("data"), threading.Event(), "revision")
         )
         work.start()
         while work.is_alive():
             work.join(0.2)
-            progress.update({{"worker 1": time.monotonic() - started}})
+            progress.update()
         progress.scheduler.finished(stage.id, 1.0)
 progress.say("the end")
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 from noop_stage import a_plan
@@ -37,6 +38,10 @@ def finish(store, scheduler, stage_id, value=0.0):
     scheduler.finished(stage_id, 1.0)
 
 
+def now():
+    return time.monotonic()
+
+
 def report(store, stage_id, step, loss):
     store.scratch(stage_id).mkdir(parents=True, exist_ok=True)
     with open(store.scratch(stage_id) / "reports.jsonl", "a", encoding="utf-8") as file:
@@ -47,24 +52,24 @@ def test_trials_are_counted_by_state(store):
     progress = follow(store)
     scheduler = progress.scheduler
     assert progress.trials() == {"done": 0, "running": 0, "waiting": 4, "failed": 0}
-    first = scheduler.next("w", {})
-    second = scheduler.next("v", {"w": 0})
+    first = scheduler.next("w", now())
+    second = scheduler.next("v", now())
     assert progress.trials() == {"done": 0, "running": 2, "waiting": 2, "failed": 0}
     finish(store, scheduler, first)
-    finish(store, scheduler, scheduler.next("w", {"v": 0}))
+    finish(store, scheduler, scheduler.next("w", now()))
     scheduler.failed(second, again=False)
     assert progress.trials() == {"done": 1, "running": 0, "waiting": 2, "failed": 1}
-    assert "1 done, 0 running, 2 waiting, 1 failed" in progress.snapshot({}).headline()
+    assert "1 done, 0 running, 2 waiting, 1 failed" in progress.snapshot().headline()
 
 
 def test_first_metric_is_printed_as_soon_as_it_is_there(store, capsys):
     progress = follow(store)
-    stage_id = progress.scheduler.next("w", {})
-    progress.update({"w": 0})
+    stage_id = progress.scheduler.next("w", now())
+    progress.update()
     assert "first metric" not in capsys.readouterr().out
     report(store, stage_id, 25, 1.5)
-    progress.update({"w": 1})
-    progress.update({"w": 2})
+    progress.update()
+    progress.update()
     out = capsys.readouterr().out
     assert out.count("first metric after 0 s") == 1
     assert "step 25 loss 1.5" in out
@@ -75,7 +80,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(store, capsys, mon
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     progress = follow(store)
     for _ in range(31):
-        progress.update({})
+        progress.update()
         now[0] += 1.0
     lines = [line for line in capsys.readouterr().out.split("\n") if line]
     assert len(lines) == 4
@@ -87,11 +92,11 @@ def test_latest_score_of_each_arm_and_its_mean_are_shown(store):
     scheduler = progress.scheduler
     scores = iter([60.0, 50.0, 70.0])
     for _ in range(6):
-        stage_id = scheduler.next("w", {})
+        stage_id = scheduler.next("w", now())
         finish(store, scheduler, stage_id, next(scores) if PLAN.stages[stage_id].inputs else 0)
-    progress.update({})
+    progress.update()
     arms = [trial.arm for trial in PLAN.trials]
-    line = progress.snapshot({}).line()
+    line = progress.snapshot().line()
     assert all(arm in line for arm in arms)
     assert "65.0 ± 7.1, 2 of 2 seeds" in line
     assert "50.0, 1 of 2 seeds, latest 50.0 (seed 1)" in line
@@ -101,14 +106,14 @@ def test_table_of_a_terminal_shows_runs_and_scores(store):
     from rich.console import Console, Group
 
     progress = follow(store, workers=("w",))
-    finish(store, progress.scheduler, progress.scheduler.next("w", {}))
-    finish(store, progress.scheduler, progress.scheduler.next("w", {}), 66.0)
-    running = progress.scheduler.next("w", {})
+    finish(store, progress.scheduler, progress.scheduler.next("w", now()))
+    finish(store, progress.scheduler, progress.scheduler.next("w", now()), 66.0)
+    running = progress.scheduler.next("w", now() - 61.0)
     report(store, running, 50, 0.25)
-    progress.update({"w": 61.0})
+    progress.update()
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(Group(*table(progress.snapshot({"w": 61.0}), 120, 30)))
+        console.print(Group(*table(progress.snapshot(), 120, 30)))
     text = capture.get()
     assert "easy_vqa.accuracy" in text
     assert "66.0 (seed 1)" in text
@@ -118,21 +123,21 @@ def test_table_of_a_terminal_shows_runs_and_scores(store):
 def test_drawing_reads_and_changes_nothing_of_the_scheduler(store):
     """What broke the live table: it asked a scheduler that was being changed."""
     progress = follow(store)
-    first = progress.scheduler.next("w", {})
-    shown = progress.snapshot({"w": 1.0})
+    first = progress.scheduler.next("w", now())
+    shown = progress.snapshot()
     state = copy.deepcopy(vars(progress.scheduler))
-    progress.scheduler.next("v", {"w": 1.0})  # busy, and nobody has said since when
+    progress.scheduler.next("v", now())  # busy, and nobody has said since when
     list(table(shown.later(shown.taken + 5), 100, 30))
     assert [one.label for one in shown.stages] == [PLAN.stages[first].label]
     progress.scheduler.__dict__.update(copy.deepcopy(state))
-    progress.snapshot({"w": 500.0})
+    progress.snapshot()
     assert vars(progress.scheduler) == state
 
 
 def test_quiet_prints_nothing_but_failures(store, capsys):
     progress = follow(store, quiet=True)
     progress.say("all is well")
-    progress.update({})
+    progress.update()
     progress.warn("failed: one")
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -140,14 +145,14 @@ def test_quiet_prints_nothing_but_failures(store, capsys):
 
 
 def test_a_silent_stage_is_named_once_with_how_long_and_how_to_look(store, capsys, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     progress = follow(store)
-    stage_id = progress.scheduler.next("w", {})
+    stage_id = progress.scheduler.next("w", 100.0)
     report(store, stage_id, 25, 1.5)
     for seconds in range(0, 400, 2):
-        now[0] = 100.0 + seconds
-        progress.update({"w": seconds})
+        clock[0] = 100.0 + seconds
+        progress.update()
     out = capsys.readouterr().out
     label = PLAN.stages[stage_id].label
     assert out.count("look at it with") == 1
@@ -155,9 +160,9 @@ def test_a_silent_stage_is_named_once_with_how_long_and_how_to_look(store, capsy
     assert f"mm1 logs {stage_id[:8]} --store {store.root}" in out
     assert f"{label} step 25 loss 1.5 no report for 6:30" in out
     report(store, stage_id, 50, 1.4)
-    now[0] += 10
-    progress.update({"w": 410.0})
-    assert "step 50 loss 1.4 |" in progress.snapshot({"w": 410.0}).line() + " |"
+    clock[0] += 10
+    progress.update()
+    assert "step 50 loss 1.4 |" in progress.snapshot().line() + " |"
 
 
 def test_a_stage_is_projected_by_the_pace_of_its_own_reports():
