@@ -253,22 +253,21 @@ class _Scores:
         """Take in the scores of finished stages; `done` may be longer at the next call."""
         if done is not self._done:
             self._done, self._read = done, 0
-        task, metric = self._plan.primary_metric
         new, self._read = done[self._read :], len(done)
-        for stage_id in new:
-            trials = self._waiting.pop(stage_id, None)
-            if trials is None:
-                continue
-            rows = self._store.look([stage_id]).scores
-            found = rows[(rows["task"] == task) & (rows["metric"] == metric)]
-            if not len(found):
-                continue
-            value, status = float(found["value"].iloc[-1]), found["status"].iloc[-1]
+        scored = {one: self._waiting.pop(one) for one in new if one in self._waiting}
+        if not scored:
+            return
+        task, metric = self._plan.primary_metric
+        rows = self._store.look(list(scored)).scores
+        rows = rows[(rows["task"] == task) & (rows["metric"] == metric)]
+        columns = (rows["stage"], rows["value"], rows["status"])
+        last = {stage_id: told for stage_id, *told in zip(*columns, strict=True)}
+        for stage_id, (value, status) in last.items():
             if status == "diverged":  # as verdicts count it
                 worst = worst_value(task, metric)
                 value = math.nan if worst is None else worst
-            for arm, seed in trials:
-                self._values.setdefault(arm, {})[seed] = value
+            for arm, seed in scored[stage_id]:
+                self._values.setdefault(arm, {})[seed] = float(value)
                 self._texts[arm] = _told(self._values[arm], len(self._plan.seeds))
 
     def told(self) -> dict[str, str]:
