@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ablations.claim_grammar import Comparison, parse
 from ablations.claims import keys_of
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claim_metrics, conditions
@@ -138,18 +139,20 @@ def _firmness(verdict: Verdict) -> Iterator[Caveat]:
 def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     """Arms of a claim that do not beat what can be had without seeing, or without training."""
     table = results.table
-    keys = keys_of([conditions(results.plan)[claim]])
-    asked = {
-        (key.arm, key.task, key.shots): key
-        for key in keys
-        if key.condition == INTACT and table.is_score(key.task, key.metric)
-    }
-    for key in asked.values():
+    compared = parse(results.plan.claims[claim])
+    alike = any(isinstance(one, Comparison) and one.within is not None for one in compared)
+    for key in keys_of([conditions(results.plan)[claim]]):
+        if key.condition != INTACT or not table.is_score(key.task, key.metric):
+            continue
         sign = -1 if table.record(key.task, key.metric).goal == "minimise" else 1
         found = [one.key for one in controls(table, key) if one.beaten]
-        if any(control in keys for control in found):
-            continue  # the claim is itself about the control
         means = {one: sign * summarize(table.score(*one)).mean for one in found}
+        if alike and not means and table.score(*key):
+            yield Caveat(
+                "no control",
+                f"nothing that has not learnt was scored on {key.task}.{key.metric}: whether "
+                f"{key.arm} has is not known, and models that guess are alike too",
+            )
         for control in sorted(means, key=lambda one: -means[one])[:1]:
             lead = summarize(paired(table.score(*key), table.score(*control)))
             ahead = [sign * value > 0 for value in lead.by_seed.values()]

@@ -451,9 +451,8 @@ def _claim_notes(made: Comparison) -> list[str]:
 
 
 def beside(claim: ClaimLine) -> str:
-    """The caveats of a claim in a word each; without any, that it was registered."""
-    words_ = dict.fromkeys(caveat.word for caveat in claim.caveats)
-    return ", ".join(words_) or claim.standing
+    """The standing of a claim, and its caveats in a word each."""
+    return ", ".join(dict.fromkeys([claim.standing, *(caveat.word for caveat in claim.caveats)]))
 
 
 def contrasts_table(made: Comparison) -> Table:

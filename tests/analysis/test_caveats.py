@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.compare import comparison, render
+from analysis.compare import claims_table, comparison, render
 from analysis.dashboard import effects_figure, verdicts
 from analysis.escaping import in_latex
 from analysis.report import report
@@ -171,3 +171,39 @@ def test_arms_that_saw_other_images_are_told_beside_the_claim(
     made = {claim.name: claim for claim in comparison(load_results("demo", store)).claims}
     assert "other images" in [caveat.word for caveat in made["type-better"].caveats]
     assert "other images" not in [caveat.word for caveat in made["sees"].caveats]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        " and blind(easy_vqa) < 101",  # silences nothing
+        " and score(base) >= blind(easy_vqa) within 90",
+        " and score(base, metric=oracle_accuracy) < 101",
+    ],
+)
+def test_naming_a_control_in_a_claim_does_not_hide_that_it_is_not_beaten(
+    lab: Any, more: str
+) -> None:
+    same = f"score(encoder.image_size=16) == score(base) within 99{more}"
+    plan = lab.register(claims={"same": same})
+    lab.finish(plan, blind=80.0)
+    assert "base does not beat its control on easy_vqa" in lab.told(claim="same")
+
+
+def test_arms_that_are_alike_without_a_control_may_have_learnt_nothing(lab: Any) -> None:
+    claims = {
+        "same": "score(encoder.image_size=16) == score(base) within 99",
+        "better": "score(base) > score(encoder.image_size=16)",
+    }
+    lab.run(claims=claims)
+    assert "no control: nothing that has not learnt was scored on easy_vqa.accuracy" in (
+        lab.told(claim="same")
+    )
+    assert "no control" not in lab.told(claim="better")
+
+
+def test_the_standing_is_beside_every_verdict(lab: Any) -> None:
+    lab.run(claims={"better": "slope(encoder.image_size, task=held_out_text) > 0"})
+    (row,) = claims_table(comparison(lab.results())).rows
+    assert row[-1] == "registered, lower is better"

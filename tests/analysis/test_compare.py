@@ -101,7 +101,7 @@ def test_every_form_prints_the_same_numbers(results: StudyResults, made: Compari
 def test_printed_numbers_are_those_of_the_json(
     results: StudyResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "110")  # lines of a table break in a narrower terminal
+    monkeypatch.setenv("COLUMNS", "160")  # lines of a table break in a narrower terminal
     found = json.loads(render(results, "json"))
     text = render(results, "text")
     for effect in found["effects"]:
