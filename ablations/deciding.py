@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from ablations.claims import Vocabulary, first_shots, keys_of, meaning
 from ablations.conditions import Condition, mapped, quantities
 from ablations.contrasts import Contrast, Place, ScoreKey, Scores
-from ablations.metrics import BLIND, worst_value
 from ablations.plan import Plan
-from ablations.scope import scope
+from ablations.scope import SCOPE, scope
+from ablations.workload import Tasks, record_of
 
 if TYPE_CHECKING:
     from ablations.verdicts import Evidence, Verdict
@@ -65,41 +65,63 @@ def claim_metrics(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def decide(
-    plan: Plan,
-    scores: Scores,
-    diverged: Collection[str] = frozenset(),
-    family: Collection[str] | None = None,
-) -> list[Verdict]:
-    """The verdict of each claim of a study, in the order of the study file.
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it is decided."""
 
-    `scores` holds what has come in. `diverged` names the stages whose loss was no longer a number,
-    and those that took input from them: what they scored is their metric's worst value; a claim on
-    a metric without one is undecided. What was scored before, such as an encoder's probe, stands.
-    A claim is undecided until all registered seeds of its arms are in; Holm's correction is over
-    the claims of `family`, all by default, with p = 1 for those (a later p value can only help the
-    others).
+    name: str
+    text: str  # as written
+    condition: Condition[Contrast]
+    scope: str  # what a verdict on it is limited to
+
+    @classmethod
+    def read(
+        cls, name: str, text: str, names: Vocabulary, min_effect: float = 0.0, scope: str = SCOPE
+    ) -> Claim:
+        """A claim in the words of a study. Raises `UserError` where it means nothing."""
+        return cls(name, text, meaning(text, min_effect, names), scope)
+
+
+def claims_of(plan: Plan, family: Collection[str] | None = None) -> list[Claim]:
+    """The claims of a planned study, or some of them, in the order of the study file."""
+    return [
+        Claim(name, plan.claims[name], condition, scope(plan, keys_of([condition])))
+        for name, condition in conditions(plan).items()
+        if family is None or name in family
+    ]
+
+
+def decide(
+    claims: Sequence[Claim],
+    scores: Scores,
+    *,
+    seeds: Sequence[int],
+    alpha: float,
+    tasks: Tasks,
+    diverged: Collection[Place] = frozenset(),
+) -> list[Verdict]:
+    """The verdict of each claim; what is known beside the scores changes none.
+
+    `scores` holds what has come in. Where a model was asked that had `diverged`, what it scored is
+    the worst value of its metric; a claim on a metric without one is undecided. What was scored
+    before, such as an encoder's probe, or without the model stands. A claim is undecided until all
+    `seeds` of its arms are in; Holm's correction is over all of these claims, with p = 1 for those
+    (a later p value can only help the others).
     """
     from ablations.verdicts import judge  # numpy; planning does without
 
-    meant = {n: c for n, c in conditions(plan).items() if family is None or n in family}
-    lost = places(plan, diverged) if diverged else frozenset()
-    evidence: list[Evidence] = []
-    affected: dict[str, list[int]] = {}  # claim → seeds in which something it reads diverged
-    for name, condition in meant.items():
-        read = _Read.of(condition, plan.seeds, scores, lost)
-        affected[name] = read.diverged_seeds
-        claim = read.evidence(name, plan.claims[name], plan.seeds, tuple(read.warnings))
-        evidence.append(replace(claim, scope=scope(plan, keys_of([condition]))))
-    verdicts = judge(evidence, plan.alpha)
-    for index, (claim, verdict) in enumerate(zip(evidence, verdicts, strict=True)):
-        if not affected[claim.name] or any(seed not in claim.seeds for seed in plan.seeds):
+    read = [_Read.of(claim.condition, seeds, scores, diverged, tasks) for claim in claims]
+    evidence = [one.evidence(claim, seeds) for one, claim in zip(read, claims, strict=True)]
+    verdicts = judge(evidence, alpha)
+    for index, claim in enumerate(claims):
+        affected, there = read[index].diverged_seeds, evidence[index].seeds
+        if not affected or len(there) < len(seeds):
             continue
-        rest = [seed for seed in plan.seeds if seed not in affected[claim.name]]
-        read = _Read.of(meant[claim.name], rest, scores, frozenset())
-        other = [*evidence[:index], read.evidence(claim.name, claim.text, rest, ())]
-        without = judge([*other, *evidence[index + 1 :]], plan.alpha)[index]
-        verdicts[index] = replace(verdict, warnings=(*verdict.warnings, _told_without(without)))
+        rest = [seed for seed in seeds if seed not in affected]
+        other = _Read.of(claim.condition, rest, scores, frozenset(), tasks).evidence(claim, rest)
+        without = judge([*evidence[:index], other, *evidence[index + 1 :]], alpha)[index]
+        told = (*verdicts[index].warnings, _told_without(without))
+        verdicts[index] = replace(verdicts[index], warnings=told)
     return verdicts
 
 
@@ -140,9 +162,10 @@ class _Read:
         condition: Condition[Contrast],
         seeds: Sequence[int],
         scores: Scores,
-        lost: Collection[Place],
+        diverged: Collection[Place],
+        tasks: Tasks,
     ) -> _Read:
-        """Read the scores of some seeds; `lost` are those of models that had diverged."""
+        """Read the scores of some seeds."""
         keys = keys_of([condition])
         table: dict[int, dict[ScoreKey, float]] = {}
         problem = ""
@@ -154,9 +177,10 @@ class _Read:
             for key in keys:
                 value = scores.get(key, {}).get(seed)
                 trial = f"{key.arm} seed {seed}"
-                # What a blind answerer scores does not depend on the model.
-                if key.at(seed) in lost and not key.metric.startswith(BLIND):
-                    value = worst_value(key.task, key.metric)
+                record = record_of(tasks, key.task, key.metric)
+                # What an answerer without the model scores does not depend on it.
+                if key.at(seed) in diverged and record.role == "score":
+                    value = record.worst
                     fallen.add(key)
                     flagged[f"{trial} diverged"] = None
                     if value is None:
@@ -176,20 +200,19 @@ class _Read:
                 table[seed] = row
         return cls(condition, table, problem, list(flagged), diverged_seeds)
 
-    def evidence(
-        self, name: str, text: str, seeds: Sequence[int], warnings: tuple[str, ...]
-    ) -> Evidence:
+    def evidence(self, claim: Claim, seeds: Sequence[int]) -> Evidence:
         """As `judge` takes it; `seeds` are all that should be there."""
         from ablations.verdicts import Evidence, Values
 
         there = tuple(seed for seed in seeds if seed in self.table)
         missing = f"{len(there)} of {len(seeds)} seeds" if len(there) < len(seeds) else ""
         return Evidence(
-            name=name,
-            text=text,
+            name=claim.name,
+            text=claim.text,
             condition=mapped(self.condition, lambda one: Values.of(one, self.table, there)),
             n=len(there),
             problem=self.problem or missing,
-            warnings=warnings,
+            warnings=tuple(self.warnings),
             seeds=there,
+            scope=claim.scope,
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ablations.plan import Plan
     from ablations.stages import Stage
 
+SCOPE = "on these benchmarks"  # test items are fixed, seeds are the sample
 WEIGHTS = "weights"  # kind of stage that reads weights from a folder; all seeds share it
 # Key of a recipe's `seeds` → what all seeds have in common where it is a number.
 FIXED = {"initialisation": "these first weights", "data_order": "this data order"}

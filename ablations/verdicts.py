@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablations.conditions import Above, All, Condition, mapped, negated
+from ablations.scope import SCOPE
 
 if TYPE_CHECKING:
     from ablations.contrasts import Contrast, ScoreKey
@@ -166,9 +167,6 @@ def holm_levels(p: Any, alpha: float) -> Array:
     rejected = int((holm(p) <= alpha).sum())
     before = np.minimum((p[None, :] < p[:, None]).sum(axis=1), rejected)
     return alpha / (p.size - before)
-
-
-SCOPE = "on these benchmarks"  # test items are fixed, seeds are the sample
 
 
 @dataclass(frozen=True)

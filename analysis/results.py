@@ -20,7 +20,7 @@ import pandas
 
 from ablations.claims import first_shots, keys_of
 from ablations.contrasts import Scores
-from ablations.deciding import claim_stages, conditions, decide, places, vocabulary
+from ablations.deciding import claim_stages, claims_of, conditions, places, vocabulary
 from ablations.errors import UserError
 from ablations.metrics import records
 from ablations.plan import Plan, make_plan
@@ -385,10 +385,14 @@ class StudyResults:
             key = (registration.hash, registration.registered_at, history.family)
             if key not in decided:
                 there = self if registration == self.registration else self._as(history.counts)
-                own = decide(there.plan, there.scores(), there.diverged_stages, history.family)
+                own = there.judged(history.family)
                 decided[key] = {verdict.name: verdict for verdict in own}
             found.append(replace(decided[key][history.name], name=name))
         return found
+
+    def judged(self, family: Collection[str] | None = None) -> list[Verdict]:
+        """The verdicts of some claims of this registration, corrected for those alone."""
+        return self.table.verdicts(claims_of(self.plan, family), self.plan.alpha)
 
     def _as(self, registered: Registered) -> StudyResults:
         """What the store holds of another registration."""
@@ -403,9 +407,8 @@ class StudyResults:
         key = id(other.registered)
         if key not in self._tried:
             there = self._as(other.registered)
-            own = decide(there.plan, there.scores(), there.diverged_stages)
-            verdicts = "; ".join(f"{one.name}: {one.verdict}" for one in own) or "no claims"
-            self._tried[key] = f"{other.told}: {verdicts}"
+            verdicts = [f"{one.name}: {one.verdict}" for one in there.judged()]
+            self._tried[key] = f"{other.told}: {'; '.join(verdicts) or 'no claims'}"
         return self._tried[key]
 
     @cached_property

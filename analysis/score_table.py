@@ -5,22 +5,27 @@ Effects, verdicts, tables and figures are functions of this and of nothing else.
 
     design = Design({"size": ("8", "16")}, {"base": {"size": "8"}, "size=16": {"size": "16"}})
     table = score_table(pandas.read_csv("scores.csv"), design, ("test", "accuracy", 0), tasks)
+    claim = Claim.read("larger", "effect(size, 8 -> 16) > 0", table.names)
+    table.verdicts([claim], alpha=0.05)
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas
 
-from ablations.averages import AVERAGE, average, average_metric, average_record
+from ablations.averages import AVERAGE, average, average_metric, average_record, average_shots
+from ablations.claims import Vocabulary
 from ablations.contrasts import Contrast, Design, Place, ScoreKey, Scores, by_seed
+from ablations.deciding import Claim, decide
 from ablations.errors import UserError, nearest, shown
-from ablations.workload import INTACT, Metric, Tasks, record_of
+from ablations.verdicts import Verdict
+from ablations.workload import INTACT, Metric, Tasks, check_metric, record_of
 
 COLUMNS = ("arm", "seed", "task", "metric", "shots", "condition", "value", "standard_error")
 # Columns that a table from elsewhere may leave out.
@@ -140,6 +145,36 @@ class ScoreTable:
         """Those of `metrics` that are of the trained model, asked what it should answer."""
         return [one for one in self.metrics if one[3] == INTACT and self.is_score(*one[:2])]
 
+    @property
+    def names(self) -> Vocabulary:
+        """What claims on this table may name."""
+        task, metric, shots = self.primary
+        return Vocabulary(
+            factors=self.design.factors,
+            arms=self.design.arms,
+            primary_metric=(task, metric),
+            shots={task: shots},
+            average=self.averaged,
+            check=self._check,
+        )
+
+    def _check(self, task: str, metric: str) -> None:
+        if task == AVERAGE:
+            average_shots(metric)
+        else:
+            check_metric(self.tasks, task, metric)
+
+    def verdicts(self, claims: Sequence[Claim], alpha: float) -> list[Verdict]:
+        """The verdict of each claim, at a chance of `alpha` that any of them is wrong."""
+        return decide(
+            claims,
+            self.scores,
+            seeds=self.seeds,
+            alpha=alpha,
+            tasks=self.tasks,
+            diverged=self.diverged,
+        )
+
     def has_diverged(self, key: ScoreKey, seed: int) -> bool:
         """Whether a model that had diverged was asked; of an average, in one of its tasks."""
         parts = self._averages[key].weights if key in self._averages else (key,)
@@ -183,9 +218,12 @@ def score_table(
         for name in whole[what].unique():
             if name not in names:
                 raise UserError(f"no {what} {shown(str(name))}{nearest(str(name), names)}")
-    for name in ("seed", "shots", "value", "standard_error"):
+    for name in ("value", "standard_error"):
         if not pandas.api.types.is_numeric_dtype(whole[name]):
             raise UserError(f"column {name!r} of the scores holds what is no number")
+    for name in ("seed", "shots"):
+        if not pandas.api.types.is_integer_dtype(whole[name]):
+            raise UserError(f"column {name!r} of the scores holds other than whole numbers")
     cells = [*ScoreKey._fields, "seed"]
     if len(twice := whole[whole.duplicated(cells)]):
         found = ", ".join(f"{name} {twice.iloc[0][name]}" for name in cells)

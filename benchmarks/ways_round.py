@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 
 from ablations.contrasts import ScoreKey
-from ablations.deciding import claim_stages, decide
+from ablations.deciding import claim_stages, claims_of, decide
+from ablations.metrics import records
 from ablations.plan import Plan, make_plan
 from ablations.study import load_study
 from ablations.verdicts import Verdict
@@ -80,7 +81,13 @@ class World:
             if place not in self._values:
                 self._values[place] = 50 + self._luck.normal()
             scores.setdefault(key, {})[trial.seed] = self._values[place]
-        return decide(plan, scores)
+        return decide(
+            claims_of(plan),
+            scores,
+            seeds=plan.seeds,
+            alpha=plan.alpha,
+            tasks=records([plan.primary_metric]),
+        )
 
     def is_false(self, one: Registered) -> bool:
         """Whether any claim is supported."""

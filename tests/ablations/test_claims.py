@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 
+from ablations import deciding
 from ablations.claim_grammar import parse
-from ablations.claims import Vocabulary, meaning
+from ablations.claims import Vocabulary, keys_of, meaning
 from ablations.conditions import Above, All, AnyOf, mapped, quantities
 from ablations.contrasts import ScoreKey
-from ablations.deciding import decide
 from ablations.errors import UserError
+from ablations.metrics import records
 
 KIND = "connector.kind"
 NAMES = Vocabulary(
@@ -174,6 +175,20 @@ def test_each_part_is_named_left_minus_right_in_the_order_of_the_claim(text, nam
 
     visit(meaning(text, 0.0, NAMES))
     assert found == names
+
+
+def decide(plan, scores, diverged=()):
+    """Verdicts on the claims of a plan; `diverged` are stages."""
+    claims = deciding.claims_of(plan)
+    read = keys_of(claim.condition for claim in claims)
+    return deciding.decide(
+        claims,
+        scores,
+        seeds=plan.seeds,
+        alpha=plan.alpha,
+        tasks=records((key.task, key.metric) for key in read),
+        diverged=deciding.places(plan, diverged),
+    )
 
 
 def test_better_is_lower_where_the_metric_is():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ablations.deciding import decide
+from ablations.deciding import claims_of
 
 
 def scopes(studies, claim, **changes):
-    (verdict,) = decide(studies.plan(claims={"c": claim}, **changes), {})
-    return verdict.scope
+    (found,) = claims_of(studies.plan(claims={"c": claim}, **changes))
+    return found.scope
 
 
 def test_benchmarks_are_always_fixed(studies):
@@ -22,7 +22,7 @@ def test_benchmarks_are_always_fixed(studies):
 )
 def test_randomness_that_the_recipe_fixes(studies, key, what):
     plan = studies.plan(claims={"c": "score(base) > 60"}, overrides={f"seeds.{key}": 0})
-    assert decide(plan, {})[0].scope == f"on these benchmarks, {what}"
+    assert claims_of(plan)[0].scope == f"on these benchmarks, {what}"
     assert f"seeds.{key} is fixed: claims hold for {what} only" in plan.warnings
 
 
