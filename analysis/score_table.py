@@ -204,12 +204,11 @@ def score_table(
         UserError: a column, arm or task that is not known, a value that is none, a cell that is
             there twice.
     """
-    for name in frame.columns:
-        if name not in {*COLUMNS, *DEFAULTS}:
-            raise UserError(
-                f"no column {shown(str(name))}{nearest(str(name), [*COLUMNS, *DEFAULTS])}"
-            )
-    for name in COLUMNS:
+    known = dict.fromkeys([*COLUMNS, *DEFAULTS])
+    for name in map(str, frame.columns):
+        if name not in known:
+            raise UserError(f"no column {shown(name)}{nearest(name, known)}")
+    for name in known:
         if name not in {*frame.columns, *DEFAULTS}:
             raise UserError(f"the scores have no column {name!r}")
     whole = frame.assign(**{n: d for n, d in DEFAULTS.items() if n not in frame.columns})

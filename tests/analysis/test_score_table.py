@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,19 @@ def test_numbers_in_a_file_have_effects_and_verdicts() -> None:
     assert verdict.p_value == pytest.approx(greater.pvalue)
     (control,) = controls.controls(table, next(key for key in table.scores if key.arm == "base"))
     assert (control.name, control.is_own) == ("guess", False)
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    page = Path("docs/api.md").read_text(encoding="utf-8").partition("## Numbers from elsewhere")[2]
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    header, *lines = CSV.splitlines()
+    only = [header, *(line for line in lines if "accuracy" in line)]
+    (tmp_path / "scores.csv").write_text("\n".join(only), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "docs/api.md", "exec"), {})
+    effect, verdict = capsys.readouterr().out.splitlines()
+    assert effect.startswith("size 16 3.66")
+    assert verdict.startswith("supported adjusted p 0.00708")
 
 
 def test_the_stores_view_and_the_same_numbers_in_a_file_come_to_the_same(
