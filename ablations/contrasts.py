@@ -124,8 +124,8 @@ def matched(
     fixed = (at or {}).items()
     cells: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for arm, where in design.arms.items():
-        others = tuple((f, level) for f, level in where.items() if f != factor)
         if where[factor] in levels and all(where[f] == level for f, level in fixed):
+            others = tuple((f, level) for f, level in where.items() if f != factor)
             cells.setdefault(others, {})[where[factor]] = arm
     return [cell for cell in cells.values() if len(cell) == len(set(levels))]
 

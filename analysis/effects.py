@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablations import contrasts
-from ablations.contrasts import Contrast, ScoreKey, by_seed
+from ablations.contrasts import Contrast, Design, ScoreKey, by_seed
 from ablations.verdicts import Values, t_interval
 from analysis.score_table import ScoreTable
 
@@ -89,40 +89,51 @@ def effects(table: ScoreTable) -> list[Effect]:
     The contrast that `effect(factor, base -> level)` is in a claim: per seed, the mean over all
     pairs of arms that differ in this factor only. A seed counts when every arm has it.
     """
+    changes = [
+        (factor, base_level, level)
+        for factor, (base_level, *others) in table.design.factors.items()
+        for level in others
+    ]
+    pairs = {change: _pairs(table.design, *change) for change in changes}
+    waiting = {arm for arm, _ in table.missing}
     found = []
     for form in table.scored:  # controls have their own table
-        for factor, (base_level, *others) in table.design.factors.items():
-            for level in others:
-                pairs = contrasts.matched(table.design, factor, (base_level, level))
-                summary = summarize({})
-                if pairs:
-                    weights = contrasts.effect(table.design, factor, base_level, level)
-                    summary = _estimated(table, weights, form)
-                asked = {arm for pair in pairs for arm in pair.values()}
-                waiting = any(arm in asked for arm, _ in table.missing)
-                if not summary.n and not waiting:
-                    continue  # there is no such pair of arms, or nobody asks it this
-                task, metric, shots, condition = form
-                found.append(
-                    Effect(
-                        factor=factor,
-                        base_level=base_level,
-                        level=level,
-                        arms=tuple(pair[level] for pair in pairs),
-                        task=task,
-                        metric=metric,
-                        shots=shots,
-                        condition=condition,
-                        summary=summary,
-                        diverged_seeds=tuple(
-                            seed
-                            for seed in summary.by_seed
-                            if any(table.has_diverged(ScoreKey(arm, *form), seed) for arm in asked)
-                        ),
-                        interim=waiting and summary.n < len(table.seeds),
-                    )
+        task, metric, shots, condition = form
+        for change, (arms, weights) in pairs.items():
+            summary = _estimated(table, weights, form)
+            interim = not waiting.isdisjoint(weights)
+            if not summary.n and not interim:
+                continue  # there is no such pair of arms, or nobody asks it this
+            factor, base_level, level = change
+            found.append(
+                Effect(
+                    factor=factor,
+                    base_level=base_level,
+                    level=level,
+                    arms=arms,
+                    task=task,
+                    metric=metric,
+                    shots=shots,
+                    condition=condition,
+                    summary=summary,
+                    diverged_seeds=tuple(
+                        seed
+                        for seed in summary.by_seed
+                        if any(table.has_diverged(ScoreKey(arm, *form), seed) for arm in weights)
+                    ),
+                    interim=interim and summary.n < len(table.seeds),
                 )
+            )
     return found
+
+
+def _pairs(
+    design: Design, factor: str, base_level: str, level: str
+) -> tuple[tuple[str, ...], contrasts.Weights]:
+    """The arms that have a level and a partner at the base level, and the effect's weights."""
+    pairs = contrasts.matched(design, factor, (base_level, level))
+    weights = contrasts.effect(design, factor, base_level, level) if pairs else {}
+    return tuple(pair[level] for pair in pairs), weights
 
 
 def _estimated(

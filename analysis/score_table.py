@@ -75,7 +75,7 @@ class ScoreTable:
         columns = (self.numbers[name] for name in (*ScoreKey._fields, "seed", "value"))
         for *cell, seed, value in zip(*columns, strict=True):
             key = ScoreKey(*cell)
-            if key.at(seed) in self.diverged:
+            if self.diverged and key.at(seed) in self.diverged:
                 record = self.record(key.task, key.metric)
                 if record.role == "score":
                     value = math.nan if record.worst is None else record.worst
@@ -177,6 +177,8 @@ class ScoreTable:
 
     def has_diverged(self, key: ScoreKey, seed: int) -> bool:
         """Whether a model that had diverged was asked; of an average, in one of its tasks."""
+        if not self.diverged:
+            return False
         parts = self._averages[key].weights if key in self._averages else (key,)
         return any(part.at(seed) in self.diverged for part in parts)
 
