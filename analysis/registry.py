@@ -12,8 +12,9 @@ which match the claim's on the claim's tasks:
   arms count where together they have all.
 
 Where the same contrast was seen on a config that differs by more, nobody can say from here whether
-the difference does anything. The claim keeps its standing and the other is told, with what differs
-(`Elsewhere`).
+the difference does anything, unless both have seeds in common: where their scores then move
+together, seed by seed, who has seen one knows the other, and it counts. Else the claim keeps its
+standing and the other is told, with what differs (`Elsewhere`).
 
 A claim has the standing, and the family of Holm's correction, of the registration that is shown if
 that was made before its first result, else of the last one that had it on the same stages before
@@ -23,6 +24,7 @@ after results still count in theirs. What another store holds cannot be known he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,7 +34,7 @@ from typing import Any, Literal
 from ablations import identity
 from ablations.claims import keys_of
 from ablations.conditions import Condition, mapped
-from ablations.contrasts import Contrast, ScoreKey
+from ablations.contrasts import Contrast, ScoreKey, Scores
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Arm, Plan
@@ -53,6 +55,10 @@ NOTHING = 1e-7  # numbers that differ by less are near whatever their ratio, suc
 SKEW = timedelta(minutes=1)
 # Fields in which a single arm may differ from one of a claim about it, and still be told.
 FEW_FIELDS = 2
+# Correlation over shared seeds above which two configs have the same luck, and from how many
+# degrees of freedom on it is looked at: by chance it is that high in less than 1 of 100 cases.
+MOVES_ALONG = 0.95
+LEAST_FREE = 4
 # Parts of a config in which arms may differ and still match: which randomness is fixed, and what
 # is asked beside the claim.
 NOT_COMPARED = ("seeds", "evaluation")
@@ -77,6 +83,7 @@ class Other:
 
     registered: Registered
     why: Literal["results", "claims"]  # seen before; or other claims on the same results
+    differs: tuple[str, ...] = ()  # fields of a config that moves with this one, seed by seed
 
     @property
     def told(self) -> str:
@@ -84,7 +91,8 @@ class Other:
         plan = self.registered.plan
         when = self.registered.at[:16].replace("T", " ")
         claims = f"claims {', '.join(plan.claims)}" if plan.claims else "no claims"
-        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {claims})"
+        moves = f"; {_few(self.differs)}, with the same luck" if self.differs else ""
+        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {claims}{moves})"
 
 
 @dataclass(frozen=True)
@@ -93,15 +101,14 @@ class Elsewhere:
 
     registered: Registered
     differs: tuple[str, ...]  # `optimizer.eps: 1e-06 instead of 1e-08`, of all its arms
+    partners: Mapping[str, str]  # arm of the claim → arm of this one
 
     @property
     def told(self) -> str:
         """`pooling (2026-11-02 09:14 UTC; seeds 0, 1, 2; optimizer.eps: 1e-06 …)`."""
         plan = self.registered.plan
         when = self.registered.at[:16].replace("T", " ")
-        named = ", ".join(self.differs[:3])
-        more = f" and {len(self.differs) - 3} more" if len(self.differs) > 3 else ""
-        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {named}{more})"
+        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {_few(self.differs)})"
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,11 @@ class History:
     others: tuple[Other, ...]  # oldest first, as the next two
     elsewhere: tuple[Elsewhere, ...] = ()
     since: tuple[Other, ...] = ()  # that asked the same again when the answer was there
+
+
+def _few(differs: Sequence[str]) -> str:
+    more = f" and {len(differs) - 3} more" if len(differs) > 3 else ""
+    return ", ".join(differs[:3]) + more
 
 
 def open_registry(store: Store, plan: Plan) -> Registry:
@@ -147,7 +159,7 @@ class Registry:
     """All registrations of a store, oldest first.
 
     `last_look` is when most results of a plan were shown first: results that were seen and are not
-    on record any more count as seen.
+    on record any more count as seen. `scores` are those of a registration.
     """
 
     def __init__(
@@ -155,10 +167,11 @@ class Registry:
         registered: Iterable[Registered],
         finished: Finished,
         last_look: Callable[[Plan], Look | None] = lambda plan: None,
+        scores: Callable[[Registered], Scores] = lambda registered: {},
     ):
         self._all = sorted(registered, key=lambda one: (one.at, one.registration.hash))
         self.finished = cache(finished)  # many claims ask about the same stages
-        self._last_look = last_look
+        self._last_look, self._scores = last_look, scores
         self._stages: dict[int, dict[str, set[str]]] = {}
         self._trained: dict[int, dict[str, Any]] = {}  # by arm
         self._meant: dict[int, dict[str, Condition[Contrast]]] = {}
@@ -190,11 +203,15 @@ class Registry:
             if one is not now and one is not counts and one not in same and id(one) not in told
         ]
         found += [Other(one, "results") for one in self._together(rest, question)]
-        found.sort(key=lambda other: other.registered.at)
         told = {id(other.registered) for other in found}
         rest = [one for one in rest if id(one) not in told]
         since = [one for one in rest if self._asked_since(one, question)]
-        elsewhere = [self._elsewhere(one, question) for one in rest if one not in since]
+        elsewhere = [
+            here for one in rest if one not in since and (here := self._elsewhere(one, question))
+        ]
+        moving = [one for one in elsewhere if self._moves_along(one, question)]
+        found += [Other(one.registered, "results", one.differs) for one in moving]
+        found.sort(key=lambda other: other.registered.at)
         standing = self._standing(counts, own, found)
         return History(
             counts,
@@ -202,7 +219,7 @@ class Registry:
             tuple(family),
             standing,
             tuple(found),
-            tuple(one for one in elsewhere if one),
+            tuple(one for one in elsewhere if one not in moving),
             tuple(Other(one, "results") for one in since),
         )
 
@@ -393,6 +410,7 @@ class Registry:
         Its arms differ from each other as those of the claim do, and from the claim's all alike.
         """
         plan = question.counts.plan
+        names = [arm.name for arm in plan.arms if arm.name in question.arms]
         mine = [self._leaves(plan, arm) for arm in plan.arms if arm.name in question.arms]
         varied = {path for leaves in mine[1:] for path in _differing(leaves, mine[0])}
         # Arms that differ in nothing else, by what they have in common.
@@ -403,7 +421,7 @@ class Registry:
                 if all(_same_leaf(path, its, own) for path in varied):
                     common = frozenset(item for item in its.items() if item[0] not in varied)
                     groups.setdefault(common, []).append((number, arm))
-        found: list[tuple[str, ...]] = []
+        found: list[Elsewhere] = []
         for arms in groups.values():
             its = self._leaves(one.plan, arms[0][1])
             differs = [path for path in _differing(mine[0], its) if path not in varied]
@@ -412,13 +430,34 @@ class Registry:
             if not differs or (len(mine) == 1 and len(differs) > FEW_FIELDS):
                 continue
             if self._saw(one, question, {arm.name for _, arm in arms}):
-                found.append(
-                    tuple(
-                        f"{path}: {its.get(path, 'none')} instead of {mine[0].get(path, 'none')}"
-                        for path in differs
-                    )
+                told = tuple(
+                    f"{path}: {its.get(path, 'none')} instead of {mine[0].get(path, 'none')}"
+                    for path in differs
                 )
-        return Elsewhere(one, min(found, key=len)) if found else None
+                found.append(Elsewhere(one, told, {names[n]: arm.name for n, arm in arms}))
+        return min(found, key=lambda here: len(here.differs), default=None)
+
+    def _moves_along(self, here: Elsewhere, question: _Question) -> bool:
+        """Whether scores on another config move with a claim's, over the seeds that both have."""
+        if set(question.counts.plan.seeds).isdisjoint(here.registered.plan.seeds):
+            return False
+        mine, its = self._scores(question.counts), self._scores(here.registered)
+        pairs = []  # of deviations from the mean over the shared seeds
+        equal, free = [], 0
+        for key in question.keys:
+            one = mine.get(key, {})
+            other = its.get(key._replace(arm=here.partners[key.arm]), {})
+            seeds = [seed for seed in one if seed in other]
+            if seeds:
+                centre = [sum(some[seed] for seed in seeds) / len(seeds) for some in (one, other)]
+                pairs += [(one[seed] - centre[0], other[seed] - centre[1]) for seed in seeds]
+                equal += [one[seed] == other[seed] for seed in seeds]
+                free += len(seeds) - 1
+        if len(equal) > 1 and all(equal):
+            return True
+        squares = [sum(pair[side] ** 2 for pair in pairs) for side in (0, 1)]
+        together = sum(a * b for a, b in pairs)
+        return free >= LEAST_FREE and together > MOVES_ALONG * math.sqrt(squares[0] * squares[1])
 
     def _matching(self, plan: Plan, arms: Iterable[str], other: Plan) -> set[str] | None:
         """Arms of another plan that match some of this one; None where one of these has none.

@@ -364,7 +364,12 @@ class StudyResults:
         ]
         stages = {stage: None for one in (self._now, *others) for stage in one.plan.stages}
         times = self.store.finished_times(list(stages))
-        return Registry([self._now, *others], times.get, self.store.last_look)
+        return Registry(
+            [self._now, *others],
+            times.get,
+            self.store.last_look,
+            lambda registered: self._as(registered).scores(),
+        )
 
     @cached_property
     def histories(self) -> dict[str, History]:
@@ -384,7 +389,7 @@ class StudyResults:
             registration = history.counts.registration
             key = (registration.hash, registration.registered_at, history.family)
             if key not in decided:
-                there = self if registration == self.registration else self._as(history.counts)
+                there = self._as(history.counts)
                 own = there.judged(history.family)
                 decided[key] = {verdict.name: verdict for verdict in own}
             found.append(replace(decided[key][history.name], name=name))
@@ -394,9 +399,18 @@ class StudyResults:
         """The verdicts of some claims of this registration, corrected for those alone."""
         return self.table.verdicts(claims_of(self.plan, family), self.plan.alpha)
 
+    @cached_property
+    def _others(self) -> dict[int, StudyResults]:
+        return {}
+
     def _as(self, registered: Registered) -> StudyResults:
-        """What the store holds of another registration."""
-        return read_results(registered.plan, registered.registration, self.store)
+        """What the store holds of a registration, read once."""
+        if registered.registration == self.registration:
+            return self
+        if id(registered) not in self._others:
+            there = read_results(registered.plan, registered.registration, self.store)
+            self._others[id(registered)] = there
+        return self._others[id(registered)]
 
     @cached_property
     def _tried(self) -> dict[int, str]:

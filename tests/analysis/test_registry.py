@@ -264,13 +264,35 @@ class TestConfigsThatHardlyDiffer:
         lab.run()
         assert lab.standing() == "repeated"
 
+    # A head of 16 is what follows from the width anyway: the two are the same model.
+    SAME: ClassVar = {**RECIPE, "language_model": {"head_width": 16}}
+
     def test_the_contrast_on_another_config_is_told_with_what_differs(self, lab: Any) -> None:
-        lab.run("first", claims={})
-        # A head of 16 is what follows from the width anyway: the two are the same model.
-        lab.run(recipe={**RECIPE, "language_model": {"head_width": 16}})
+        lab.run("first", seeds=[5, 6, 7], claims={})
+        lab.run(recipe=self.SAME)
         assert lab.standing() == "registered"
         assert words_beside(lab) == ["seen on other configs"]
         assert "language_model.head_width: None instead of 16" in lab.told()
+
+    def test_a_config_that_has_the_same_luck_with_the_same_seeds_is_no_other(
+        self, lab: Any
+    ) -> None:
+        lab.run("first", claims={})
+        lab.run(recipe=self.SAME)
+        assert lab.standing() == "repeated"
+        assert "head_width: None instead of 16, with the same luck" in lab.told()
+
+    def test_a_config_that_has_luck_of_its_own_is(
+        self, lab: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lab.run("first", claims={})
+        rows, luck = lab.rows, iter([0.7, -0.4, 0.1, 0.9, -0.8, 0.2, -0.6, 0.5] * 9)
+        monkeypatch.setattr(
+            lab, "rows", lambda task, level, *more: rows(task, level + next(luck), *more)
+        )
+        lab.run(recipe={**RECIPE, "optimizer": {"peak_lr": 0.01}})
+        assert lab.standing() == "registered"
+        assert words_beside(lab) == ["seen on other configs"]
 
     def test_other_weights_in_a_folder_of_the_same_name_make_another_config(self, lab: Any) -> None:
         for study, content, first in (("one", "a" * 32, 0), ("two", "b" * 32, 10)):
