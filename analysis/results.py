@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pandas
 
 from ablations.claims import first_shots, keys_of
-from ablations.contrasts import Scores
+from ablations.contrasts import ScoreKey, Scores
 from ablations.deciding import claim_stages, claims_of, conditions, places, vocabulary
 from ablations.errors import UserError
 from ablations.metrics import records
@@ -53,6 +53,7 @@ EXECUTION_CLASS = (
     "python",
     "libraries",
 )
+CELLS = [*ScoreKey._fields, "seed"]  # of which a trial has one number
 State = Literal["done", "running", "waiting", "failed"]
 
 
@@ -163,14 +164,26 @@ class StudyResults:
         scored = set(stages.index[stages["has_rows"]])
         repeated = set(stages.index[stages["is_repeated"]])
         odd = set(self.plan.stages) - (scored - repeated)
-        found = {}
+        found = dict(self._ambiguous)
         for trial in self.plan.trials if odd else ():
             if odd.isdisjoint(trial.stages):
                 continue
             wrong = [text for text in self._stage_problems(trial, scored, repeated) if text]
             if wrong:
-                found[trial.arm, trial.seed] = "; ".join(wrong)
+                place = trial.arm, trial.seed
+                several = [found[place]] if place in found else []
+                found[place] = "; ".join([*wrong, *several])
         return found
+
+    @cached_property
+    def _ambiguous(self) -> dict[tuple[str, int], str]:
+        """(arm, seed) → what it has several numbers of, those of two splits or steps say."""
+        rows = self.evaluations
+        names: dict[tuple[str, int], dict[str, None]] = {}
+        for row in rows[rows.duplicated(CELLS)].to_dict("records"):
+            form = row["task"], row["metric"], row["shots"], row["condition"]
+            names.setdefault((row["arm"], row["seed"]), {})[metric_name(*form)] = None
+        return {place: f"several numbers of {', '.join(mine)}" for place, mine in names.items()}
 
     def _stage_problems(
         self, trial: Trial, scored: set[str], repeated: set[str]
@@ -271,6 +284,9 @@ class StudyResults:
     def table(self) -> ScoreTable:
         """The study's design and its numbers, apart from where they were stored."""
         plan, rows = self.plan, self.evaluations
+        several = rows.duplicated(CELLS, keep=False)
+        if several.any():  # nobody has said which of them is meant
+            rows = rows.assign(value=rows["value"].mask(several)).drop_duplicates(CELLS)
         columns = ("task", "metric")
         measured = dict.fromkeys(zip(*(rows[name] for name in columns), strict=True))
         averaged = tuple(plan.arms[0].config["evaluation"].get("average", ()))

@@ -85,7 +85,8 @@ def test_the_noise_floor_is_the_sd_of_null_differences(tmp_path: Path, make_plan
 
     def rows(arm: Arm, seed: int, task: str, condition: str) -> list[ResultRow]:
         value = null[seed] if arm.name == "null=1" else 80.5
-        return [ResultRow(task, "loss" if task == "training" else "accuracy", value, step=1)]
+        metric = "loss" if task == "training" else "accuracy"
+        return [ResultRow(task, metric, value, condition=condition, step=1)]
 
     fill(store, plan, rows=rows)
     results = load_results("demo", store)

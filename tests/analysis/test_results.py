@@ -79,7 +79,30 @@ def test_a_number_that_is_there_twice_is_no_complete_trial(
 
     fill(store, plan, rows=doubled)
     results = load_results("demo", store)
-    assert results.problems == {("base", 1): "emoji_caption is there more than once"}
+    several = "several numbers of emoji_caption.cider"
+    assert results.problems == {("base", 1): f"emoji_caption is there more than once; {several}"}
+
+
+def test_of_two_splits_nobody_has_said_which_is_meant(
+    tmp_path: Path, make_plan, fill, rows_of
+) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+
+    def of_two_splits(arm, seed, task, condition) -> list[ResultRow]:
+        rows = rows_of(arm, seed, task, condition)
+        if (arm.name, task, condition) != ("base", "easy_vqa", "intact"):
+            return rows
+        return [*rows, ResultRow("easy_vqa", "accuracy", 99.0, "val")]
+
+    fill(store, plan, rows=of_two_splits)
+    results = load_results("demo", store)
+    assert "base seed 1: several numbers of easy_vqa.accuracy" in results.completeness
+    assert all(math.isnan(x) for x in results.score("base", "easy_vqa", "accuracy").values())
+    assert len(results.score("base", "easy_vqa", "blind_accuracy")) == 3
+    verdicts = {verdict.name: verdict for verdict in results.verdicts}
+    assert verdicts["small-is-better"].verdict == "undecided"
+    assert verdicts["small-is-better"].reason.endswith("easy_vqa.accuracy is nan")
 
 
 def test_a_diverged_trial_has_the_worst_value_and_is_listed(
