@@ -39,31 +39,35 @@ Standing = Literal["free", "silent", "held"]
 
 
 class Lease:
-    """A held lease, kept alive by a thread until it is released or lost."""
+    """A held lease, kept alive by this process's heart until it is released or lost."""
 
     def __init__(self, objects: Objects, folder: str, key: str, record: dict[str, Any]):
         self._objects, self._folder, self._key, self._record = objects, folder, key, record
-        self._ended = threading.Event()
-        self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._keep_alive, daemon=True, name=key)
-        self._thread.start()
+        self._beating = threading.Lock()  # while it beats, it does not end
+        self._ended = False
+        self._lost = False
+        _heart.add(self)
 
-    def _keep_alive(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            # A beat that fails, for whatever reason a disk, network or client library finds, is
-            # tried again. Where all fail for long, somebody else takes over, and the first that
-            # succeeds sees it.
-            with contextlib.suppress(Exception):
-                if _names(self._objects, self._folder)[-1:] != [self._key]:
-                    self._lost.set()  # we were thought dead, and somebody else took over
-                    return
-                self._record["beat_at"] = time.time()
-                self._objects.write(f"{self._folder}/{self._key}", _encoded(self._record))
+    def beat(self) -> None:
+        """Say that its holder lives, or find out that it is lost.
+
+        A beat that fails, for whatever reason a disk, network or client library finds, is tried
+        again. Where all fail for long, somebody else takes over, and the first that succeeds sees
+        it.
+        """
+        with self._beating, contextlib.suppress(Exception):
+            if self._ended or self._lost:
+                return
+            if _names(self._objects, self._folder)[-1:] != [self._key]:
+                self._lost = True  # we were thought dead, and somebody else took over
+                return
+            self._record["beat_at"] = time.time()
+            self._objects.write(f"{self._folder}/{self._key}", _encoded(self._record))
 
     @property
     def lost(self) -> bool:
         """Whether somebody else holds it now; whoever had it should stop."""
-        return self._lost.is_set()
+        return self._lost
 
     def release(self) -> None:
         """Let the next one have it."""
@@ -81,8 +85,51 @@ class Lease:
                 self._objects.remove(self._folder)
 
     def _end(self) -> None:
-        self._ended.set()
-        self._thread.join()
+        _heart.remove(self)
+        with self._beating:
+            self._ended = True
+
+
+class _Heart:
+    """Beats for all leases of this process, in one thread that ends when there are none.
+
+    One for each lease would cost a stage that does nothing a good part of its time.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[int, Lease] = {}
+        self._changed = threading.Condition()
+        self._next = 0.0  # when it beats
+        self._runs = False
+
+    def add(self, lease: Lease) -> None:
+        with self._changed:
+            self._leases[id(lease)] = lease
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._beat, daemon=True, name="leases").start()
+            elif time.monotonic() + HEARTBEAT_SECONDS < self._next:
+                self._changed.notify()
+
+    def remove(self, lease: Lease) -> None:
+        with self._changed:
+            self._leases.pop(id(lease), None)
+
+    def _beat(self) -> None:
+        while True:
+            with self._changed:
+                self._runs = bool(self._leases)
+                if not self._runs:
+                    return
+                self._next = time.monotonic() + HEARTBEAT_SECONDS
+                self._changed.wait(HEARTBEAT_SECONDS)
+                leases = list(self._leases.values())
+            for lease in leases:
+                lease.beat()
+
+
+_heart = _Heart()
+os.register_at_fork(after_in_child=_heart.__init__)  # its thread and its leases stay behind
 
 
 def acquire(objects: Objects, folder: str, *, watch_silent: bool = False) -> Lease | None:

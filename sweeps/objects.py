@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import hashlib
 import os
@@ -16,7 +17,8 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -26,6 +28,7 @@ from ablations.local_paths import local_path
 
 BUSY_TRIES = 5  # of a put that the server was too busy to compare with another
 LONGEST_PATH = 3_400  # of a store; what is in it must come to less than the system's 4,096
+FLUSHED_AT_ONCE = 8  # files
 PUT_TRIES = 100  # of a put into a folder that others remove
 
 
@@ -59,8 +62,12 @@ class Objects(Protocol):
         """Put or replace a key, at once. `durable`: until it would survive a loss of power."""
         ...
 
-    def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
+    def create(
+        self, key: str, data: bytes, *, durable: bool = False, after: Sequence[Path] = ()
+    ) -> bool:
         """Put a key if it is absent; False if somebody was first.
+
+        Not before `after`, files and folders of this machine, would survive a loss of power too.
 
         `data` of two writers must differ: an answer may be lost on its way and the put tried
         again, and what is found then is ours if it is what we wrote.
@@ -209,17 +216,24 @@ class LocalObjects:
         """See `Objects`."""
         self._put(key, data, durable, _replace)
 
-    def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
+    def create(
+        self, key: str, data: bytes, *, durable: bool = False, after: Sequence[Path] = ()
+    ) -> bool:
         """See `Objects`."""
         # A hard link appears at once, whole, and fails if the name is taken.
         try:
-            self._put(key, data, durable, _link)
+            self._put(key, data, durable, _link, after)
         except FileExistsError:
             return False
         return True
 
     def _put(
-        self, key: str, data: bytes, durable: bool, place: Callable[[Path, Path], None]
+        self,
+        key: str,
+        data: bytes,
+        durable: bool,
+        place: Callable[[Path, Path], None],
+        after: Sequence[Path] = (),
     ) -> None:
         target = self.local / key
         temporary = target.with_name(f".{target.name[:64]}.{uuid.uuid4().hex[:12]}")
@@ -231,8 +245,7 @@ class LocalObjects:
                         continue
                     try:
                         temporary.write_bytes(data)
-                        if durable:
-                            flush(temporary)
+                        flush_all([*after, *([temporary] if durable else [])])
                         place(temporary, target)
                         if durable:
                             self._flush_folders(target.parent)
@@ -253,9 +266,8 @@ class LocalObjects:
 
     def _flush_folders(self, folder: Path) -> None:
         """Names are in their folders, which are in theirs."""
-        for one in (folder, *folder.parents):
-            if one.is_relative_to(self.local):
-                flush(one)
+        inside = [one for one in (folder, *folder.parents) if one.is_relative_to(self.local)]
+        flush_all(inside)
 
     def exists(self, key: str) -> bool:
         """See `Objects`."""
@@ -387,8 +399,10 @@ class RemoteObjects:
         with self._asked(key) as place:
             self._files.pipe_file(place, data)
 
-    def create(self, key: str, data: bytes, *, durable: bool = False) -> bool:
-        """See `Objects`."""
+    def create(
+        self, key: str, data: bytes, *, durable: bool = False, after: Sequence[Path] = ()
+    ) -> bool:
+        """See `Objects`; what comes before it was uploaded."""
         for number in range(1, BUSY_TRIES + 1):
             try:
                 with self._asked(key) as place:
@@ -522,6 +536,24 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def flush_all(paths: Sequence[Path]) -> None:
+    """`flush` each of some files and folders, all at once: a disk writes them together."""
+    if len(paths) < 2:
+        for path in paths:
+            flush(path)
+        return
+    for _ in _flushing().map(flush, paths):
+        pass
+
+
+@functools.cache
+def _flushing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(FLUSHED_AT_ONCE, thread_name_prefix="flush")
+
+
+os.register_at_fork(after_in_child=_flushing.cache_clear)  # threads stay behind
 
 
 def is_disk_full(error: BaseException | None) -> bool:

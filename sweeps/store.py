@@ -51,7 +51,7 @@ from sweeps.finished import (
     stage_of,
 )
 from sweeps.index import Finished, Index
-from sweeps.objects import flush, open_objects, told_when_refused
+from sweeps.objects import open_objects, told_when_refused
 from sweeps.records import (
     SCHEMA_VERSION,
     DamagedError,
@@ -187,14 +187,13 @@ class Store:
             table = _table(attempt.stage, rows, status)
             pyarrow.parquet.write_table(table, attempt.folder / "results.parquet")
             files = {}
-            for path in sorted(attempt.folder.rglob("*")):
+            written = sorted(attempt.folder.rglob("*"))
+            for path in written:
                 name = path.relative_to(attempt.folder).as_posix()
                 if path.is_symlink():
                     raise UserError(f"the runner left a link in its output ({name}); copy the file")
                 if path.is_file():
                     files[name] = _file_checksum(path)
-                flush(path)
-            flush(attempt.folder)
         self.objects.upload(attempt.key)
         record = Done(
             stage=attempt.stage.id,
@@ -204,7 +203,8 @@ class Store:
             files=files,
         )
         done = f"{stage_key(attempt.stage.id)}/done.json"
-        if not self.objects.create(done, sealed(record), durable=True):
+        written.append(attempt.folder)
+        if not self.objects.create(done, sealed(record), durable=True, after=written):
             self.objects.remove(attempt.key)
             return False
         if not self.objects.exists(f"{attempt.key}/results.parquet"):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
+import math
 import os
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import IO
@@ -44,12 +47,13 @@ class WorkerOutput:
             os.dup2(printed.fileno(), 1)
             os.dup2(printed.fileno(), 2)
             self._stack = stack
+            _alarm().writes_to(stack.fileno())
             self.heard()
             try:
                 yield
             finally:
                 self._stack = None
-                faulthandler.cancel_dump_traceback_later()
+                _alarm().writes_to(None)
                 _flush()
                 for number, copy in enumerate(kept, start=1):
                     os.dup2(copy, number)
@@ -58,15 +62,44 @@ class WorkerOutput:
     def heard(self) -> None:
         """The stage has reported: the stack is of interest only after another silence."""
         if self._stack is not None:
-            faulthandler.cancel_dump_traceback_later()
             self._stack.truncate(0)
-            faulthandler.dump_traceback_later(QUIET_SECONDS, file=self._stack)
+            _alarm().set()
 
     def keep(self, folder: Path) -> None:
         """Put what was printed, if anything was, beside the result."""
         text = printed(self._scratch)
         if text:
             (folder / PRINTED).write_text(text, encoding="utf-8")
+
+
+class _Alarm:
+    """Writes down where this process is, some `QUIET_SECONDS` after it was last set.
+
+    To set it takes milliseconds, so it is not set again at once, nor for each stage: it writes to
+    a descriptor of its own, which leads to the file of the stage that runs.
+    """
+
+    def __init__(self) -> None:
+        self._nothing = os.open(os.devnull, os.O_WRONLY)
+        self._descriptor = os.dup(self._nothing)
+        self._set = -math.inf
+
+    def writes_to(self, descriptor: int | None) -> None:
+        """Lead it to another file; None: to nothing."""
+        source = self._nothing if descriptor is None else descriptor
+        os.dup2(source, self._descriptor, inheritable=False)
+
+    def set(self) -> None:
+        """Set it anew, unless that was done just before."""
+        now = time.monotonic()
+        if now - self._set > QUIET_SECONDS / 20:
+            self._set = now
+            faulthandler.dump_traceback_later(QUIET_SECONDS, file=self._descriptor)
+
+
+@functools.cache
+def _alarm() -> _Alarm:
+    return _Alarm()
 
 
 def _flush() -> None:

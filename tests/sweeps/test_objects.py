@@ -10,7 +10,6 @@ import threading
 import uuid
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import object_store
@@ -177,7 +176,7 @@ def test_an_attempt_that_may_have_won_is_not_removed(remote, monkeypatch):
     attempt = store.begin(a_stage())
     create = store.objects.create
 
-    def create_and_break(key, data, *, durable=False):
+    def create_and_break(key, data, **_):
         create(key, data)
         raise StorageError(key, OSError("gone"))
 
@@ -330,17 +329,26 @@ def test_a_server_that_is_gone_is_one_kind_of_error(tmp_path, monkeypatch):
     assert "\n" not in str(told.value)
 
 
-def test_what_is_finished_is_flushed_with_its_folders(tmp_path, monkeypatch):
-    flushed = []
-    monkeypatch.setattr("sweeps.store.flush", lambda path: flushed.append(Path(path)))
-    monkeypatch.setattr(objects, "flush", lambda path: flushed.append(Path(path)))
+def test_what_is_finished_is_flushed_before_it_is_named_and_its_name_after(tmp_path, monkeypatch):
+    happened = []
+    link = os.link
+
+    def named(source, target):
+        happened.append(target)
+        link(source, target)
+
+    monkeypatch.setattr(objects, "flush", happened.append)
     store = Store(tmp_path / "store")
-    assert finish(store, a_stage())
+    attempt = store.begin(a_stage())
+    (attempt.output / "weights").write_bytes(b"1")
+    monkeypatch.setattr(os, "link", named)
+    assert store.finish(attempt, ROWS, {"seconds": 1.0})
     stage = tmp_path / "store" / "stages" / "00" / a_stage().id
-    assert {stage, stage.parent, stage.parents[1], tmp_path / "store"} <= set(flushed)
-    (attempt,) = [path for path in stage.iterdir() if path.is_dir()]
-    assert {attempt, *attempt.rglob("*")} <= set(flushed)
-    assert any(path.name.startswith(".done.json") for path in flushed)
+    place = happened.index(stage / "done.json")
+    before, after = happened[:place], happened[place:]
+    assert {attempt.folder, *attempt.folder.rglob("*")} <= set(before)
+    assert any(path.name.startswith(".done.json") for path in before)
+    assert {stage, stage.parent, stage.parents[1], tmp_path / "store"} <= set(after)
 
 
 def test_a_new_store_is_its_owners_alone(tmp_path):
