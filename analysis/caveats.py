@@ -42,6 +42,7 @@ def caveats(results: StudyResults, verdict: Verdict) -> tuple[Caveat, ...]:
     mixed = results.mixed_executions(behind)
     return (
         *_standing(results, verdict.name),
+        *_alpha(verdict),
         *(Caveat("diverged", warning) for warning in verdict.warnings),
         *(() if interim else _firmness(verdict)),
         *(Caveat("mixed devices", warning) for warning in mixed),
@@ -78,8 +79,11 @@ def _standing(results: StudyResults, claim: str) -> Iterator[Caveat]:
         )
     if results.gaps:
         yield Caveat("gaps in the record", "; ".join(results.gaps))
-    if results.plan.alpha > USUAL_ALPHA:
-        chance = words.percent(results.plan.alpha)
+
+
+def _alpha(verdict: Verdict) -> Iterator[Caveat]:
+    if verdict.alpha > USUAL_ALPHA:
+        chance = words.percent(verdict.alpha)
         yield Caveat(f"alpha {chance}", f"a wrong verdict is allowed in {chance} of studies")
 
 

@@ -53,8 +53,9 @@ TOLERANCE = 0.05
 NOTHING = 1e-7  # numbers that differ by less are near whatever their ratio, such as 0 and 1e-12
 # Clocks of the machines of a cluster may differ by so much; what is earlier by more is earlier.
 SKEW = timedelta(minutes=1)
-# Fields in which a single arm may differ from one of a claim about it, and still be told.
-FEW_FIELDS = 2
+# Fields in which a single arm may differ from that of a claim about one and still be told, and be
+# looked at for the same luck: a claim about several arms is known again by how these differ.
+FEW_FIELDS, SOME_FIELDS = 2, 8
 # Correlation over shared seeds above which two configs have the same luck, and from how many
 # degrees of freedom on it is looked at: by chance it is that high in less than 1 of 100 cases.
 MOVES_ALONG = 0.95
@@ -219,7 +220,11 @@ class Registry:
             tuple(family),
             standing,
             tuple(found),
-            tuple(one for one in elsewhere if one not in moving),
+            tuple(
+                one
+                for one in elsewhere
+                if one not in moving and (len(question.arms) > 1 or len(one.differs) <= FEW_FIELDS)
+            ),
             tuple(Other(one, "results") for one in since),
         )
 
@@ -427,7 +432,7 @@ class Registry:
             differs = [path for path in _differing(mine[0], its) if path not in varied]
             if len({number for number, _ in arms}) < len(mine):
                 continue
-            if not differs or (len(mine) == 1 and len(differs) > FEW_FIELDS):
+            if not differs or (len(mine) == 1 and len(differs) > SOME_FIELDS):
                 continue
             if self._saw(one, question, {arm.name for _, arm in arms}):
                 told = tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,39 @@ def own_family(lab: Any) -> None:
     lab.run()
 
 
+OTHER = {
+    "training": {"steps": 100, "batch_size": 4},
+    "optimizer": {"b2": 0.5},
+    "evaluation": {"easy_vqa": {}, "held_out_text": {}},
+}
+
+
+def elsewhere(lab: Any) -> None:
+    lab.run("elsewhere", recipe=OTHER, seeds=[5, 6, 7])
+    lab.run()
+
+
+def again_since(lab: Any) -> None:
+    lab.run()
+    lab.run("again", seeds=[5, 6, 7])
+
+
+def gap(lab: Any) -> None:
+    lab.run(seeds=[5, 6, 7])
+    (first,) = (lab.folder / "store/studies/sizes").glob("*-*")
+    lab.run()
+    shutil.rmtree(first)
+
+
+def lax(lab: Any) -> None:
+    lab.run(alpha=0.4)
+
+
 WAYS = {
+    "seen on other configs": elsewhere,
+    "asked again since": again_since,
+    "gaps in the record": gap,
+    "alpha 40 %": lax,
     "exploratory": exploratory,
     "partly known": partly_known,
     "repeated": repeated,
@@ -54,7 +87,7 @@ def test_a_caveat_stands_beside_the_verdict_in_every_form(lab: Any, word: str) -
     (claim,) = [one for one in comparison(results).claims if one.name == "better"]
     (told,) = [caveat.told for caveat in claim.caveats if caveat.word == word]
     for form in ("text", "markdown", "latex"):
-        text = re.sub(r"\s+", " ", render(results, form))
+        text = re.sub(r"\s+", " ", render(results, form)).replace("\\%", "%")
         assert word in text
         assert told[:25] in text, form
     assert [word, told] in json.loads(render(results, "json"))["claims"][0]["caveats"]

@@ -294,6 +294,14 @@ class TestConfigsThatHardlyDiffer:
         assert lab.standing() == "registered"
         assert words_beside(lab) == ["seen on other configs"]
 
+    def test_a_single_arm_with_the_same_luck_counts_though_more_differs(self, lab: Any) -> None:
+        good, seeds = {"better": "score(base) > 60"}, [0, 1, 2, 3, 4]
+        lab.run("first", claims={}, seeds=seeds)
+        nothing = {"divergence": {"most": 99}, "steps": 100, "batch_size": 4}
+        recipe = {**self.SAME, "training": nothing, "data": {"rich_captions": 0.5}}
+        lab.run(recipe=recipe, claims=good, seeds=seeds)
+        assert lab.standing() == "repeated"
+
     def test_other_weights_in_a_folder_of_the_same_name_make_another_config(self, lab: Any) -> None:
         for study, content, first in (("one", "a" * 32, 0), ("two", "b" * 32, 10)):
             plan = lab.plan(study, seeds=[first, first + 1, first + 2])
