@@ -194,7 +194,7 @@ def _record(task: str, metric: str) -> Record:
     known = metric_called(metric) or Metric(None)
     by = next((one for one in (*ANSWERERS, "untrained_") if metric.startswith(one)), "")
     of = metric.removeprefix(by)
-    if by and of not in METRICS:
+    if by and f"recall_{of}" in METRICS:
         of = f"recall_{of}"  # `chance_at_5`
     return Record(
         name=metric,

@@ -148,14 +148,17 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     for key in keys_of([conditions(results.plan)[claim]]):
         if key.condition != INTACT or not table.is_score(key.task, key.metric):
             continue
-        sign = -1 if table.record(key.task, key.metric).goal == "minimise" else 1
-        found = [one.key for one in controls(table, key) if one.beaten]
+        goal = table.record(key.task, key.metric).goal
+        sign = -1 if goal == "minimise" else 1
+        found = [one.key for one in controls(table, key) if one.beaten and goal]
         means = {one: sign * summarize(table.score(*one)).mean for one in found}
         if alike and not means and table.score(*key):
+            why = "nothing that has not learnt was scored on"
+            why = why if goal else "nobody has said which way is better of"
             yield Caveat(
                 "no control",
-                f"nothing that has not learnt was scored on {key.task}.{key.metric}: whether "
-                f"{key.arm} has is not known, and models that guess are alike too",
+                f"{why} {key.task}.{key.metric}: whether {key.arm} has learnt anything is not "
+                "known, and models that guess are alike too",
             )
         for control in sorted(means, key=lambda one: -means[one])[:1]:
             lead = summarize(paired(table.score(*key), table.score(*control)))

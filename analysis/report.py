@@ -374,7 +374,7 @@ def _controls(made: Comparison) -> str:
     base = made.arms[0].name
     told = []
     for one in made.controls:
-        if one.arm == base and one.control in _CONTROLS:
+        if one.arm == base and one.control in _CONTROLS and one.goal:
             sees = one.lead_high < 0 if one.goal == "minimise" else one.lead_low > 0
             answerer = _CONTROLS[one.control]
             places = lead_decimals(one)

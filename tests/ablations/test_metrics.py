@@ -13,6 +13,7 @@ from ablations.metrics import (
     check_metric,
     goal_of,
     metric_called,
+    records,
     with_goal,
     worst_value,
 )
@@ -101,3 +102,20 @@ def test_lower_is_better_stands_beside_the_name():
     assert with_goal("easy_vqa.accuracy", "accuracy") == "easy_vqa.accuracy"
     assert with_goal("of_a_user.their_own", "their_own") == "of_a_user.their_own"
     assert goal_of("their_own") is None
+
+
+@pytest.mark.parametrize(
+    ("control", "of"),
+    [
+        ("chance_at_5", "recall_at_5"),
+        ("blind_accuracy", "accuracy"),
+        ("blind_their_own", "their_own"),
+        ("oracle_accuracy", "accuracy"),
+    ],
+)
+def test_a_control_is_of_the_metric_that_it_is_named_after(control, of):
+    task = records([("of_a_user", of), ("of_a_user", control)])["of_a_user"]
+    record = task.metric(control)
+    assert record is not None
+    assert (record.of, record.role) == (of, "baseline")
+    assert record.beaten == (not control.startswith("oracle"))
