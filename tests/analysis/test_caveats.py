@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analysis.compare import claims_table, comparison, render
+from analysis.compare import claims_table, comparison, effect_words, render
 from analysis.dashboard import effects_figure, verdicts
 from analysis.escaping import in_latex
 from analysis.report import report
@@ -240,3 +240,13 @@ def test_the_standing_is_beside_every_verdict(lab: Any) -> None:
     lab.run(claims={"better": "slope(encoder.image_size, task=held_out_text) > 0"})
     (row,) = claims_table(comparison(lab.results())).rows
     assert row[-1] == "registered, lower is better"
+
+
+def test_a_small_sure_effect_beside_large_ones_is_not_shown_as_nothing(lab: Any) -> None:
+    lab.run()
+    made = comparison(lab.results())
+    (line,) = [one for one in made.effects if one.metric == "accuracy"]
+    wide = line.model_copy(update={"mean": 3.0, "ci_low": -5.0, "ci_high": 11.0})
+    small = line.model_copy(update={"mean": 0.012, "ci_low": 0.0115, "ci_high": 0.0125})
+    assert effect_words(small, [wide, wide, small]) == ("+0.01", "+0.01 to +0.01")
+    assert effect_words(wide, [wide, wide, small]) == ("+3.0", "−5.0 to +11.0")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -94,3 +95,18 @@ def test_a_p_value_close_to_alpha_is_seen_on_its_side() -> None:
 def test_numbers_beyond_the_digits_of_a_float_are_short() -> None:
     assert words.number(-1.25e200, 1) == "−1.25e+200"
     assert words.signed(1.25e200, 1) == "+1.25e+200"
+
+
+def test_no_rounding_of_any_interval_tells_another_side() -> None:
+    draw = random.Random(1)
+    for _ in range(3000):
+        size = 10 ** draw.uniform(-9, 9)
+        edge = round(draw.gauss(0, size), draw.randint(0, 6))
+        low = edge + draw.gauss(0, size) * 10 ** draw.uniform(-5, 0)
+        high = low + size * 10 ** draw.uniform(-6, 1)
+        mean = (low + high) / 2
+        places = words.decimals([high - low], [mean])
+        places = words.telling_decimals(places, mean, low, high, edge)
+        shown = [float(words.number(x, places).replace("−", "-")) for x in (low, mean, high)]
+        assert shown == sorted(shown)
+        assert (shown[0] <= edge <= shown[2]) == (low <= edge <= high), (low, high, edge)
