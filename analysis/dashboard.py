@@ -46,7 +46,7 @@ from analysis.compare import (
 )
 from analysis.registry import Elsewhere, History, Other
 from analysis.report import by_metric, curve_lines
-from analysis.results import StudyResults, difference, read_results
+from analysis.results import StudyResults, read_results
 from sweeps.store import Store
 
 REFRESH_SECONDS = 2.0
@@ -228,6 +228,7 @@ class _Looked:
     began: float = -math.inf
     ended: float = -math.inf
     view: View | str = ""
+    results: StudyResults | None = None
     state: Any = None
     others: tuple[Plan, ...] = ()  # whose results tell of this study's claims
 
@@ -254,20 +255,25 @@ class Views:
                 try:
                     self._look(study, looked)
                 except _UNREADABLE as error:
-                    looked.view, looked.state = str(error), None
+                    looked.view, looked.state, looked.results = str(error), None, None
                 looked.ended = time.monotonic()
             return looked.view
 
     def _look(self, study: str, looked: _Looked) -> None:
-        plan, registration = self._store.snapshot(study)
-        results = read_results(plan, registration, self._store)
+        snapshot = plan, registration = self._store.snapshot(study)
+        found = self._store.look(plan.stages)
+        results, is_new = looked.results, False
+        if results is None or results.plan is not plan or results.found is not found:
+            results, is_new = read_results(*snapshot, self._store, file=Path(plan.path)), True
+            looked.results = results
         live = live_curves(results)
-        own = [results.registration.hash, len(results.done), _reported(live), results.states]
+        own = [registration.hash, len(results.done), _reported(live), results.states_now()]
         state = [own, self._around(looked.others)]
         if state == looked.state:
             return
+        results = results if is_new else dataclasses.replace(results)  # what was tried is anew
         results.looked("mm1 dashboard")
-        made = comparison(dataclasses.replace(results, changed=difference(plan, Path(plan.path))))
+        made = comparison(results)
         parts = (
             status(results, made),
             verdicts(made),
@@ -285,7 +291,7 @@ class Views:
     def _around(self, others: Iterable[Plan]) -> Any:
         """What is told of a study beside its own results: other registrations, and how far."""
         marks = self._store.registration_marks()
-        return marks, [len(self._store.done(plan.stages)) for plan in others]
+        return marks, [len(self._store.look(plan.stages).sound) for plan in others]
 
 
 def _told(history: History) -> list[Other | Elsewhere]:

@@ -65,7 +65,7 @@ class StudyResults:
     registration: Registration
     store: Store
     data_root: Path  # prepared data, for the images of examples
-    changed: str | None  # how the study file differs from the snapshot, if it does
+    file: Path | None  # the study's file, to say how it differs from the snapshot
     found: Finished  # what the store held of the plan's stages when it was looked at
     damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
 
@@ -145,6 +145,11 @@ class StudyResults:
         together = pandas.concat([self.found.curves(), self.found.scores], ignore_index=True)
         return self._with_arms(together)
 
+    @cached_property
+    def changed(self) -> str | None:
+        """How the study file differs from the snapshot, if it does; planned when asked for."""
+        return None if self.file is None else difference(self.plan, self.file)
+
     def looked(self, by: str) -> None:
         """Put on record that the results are shown."""
         self.store.looked(self.plan, self.done, by)
@@ -160,10 +165,10 @@ class StudyResults:
     @cached_property
     def problems(self) -> dict[tuple[str, int], str]:
         """(arm, seed) of every trial that is not there exactly once → what is wrong with it."""
+        odd = set(self.plan.stages) - self.found.whole
         stages = self.found.stages
-        scored = set(stages.index[stages["has_rows"]])
-        repeated = set(stages.index[stages["is_repeated"]])
-        odd = set(self.plan.stages) - (scored - repeated)
+        scored = set(stages.index[stages["has_rows"]]) if odd else set()
+        repeated = set(stages.index[stages["is_repeated"]]) if odd else set()
         found = dict(self._ambiguous)
         for trial in self.plan.trials if odd else ():
             if odd.isdisjoint(trial.stages):
@@ -217,7 +222,11 @@ class StudyResults:
 
     @cached_property
     def states(self) -> dict[tuple[str, int], State]:
-        """(arm, seed) → how far the trial is, at the moment of asking."""
+        """(arm, seed) → how far the trial is, when it was first asked for."""
+        return self.states_now()
+
+    def states_now(self) -> dict[tuple[str, int], State]:
+        """The same at this moment: what is missing may be begun, or fail."""
         return {(trial.arm, trial.seed): self._state(trial) for trial in self.plan.trials}
 
     def _state(self, trial: Trial) -> State:
@@ -613,16 +622,15 @@ def load_results(
     opened = store if isinstance(store, Store) else Store(store)
     from_file = is_file(study)
     plan, registration = opened.snapshot(load_study(study).file.study if from_file else str(study))
-    changed = difference(plan, Path(study) if from_file else Path(plan.path))
-    return read_results(plan, registration, opened, changed=changed, data_root=data_root)
+    file = Path(study) if from_file else Path(plan.path)
+    return read_results(plan, registration, opened, file=file, data_root=data_root)
 
 
 def load_all(store: Store) -> tuple[list[StudyResults], list[str]]:
     """Every study of a store, in order of registration, and a line for each that is damaged."""
     found, lines = store.snapshots()
     return [
-        read_results(*snapshot, store, changed=difference(snapshot[0], Path(snapshot[0].path)))
-        for snapshot in found.values()
+        read_results(*snapshot, store, file=Path(snapshot[0].path)) for snapshot in found.values()
     ], lines
 
 
@@ -631,7 +639,7 @@ def read_results(
     registration: Registration,
     store: Store,
     *,
-    changed: str | None = None,
+    file: Path | None = None,
     data_root: Path | None = None,
 ) -> StudyResults:
     """Join a snapshot with what the store holds now."""
@@ -640,7 +648,7 @@ def read_results(
         registration=registration,
         store=store,
         data_root=data_root or store.local / "data",
-        changed=changed,
+        file=file,
         found=store.look(plan.stages),
         damages=tuple(store.study_damage(plan.study)),
     )

@@ -21,6 +21,7 @@ somebody deleted or changed single files of a stage by hand.
 
     index/<form>-<checksum>.stages      one line a stage, and the rows of its scores
     index/<form>-<checksum>.curves      the rows of its training, which drawing alone needs
+    index/plans.json                    which tasks a registered plan scores
 
 A file of the index is named by the checksum of its bytes and never changes, so that many
 processes may write at once and be killed at any moment: what is torn does not match its name, and
@@ -44,6 +45,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.errors import UserError
+from ablations.schema import Config
 from ablations.workload import TRAINING
 from sweeps.finished import (
     COLUMNS,
@@ -53,8 +56,15 @@ from sweeps.finished import (
     schema,
     stage_key,
 )
-from sweeps.objects import Objects, file_version, local_cache, make_private
-from sweeps.records import ALWAYS_THERE, Done, UnreadableError, once_seconds
+from sweeps.objects import LocalObjects, Objects, file_version, local_cache, make_private
+from sweeps.records import (
+    ALWAYS_THERE,
+    Done,
+    UnreadableError,
+    once_seconds,
+    read_record,
+    sealed,
+)
 
 if TYPE_CHECKING:
     import numpy
@@ -65,15 +75,18 @@ VERSION = 1  # of what is computed of a stage; another one, or other columns, is
 SAVED_FROM = 128  # stages that are not in the index yet; fewer are read again
 SAVED_AT = 8_192  # stages in memory that are written before more are read
 LARGEST = 20_000  # stages of a file that is taken into another one
+KEPT = 8  # answers that a process keeps, in case it is asked again
 CHUNK = 512  # stages that are read at once
 # A process looks at each stage once in so many looks, and at more as soon as something hints at it.
-TURNS = 16
+TURNS = 64
 TURNS_REMOTE = 256  # of a store behind a URL, where every stage is a request
 # A folder that was changed less long ago may change again without another time of change.
 SETTLED_SECONDS = 2.0
+PLANS = "plans.json"
 LEFT_SECONDS = 3600.0  # a file that nobody needs and is older was left by somebody killed
 FORMER_SECONDS = 7 * 24 * 3600.0  # files of another form are another version's, which may be in use
 
+_UNKNOWN = "unknown"  # version of a folder that is to be listed anew
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{64})\.(stages|curves)")
 
 
@@ -119,6 +132,12 @@ class Finished:
         tables = [_taken(segment.stages, lines) for segment, lines in self._parts]
         table = pyarrow.concat_tables([_stages_schema().empty_table(), *tables])
         return table.drop_columns(["stamp"]).to_pandas().set_index("stage")
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """The sound stages that have rows, and each number once."""
+        stages = self.stages
+        return frozenset(stages.index[stages["has_rows"] & ~stages["is_repeated"]])
 
     @cached_property
     def scores(self) -> pandas.DataFrame:
@@ -173,7 +192,7 @@ class Index:
         self._looks = 0
         self._changes = 0
         self._last: list[tuple[Any, Any, Finished]] = []  # of the stages asked for lately
-        self._by_folder: tuple[Any, dict[str, list[str]]] = (None, {})
+        self._by_folder: list[tuple[Any, dict[str, list[str]]]] = []
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -198,7 +217,7 @@ class Index:
                     return found
             found = self._finished(stage_ids, begun)
             others = [one for one in self._last if one[0] is not stage_ids]
-            self._last = [*others[-7:], (stage_ids, state, found)]
+            self._last = [*others[1 - KEPT :], (stage_ids, state, found)]
             return found
 
     def done(self, stage_ids: Collection[str], objects: Objects | None = None) -> set[str]:
@@ -219,57 +238,54 @@ class Index:
 
     def _check(self, stage_ids: Collection[str]) -> frozenset[str]:
         """Look at what may have changed; the stages without a result that may have been tried."""
-        aside = set(self._objects.children("damaged")).intersection(stage_ids)
-        if not self._is_local:
-            begun: set[str] = set(stage_ids)
-            asked = [
-                one
-                for one in stage_ids
-                if one not in self._sound or one in aside or self._has_turn(one[:2])
-            ]
-            self._look_at(asked)
-        else:
-            begun, asked = set(), []
-            for folder, members in self._grouped(stage_ids).items():
-                names, is_same = self._names(folder)
-                there = members if names.issuperset(members) else list(names.intersection(members))
-                if len(there) < len(members):
-                    self._forget(one for one in members if one not in names)
-                begun.update(there)
-                if is_same and not self._has_turn(folder):
-                    asked += [one for one in there if one not in self._sound or one in aside]
-                else:
-                    asked += there
-            self._look_at(asked)
-        return frozenset(begun.difference(self._sound).difference(self._damaged))
-
-    def _has_turn(self, folder: str) -> bool:
+        again = set(self._objects.children("damaged")).intersection(self._sound)
         turns = TURNS if self._is_local else TURNS_REMOTE
-        return int(folder, 16) % turns == self._looks % turns
+        turn = {f"{number:02x}" for number in range(self._looks % turns, 256, turns)}
+        missing: list[str] = []
+        if self._is_local:
+            for folder in turn:
+                self._folders[folder] = _UNKNOWN, self._folders.get(folder, (None, frozenset()))[1]
+            for folder, members in self._grouped(stage_ids).items():
+                names = self._names(folder, again)
+                missing += [one for one in members if one not in self._sound and one in names]
+        else:
+            again.update(one for one in self._sound if one[:2] in turn)
+            missing += [one for one in stage_ids if one not in self._sound]
+        self._look_at([*missing, *again])
+        lost = again.difference(self._sound).intersection(stage_ids)
+        return frozenset(
+            one for one in (*missing, *lost) if one not in self._sound and one not in self._damaged
+        )
 
     def _grouped(self, stage_ids: Collection[str]) -> dict[str, list[str]]:
         """By the folder that they are in."""
-        if self._by_folder[0] is not stage_ids:
-            found: dict[str, list[str]] = {}
-            for stage_id in stage_ids:
-                found.setdefault(stage_key(stage_id)[7:9], []).append(stage_id)
-            self._by_folder = stage_ids, found
-        return self._by_folder[1]
+        for asked, found in self._by_folder:
+            if asked is stage_ids:
+                return found
+        made: dict[str, list[str]] = {}
+        for stage_id in stage_ids:
+            made.setdefault(stage_key(stage_id)[7:9], []).append(stage_id)
+        self._by_folder = [*self._by_folder[1 - KEPT :], (stage_ids, made)]
+        return made
 
-    def _names(self, folder: str) -> tuple[frozenset[str], bool]:
-        """The stages' folders in `stages/<folder>`, and whether they are those of the last look."""
-        place = self._objects.local / "stages" / folder
+    def _names(self, folder: str, again: set[str]) -> frozenset[str]:
+        """The stages' folders in `stages/<folder>`.
+
+        Where they may not be those of the last look, what was sound there is put with `again`.
+        """
         try:
-            version = file_version(place)
+            version = file_version(self._objects.local / "stages" / folder)
             settled = abs(time.time() - version[2] / 1e9) > SETTLED_SECONDS
         except (FileNotFoundError, NotADirectoryError):
             version, settled = None, True
-        known = self._folders.get(folder)
-        if known and known[0] == version and not self._has_turn(folder):
-            return known[1], True
-        names = frozenset(self._objects.children(f"stages/{folder}")) if version else frozenset()
-        self._folders[folder] = (version if settled else "unsettled"), names
-        return names, bool(known) and known[0] == version
+        before, names = self._folders.get(folder, (_UNKNOWN, frozenset()))
+        if before == version:
+            return names
+        now = frozenset(self._objects.children(f"stages/{folder}")) if version else frozenset()
+        self._folders[folder] = version if settled else _UNKNOWN, now
+        self._forget(names - now)
+        again.update(now & self._sound.keys())
+        return now
 
     def _look_at(self, stage_ids: list[str]) -> None:
         """Take up what these stages are now, from the index where it has just that."""
@@ -496,6 +512,31 @@ class Index:
             parts[2].append(_owned(curves, segment, kept))
         stages, scores, together = map(_together, parts)
         return Segment(stages, scores), together
+
+
+# -- plans -------------------------------------------------------------------------------------
+
+
+class Scored(Config):
+    """Which tasks the registered plans of a store score, as they were when they were read."""
+
+    schema_version: int = 1
+    plans: dict[str, tuple[str, tuple[str, ...]]]  # key → version of its bytes, tasks
+
+
+def read_scored(objects: Objects) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What is on record; nothing where that is damaged or missing."""
+    try:
+        return dict(read_record(LocalObjects(objects.local / "index"), PLANS, Scored).plans)
+    except (OSError, UserError):
+        return {}
+
+
+def write_scored(objects: Objects, plans: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    """Put it on record, where the store may be written; whoever comes last stands."""
+    with contextlib.suppress(OSError, UserError):
+        record = sealed(Scored(plans=dict(plans)))
+        LocalObjects(objects.local / "index").write(PLANS, record)
 
 
 # -- tables ------------------------------------------------------------------------------------

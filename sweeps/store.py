@@ -25,7 +25,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ from sweeps.finished import (
     stage_key,
     stage_of,
 )
-from sweeps.index import Finished, Index
+from sweeps.index import Finished, Index, read_scored, write_scored
 from sweeps.objects import open_objects, told_when_refused
 from sweeps.records import (
     SCHEMA_VERSION,
@@ -75,6 +75,7 @@ from sweeps.worker_output import PRINTED
 if TYPE_CHECKING:
     import pandas
 
+KEPT_PLANS = 64  # in memory
 _REGISTRATION = re.compile(r"[0-9a-z]+-[0-9a-f]{8}")  # `registration_name`
 
 
@@ -104,6 +105,9 @@ class Store:
         self.objects = open_objects(root)
         self.root = self.objects.root
         self._index = Index(self.objects)
+        # As they were read last, each with what its files were then.
+        self._snapshots: dict[str, tuple[Any, tuple[Plan, Registration]]] = {}
+        self._plans: dict[str, tuple[Hashable, Plan]] = {}
         self._verified: set[str] = set()  # stages whose output was read and is in order
         self._has_format = False
         # A damaged one says nothing about the version, which every other record has as well.
@@ -501,8 +505,13 @@ class Store:
         """
         study = _study(name)
         folder = f"{study}/{self._latest(study, name).folder}"
+        files = (f"{folder}/plan.json", f"{folder}/registration.json")
+        versions = (folder, *map(self.objects.version, files))
+        known = self._snapshots.get(name)
+        if known is not None and known[0] == versions and None not in versions:
+            return known[1]
         try:
-            plan = read_record(self.objects, f"{folder}/plan.json", Plan)
+            plan = self._plan(folder)
             registration = self._registration(folder)
         except FileNotFoundError as error:
             raise DamagedError(
@@ -517,7 +526,19 @@ class Store:
         stages = {stage for trial in plan.trials for stage in trial.stages}
         if registration_name(plan) != folder.rpartition("/")[2] or not stages <= set(plan.stages):
             raise DamagedError(f"study {name!r} is damaged: {folder} has stages of another")
+        self._snapshots[name] = versions, (plan, registration)
         return plan, registration
+
+    def _plan(self, folder: str) -> Plan:
+        """The plan of a registration; the same object while its file is the same."""
+        key = f"{folder}/plan.json"
+        version = self.objects.version(key)
+        known = self._plans.get(key)
+        if known is None or known[0] != version or version is None:
+            known = version, read_record(self.objects, key, Plan)
+            kept = list(self._plans.items())[1 - KEPT_PLANS :]
+            self._plans = {**dict(kept), key: known}
+        return known[1]
 
     def study_damage(self, name: str) -> list[str]:
         """What is damaged of a study that can be shown all the same, one line each."""
@@ -568,6 +589,8 @@ class Store:
         And a line for each that cannot be read, of any name: it may be one of them.
         """
         found, lines = [], []
+        scored = read_scored(self.objects)
+        before = dict(scored)
         for folder in self.objects.children("studies"):
             name = unquote(folder)
             for one in self.objects.children(f"studies/{folder}"):
@@ -576,17 +599,29 @@ class Store:
                 key = f"studies/{folder}/{one}"
                 try:
                     registration = self._registration(key)
-                    place = f"{self.root}/{key}/plan.json"
-                    fields = as_object(read(self.objects, f"{key}/plan.json"), place)
-                    check_seal(fields, place)
-                    if name == study or not _scored(fields, place).isdisjoint(tasks):
-                        plan = read_record(self.objects, f"{key}/plan.json", Plan)
-                        found.append((plan, registration))
+                    own = self._scored(key, scored)
+                    if name == study or not own.isdisjoint(tasks):
+                        found.append((self._plan(key), registration))
                 except FileNotFoundError:
                     lines.append(f"a registration of {name} is damaged: {key} lacks a file")
                 except UnreadableError as error:
                     lines.append(f"a registration of {name} cannot be read: {error}")
+        if scored != before:
+            write_scored(self.objects, scored)
         return found, lines
+
+    def _scored(self, folder: str, known: dict[str, tuple[str, tuple[str, ...]]]) -> set[str]:
+        """The tasks that a registered plan scores; put with those that are known."""
+        key = f"{folder}/plan.json"
+        version = self.objects.version(key)
+        if version is not None and known.get(key, ("",))[0] == str(version):
+            return set(known[key][1])
+        place = f"{self.root}/{key}"
+        fields = as_object(read(self.objects, key), place)
+        check_seal(fields, place)
+        tasks = _scored(fields, place)
+        known[key] = str(version), tuple(sorted(tasks))
+        return tasks
 
     def looked(self, plan: Plan, done: Collection[str], by: str) -> None:
         """Put on record that results of a registered study are shown; once for each number of them.

@@ -278,10 +278,10 @@ def test_many_viewers_share_one_look(full_store: Store, monkeypatch: pytest.Monk
     looks, came = [], []
     gate, studies, read = threading.Event(), full_store.studies, dashboard.read_results
 
-    def slow(*arguments: Any) -> Any:
+    def slow(*arguments: Any, **named: Any) -> Any:
         looks.append(1)
         gate.wait(60)
-        return read(*arguments)
+        return read(*arguments, **named)
 
     def counted() -> list[str]:
         came.append(1)
