@@ -20,6 +20,7 @@ from ablations.plan import Plan
 from ablations.schema import Config
 from sweeps import leases
 from sweeps.finished import STAGE_ID, read_results
+from sweeps.index import differing
 from sweeps.objects import open_file
 from sweeps.records import (
     DamagedError,
@@ -71,7 +72,7 @@ def examine(store: Store) -> list[Finding]:
     if not {"format.json", "stages", "studies"} & set(names):
         raise UserError(f"no store at {store.root}")
     found = [*_top(store, names), *_stages(store), *_studies(store), *_scratch(store)]
-    found += orphans(store)
+    found += [*orphans(store), *_index(store)]
     order = {"damage": 0, "leftover": 1, "note": 2}
     return sorted(found, key=lambda one: (order[one.kind], one.place, one.what))
 
@@ -426,6 +427,19 @@ def orphans(store: Store) -> Iterator[Finding]:
         if STAGE_ID.fullmatch(path.name) and path.name not in known and path.is_dir():
             what = "is the scratch folder of a stage that no study here has"
             yield _note(f"scratch/{path.name}", what, "remove it if nobody needs it")
+
+
+def _index(store: Store) -> Iterator[Finding]:
+    """Whether what readers take from the index is what the stages' folders hold."""
+    stages = [
+        stage_id
+        for prefix in store.objects.children("stages")
+        for stage_id in store.objects.children(f"stages/{prefix}")
+        if STAGE_ID.fullmatch(stage_id) and stage_id[:2] == prefix
+    ]
+    for stage_id in sorted(differing(store.objects, stages)):
+        what = f"says something else than stages/{stage_id[:2]}/{stage_id}"
+        yield _damage("index", what, "remove it: it is made anew from the folders")
 
 
 # -- details -----------------------------------------------------------------------------------

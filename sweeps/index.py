@@ -174,10 +174,13 @@ class Finished:
 
 
 class Index:
-    """The index of a store, as this process knows it; for many threads."""
+    """The index of a store, as this process knows it; for many threads.
 
-    def __init__(self, objects: Objects):
-        self._objects = objects
+    Its files are read and written, or not: without them all comes from the stages' folders.
+    """
+
+    def __init__(self, objects: Objects, *, reads: bool = True, writes: bool = True):
+        self._objects, self._reads, self._writes = objects, reads, writes
         self._is_local = objects.local == Path(objects.root)
         self._lock = threading.Lock()
         self._files: frozenset[Path] = frozenset()  # of the index, as they were seen last
@@ -419,6 +422,8 @@ class Index:
 
     def _load(self) -> None:
         """Read the files of the index that this process does not know."""
+        if not self._reads:
+            return
         for _ in range(3):  # others may take a file into theirs at this moment
             files = frozenset(place for folder in self._places for place in _files(folder))
             known = {segment.place for segment in self._segments}
@@ -463,6 +468,8 @@ class Index:
 
     def _save(self) -> None:
         """Write what is new, together with files that are not much larger."""
+        if not self._writes:
+            return
         taken = {number: self._segments[number].curves() for number in self._unsaved}
         size = self._waiting()
         self._unsaved = []
@@ -767,3 +774,18 @@ def _done_key(stage_id: str) -> str:
 def _chunks(stage_ids: Collection[str]) -> Iterator[list[str]]:
     ids = list(stage_ids)
     return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+
+
+def differing(objects: Objects, stage_ids: Collection[str]) -> set[str]:
+    """Stages of which the index's files say something else than their folders do."""
+    saved = Index(objects, writes=False)
+    found: set[str] = set()
+    for chunk in _chunks(stage_ids):
+        views = [index.look(chunk) for index in (saved, Index(objects, reads=False, writes=False))]
+        said = [
+            {tuple(line) for frame in frames for line in frame.astype(str).itertuples(index=False)}
+            for frames in ((v.stages.reset_index(), v.scores, v.curves()) for v in views)
+        ]
+        odd = {text for line in said[0] ^ said[1] for text in line}
+        found |= odd.intersection(chunk)
+    return found

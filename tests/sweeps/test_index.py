@@ -15,6 +15,7 @@ from pathlib import Path
 
 import object_store
 import pandas
+import pyarrow
 import pytest
 
 from ablations.stage import ResultRow
@@ -468,3 +469,31 @@ def test_the_index_of_a_store_behind_a_url_is_in_the_local_cache(
     assert watching.done(ids) == {one for one in IDS if store.is_done(one)}
     store.objects.remove(f"stages/{IDS[1][:2]}/{IDS[1]}/done.json")
     assert IDS[1] not in Store(store.root).look(IDS).sound
+
+
+def test_an_index_that_was_edited_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "SAVED_FROM", 1)
+    store = Store(tmp_path)
+    for number in (1, 2, 3):
+        finish(store, number)
+    stages = [a_stage(number).id for number in (1, 2, 3)]
+    honest = store.look(stages).scores
+    assert not [one for one in fsck.examine(Store(tmp_path)) if one.place == "index"]
+    (place,) = tmp_path.glob("index/*.stages")
+    tables = index._tables(place.read_bytes(), 2)
+    scores = tables[1]
+    at = scores.column_names.index("value")
+    better = pyarrow.array([(value or 0) + 10 for value in scores["value"].to_pylist()])
+    place.unlink()
+    index._put(
+        place.parent,
+        index._streams(tables[0], scores.set_column(at, scores.schema.field(at), better)),
+        "stages",
+    )
+    assert not Store(tmp_path).look(stages).scores.equals(honest)
+    odd = [one for one in fsck.examine(Store(tmp_path)) if one.place == "index"]
+    assert {one.what.rpartition("/")[2] for one in odd} == {a_stage(n).id for n in (1, 2)}
+    assert odd[0].kind == "damage"
+    shutil.rmtree(place.parent)
+    assert not [one for one in fsck.examine(Store(tmp_path)) if one.place == "index"]
+    assert Store(tmp_path).look(stages).scores.equals(honest)
