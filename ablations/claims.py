@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from ablations import contrasts
 from ablations.averages import AVERAGE, average, average_shots
 from ablations.claim_grammar import (
-    CONDITIONS,
     OPTIONS,
     Best,
     Blind,
@@ -29,16 +28,7 @@ from ablations.conditions import Above, All, AnyOf, Condition, quantities
 from ablations.contrasts import Contrast, Design, ScoreKey
 from ablations.designs import BASE
 from ablations.errors import UserError, nearest, shown
-from ablations.metrics import (
-    ANSWERERS,
-    BLIND,
-    TASKS,
-    check_form,
-    check_metric,
-    first_metric,
-    goal_of,
-    metric_called,
-)
+from ablations.workload import INTACT, Asked, Metric, Tasks
 from ablations.yaml_files import scalar
 
 
@@ -49,9 +39,26 @@ class Vocabulary:
     factors: Mapping[str, Sequence[str]]  # factor → level names, base level first
     arms: Mapping[str, Mapping[str, str]]  # arm → factor → level; without null arms
     primary_metric: tuple[str, str]
-    shots: Mapping[str, int] = field(default_factory=dict)  # task → the recipe's first
+    tasks: Tasks
+    shots: Mapping[str, int] = field(default_factory=dict)  # task → the base's first
     average: Sequence[str] = ()  # tasks
-    check: Callable[[str, str], None] = check_metric  # of a task and a metric
+    check: Callable[[str, str], None] = lambda task, metric: None  # raises `UserError`
+    check_form: Callable[[Asked], None] = lambda asked: None  # raises `UserError`
+
+    def metric(self, key: ScoreKey) -> Metric:
+        """What is known of a metric."""
+        task = self.tasks.get(key.task)
+        return (task.metric(key.metric) if task else None) or Metric(name=key.metric)
+
+    def first_metric(self, task: str) -> str:
+        """What a task is known by; "" where the task is not known."""
+        return self.tasks[task].first.name if task in self.tasks else ""
+
+    @property
+    def conditions(self) -> list[str]:
+        """Everything that may be done to the questions of some task."""
+        found = (condition for task in self.tasks.values() for condition in task.conditions)
+        return list(dict.fromkeys(found))
 
     @property
     def design(self) -> Design:
@@ -59,16 +66,12 @@ class Vocabulary:
         return Design(self.factors, self.arms)
 
 
-def first_shots(evaluation: Mapping[str, object]) -> dict[str, int]:
+def first_shots(asked: Iterable[Asked]) -> dict[str, int]:
     """Task → number of demonstrations a claim means if it says nothing."""
-    official = evaluation.get("official", {})
-    assert isinstance(official, Mapping)
-    tasks = {**evaluation, **official}
-    return {
-        name: next(iter(task["shots"]), 0)
-        for name, task in tasks.items()
-        if isinstance(task, dict) and "shots" in task
-    }
+    found: dict[str, int] = {}
+    for one in asked:
+        found.setdefault(one.task, one.shots)
+    return found
 
 
 def meaning(text: str, min_effect: float, names: Vocabulary) -> Condition[Contrast]:
@@ -106,8 +109,8 @@ def _better(
     statement: Best | Peak, min_effect: float, names: Vocabulary
 ) -> Callable[[_Side, _Side], Above[Contrast]]:
     """What "one level is better than another" says, by the metric's own direction."""
-    (metric, *_) = {key.metric for key in _score(BASE, statement.options, names).weights}
-    goal = goal_of(metric)
+    (key, *_) = _score(BASE, statement.options, names).weights
+    metric, goal = key.metric, names.metric(key).goal
     if goal is None:
         form = "best" if isinstance(statement, Best) else "peak"
         raise UserError(
@@ -125,10 +128,10 @@ def _compared(statement: Comparison, min_effect: float, names: Vocabulary) -> Co
         raise UserError("give the margin once: `by`, `within` or min_effect")
     left = _side(statement.left, statement.right, names)
     right = _side(statement.right, statement.left, names)
-    if left.measure and right.measure and left.measure != right.measure:
+    its, theirs = left.measure(names), right.measure(names)
+    if its and theirs and its != theirs:
         raise UserError(
-            f"{left.name} is in {left.measure} and {right.name} in {right.measure}: "
-            "which is more cannot be said"
+            f"{left.name} is in {its} and {right.name} in {theirs}: which is more cannot be said"
         )
     if operator == "==":
         if left.magnitude or right.magnitude:
@@ -158,10 +161,9 @@ class _Side:
     magnitude: bool = False
     factor: str = ""  # of a slope, which is per unit of it
 
-    @property
-    def measure(self) -> str:
+    def measure(self, names: Vocabulary) -> str:
         """What it is measured in; "" for a number, which is in whatever the other side is in."""
-        found = {_measure(key.metric) for key in self.contrast.weights}
+        found = {_measure(names.metric(key)) for key in self.contrast.weights}
         measure = found.pop() if len(found) == 1 else "the mean of several metrics" if found else ""
         return f"{measure} per {self.factor}" if self.factor else measure
 
@@ -203,23 +205,20 @@ def _side(term: Term, other: Term, names: Vocabulary) -> _Side:
     return _Side(contrast, written(term))
 
 
-def _measure(metric: str) -> str:
+def _measure(metric: Metric) -> str:
     """The unit of a metric; of one that has none, the metric itself, whoever was measured."""
-    for answerer in ANSWERERS:
-        metric = metric.removeprefix(answerer)
-    known = metric_called(metric)
-    return known.unit if known and known.unit else metric
+    return metric.unit or metric.of or metric.name
 
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
     """The blind answerer's score on the items that the other side was asked."""
-    metric = BLIND + (first_metric(term.task) if term.task in TASKS else "accuracy")
+    metric = f"blind_{names.first_metric(term.task) or 'accuracy'}"
     names.check(term.task, metric)
     options: dict[str, str] = {"task": term.task, "metric": metric}
     arm = BASE
     if isinstance(other, Score):
         arm = _arm(other.arm, names)
-        options = {**other.options, **options, "condition": CONDITIONS[0]}
+        options = {**other.options, **options, "condition": INTACT}
     return _key(arm, options, names)
 
 
@@ -315,9 +314,8 @@ def _score(arm: str, options: Options, names: Vocabulary) -> Contrast:
     shots = options.get("shots", str(average_shots(metric)))
     if "metric" in options and int(shots) != average_shots(metric):
         raise UserError(f"metric={metric} and shots={shots}; say one of them")
-    condition = options.get("condition", CONDITIONS[0])
-    first = {one: first_metric(one) for one in names.average}
-    mean = average(arm, int(shots), condition, first)
+    condition = options.get("condition", INTACT)
+    mean = average(arm, int(shots), condition, {t: names.first_metric(t) for t in names.average})
     for key in mean.weights:
         _check(key, names)
     return mean
@@ -326,9 +324,9 @@ def _score(arm: str, options: Options, names: Vocabulary) -> Contrast:
 def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
     primary_task, primary_metric = names.primary_metric
     task = options.get("task", primary_task)
-    default = primary_metric if task == primary_task else next(iter(TASKS.get(task, ())), "")
+    default = primary_metric if task == primary_task else names.first_metric(task)
     shots = int(options["shots"]) if "shots" in options else names.shots.get(task, 0)
-    condition = options.get("condition", CONDITIONS[0])
+    condition = options.get("condition", INTACT)
     key = ScoreKey(arm, task, options.get("metric", default), shots, condition)
     _check(key, names)
     return key
@@ -336,7 +334,10 @@ def _key(arm: str, options: Options, names: Vocabulary) -> ScoreKey:
 
 def _check(key: ScoreKey, names: Vocabulary) -> None:
     names.check(key.task, key.metric)
-    check_form(key.task, key.shots, key.condition)
+    if key.condition not in names.conditions:
+        known = nearest(key.condition, names.conditions)
+        raise UserError(f"condition={key.condition}: no such condition{known}")
+    names.check_form(Asked(key.task, key.shots, key.condition))
 
 
 def keys_of(found: Iterable[Condition[Contrast]]) -> list[ScoreKey]:

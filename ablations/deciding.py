@@ -12,7 +12,7 @@ from ablations.conditions import Condition, mapped, quantities
 from ablations.contrasts import Contrast, Place, ScoreKey, Scores
 from ablations.plan import Plan
 from ablations.scope import SCOPE, scope
-from ablations.workload import Tasks, record_of
+from ablations.workload import Asked, Tasks, record_of
 
 if TYPE_CHECKING:
     from ablations.verdicts import Evidence, Verdict
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def vocabulary(plan: Plan) -> Vocabulary:
     """What the claims of a study that was planned may name."""
     arms = {arm.name: arm.levels for arm in plan.arms if arm.name not in plan.null_arms}
-    evaluation = plan.arms[0].config["evaluation"]
-    return Vocabulary(
+    base = plan.arms[0]
+    return Vocabulary(  # checked when the plan was made
         plan.factors,
         arms,
         plan.primary_metric,
-        first_shots(evaluation),
-        evaluation.get("average", ()),
-        lambda task, metric: None,  # checked when the plan was made
+        plan.tasks,
+        first_shots(one.asked for one in base.answers),
+        plan.average,
     )
 
 
@@ -43,17 +43,19 @@ def conditions(plan: Plan) -> dict[str, Condition[Contrast]]:
 
 def claim_stages(plan: Plan) -> dict[str, set[str]]:
     """Claim → the stages its scores come from: evaluations and the checkpoints they score."""
-    stages: dict[tuple[str, str, int, str], set[str]] = {}
+    found: dict[str, set[str]] = {name: set() for name in plan.claims}
+    read = {name: keys_of([condition]) for name, condition in conditions(plan).items()}
+    wanted: dict[str, dict[Asked, list[str]]] = {}  # arm → form → claims
+    for name, keys in read.items():
+        for key in keys:
+            asked = Asked(key.task, key.shots, key.condition)
+            wanted.setdefault(key.arm, {}).setdefault(asked, []).append(name)
     for trial in plan.trials:
-        for e in trial.evaluations:
-            place = (trial.arm, e.task, e.shots, e.condition)
-            read = plan.stages[e.stage].inputs.values()
-            stages.setdefault(place, set()).update((e.stage, *read))
-    found: dict[str, set[str]] = {}
-    for name, condition in conditions(plan).items():
-        found[name] = set()
-        for key in keys_of([condition]):
-            found[name] |= stages[key.arm, key.task, key.shots, key.condition]
+        answers = plan.answers(trial) if trial.arm in wanted else {}
+        for asked, names in wanted.get(trial.arm, {}).items():
+            stage = answers[asked]
+            for name in names:
+                found[name] |= {stage, *plan.stages[stage].inputs.values()}
     return found
 
 
@@ -139,10 +141,10 @@ def _told_without(verdict: Verdict) -> str:
 def places(plan: Plan, diverged: Collection[str]) -> frozenset[Place]:
     """Where the model that was asked came from one of some stages."""
     return frozenset(
-        Place(trial.arm, e.task, e.shots, e.condition, trial.seed)
+        Place(trial.arm, *asked, trial.seed)
         for trial in plan.trials
-        for e in trial.evaluations
-        if not {e.stage, *plan.stages[e.stage].inputs.values()}.isdisjoint(diverged)
+        for asked, stage in plan.answers(trial).items()
+        if not {stage, *plan.stages[stage].inputs.values()}.isdisjoint(diverged)
     )
 
 

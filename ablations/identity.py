@@ -27,7 +27,8 @@ imports, directly or not, wherever the import stands: found by parsing, without 
 Comments, docstrings, blank lines and formatting do not count. A package's `__init__` counts only
 where a name is taken from it. A change that alters no result is written down in
 `code_equivalences.yaml` (old fingerprint, new fingerprint, reason): the new code then keeps the
-identities of the old. `python -m ablations.identity` prints the present fingerprints.
+identities of the old. Each workload prints its present
+fingerprints: ours by `make code`.
 """
 
 from __future__ import annotations
@@ -37,16 +38,15 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from ablations.errors import UserError, shown
 from ablations.source_code import canonical_source
+from ablations.workload import Code
 from ablations.yaml_files import load_yaml
 
 EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
@@ -58,36 +58,18 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def stage_id(
-    *, kind: str, config: Any, seed: int, inputs: Mapping[str, str], data: str, code: str
-) -> str:
-    """Identity of a stage; `config` comes from `affecting`, `inputs` are identities by name."""
-    return fingerprint(
-        {
-            "kind": kind,
-            "config": config,
-            "seed": seed,
-            "inputs": dict(inputs),
-            "data": data,
-            "code": code,
-        }
-    )
+def decides(*, kind: str, config: Any, data: str, code: str) -> str:
+    """Fingerprint of all that decides a stage's result but its seed and its inputs.
+
+    `config` is without what does not affect results.
+    """
+    return fingerprint({"kind": kind, "config": config, "data": data, "code": code})
 
 
-def affecting(config: BaseModel) -> dict[str, Any]:
-    """The config as plain values, without the fields that do not affect results."""
-    dump = config.model_dump(mode="json")
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(field.json_schema_extra, dict) and not field.json_schema_extra.get(
-            "identity", True
-        ):
-            del dump[name]
-        elif isinstance(value, BaseModel):
-            dump[name] = affecting(value)
-        elif isinstance(value, dict):
-            dump[name] |= {k: affecting(v) for k, v in value.items() if isinstance(v, BaseModel)}
-    return dump
+def stage_id(decided: str, seed: int, inputs: Mapping[str, str]) -> str:
+    """Identity of a stage; `inputs` are identities by name."""
+    read = ",".join(f"{name}={inputs[name]}" for name in sorted(inputs))
+    return hashlib.sha256(f"{decided} {seed} {read}".encode()).hexdigest()[:32]
 
 
 @cache
@@ -101,6 +83,35 @@ def code_fingerprint(module: str, function: str = "") -> str:
     """
     sources = {name: canonical_source(_source(path)) for name, path in closure(module).items()}
     return original(fingerprint([function, sources]))
+
+
+def fingerprint_of(code: Code) -> str:
+    """Fingerprint of what some code is here and now. Raises `UserError`."""
+    if code.files:
+        return files_fingerprint(Path(code.folder), code.files)
+    return code_fingerprint(code.module, code.function)
+
+
+def files_fingerprint(folder: Path, globs: Iterable[str]) -> str:
+    """Fingerprint of the files that some globs name below a folder, Python without comments.
+
+    Raises:
+        UserError: a glob that names no file, or a file that cannot be read.
+    """
+    found: dict[str, str] = {}
+    for glob in globs:
+        files = [path for path in folder.glob(glob) if path.is_file()]
+        if (folder / glob).is_dir():
+            files = [path for path in (folder / glob).rglob("*") if path.is_file()]
+        if not files:
+            raise UserError(f"{shown(glob)} names no file in {folder}")
+        for path in files:
+            name = path.relative_to(folder).as_posix()
+            if path.suffix == ".py":
+                found[name] = canonical_source(_source(path))
+            else:
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return original(fingerprint(found))
 
 
 def original(code: str) -> str:
@@ -250,10 +261,3 @@ def imported_from(node: ast.ImportFrom, module: str, path: Path) -> str:
         kept = len(parents) - node.level + (path.name == "__init__.py")
         source = ".".join([*parents[:kept], *filter(None, [source])])
     return source
-
-
-if __name__ == "__main__":
-    from mm1_jax.runner import STAGE_MODULES
-
-    for kind, root_module in STAGE_MODULES.items():
-        print(f"{kind}: {code_fingerprint(root_module)}")

@@ -11,34 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, SkipValidation, model_serializer, model_validator
 
 from ablations import claims, identity
-from ablations.averages import AVERAGE, average_shots
+from ablations.averages import AVERAGE, average_record, average_shots
 from ablations.conditions import Condition, quantities
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
-from ablations.metrics import check_form, check_metric, first_metric, goal_of
-from ablations.runners import check_runner
 from ablations.schema import Config
-from ablations.scope import FIXED, WEIGHTS
-from ablations.stages import (
-    EVALUATIONS,
-    MULTIMODAL,
-    ArmStages,
-    Stage,
-    Trial,
-    stage_code,
-)
+from ablations.stages import Stage, Trial, stages_of
 from ablations.study import FreshSeeds
-from mm1_jax.config.recipe import SCORED_PART, EvaluationConfig, Recipe
-from mm1_jax.config.train_config import TrainConfig
-from mm1_jax.runner import RUNNERS
-from mm1_jax.scale import costs
+from ablations.workload import Answer, Asked, Graph, Metric, Task, Tasks, Work, record_of
 
 if TYPE_CHECKING:
     from ablations.study import Study
@@ -46,8 +34,6 @@ if TYPE_CHECKING:
 MANY_TRIALS = 10_000
 MOST_TRIALS = 200_000
 FEW_SEEDS = 3  # below, hardly any effect can be told from chance
-# Arms whose planned cost differs by less are called equally expensive.
-COST_TOLERANCE = 1.1
 
 
 class Arm(Config):
@@ -56,26 +42,36 @@ class Arm(Config):
     name: str  # "base", else "factor=level", joined by "," in design order
     levels: dict[str, str]  # factor → level name, every factor of the design
     label: str  # for display
-    config: dict[str, Any]  # the complete resolved recipe
+    config: dict[str, Any]  # complete and resolved
     dropped: tuple[str, ...]  # fields that a change of kind removed
-    parameters: dict[str, int]  # part → count
-    peak_lr: float
+    roles: tuple[str, ...]  # of the stages of its trials, inputs first
+    answers: tuple[Answer, ...]  # which of them answers what
+    main: str  # role of the last training, whose curves are shown
+    shared: tuple[str, ...] = ()  # what all seeds have in common beside pinned work
+    parameters: dict[str, int] = Field({})  # part → count
     flops_per_trial: float  # of its trainings, those of the parts included
-    memory_bytes: int
+    memory_bytes: int | None = None
+    figures: dict[str, float] = Field({})  # name → what else is worth showing
     warnings: tuple[str, ...]
 
-    @property
-    def image_tokens(self) -> int:
-        """Tokens of one image in the language model's sequence, in the last training."""
-        recipe = Recipe.model_validate(self.config)
-        return (recipe.instruction_tuning_stage() or recipe).image_tokens
+    def answer(self, asked: Asked) -> Answer | None:
+        """Which stage answers a form of a task; None where none does."""
+        return self._by_form.get(asked)
+
+    @cached_property
+    def _by_form(self) -> dict[Asked, Answer]:
+        return {one.asked: one for one in self.answers}
 
 
 class Plan(Config):
-    """A study in resolved form; its JSON is the snapshot that running registers."""
+    """A study in resolved form; its JSON is the snapshot that running registers.
 
-    schema_version: int = 1
+    In JSON, what the stages of all seeds share is written once, in `works`.
+    """
+
+    schema_version: int = 2
     study: str  # name
+    workload: str  # name of what is varied
     hash: str  # of everything that defines the study's meaning and can mislead (not the path)
     path: str
     source: str  # the YAML text as it was
@@ -86,8 +82,13 @@ class Plan(Config):
     fresh_set: int = 0  # of seeds that were drawn: how many sets were on record before
     factors: dict[str, tuple[str, ...]]  # factor → level names, base level first
     arms: tuple[Arm, ...]  # base first
-    trials: tuple[Trial, ...]  # seed-major
-    stages: dict[str, Stage]
+    tasks: dict[str, Task]  # what could be asked, and what its numbers mean
+    average: tuple[str, ...] = ()  # tasks that `average` is the mean of
+    mixtures: tuple[str, ...] = ()  # paths of a config's groups of shares
+    free: tuple[str, ...] = ()  # paths of a config that decide no result; `*` is any name
+    untrained: tuple[str, ...] = ()  # groups of a config that say how seeds act, or what is asked
+    trials: SkipValidation[tuple[Trial, ...]] = Field(exclude=True)  # seed-major
+    stages: SkipValidation[dict[str, Stage]] = Field(exclude=True)
     claims: dict[str, str]  # name → text, as written
     min_effects: dict[str, float] = Field({})  # claim → what its effect must exceed, if not 0
     null_arms: tuple[str, ...] = ()  # copies of the base with other first weights
@@ -101,6 +102,66 @@ class Plan(Config):
 
     __str__ = __repr__  # all of it: model_dump_json()
 
+    def arm(self, name: str) -> Arm:
+        """The arm of this name."""
+        return self._arms[name]
+
+    @cached_property
+    def _arms(self) -> dict[str, Arm]:
+        return {arm.name: arm for arm in self.arms}
+
+    def main(self, trial: Trial) -> str:
+        """The stage of a trial whose curves are the trial's own."""
+        return trial.stages[self._arms[trial.arm].main]
+
+    def answers(self, trial: Trial) -> dict[Asked, str]:
+        """Form of a task → the stage of a trial that answers it."""
+        return {one.asked: trial.stages[one.role] for one in self._arms[trial.arm].answers}
+
+    def trainings(self, trial: Trial) -> dict[str, str]:
+        """Role → stage, of those stages of a trial that are not only asked something."""
+        arm = self._arms[trial.arm]
+        asked = {one.role for one in arm.answers} - {arm.main}
+        return {role: stage for role, stage in trial.stages.items() if role not in asked}
+
+    def metric(self, task: str, name: str) -> Metric:
+        """What a number of this name is; of what nobody has declared, nothing is known."""
+        if task == AVERAGE:
+            return average_record(name, [self.tasks[one] for one in self.average])
+        return record_of(self.tasks, task, name)
+
+    @model_serializer(mode="wrap")
+    def _once(self, rest: Any) -> dict[str, Any]:
+        """Works by number; stages as [work, seed, inputs, origin], trials as [arm, seed, roles]."""
+        numbers: dict[int, str] = {}  # by object: stages of one work share it
+        works = {}
+        stages = {}
+        for stage in self.stages.values():
+            number = numbers.get(id(stage.work))
+            if number is None:
+                number = numbers[id(stage.work)] = str(len(numbers))
+                works[number] = stage.work.model_dump(mode="json")
+            stages[stage.id] = [number, stage.seed, dict(stage.inputs), stage.origin]
+        trials = [[t.arm, t.seed, dict(t.stages)] for t in self.trials]
+        return {**rest(self), "works": works, "stages": stages, "trials": trials}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "works" not in values:
+            return values
+        values = dict(values)
+        try:
+            works = {n: Work.model_validate(one) for n, one in values.pop("works").items()}
+            values["stages"] = {
+                stage_id: Stage(stage_id, works[number], int(seed), inputs, origin)
+                for stage_id, (number, seed, inputs, origin) in values["stages"].items()
+            }
+            values["trials"] = tuple(Trial(*trial) for trial in values["trials"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"its stages cannot be read: {error!r}") from None
+        return values
+
 
 def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     """Expand a study: its arms, trials and stages, with their identities and planned costs.
@@ -112,24 +173,19 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         UserError: an impossible model, an unknown path, a claim that cannot be read or names what
             is not there; with file and line.
     """
-    file, document = study.file, study.document
+    file, document, workload = study.file, study.document, study.workload
+    schema = workload.schema
     _check_size(study, many)
+    tasks = dict(workload.tasks(study.base))
     primary = _primary_metric(study)
-    factors, cells = expand(file.design, study.base, document)
-    null_cells = tuple(_null_cell(cells[0], salt) for salt in range(1, file.null_arms + 1))
+    factors, cells = expand(file.design, study.base, schema, document)
+    null_cells = tuple(_null_cell(study, cells[0], salt) for salt in range(1, file.null_arms + 1))
     conditions = _conditions(study, factors, cells, primary)
     needed = claims.keys_of(conditions.values())
-    run = {**RUNNERS, **file.runners}
-    code = _Code(study, run)
-    for kind, runner in file.runners.items():
-        try:
-            check_runner(runner)
-        except UserError as error:
-            document.fail(f"runners.{kind}: {error}", ("runners", kind))
-    builders = [_stages(study, cell, run, code, needed) for cell in (*cells, *null_cells)]
+    graphs = [_graph(study, cell, needed) for cell in (*cells, *null_cells)]
     arms = tuple(
-        _arm(cell, cells[0], made, builders[0], file.labels)
-        for cell, made in zip((*cells, *null_cells), builders, strict=True)
+        _arm(study, cell, cells[0], graph, graphs[0])
+        for cell, graph in zip((*cells, *null_cells), graphs, strict=True)
     )
     _check_labels(study, arms)
 
@@ -140,13 +196,14 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         "labels": file.labels,
         "primary_metric": primary,
         "alpha": file.alpha,
+        "workload": workload.means,
         "arms": {
-            arm.name: [
-                arm.levels,
-                identity.affecting(Recipe.model_validate(arm.config)),
-                builder.pinned,
+            cell.name: [
+                dict(cell.levels),
+                schema.affecting(cell.config),
+                {role: work.decides for role, work in graph.works.items() if work.pinned},
             ]
-            for arm, builder in zip(arms, builders, strict=True)
+            for cell, graph in zip((*cells, *null_cells), graphs, strict=True)
         },
         "runners": file.runners,
         "claims": {name: " ".join(text.split()) for name, text in texts.items()},
@@ -161,14 +218,16 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     stages: dict[str, Stage] = {}
     trials: list[Trial] = []
     for seed in seeds:
-        for builder in builders:
-            trial, made = builder.trial(seed)
-            trials.append(trial)
-            for stage in made:
+        for arm, graph in zip(arms, graphs, strict=True):
+            made = stages_of(arm.name, graph, seed)
+            roles = {role: stage.id for role, stage in made.items()}
+            trials.append(Trial(arm.name, seed, roles))
+            for stage in made.values():
                 stages.setdefault(stage.id, stage)
 
     return Plan(
         study=file.study,
+        workload=workload.name,
         hash=identity.fingerprint({**means, "seeds": seeds}),
         path=document.path,
         source=document.text,
@@ -179,12 +238,17 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         fresh_set=fresh_set,
         factors={f.name: tuple(level.name for level in f.levels) for f in factors},
         arms=arms,
+        tasks=tasks,
+        average=workload.averaged(study.base),
+        mixtures=tuple(schema.mixtures),
+        free=tuple(sorted(schema.free)),
+        untrained=workload.untrained,
         trials=tuple(trials),
         stages=stages,
         claims=texts,
         min_effects=least,
         null_arms=tuple(cell.name for cell in null_cells),
-        warnings=tuple(_warnings(study, seeds, conditions, trials, stages)),
+        warnings=tuple(_warnings(study, seeds, conditions, arms, graphs, trials)),
     )
 
 
@@ -225,66 +289,65 @@ def _check_size(study: Study, many: bool) -> None:
 
 
 def _primary_metric(study: Study) -> tuple[str, str]:
-    task, _, metric = study.file.primary_metric.partition(".")
+    workload, base, runners = study.workload, study.base, study.file.runners
     try:
-        _check_metric(study)(task, metric)
-        _check_average(study.base.evaluation.average)
+        task, metric = workload.metric_of(study.file.primary_metric, base)
+        asked = workload.asked(base)
+        _check_average(workload.averaged(base), workload.tasks(base))
         if task == AVERAGE:
-            _check_averaged(study.base.evaluation, average_shots(metric))
-        elif task not in study.base.evaluation.tasks:
-            known = nearest(task, study.base.evaluation.tasks)
-            raise UserError(f"the base does not evaluate task {task!r}{known}")
-        for name, settings in study.base.evaluation.tasks.items():
-            for shots in settings.shots:
-                for condition in settings.conditions:
-                    check_form(name, shots, condition)
+            _check_averaged(workload.averaged(base), asked, average_shots(metric))
+        else:
+            workload.check_metric(task, metric, runners)
+            evaluated = dict.fromkeys(one.task for one in asked)
+            if task not in evaluated:
+                raise UserError(
+                    f"the base does not evaluate task {task!r}{nearest(task, evaluated)}"
+                )
+        for one in asked:
+            workload.check_form(one)
     except UserError as error:
         study.document.fail(f"primary_metric: {error.message}", ("primary_metric",))
     return task, metric
 
 
-def _check_average(tasks: Sequence[str]) -> None:
+def _check_average(averaged: Sequence[str], tasks: Tasks) -> None:
     """Raise `UserError` for a mean of tasks that would not be better where it is higher."""
-    for name in tasks:
-        if goal_of(metric := first_metric(name)) != "maximise":
-            raise UserError(f"evaluation.average: of {name}.{metric} more is not better")
+    for name in averaged:
+        first = tasks[name].first
+        if first.goal != "maximise":
+            raise UserError(f"evaluation.average: of {name}.{first.name} more is not better")
 
 
-def _check_averaged(evaluation: EvaluationConfig, shots: int) -> None:
-    if not evaluation.average:
+def _check_averaged(averaged: Sequence[str], asked: Sequence[Asked], shots: int) -> None:
+    if not averaged:
         raise UserError("evaluation.average of the base names no tasks")
-    for name in evaluation.average:
-        if shots not in evaluation.tasks[name].shots:
+    for name in averaged:
+        if not any((one.task, one.shots) == (name, shots) for one in asked):
             raise UserError(f"the base does not ask task {name!r} with {shots} shots")
 
 
-def _check_metric(study: Study) -> Callable[[str, str], None]:
-    """Check of a task's metric; a user's own evaluation may measure something else."""
-
-    def check(task: str, metric: str) -> None:
-        if EVALUATIONS[SCORED_PART.get(task, MULTIMODAL)] not in study.file.runners:
-            check_metric(task, metric)
-
-    return check
-
-
-def _null_cell(base: Cell, salt: int) -> Cell:
+def _null_cell(study: Study, base: Cell, salt: int) -> Cell:
     """The base with other first weights and the same data order."""
-    salted = base.recipe.seeds.model_copy(update={"initialisation_salt": salt})
-    recipe = base.recipe.model_copy(update={"seeds": salted})
-    return Cell(f"null={salt}", base.levels, recipe, (), ("seeds.initialisation_salt",))
+    try:
+        config = study.workload.salted(base.config, salt)
+    except UserError as error:
+        study.document.fail(f"null_arms: {error.message}", ("null_arms",))
+    return Cell(f"null={salt}", base.levels, config, (), ())
 
 
 def _conditions(
     study: Study, factors: Sequence[Factor], cells: Sequence[Cell], primary: tuple[str, str]
 ) -> dict[str, Condition[Contrast]]:
+    workload, base, runners = study.workload, study.base, study.file.runners
     names = claims.Vocabulary(
         factors={f.name: [level.name for level in f.levels] for f in factors},
         arms={cell.name: cell.levels for cell in cells},
         primary_metric=primary,
-        shots=claims.first_shots(study.base.evaluation.model_dump()),
-        average=study.base.evaluation.average,
-        check=_check_metric(study),
+        tasks=workload.tasks(base),
+        shots=claims.first_shots(workload.asked(base)),
+        average=workload.averaged(base),
+        check=lambda task, metric: workload.check_metric(task, metric, runners),
+        check_form=workload.check_form,
     )
     found = {}
     for name, claim in study.file.claims.items():
@@ -295,23 +358,34 @@ def _conditions(
     return found
 
 
-def _arm(
-    cell: Cell, base: Cell, made: ArmStages, base_made: ArmStages, labels: Mapping[str, str]
-) -> Arm:
-    recipe = cell.recipe
+def _graph(study: Study, cell: Cell, needed: Sequence[ScoreKey]) -> Graph:
+    own = [Asked(key.task, key.shots, key.condition) for key in needed if key.arm == cell.name]
+    try:
+        return study.workload.graph(cell.config, own, study.file.runners)
+    except UserError as error:
+        study.document.fail(f"{cell.name}: {error.message}", ("design",))
+
+
+def _arm(study: Study, cell: Cell, base: Cell, graph: Graph, base_graph: Graph) -> Arm:
+    labels = study.file.labels
     pieces = [labels.get(piece, piece) for piece in cell.name.split(",")]
-    trained = filter(None, (recipe.train_config(), recipe.instruction_tuning_stage()))
+    ratio = graph.flops / base_graph.flops if base_graph.flops else 1.0
+    odd = study.workload.unfairness(cell.config, base.config, cell.varied, ratio)
     return Arm(
         name=cell.name,
         levels=dict(cell.levels),
         label=labels.get(cell.name, ", ".join(pieces)),
-        config=recipe.model_dump(mode="json"),
+        config=study.workload.schema.dump(cell.config),
         dropped=cell.dropped,
-        parameters=costs.parameters(recipe),
-        peak_lr=costs.peak_lr(recipe),
-        flops_per_trial=made.flops,
-        memory_bytes=max(costs.memory_bytes(model) for model in trained),
-        warnings=tuple(_unfairness(cell, base, made.flops / base_made.flops)),
+        roles=tuple(graph.works),
+        answers=tuple(graph.answers),
+        main=graph.main,
+        shared=tuple(graph.shared),
+        parameters=dict(graph.parameters),
+        flops_per_trial=graph.flops,
+        memory_bytes=graph.memory_bytes,
+        figures=dict(graph.figures),
+        warnings=tuple(odd),
     )
 
 
@@ -338,92 +412,25 @@ def _check_labels(study: Study, arms: Sequence[Arm]) -> None:
             )
 
 
-class _Code(Mapping[str, str]):
-    """Kind of stage → fingerprint of its code; worked out when first asked for."""
-
-    def __init__(self, study: Study, run: Mapping[str, str]):
-        self._study, self._run = study, run
-        self._known: dict[str, str] = {}
-
-    def __getitem__(self, kind: str) -> str:
-        if kind not in self._known:
-            try:
-                self._known[kind] = stage_code(kind, self._run[kind])
-            except UserError as error:
-                self._study.document.fail(f"runners.{kind}: {error}", ("runners", kind))
-        return self._known[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._run)
-
-    def __len__(self) -> int:
-        return len(self._run)
-
-
-def _stages(
-    study: Study,
-    cell: Cell,
-    run: Mapping[str, str],
-    code: Mapping[str, str],
-    needed: Sequence[ScoreKey],
-) -> ArmStages:
-    try:
-        return ArmStages(cell.name, cell.recipe, run, code, needed)
-    except UserError as error:
-        study.document.fail(f"{cell.name}: {error.message}", ("design",))
-
-
-def _unfairness(cell: Cell, base: Cell, flops: float) -> Iterator[str]:
-    """What differs from the base beside what was meant to be varied.
-
-    `flops` of all trainings, those of the parts included, relative to the base's.
-    """
-    arm, reference = cell.recipe, base.recipe
-    rate, usual = costs.peak_lr(arm), costs.peak_lr(reference)
-    if rate != usual and "optimizer.peak_lr" not in cell.varied:
-        yield f"peak learning rate {rate:.3g} instead of the base's {usual:.3g}"
-    text_tokens = _text_tokens(arm) / _text_tokens(reference)
-    for what, ratio in (("training FLOPs", flops), ("text tokens", text_tokens)):
-        if not 1 / COST_TOLERANCE <= ratio <= COST_TOLERANCE:
-            yield f"{ratio:.2g} times the base's {what}"
-    if arm.data.packing == "total" and arm.image_tokens != reference.image_tokens:
-        yield "packing: total: with other tokens per image it sees other documents than the base"
-    if arm.data.rich_captions and "captions" not in arm.data.mixture.weights:
-        yield "data.rich_captions does nothing: captions are not in the mixture"
-    if arm.data.kinds is not None:
-        shares = arm.data.kinds.weights
-        for name in arm.data.mixture.weights:
-            if (kind := arm.data.kind_of[name]) not in shares:
-                yield f"data.mixture.{name} is not read: data.kinds has no share for {kind}"
-
-
-def _text_tokens(config: TrainConfig) -> float:
-    per_sequence = config.data.text_tokens
-    return float(config.training.steps * config.training.batch_size * per_sequence)
-
-
 def _warnings(
     study: Study,
     seeds: Sequence[int],
     conditions: Mapping[str, Condition[Contrast]],
+    arms: Sequence[Arm],
+    graphs: Sequence[Graph],
     trials: Sequence[Trial],
-    stages: Mapping[str, Stage],
 ) -> Iterator[str]:
     if len(seeds) < FEW_SEEDS and conditions:
         count = "1 seed gives" if len(seeds) == 1 else f"{len(seeds)} seeds give"
         yield (f"{count} next to no evidence: take at least {FEW_SEEDS}, or claims stay undecided")
     for field in study.dropped:
         yield f"overrides dropped {field}"
-    for key, what in FIXED.items():
-        if getattr(study.base.seeds, key) is not None:
-            yield f"seeds.{key} is fixed: claims hold for {what} only"
-    if study.base.data.packing == "total":
-        yield "packing: total: which documents an arm sees depends on its tokens per image"
+    yield from study.workload.warnings(study.base)
+    first = {trial.arm: trial for trial in trials[: len(arms)]}
     answers = {
-        (trial.arm, e.task, e.shots, e.condition): e.stage
-        for trial in trials
-        if trial.seed == seeds[0]
-        for e in trial.evaluations
+        (arm.name, *one.asked): first[arm.name].stages[one.role]
+        for arm in arms
+        for one in arm.answers
     }
     for name, condition in conditions.items():
         for contrast in quantities(condition):
@@ -435,9 +442,8 @@ def _warnings(
                 yield f"claim {name} cannot be decided: its arms come to the same stage"
                 break
     pinned = {
-        trial.arm: {one for one in trial.pretrained.values() if stages[one].kind == WEIGHTS}
-        for trial in trials
-        if trial.seed == seeds[0]
+        arm.name: {work.decides for work in graph.works.values() if work.pinned}
+        for arm, graph in zip(arms, graphs, strict=True)
     }
     for name, condition in conditions.items():
         for contrast in quantities(condition):

@@ -19,32 +19,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
 from ablations.claim_grammar import LARGEST
-from ablations.designs import DesignConfig, assign, unusable_name, written_at
-from ablations.errors import shown
+from ablations.designs import DesignConfig, unusable_name
+from ablations.errors import UserError, nearest, shown
+from ablations.runners import check_runner
 from ablations.schema import Config
-from ablations.yaml_files import YamlDocument, load_model, load_yaml, validate
-from mm1_jax.config.recipe import Recipe
+from ablations.settings import written_at
+from ablations.workload import AnyConfig, Workload
+from ablations.yaml_files import YamlDocument, load_yaml, validate
 
 MOST_SEEDS = 1_000_000
 LONGEST_NAME = (
     128  # of a study: folders, reports and jobs are called by it, most with something added
 )
 MOST_CLAIMS = 1_000
-StageKind = Literal[
-    "encoder",
-    "language_model",
-    "weights",
-    "multimodal",
-    "sft",
-    "evaluation",
-    "encoder_evaluation",
-    "language_model_evaluation",
-]
 
 
 class Claim(Config):
@@ -102,11 +94,13 @@ class StudyFile(Config):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_NAME, description="its name"
     )
     question: str
-    base: str = Field(description="recipe, relative to the study file")
+    base: str = Field(description="its config, relative to the study file")
     overrides: dict[str, Any] = Field({}, description="path → value, changes of the base")
     design: DesignConfig
     seeds: Annotated[tuple[int, ...] | FreshSeeds, PlainValidator(_read_seeds)]
-    primary_metric: str = Field(pattern=r"^\w+\.\w+$", description="task.metric")
+    primary_metric: str = Field(
+        pattern=r"^[\w/@-]+(\.[\w/@-]+)*$", max_length=200, description="task.metric"
+    )
     claims: dict[str, Annotated[Claim, PlainValidator(_read_claim)]] = Field(
         {}, description="name → claim, or {claim: …, min_effect: …}"
     )
@@ -117,7 +111,7 @@ class StudyFile(Config):
         le=1_000,
         description="copies of the base with other first weights: the noise floor",
     )
-    runners: dict[StageKind, str] = Field(
+    runners: dict[str, str] = Field(
         {}, description="kind of stage → import path of your own runner, package.module:function"
     )
     labels: dict[str, str] = Field({}, description="arm or factor=level → text for display")
@@ -139,10 +133,11 @@ class StudyFile(Config):
 
 @dataclass(frozen=True)
 class Study:
-    """A study file that was read, with its base and the places of its keys."""
+    """A study file that was read, with its workload, its base and the places of its keys."""
 
     file: StudyFile
-    base: Recipe  # with the overrides
+    workload: Workload
+    base: AnyConfig  # with the overrides
     dropped: tuple[str, ...]  # fields of the base that an override's change of kind removed
     document: YamlDocument
 
@@ -153,14 +148,27 @@ def is_file(study: str | Path) -> bool:
     return isinstance(study, Path) or text.endswith((".yaml", ".yml")) or "/" in text
 
 
-def load_study(path: str | Path) -> Study:
-    """Read a study and its base recipe.
+def study_name(path: str | Path) -> str:
+    """The name of the study in a file, whose base is not read. Raises `UserError`."""
+    document = load_yaml(path)
+    return validate(document, StudyFile, document.value).study
+
+
+def load_study(path: str | Path, workload: Workload) -> Study:
+    """Read a study and its base config; `workload` is meant where the file names none.
 
     Raises:
         UserError: whatever is wrong with either file, with file, line, key and nearest choice.
     """
     document = load_yaml(path)
     file = validate(document, StudyFile, document.value)
+    for kind, runner in file.runners.items():
+        try:
+            if kind not in workload.kinds:
+                raise UserError(f"no stage of this kind{nearest(kind, workload.kinds)}")
+            check_runner(runner)
+        except UserError as error:
+            document.fail(f"runners.{kind}: {error}", ("runners", kind))
     base_path = Path(path).parent / file.base
     try:
         there = base_path.is_file()
@@ -168,16 +176,11 @@ def load_study(path: str | Path) -> Study:
         there = False
     if not there:
         document.fail(f"base: no such file {shown(str(base_path))}", ("base",))
-    base = load_recipe(base_path)
+    base = workload.schema.load(base_path)
 
     def fail(path: str, message: str) -> NoReturn:
         place = written_at(file.overrides, path)
         document.fail(f"overrides: {message}", ("overrides", *place))
 
-    base, dropped = assign(base, file.overrides, fail)
-    return Study(file, base, dropped, document)
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe. Raises `UserError` for whatever is wrong with the file."""
-    return load_model(path, Recipe)
+    base, dropped = workload.schema.assign(base, file.overrides, fail)
+    return Study(file, workload, base, dropped, document)

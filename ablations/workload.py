@@ -16,18 +16,17 @@ Everything here is plain data or a protocol: no model, no JAX, no Ray.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 from pydantic import Field
 
 from ablations.errors import UserError, nearest
 from ablations.schema import Config
-
-if TYPE_CHECKING:
-    from ablations.stages import Stage
 
 TRAINING = "training"  # task of the rows that are curves, by step
 INTACT = "intact"  # condition of a question that nothing was done to
@@ -38,6 +37,9 @@ Goal = Literal["maximise", "minimise"]
 # score: of the model that was trained. baseline: of an answerer without it, such as one that
 # never sees the image. control: of the model where it should not do well, or had learnt nothing.
 Role = Literal["score", "control", "baseline"]
+
+
+LOWER = "lower is better"
 
 
 class Metric(Config):
@@ -59,15 +61,21 @@ class Metric(Config):
     by: str = ""
     beaten: bool = True
 
+    def beside(self, shown: str) -> str:
+        """`held_out_text.perplexity (lower is better)`: how what is called `shown` is shown."""
+        return f"{shown} ({LOWER})" if self.goal == "minimise" else shown
+
 
 class Task(Config):
     """What is asked of a trained model: its metrics, the one it is known by first, and its forms.
 
-    conditions        what may be done to the questions; the first is nothing
-    most_shots        demonstrations in the prompt
+    beside       numbers that may be reported as well, which no claim is about
+    conditions   what may be done to the questions; the first is nothing
+    most_shots   demonstrations in the prompt
     """
 
     metrics: tuple[Metric, ...] = Field(min_length=1)
+    beside: tuple[Metric, ...] = ()
     conditions: tuple[str, ...] = (INTACT,)
     most_shots: int = 0
 
@@ -77,13 +85,13 @@ class Task(Config):
         return self.metrics[0]
 
     def metric(self, name: str) -> Metric | None:
-        """The record of a metric; of a part (`accuracy/colour`) that of the whole."""
-        known = {metric.name: metric for metric in self.metrics}
-        return known.get(name) or known.get(name.partition("/")[0])
+        """The record of a metric; of a part (`accuracy/colour`, `loss.captions`) of the whole."""
+        known = self._known
+        return known.get(name) or known.get(re.split(r"[/.]", name)[0])
 
-    def baseline(self, of: str) -> Metric | None:
-        """The answerer without the model that a metric is to be compared with."""
-        return next((m for m in self.metrics if m.role == "baseline" and m.of == of), None)
+    @cached_property
+    def _known(self) -> dict[str, Metric]:
+        return {metric.name: metric for metric in (*self.beside, *self.metrics)}
 
 
 Tasks = Mapping[str, Task]
@@ -126,7 +134,7 @@ class Work(Config):
     kind: str
     run: str  # import path "package.module:function", `ablations.stage`
     config: dict[str, Any]
-    affecting: dict[str, Any] = Field({}, exclude=True)  # the config as it enters the identity
+    decides: str  # what decides the result but for seed and inputs (`identity.decides`)
     inputs: dict[str, str] = Field({})  # name → role whose output it reads
     pinned: bool = False  # draws nothing: all seeds share it
     data_fingerprint: str = ""
@@ -186,6 +194,16 @@ AnyConfig = Any  # what a schema reads: a pydantic model, or a plain mapping
 class Schema(Protocol):
     """Configs of one kind: reading one, setting paths of it, and what of it decides results."""
 
+    @property
+    def mixtures(self) -> Mapping[str, Mapping[str, float]]:
+        """Paths of groups of shares of a whole → what they are where they are left out."""
+        ...
+
+    @property
+    def free(self) -> frozenset[str]:
+        """Paths that decide no result; `*` stands for names of one's own."""
+        ...
+
     def load(self, path: Path) -> AnyConfig:
         """Read a config file. Raises `UserError` for whatever is wrong with it."""
         ...
@@ -216,8 +234,34 @@ class Schema(Protocol):
 class Workload(Protocol):
     """What a study varies and compares."""
 
-    name: str  # as a plan records it
-    schema: Schema
+    @property
+    def name(self) -> str:
+        """As a plan records it."""
+        ...
+
+    @property
+    def means(self) -> Any:
+        """Plain values: what of the workload itself a study's meaning depends on."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """Of its configs."""
+        ...
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """Of stage, whose runner a study may replace."""
+        ...
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Groups of a config that say how seeds act, or what is asked."""
+        ...
+
+    def metric_of(self, written: str, base: AnyConfig) -> tuple[str, str]:
+        """Task and metric of a name as a study writes it. Raises `UserError`."""
+        ...
 
     def tasks(self, base: AnyConfig) -> Tasks:
         """Everything that could be asked, and the record of `training`, if there are curves."""
@@ -229,6 +273,10 @@ class Workload(Protocol):
 
     def averaged(self, base: AnyConfig) -> tuple[str, ...]:
         """Tasks whose first metrics the metrics of `average` are the mean of."""
+        ...
+
+    def check_metric(self, task: str, metric: str, runners: Mapping[str, str]) -> None:
+        """Raise `UserError` if a task has no such metric, of our runners or a user's own."""
         ...
 
     def check_form(self, asked: Asked) -> None:
@@ -258,13 +306,18 @@ class Workload(Protocol):
         """What differs from the base beside what was meant to be varied."""
         ...
 
-    def prepare(self, stages: Iterable[Stage], data: Path) -> None:
-        """Make ready what stages read, and find out now what would only fail after hours."""
-        ...
 
-    def environment(self, cache: Path) -> dict[str, str]:
-        """Variables of the processes that run stages; `cache` may keep compiled programs."""
-        ...
+def with_measured(tasks: Tasks, measured: Iterable[tuple[str, str]]) -> Tasks:
+    """The records, and of each (task, metric) that was measured and nobody declared a bare one."""
+    found = dict(tasks)
+    for task, metric in measured:
+        known = found.get(task)
+        if known is None:
+            found[task] = Task(metrics=(Metric(name=metric),))
+        elif known.metric(metric) is None:
+            beside = (*known.beside, Metric(name=metric))
+            found[task] = known.model_copy(update={"beside": beside})
+    return found
 
 
 def check_metric(tasks: Tasks, task: str, metric: str) -> None:

@@ -160,13 +160,14 @@ def differences(before: Plan, after: Plan) -> Iterator[str]:
 
 def _left_out(registered: list[Registered], results: StudyResults) -> Iterator[Event]:
     """Trials that were run under an earlier registration of the name and are not shown any more."""
-    shown = {trial.train for trial in results.plan.trials}
+    shown = set(map(results.plan.main, results.plan.trials))
     found: dict[str, tuple[str, str]] = {}
     for one in registered:
         for trial in one.plan.trials:
-            time = results.registry.finished(trial.train)
-            if time and trial.train not in shown:
-                found.setdefault(trial.train, (time, f"{trial.arm} seed {trial.seed}"))
+            stage = one.plan.main(trial)
+            time = results.registry.finished(stage)
+            if time and stage not in shown:
+                found.setdefault(stage, (time, f"{trial.arm} seed {trial.seed}"))
     for time, named in found.values():
         yield Event(
             at=time, study=results.plan.study, what="left out", told=f"the result of {named}"

@@ -14,9 +14,8 @@ from ablations.claim_grammar import Comparison, parse
 from ablations.claims import keys_of
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claim_metrics, conditions
-from ablations.metrics import LOWER
 from ablations.verdicts import SENSITIVE_FROM, Verdict
-from ablations.workload import INTACT
+from ablations.workload import INTACT, LOWER
 from analysis import words
 from analysis.controls import controls
 from analysis.effects import LEVEL, paired, summarize

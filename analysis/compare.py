@@ -91,8 +91,7 @@ class ArmLine(Line):
     name: str
     label: str
     parameters: int
-    image_tokens: int
-    peak_lr: float
+    figures: dict[str, float]  # what else the workload tells of it
     flops_per_trial: float
     # Measured, means over the trials that are there, without imports and compilation.
     seconds_per_trial: float
@@ -283,8 +282,7 @@ def _arms(results: StudyResults) -> list[ArmLine]:
                 name=arm.name,
                 label=arm.label,
                 parameters=sum(arm.parameters.values()),
-                image_tokens=arm.image_tokens,
-                peak_lr=arm.peak_lr,
+                figures=arm.figures,
                 flops_per_trial=arm.flops_per_trial,
                 seconds_per_trial=training + evaluation,
                 training_seconds_per_trial=training,
@@ -546,11 +544,12 @@ def _narrow(table: Table) -> Table:
 
 def costs_table(made: Comparison) -> Table:
     """What every arm costs."""
+    told = list(dict.fromkeys(name for arm in made.arms for name in arm.figures))
     rows = tuple(
         (
             arm.label,
             words.count(arm.parameters),
-            str(arm.image_tokens),
+            *(words.figure(arm.figures.get(name)) for name in told),
             words.count(arm.flops_per_trial),
             words.duration(arm.training_seconds_per_trial),
             words.duration(arm.evaluation_seconds_per_trial),
@@ -561,7 +560,7 @@ def costs_table(made: Comparison) -> Table:
     header = (
         "arm",
         "parameters",
-        "tokens/image",
+        *(name.replace("_", " ") for name in told),
         "FLOPs/trial",
         "training/trial",
         "evaluation/trial",

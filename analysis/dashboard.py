@@ -27,9 +27,9 @@ from plotly.io.json import to_json_plotly
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ablations.errors import UserError
-from ablations.metrics import LOWER
 from ablations.plan import Plan
 from ablations.shown_text import each_text, in_html, shown_url, visible, without_secrets
+from ablations.workload import LOWER
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -46,8 +46,8 @@ from analysis.compare import (
 )
 from analysis.registry import Elsewhere, History, Other
 from analysis.report import by_metric, curve_lines
-from analysis.results import StudyResults, read_results
-from sweeps.store import Store
+from analysis.results import Read, StudyResults, read_results
+from sweeps.store import Registration, Store
 
 REFRESH_SECONDS = 2.0
 PAUSE_SECONDS = 0.25  # between two looks at the store, however many want one
@@ -96,12 +96,17 @@ PAGE = (
 
 
 def serve(
-    store: Store, host: str = "127.0.0.1", port: int = 8050, allowed: Iterable[str] = ()
+    store: Store,
+    host: str = "127.0.0.1",
+    port: int = 8050,
+    allowed: Iterable[str] = (),
+    read: Read | None = None,
 ) -> int:
     """Serve the dashboard until interrupted; the exit code, 130 after Ctrl-C and 0 after SIGTERM.
 
     `allowed` are names that browsers may call it by, beside localhost, `host`, this machine's name
-    and addresses in numbers. Raises `UserError` where the port is taken.
+    and addresses in numbers. `read` reads study files, to say which have changed. Raises
+    `UserError` where the port is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -112,7 +117,7 @@ def serve(
         ) from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else one line for each request
     with listening:
-        app = make_app(store, [host, *allowed]).server
+        app = make_app(store, [host, *allowed], read).server
         server = make_server(
             host, port, app, threaded=True, fd=listening.fileno(), request_handler=_Requests
         )
@@ -139,11 +144,11 @@ class _Requests(WSGIRequestHandler):
     timeout = 60  # seconds; a browser that says nothing holds no thread for ever
 
 
-def make_app(store: Store, allowed: Iterable[str] = ()) -> Dash:
+def make_app(store: Store, allowed: Iterable[str] = (), read: Read | None = None) -> Dash:
     """The application; every view is read from the store anew when something has changed."""
     app = Dash(__name__, title="mm1", update_title="", serve_locally=True)
     app.index_string = PAGE
-    views = Views(store)
+    views = Views(store, read)
 
     def layout() -> html.Main:
         found, damaged = store.snapshots()
@@ -236,8 +241,8 @@ class _Looked:
 class Views:
     """The view of each study, made once for all who look at the same time."""
 
-    def __init__(self, store: Store):
-        self._store = store
+    def __init__(self, store: Store, read: Read | None = None):
+        self._store, self._read = store, read
         self._lock = threading.Lock()
         self._studies: dict[str, _Looked] = {}
 
@@ -259,12 +264,16 @@ class Views:
                 looked.ended = time.monotonic()
             return looked.view
 
+    def _results(self, plan: Plan, registration: Registration) -> StudyResults:
+        file = Path(plan.path)
+        return read_results(plan, registration, self._store, file=file, read=self._read)
+
     def _look(self, study: str, looked: _Looked) -> None:
         snapshot = plan, registration = self._store.snapshot(study)
         found = self._store.look(plan.stages)
         results, is_new = looked.results, False
         if results is None or results.plan is not plan or results.found is not found:
-            results, is_new = read_results(*snapshot, self._store, file=Path(plan.path)), True
+            results, is_new = self._results(*snapshot), True
             looked.results = results
         live = live_curves(results)
         own = [registration.hash, len(results.done), _reported(live), results.states_now()]
@@ -385,8 +394,9 @@ def live_curves(results: StudyResults) -> Curves:
     labels = {arm.name: arm.label for arm in results.plan.arms}
     found: Curves = {}
     for trial in results.plan.trials:
-        if trial.train not in results.done:
-            reports = results.store.progress(trial.train)
+        stage = results.plan.main(trial)
+        if stage not in results.done:
+            reports = results.store.progress(stage)
             line = [(report["step"], report["loss"]) for report in reports if "loss" in report]
             if line:
                 found.setdefault(labels[trial.arm], {})[trial.seed] = line

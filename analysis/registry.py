@@ -28,18 +28,16 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Literal
 
-from ablations import identity
 from ablations.claims import keys_of
 from ablations.conditions import Condition, mapped
 from ablations.contrasts import Contrast, ScoreKey, Scores
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Arm, Plan
-from ablations.scope import WEIGHTS
-from mm1_jax.config.recipe import Recipe
 from sweeps.records import Look
 from sweeps.store import Registration, Store, registration_mark, registration_name
 
@@ -60,9 +58,6 @@ FEW_FIELDS, SOME_FIELDS = 2, 8
 # degrees of freedom on it is looked at: by chance it is that high in less than 1 of 100 cases.
 MOVES_ALONG = 0.95
 LEAST_FREE = 4
-# Parts of a config in which arms may differ and still match: which randomness is fixed, and what
-# is asked beside the claim.
-NOT_COMPARED = ("seeds", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,7 @@ def open_registry(store: Store, plan: Plan) -> Registry:
 
 def tasks_of(plan: Plan) -> set[str]:
     """All tasks that a plan scores."""
-    return {one.task for trial in plan.trials for one in trial.evaluations}
+    return {one.task for arm in plan.arms for one in arm.answers}
 
 
 def told_seeds(seeds: Sequence[int]) -> str:
@@ -287,9 +282,8 @@ class Registry:
         if id(one) not in self._asked:
             found: dict[tuple[str, str, int, str], set[str]] = {}
             for trial in one.plan.trials:
-                for e in trial.evaluations:
-                    place = (trial.arm, e.task, e.shots, e.condition)
-                    found.setdefault(place, set()).add(e.stage)
+                for asked, stage in one.plan.answers(trial).items():
+                    found.setdefault((trial.arm, *asked), set()).add(stage)
             self._asked[id(one)] = {place: frozenset(stages) for place, stages in found.items()}
         return self._asked[id(one)]
 
@@ -537,11 +531,11 @@ def turned_back(one: Registered, other: Registered) -> bool:
 def _answers(plan: Plan, tasks: Collection[str] | None, arms: Collection[str] | None) -> set[str]:
     """Evaluations of some arms on some tasks, of all where that is None."""
     return {
-        e.stage
+        stage
         for trial in plan.trials
         if arms is None or trial.arm in arms
-        for e in trial.evaluations
-        if tasks is None or e.task in tasks
+        for asked, stage in plan.answers(trial).items()
+        if tasks is None or asked.task in tasks
     }
 
 
@@ -591,15 +585,17 @@ def _leaves(plan: Plan, arm: Arm) -> dict[str, Any]:
 
     Weights from folders by what the folders held.
     """
-    config = identity.affecting(Recipe.model_validate(arm.config))
+    left_out = {*plan.free, *plan.untrained}
     (trial, *_) = (trial for trial in plan.trials if trial.arm == arm.name)
     found: dict[str, Any] = {
-        f"initial_weights.{part}": stage
-        for part, stage in trial.pretrained.items()
-        if plan.stages[stage].kind == WEIGHTS
+        f"pinned {role}": stage
+        for role, stage in trial.stages.items()
+        if plan.stages[stage].work.pinned
     }
 
     def visit(value: Any, path: tuple[str, ...]) -> None:
+        if left_out and any(fnmatchcase(".".join(path), one) for one in left_out):
+            return
         if isinstance(value, Mapping):
             for key, part in value.items():
                 visit(part, (*path, str(key)))
@@ -609,5 +605,5 @@ def _leaves(plan: Plan, arm: Arm) -> dict[str, Any]:
         else:
             found[".".join(path)] = value
 
-    visit({key: part for key, part in config.items() if key not in NOT_COMPARED}, ())
+    visit(arm.config, ())
     return found

@@ -12,9 +12,8 @@ from pathlib import Path
 import pandas
 
 from ablations.contrasts import ScoreKey
-from ablations.metrics import LOWER
 from ablations.shown_text import in_html
-from ablations.workload import INTACT
+from ablations.workload import INTACT, LOWER
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -501,7 +500,7 @@ def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -
     from mm1_jax.data.sources.fingerprint import data_fingerprint
 
     plan = results.plan
-    stage = plan.stages[plan.trials[0].train]
+    stage = plan.stages[plan.main(plan.trials[0])]
     fingerprint, data = stage.data_fingerprint, stage.config.get("data", {})
     if data.get("sources"):  # the stage's covers own data too; the items shown are not of it
         fingerprint = data_fingerprint(DataConfig.model_validate(data))

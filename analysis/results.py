@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -22,11 +22,11 @@ from ablations.claims import first_shots, keys_of
 from ablations.contrasts import ScoreKey, Scores
 from ablations.deciding import claim_stages, claims_of, conditions, places, vocabulary
 from ablations.errors import UserError
-from ablations.metrics import records
 from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
-from ablations.study import is_file, load_study
+from ablations.study import Study, is_file, study_name
 from ablations.verdicts import Verdict
+from ablations.workload import Asked, with_measured
 from analysis.registry import (
     History,
     Other,
@@ -57,6 +57,9 @@ CELLS = [*ScoreKey._fields, "seed"]  # of which a trial has one number
 State = Literal["done", "running", "waiting", "failed"]
 
 
+Read = Callable[[Path], Study]  # a study file, with the workload that it means
+
+
 @dataclass(frozen=True)
 class StudyResults:
     """What the store holds of one study, as it was registered last."""
@@ -66,12 +69,13 @@ class StudyResults:
     store: Store
     data_root: Path  # prepared data, for the images of examples
     file: Path | None  # the study's file, to say how it differs from the snapshot
+    read: Read | None  # reads it
     found: Finished  # what the store held of the plan's stages when it was looked at
     damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
 
     def __repr__(self) -> str:
         metric = ".".join(self.plan.primary_metric)
-        there = sum(self.done.issuperset(trial.stages) for trial in self.plan.trials)
+        there = sum(self.done.issuperset(trial.stages.values()) for trial in self.plan.trials)
         return (
             f"<StudyResults {self.plan.study}: {len(self.plan.arms)} arms × "
             f"{len(self.plan.seeds)} seeds, {there} of {len(self.plan.trials)} trials "
@@ -127,8 +131,9 @@ class StudyResults:
         """
         lines = []
         for trial in self.plan.trials:
-            scoring = {one.stage for one in trial.evaluations}
-            lines += [(trial.arm, trial.seed, one, one in scoring) for one in trial.stages]
+            trained = set(self.plan.trainings(trial).values())
+            stages = trial.stages.values()
+            lines += [(trial.arm, trial.seed, one, one not in trained) for one in stages]
         return pandas.DataFrame(lines, columns=["arm", "seed", "stage", "is_evaluation"])
 
     def _with_arms(self, rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -148,7 +153,9 @@ class StudyResults:
     @cached_property
     def changed(self) -> str | None:
         """How the study file differs from the snapshot, if it does; planned when asked for."""
-        return None if self.file is None else difference(self.plan, self.file)
+        if self.file is None or self.read is None:
+            return None
+        return difference(self.plan, self.file, self.read)
 
     def looked(self, by: str) -> None:
         """Put on record that the results are shown."""
@@ -171,7 +178,7 @@ class StudyResults:
         repeated = set(stages.index[stages["is_repeated"]]) if odd else set()
         found = dict(self._ambiguous)
         for trial in self.plan.trials if odd else ():
-            if odd.isdisjoint(trial.stages):
+            if odd.isdisjoint(trial.stages.values()):
                 continue
             wrong = [text for text in self._stage_problems(trial, scored, repeated) if text]
             if wrong:
@@ -193,11 +200,10 @@ class StudyResults:
     def _stage_problems(
         self, trial: Trial, scored: set[str], repeated: set[str]
     ) -> list[str | None]:
-        stages = {stage: f"{part} before" for part, stage in trial.pretrained.items()}
-        stages[trial.train] = "training"
-        for one in trial.evaluations:
-            name = one.task + (f" {one.shots}-shot" if one.shots else "")
-            stages[one.stage] = name + ("" if one.condition == "intact" else f" {one.condition}")
+        names = {role: role for role in trial.stages}
+        names |= {role: f"{role} before" for role in self.plan.trainings(trial)}
+        names[self.plan.arm(trial.arm).main] = "training"
+        stages = {stage: names[role] for role, stage in trial.stages.items()}
         waiting = [s for s in stages if s not in self.done and s not in self.damaged]
         failures = {stage: self._last_failure(stage) for stage in waiting}
         texts: list[str | None] = [
@@ -232,7 +238,7 @@ class StudyResults:
     def _state(self, trial: Trial) -> State:
         if (trial.arm, trial.seed) not in self.problems:
             return "done"
-        missing = set(trial.stages) - self.done
+        missing = set(trial.stages.values()) - self.done
         objects, folder = self.store.objects, self.store.lease_folder
         if any(leases.holder(objects, folder(stage)) for stage in missing & self.found.begun):
             return "running"
@@ -281,7 +287,7 @@ class StudyResults:
         return tuple(
             (trial.arm, trial.seed)
             for trial in self.plan.trials
-            if trial.train in self.diverged_stages
+            if self.plan.main(trial) in self.diverged_stages
         )
 
     @cached_property
@@ -298,15 +304,14 @@ class StudyResults:
             rows = rows.assign(value=rows["value"].mask(several)).drop_duplicates(CELLS)
         columns = ("task", "metric")
         measured = dict.fromkeys(zip(*(rows[name] for name in columns), strict=True))
-        averaged = tuple(plan.arms[0].config["evaluation"].get("average", ()))
         return ScoreTable(
             design=vocabulary(plan).design,
             seeds=plan.seeds,
             primary=self.primary,
-            tasks=records([plan.primary_metric, *((task, "") for task in averaged), *measured]),
+            tasks=with_measured(plan.tasks, measured),
             numbers=rows[list(COLUMNS)],
             null_arms=plan.null_arms,
-            averaged=averaged,
+            averaged=plan.average,
             diverged=places(plan, self.diverged_stages),
             missing=frozenset(self.problems),
         )
@@ -328,7 +333,7 @@ class StudyResults:
     def primary(self) -> tuple[str, str, int]:
         """Task, metric and shots of the primary metric: those that claims mean by default."""
         task, metric = self.plan.primary_metric
-        return task, metric, first_shots(self.plan.arms[0].config["evaluation"]).get(task, 0)
+        return task, metric, first_shots(a.asked for a in self.plan.arms[0].answers).get(task, 0)
 
     @cached_property
     def _registrations(self) -> tuple[list[tuple[Plan, Registration]], list[str]]:
@@ -554,7 +559,7 @@ class StudyResults:
 
         Of the multimodal training: those of the parts before it have losses of another kind.
         """
-        trained = {trial.train for trial in self.plan.trials}
+        trained = set(map(self.plan.main, self.plan.trials))
         rows = self.found.curves(metric)
         picked = self._with_arms(rows[rows["stage"].isin(trained)])
         return picked[["arm", "seed", "step", "value"]].sort_values(["arm", "seed", "step"])
@@ -603,34 +608,38 @@ class StudyResults:
         self, arm: str, seed: int, task: str, shots: int = 0, condition: str = "intact"
     ) -> pandas.DataFrame | None:
         """Stored examples of one evaluation; None where it is not there or keeps none."""
-        for one in self.trial(arm, seed).evaluations:
-            asked = (one.task, one.shots, one.condition) == (task, shots, condition)
-            if asked and one.stage in self.done:
-                file = self.store.stage_folder(one.stage) / "examples.parquet"
-                return pandas.read_parquet(file) if file.is_file() else None
-        return None
+        stage = self.plan.answers(self.trial(arm, seed)).get(Asked(task, shots, condition))
+        if stage not in self.done:
+            return None
+        file = self.store.stage_folder(stage) / "examples.parquet"
+        return pandas.read_parquet(file) if file.is_file() else None
 
 
 def load_results(
-    study: str | Path, store: str | Path | Store, *, data_root: Path | None = None
+    study: str | Path,
+    store: str | Path | Store,
+    *,
+    read: Read | None = None,
+    data_root: Path | None = None,
 ) -> StudyResults:
     """What `store` holds of a study: its name, or the path of its file.
 
     Raises `UserError` where no such study has run. A study file that says something else than
-    what was run is no error, but noted in `changed`.
+    what was run is no error, but noted in `changed`, where `read` is given.
     """
     opened = store if isinstance(store, Store) else Store(store)
     from_file = is_file(study)
-    plan, registration = opened.snapshot(load_study(study).file.study if from_file else str(study))
+    plan, registration = opened.snapshot(study_name(study) if from_file else str(study))
     file = Path(study) if from_file else Path(plan.path)
-    return read_results(plan, registration, opened, file=file, data_root=data_root)
+    return read_results(plan, registration, opened, file=file, read=read, data_root=data_root)
 
 
-def load_all(store: Store) -> tuple[list[StudyResults], list[str]]:
+def load_all(store: Store, read: Read | None = None) -> tuple[list[StudyResults], list[str]]:
     """Every study of a store, in order of registration, and a line for each that is damaged."""
     found, lines = store.snapshots()
     return [
-        read_results(*snapshot, store, file=Path(snapshot[0].path)) for snapshot in found.values()
+        read_results(*snapshot, store, file=Path(snapshot[0].path), read=read)
+        for snapshot in found.values()
     ], lines
 
 
@@ -640,6 +649,7 @@ def read_results(
     store: Store,
     *,
     file: Path | None = None,
+    read: Read | None = None,
     data_root: Path | None = None,
 ) -> StudyResults:
     """Join a snapshot with what the store holds now."""
@@ -649,17 +659,18 @@ def read_results(
         store=store,
         data_root=data_root or store.local / "data",
         file=file,
+        read=read,
         found=store.look(plan.stages),
         damages=tuple(store.study_damage(plan.study)),
     )
 
 
-def difference(plan: Plan, file: Path) -> str | None:
+def difference(plan: Plan, file: Path, read: Read) -> str | None:
     """How a study file differs from the snapshot of what was run; None if it means the same."""
     try:
         if not file.is_file():
             return None  # run elsewhere, or moved: nothing to compare with
-        now = make_plan(load_study(file), many=True, fresh_set=plan.fresh_set)
+        now = make_plan(read(file), many=True, fresh_set=plan.fresh_set)
     except PermissionError:
         return None  # somebody else's
     except UserError as error:

@@ -153,6 +153,7 @@ class ScoreTable:
             factors=self.design.factors,
             arms=self.design.arms,
             primary_metric=(task, metric),
+            tasks=self.tasks,
             shots={task: shots},
             average=self.averaged,
             check=self._check,

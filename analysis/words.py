@@ -6,8 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable
 
-from ablations.metrics import LOWER
-from ablations.workload import Goal
+from ablations.workload import LOWER, Goal
 
 MISSING = "–"
 HUGE = 1e15  # from here on the decimals of a float are none
@@ -124,6 +123,13 @@ def p_value(p: float | None, alpha: float = 0.0) -> str:
         digits += 1
         told = f"{p:.{digits}g}"
     return told
+
+
+def figure(value: float | None) -> str:
+    """Some figure of an arm in a few characters."""
+    if value is None:
+        return MISSING
+    return count(value) if value >= 10_000 else f"{value:.3g}"
 
 
 def count(value: float) -> str:

@@ -151,7 +151,7 @@ def main() -> None:
         globals()["clock"] = time.perf_counter
     else:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from ablations.study import load_recipe
+    from mm1_jax.workload import load_recipe
 
     recipe = Path(__file__).parents[1] / "ablations" / "recipes" / "mini.yaml"
     mini = load_recipe(recipe).train_config()

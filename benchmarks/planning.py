@@ -20,7 +20,7 @@ DEMO = ROOT / "ablations" / "studies" / "demo.yaml"
 PLANNING = f"""
 import time
 from ablations.plan import make_plan
-from ablations.study import load_study
+from mm1.studies import load_study
 make_plan(load_study({str(DEMO)!r}))
 print(time.process_time())
 """

@@ -70,7 +70,7 @@ assert len(mlflow.search_runs(search_all_experiments=True, max_results=50_000)) 
 def make(folder: Path, name: str, arms: int) -> int:
     """A store with a finished study of `arms` arms; how many stages it has."""
     from ablations.plan import make_plan
-    from ablations.study import load_study
+    from mm1.studies import load_study
     from sweeps.store import Store
 
     sides = _sides(arms)

@@ -116,7 +116,7 @@ def train_one_step(started: float, config: Mapping[str, Any], data: Path) -> Non
 
 def measure(config: Mapping[str, Any], data: Path, cache: Path) -> dict[str, float]:
     """The seconds of a new process, by phase."""
-    from sweeps.worker import environment
+    from mm1_jax.scale.execution import environment
 
     variables = {**os.environ, **environment(cache)}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -143,8 +143,8 @@ def main() -> None:
     if arguments.child is not None:
         train_one_step(arguments.started, json.loads(arguments.child), arguments.data)
         return
-    from ablations.study import load_recipe
     from mm1.local import prepare_data
+    from mm1_jax.workload import load_recipe
 
     config = load_recipe(arguments.recipe).train_config()
     prepare_data([config.data], arguments.data)

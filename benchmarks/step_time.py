@@ -372,7 +372,7 @@ def main() -> None:
     keep_freed_memory()
     configs: dict[str, Config] = {}
     if arguments.recipe:
-        from ablations.study import load_recipe
+        from mm1_jax.workload import load_recipe
 
         configs[arguments.recipe] = load_recipe(arguments.recipe).train_config()
     else:

@@ -41,7 +41,7 @@ runners:
 def ours(trials: int, folder: Path) -> float:
     """Seconds for a study of `trials` trials, from its file to its last result."""
     from ablations.plan import make_plan
-    from ablations.study import load_study
+    from mm1.studies import load_study
     from sweeps.run import run_plan
 
     base = ROOT / "ablations" / "recipes" / "mini.yaml"

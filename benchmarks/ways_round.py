@@ -23,11 +23,10 @@ import yaml
 
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claim_stages, claims_of, decide
-from ablations.metrics import records
 from ablations.plan import Plan, make_plan
-from ablations.study import load_study
 from ablations.verdicts import Verdict
 from analysis.registry import Registered, Registry, turned_back
+from mm1.studies import load_study
 from sweeps.records import Look, Registration
 from sweeps.store import registration_mark, registration_name
 
@@ -94,7 +93,7 @@ class World:
             self.scores(plan),
             seeds=plan.seeds,
             alpha=plan.alpha,
-            tasks=records([plan.primary_metric]),
+            tasks=plan.tasks,
         )
 
     def scores(self, plan: Plan) -> dict[ScoreKey, dict[int, float]]:
@@ -102,7 +101,7 @@ class World:
         sizes = {arm.name: arm.config["encoder"]["image_size"] for arm in plan.arms}
         scores: dict[ScoreKey, dict[int, float]] = {}
         for trial in plan.trials:
-            for one in trial.evaluations:
+            for one in plan.answers(trial):
                 key = ScoreKey(trial.arm, one.task, "accuracy", one.shots, one.condition)
                 place = (sizes[trial.arm], trial.seed, one.shots)
                 if place not in self._values:

@@ -44,8 +44,8 @@ def aot(
     \b
     Example: mm1 aot ablations/recipes/mm1_3b.yaml --fit --chip v5e
     """
-    from ablations.study import load_recipe
     from mm1_jax.scale import aot as ahead
+    from mm1_jax.workload import load_recipe
 
     if fit == (topology is not None):
         raise UserError("either --topology NAME or --fit; topologies: v5e:16x16, v5p:4x4x8, …")

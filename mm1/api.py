@@ -63,7 +63,8 @@ def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> 
 
     `many` allows more than 10,000 trials. Raises `UserError` for whatever is wrong with the file.
     """
-    from ablations.study import is_file, load_study
+    from ablations.study import is_file
+    from mm1.studies import load_study
 
     if is_file(study):
         return _planned(load_study(study), store or default_store(), many)
@@ -106,8 +107,9 @@ def results(
     That somebody looked is put on record (`mm1 audit`), by the name `by`.
     """
     from analysis.results import load_results
+    from mm1.studies import load_study
 
-    found = load_results(study, store or default_store())
+    found = load_results(study, store or default_store(), read=load_study)
     found.looked(by)
     return found
 
@@ -168,9 +170,10 @@ def run(
 
     Without `cluster` an embedded Ray is started, with one worker per core.
     """
-    from ablations.stages import data_of
     from mm1.local import prepare_data
     from mm1_jax.evaluation.official.checks import check_questions
+    from mm1_jax.scale.execution import environment
+    from mm1_jax.workload import data_of
     from sweeps.run import run_plan
     from sweeps.store import Store
 
@@ -183,7 +186,7 @@ def run(
     missing = [stage for stage in made.stages.values() if stage.id not in before.sound]
     check_questions(stage.config for stage in missing if _asks_officially(stage))
     check_images([made.stages[stage_id] for stage_id in before.sound], root)
-    prepare_data([data for stage in missing if (data := data_of(stage)) is not None], data_root)
+    prepare_data(filter(None, (data_of(stage.work) for stage in missing)), data_root)
     code = run_plan(
         made,
         root,
@@ -192,6 +195,7 @@ def run(
         cluster=cluster,
         mlflow_uri=mlflow_uri,
         quiet=quiet,
+        environment=environment(compilation_cache(root), os.environ.get("XLA_FLAGS", "")),
         write_report=lambda: report(study, store=root),
         write_comparison=lambda: _written_comparison(study, root),
     )

@@ -36,9 +36,9 @@ def prepare(
     \b
     Example: mm1 data prepare my-captions.yaml --out /data/my-captions
     """
-    from ablations.study import load_recipe
     from ablations.yaml_files import load_model, load_yaml
     from mm1.local import prepare_data
+    from mm1_jax.workload import load_recipe
 
     root = api.data_folder(store, data)
     if out is None:
@@ -116,9 +116,9 @@ def validate_folder(
 
     tokenizer = None
     if recipe is not None:
-        from ablations.study import load_recipe
         from mm1_jax.data.sources.prepared_packages import open_prepared
         from mm1_jax.data.tokenizer import tokenizer_file
+        from mm1_jax.workload import load_recipe
 
         root = api.data_folder(store, data)
         config = load_recipe(recipe).data
@@ -170,7 +170,7 @@ def _is_folder(config: str) -> bool:
 
 
 def _of_recipe(path: str) -> Any:
-    from ablations.study import load_recipe
+    from mm1_jax.workload import load_recipe
 
     return load_recipe(path).train_config()
 

@@ -14,7 +14,6 @@ import click
 
 from ablations import strict_json
 from ablations.errors import UserError, nearest
-from ablations.metrics import with_goal
 from ablations.stage import ResultRow, StageStopped
 from mm1.options import mesh_of
 from mm1.terminal import say
@@ -93,8 +92,8 @@ def evaluate(
     Example: mm1 evaluate runs/mini --task easy_vqa --condition shuffled
     Example: mm1 evaluate runs/mini --task vqav2 --folder /data/vqav2 --shots 0 --shots 4
     """
-    from ablations.study import load_recipe
     from mm1 import api
+    from mm1_jax.workload import load_recipe
 
     if official["prompt"] is not None:
         official["prompt"] = typed(official["prompt"], "--prompt")
@@ -121,7 +120,7 @@ def evaluate(
     if as_json:
         click.echo(strict_json.dumps([asdict(row) for row in rows]))
         return 0
-    names = [with_goal(f"{row.task}.{row.metric}", row.metric) for row in rows]
+    names = [told(row) for row in rows]
     width = max(map(len, names), default=0)
     for name, row in zip(names, rows, strict=True):
         error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
@@ -144,19 +143,18 @@ class ScoredModel:
     @property
     def imported(self) -> bool:
         """Whether it is a whole model that was trained elsewhere."""
-        from ablations.stages import MULTIMODAL
+        from mm1_jax.evaluation.task_records import MULTIMODAL
         from mm1_jax.weights.weights_folder import is_imported
 
         return MULTIMODAL in self.folders and is_imported(self.folders[MULTIMODAL])
 
     def part_of(self, task: str) -> str | None:
         """The part that a task scores, if it is there: official texts score what there is."""
-        from ablations.stages import MULTIMODAL
-        from mm1_jax.config.recipe import SCORED_PART
         from mm1_jax.evaluation.official.catalogue import OFFICIAL
+        from mm1_jax.evaluation.task_records import part_of
         from mm1_jax.weights import weights_folder
 
-        part = SCORED_PART.get(task, MULTIMODAL)
+        part = part_of(task)
         if part not in self.folders and task in OFFICIAL:
             part = "language_model"
         if part not in self.folders:
@@ -168,9 +166,9 @@ class ScoredModel:
 
     def cannot_be_asked(self, task: str) -> str | None:
         """Why a task does not score this model; None if it does."""
-        from ablations.stages import MULTIMODAL
-        from mm1_jax.config.recipe import ASKED_FROM, SCORED_PART, data_lacking
+        from mm1_jax.config.recipe import data_lacking
         from mm1_jax.evaluation.official.catalogue import OFFICIAL
+        from mm1_jax.evaluation.task_records import MULTIMODAL, TASKS, part_of
         from mm1_jax.training.checkpoints import load_config
 
         part = self.part_of(task)
@@ -180,8 +178,8 @@ class ScoredModel:
                 "elsewhere; valid: official tasks with --folder"
             )
         if part is None:
-            return f"{self.name} holds no {SCORED_PART.get(task, MULTIMODAL)} that it scores"
-        if task in ASKED_FROM:
+            return f"{self.name} holds no {part_of(task)} that it scores"
+        if TASKS[task].setting:
             lacking = data_lacking(task, load_config(self.folders[part]).data)
             return lacking and f"it has no questions for {self.name}: {lacking}"
         return None
@@ -240,10 +238,10 @@ def evaluation_of(
     official: Mapping[str, str | None],
 ) -> EvaluationConfig:
     """What the options ask for; without a task, every one that lies in no folder of the user's."""
-    from ablations.metrics import ONE_FORM
     from mm1_jax.config.recipe import EvaluationConfig, TaskConfig
     from mm1_jax.evaluation.official.catalogue import OFFICIAL
     from mm1_jax.evaluation.official.task_folder import unknown_in_prompt
+    from mm1_jax.evaluation.task_records import TASKS
 
     fields = EvaluationConfig.model_fields.items()
     known = [name for name, field in fields if field.annotation == TaskConfig | None]
@@ -261,22 +259,32 @@ def evaluation_of(
     if "prompt" in given and (wrong := unknown_in_prompt(str(given["prompt"]))) is not None:
         raise UserError(f"--prompt {wrong}")
     plain = tuple(shots) == (0,) and tuple(conditions) == ("intact",)
-    chosen = [t for t in known if t in tasks or (not tasks and (plain or t not in ONE_FORM))]
+    chosen = [t for t in known if t in tasks or (not tasks and (plain or not TASKS[t].one_form))]
     variants = {"shots": tuple(shots), "conditions": tuple(conditions), "items": items}
     return EvaluationConfig.model_validate(
         dict.fromkeys(chosen, variants) | {"official": dict.fromkeys(named, variants | given)}
     )
 
 
+def told(row: ResultRow) -> str:
+    """What a number is called, and whether lower is better."""
+    from ablations.averages import AVERAGE
+    from mm1_jax.evaluation.task_records import MEASURED
+
+    name = f"{row.task}.{row.metric}"
+    known = None if row.task == AVERAGE else MEASURED[row.task].metric(row.metric)
+    return known.beside(name) if known else name
+
+
 def averages(evaluation: EvaluationConfig, rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The means over the evaluation's `average` tasks, for each variant that all of them have."""
     from ablations.averages import AVERAGE, average, average_metric
     from ablations.contrasts import ScoreKey
-    from ablations.metrics import first_metric
+    from mm1_jax.evaluation.task_records import TASKS
 
     if not evaluation.average:
         return []
-    first = {task: first_metric(task) for task in evaluation.average}
+    first = {task: TASKS[task].measured.first.name for task in evaluation.average}
     found = {ScoreKey("", r.task, r.metric, r.shots, r.condition): r for r in rows}
     result = []
     for shots, condition in (
@@ -307,12 +315,13 @@ def _configs(
     evaluation: EvaluationConfig, model: ScoredModel, *, must: bool
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Those whose part is there; `must`: all of them, or UserError."""
-    from ablations.metrics import check_form
-    from ablations.stages import asked_of
+    from ablations.workload import Asked
+    from mm1_jax.evaluation.task_records import check_form
+    from mm1_jax.workload import asked_of
 
     for config, affecting in asked_of(evaluation):
         task = config["task"]
-        check_form(task, config["shots"], config["condition"])
+        check_form(Asked(task, config["shots"], config["condition"]))
         reason = model.cannot_be_asked(task)
         if reason is None:
             yield config, affecting
@@ -329,11 +338,11 @@ def _scored(
 ) -> list[ResultRow]:
     """Run one evaluation into its folder; an interrupted one of the same model goes on."""
     from ablations import identity
-    from ablations.stages import EVALUATIONS
     from mm1.local import LocalContext, prepare_data
     from mm1_jax import runner
     from mm1_jax.training.checkpoints import load_config
     from mm1_jax.weights import weights_folder
+    from mm1_jax.workload import EVALUATIONS
 
     part = model.part_of(config["task"])
     assert part is not None

@@ -139,9 +139,9 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
 
     Raises `UserError` where the folder holds another recipe or seed.
     """
-    from ablations.stages import ArmStages, data_of, stage_code
-    from ablations.study import load_recipe
-    from mm1_jax.runner import RUNNERS
+    from ablations.stages import stages_of
+    from ablations.workload import Graph
+    from mm1_jax.workload import data_of, load_recipe, trainings
 
     recipe = load_recipe(config)
     mine = {"seed": seed, "recipe": recipe.model_dump(mode="json")}
@@ -155,11 +155,8 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
             )
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no run; choose another --out")
-    code = {kind: stage_code(kind, run) for kind, run in RUNNERS.items()}
-    arm = ArmStages("recipe", recipe, RUNNERS, code, ())
-    stages: dict[str, Stage] = {}  # part → its stage, inputs first
-    for part, work in arm.trainings.items():
-        stages[part] = arm.stage(work, seed, stages)
+    works = trainings(recipe, {})
+    stages = stages_of("recipe", Graph(works, (), main=list(works)[-1]), seed)
     if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(mine, indent=2), encoding="utf-8")
@@ -167,9 +164,9 @@ def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> in
     for part, stage in stages.items():
         if (folders[part] / ROWS).is_file():
             continue
-        prepare_data(filter(None, [data_of(stage)]), data)
+        prepare_data(filter(None, [data_of(stage.work)]), data)
         try:
-            inputs = {name: folders[read] for name, read in arm.trainings[part].inputs.items()}
+            inputs = {name: folders[read] for name, read in works[part].inputs.items()}
             _run(stage, inputs, folders[part], data)
         except StageStopped:
             print(f"stopped; the same command goes on from {folder}", file=sys.stderr)

@@ -87,7 +87,7 @@ def _named(text: str, plans: Sequence[Plan]) -> list[Stage]:
                 if name in (arm.name, arm.label)
                 for trial in plan.trials
                 if trial.arm == arm.name and seed in (None, trial.seed)
-                for one in trial.stages
+                for one in trial.stages.values()
             ]
             for plan in plans
         }

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ablations.designs import MIXTURES
 from ablations.errors import UserError, nearest
-from ablations.metrics import goal_of, with_goal
 from ablations.plan import Arm, Plan
 from ablations.shown_text import in_terminal
+from ablations.stages import Trial
 from ablations.yaml_files import dump_yaml
-from analysis.words import count, duration
+from analysis.words import MISSING, count, duration, figure
 from mm1_jax.runner import RUNNERS
 from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
@@ -33,16 +32,16 @@ def summary(
         "hash": plan.hash,
         "seeds": list(plan.seeds),
         "primary_metric": ".".join(plan.primary_metric),
-        "primary_goal": goal_of(plan.primary_metric[1]),
+        "primary_goal": plan.metric(*plan.primary_metric).goal,
         "arms": [
             {
                 "name": arm.name,
                 "label": arm.label,
                 "levels": arm.levels,
-                "mixtures": mixtures(arm.config),
+                "mixtures": mixtures(plan, arm.config),
                 "sets": changes(arm, plan.arms[0]),
                 "parameters": arm.parameters,
-                "peak_lr": arm.peak_lr,
+                **arm.figures,
                 "flops_per_trial": arm.flops_per_trial,
                 "memory_bytes": arm.memory_bytes,
                 "dropped": list(arm.dropped),
@@ -64,7 +63,7 @@ def summary(
 
 
 def resolved(plan: Plan, arm: str) -> str:
-    """The complete recipe of an arm, by its name or label, as YAML that `mm1 train` takes.
+    """The complete config of an arm, by its name or label, as YAML.
 
     Raises `UserError` for an arm that is not there.
     """
@@ -74,10 +73,10 @@ def resolved(plan: Plan, arm: str) -> str:
     return f"# arm {found.name} of study {plan.study}\n{dump_yaml(found.config)}"
 
 
-def mixtures(config: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Path of each mixture that a recipe has → source → share."""
+def mixtures(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Path of each mixture that a config has → source → share."""
     found = {}
-    for path in MIXTURES:
+    for path in plan.mixtures:
         group: Any = config
         for part in path.split("."):
             group = (group or {}).get(part)
@@ -108,11 +107,11 @@ def _differences(
 def _set_lines(plan: Plan) -> Iterator[str]:
     """What each arm trains on, and what it sets where its name does not say so."""
     base = plan.arms[0]
-    known = mixtures(base.config)
+    known = mixtures(plan, base.config)
     for path, shares in known.items():
         yield f"{base.label}: {path}: {_percent(shares)}"
     for arm in plan.arms[1:]:
-        own = mixtures(arm.config)
+        own = mixtures(plan, arm.config)
         for path, shares in own.items():
             if shares != known.get(path):
                 yield f"{arm.label}: {path}: {_percent(shares)}"
@@ -120,7 +119,7 @@ def _set_lines(plan: Plan) -> Iterator[str]:
         found = [
             f"{path}: {_value(new)}"
             for path, new in changes(arm, base).items()
-            if path.rpartition(".")[0] not in MIXTURES and f"{path}={_value(new)}" not in said
+            if path.rpartition(".")[0] not in plan.mixtures and f"{path}={_value(new)}" not in said
         ]
         if found:
             yield f"{arm.label}: {', '.join(found)}"
@@ -165,20 +164,25 @@ class Before:
 def before(plan: Plan) -> dict[str, Before]:
     """The parts that some arm trains or reads before the multimodal training."""
     found = {}
-    for part in dict.fromkeys(part for trial in plan.trials for part in trial.pretrained):
-        having = [trial for trial in plan.trials if part in trial.pretrained]
-        stages = [plan.stages[one] for one in {trial.pretrained[part] for trial in having}]
-        of_one_seed = {t.pretrained[part] for t in having if t.seed == having[0].seed}
+    having: dict[str, list[tuple[Trial, str]]] = {}  # role → trials and their stages
+    for trial in plan.trials:
+        main = plan.main(trial)
+        for role, stage in plan.trainings(trial).items():
+            if stage != main:
+                having.setdefault(role, []).append((trial, stage))
+    for part, those in having.items():
+        stages = [plan.stages[one] for one in dict.fromkeys(stage for _, stage in those)]
+        of_one_seed = {stage for trial, stage in those if trial.seed == those[0][0].seed}
         found[part] = Before(
             different=len(of_one_seed),
-            pinned=sum(plan.stages[one].kind == "weights" for one in of_one_seed),
-            arms=len({trial.arm for trial in having}),
+            pinned=sum(plan.stages[one].work.pinned for one in of_one_seed),
+            arms=len({trial.arm for trial, _ in those}),
             stages=len(stages),
             seconds=sum(stage.seconds for stage in stages),
             flops=sum(stage.flops for stage in stages),
             epochs={
-                source: max(stage.epochs.get(source, 0.0) for stage in stages)
-                for source in sorted({source for stage in stages for source in stage.epochs})
+                source: max(stage.work.epochs.get(source, 0.0) for stage in stages)
+                for source in sorted({source for stage in stages for source in stage.work.epochs})
             },
         )
     return found
@@ -224,21 +228,21 @@ def show(
         console.print(in_terminal(text, style))
 
     console.print(in_terminal(f"{plan.study}  ", "bold") + in_terminal(plan.question, "not bold"))
-    say(f"primary metric: {with_goal('.'.join(plan.primary_metric), plan.primary_metric[1])}")
+    metric = plan.metric(*plan.primary_metric)
+    say(f"primary metric: {metric.beside('.'.join(plan.primary_metric))}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm", overflow="fold")
-    # N, the language model's weights without embeddings, is what the paper's rate follows from.
-    for name in ("parameters", "LM (N)", "image tokens", "peak lr", "FLOPs a trial", "memory"):
+    told = list(dict.fromkeys(name for arm in plan.arms for name in arm.figures))
+    shown = [name.replace("_", " ") for name in told]
+    for name in ("parameters", *shown, "FLOPs a trial", "memory"):
         table.add_column(name, justify="right")
     for arm in plan.arms:
         table.add_row(
             in_terminal(arm.label),
-            count(sum(arm.parameters.values())),
-            count(arm.parameters["language_model"]),
-            str(arm.image_tokens),
-            f"{arm.peak_lr:.3g}",
-            count(arm.flops_per_trial),
-            f"{arm.memory_bytes / 2**20:.0f} MiB",
+            count(sum(arm.parameters.values())) if arm.parameters else MISSING,
+            *(figure(arm.figures.get(name)) for name in told),
+            count(arm.flops_per_trial) if arm.flops_per_trial else MISSING,
+            MISSING if arm.memory_bytes is None else f"{arm.memory_bytes / 2**20:.0f} MiB",
         )
     console.print(table)
     console.print("\n[bold]what the arms set[/bold] (all else is the base's)")

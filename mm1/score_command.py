@@ -11,7 +11,6 @@ import click
 
 from ablations import strict_json
 from ablations.errors import UserError
-from ablations.metrics import with_goal
 from mm1.terminal import say
 
 if TYPE_CHECKING:
@@ -121,11 +120,15 @@ def _nested(metrics: dict[str, float]) -> dict[str, Any]:
 
 def _show(figures: dict[str, Any], scored: Score) -> None:
     errors = figures["standard_errors"]
-    width = max(len(with_goal(name, name)) for name in scored.metrics)
+    from mm1_jax.evaluation.task_records import MEASURED
+
+    known = MEASURED[figures["task"]]
+    names = {n: m.beside(n) if (m := known.metric(n)) else n for n in scored.metrics}
+    width = max(map(len, names.values()))
     click.echo(f"{figures['task']}, {figures['items']:,} items")
     for name, value in scored.metrics.items():
         error = f" ± {errors[name]:.3f}" if name in errors else ""
-        say(f"{with_goal(name, name):<{width}} {value:10.3f}{error}")
+        say(f"{names[name]:<{width}} {value:10.3f}{error}")
     if errors:
         click.echo("±: standard error over images, for these predictions only")
     click.echo(figures["variant"])

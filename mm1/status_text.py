@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
-from ablations.metrics import goal_of, with_goal
+from ablations.workload import Metric
 from analysis.words import decimals, duration, mean_sd, metric_name
 from mm1.terminal import say
 
@@ -26,10 +26,15 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
     the named study has not run, or is damaged.
     """
     from analysis.results import load_all, load_results
+    from mm1.studies import load_study
     from sweeps.store import Store
 
     opened = Store(store)
-    found, lines = ([load_results(study, opened)], []) if study else load_all(opened)
+    found, lines = (
+        ([load_results(study, opened, read=load_study)], [])
+        if study
+        else load_all(opened, load_study)
+    )
     if lines and not found:
         raise UserError(f"no study of the store {opened.root} can be shown: {'; '.join(lines)}")
     for line in (*lines, *(text for one in found for text in one.damage_lines)):
@@ -48,7 +53,7 @@ def _summary(found: StudyResults) -> dict[str, Any]:
         "seconds_spent": round(sum(float(e["seconds"]) for e in found.executions.values()), 1),
         "primary_metric": ".".join(plan.primary_metric),
         "primary_shots": found.primary[2],
-        "primary_goal": goal_of(plan.primary_metric[1]),
+        "primary_goal": plan.metric(*plan.primary_metric).goal,
         "seeds": len(plan.seeds),
         "scores": dict(_scores(found)),
         "under_way": list(_under_way(found)),
@@ -91,7 +96,8 @@ def _under_way(found: StudyResults) -> Iterator[dict[str, Any]]:
     busy = [
         trial for trial in found.plan.trials if found.states[trial.arm, trial.seed] == "running"
     ]
-    missing = dict.fromkeys(one for trial in busy for one in trial.stages if one not in found.done)
+    named = (one for trial in busy for one in trial.stages.values())
+    missing = dict.fromkeys(one for one in named if one not in found.done)
     for stage_id in missing:
         holder = leases.holder(store.objects, store.lease_folder(stage_id))
         if holder is None:
@@ -153,7 +159,8 @@ def _score_lines(one: dict[str, Any]) -> Iterator[str]:
     places = decimals((sd for _, sd in scores.values()), (mean for mean, _ in scores.values()))
     width = max(map(len, scores))
     task, _, metric = one["primary_metric"].partition(".")
-    primary = with_goal(metric_name(task, metric, one["primary_shots"]), metric)
+    known = Metric(name=metric, goal=one["primary_goal"])
+    primary = known.beside(metric_name(task, metric, one["primary_shots"]))
     yield f"{primary}, mean ± SD over seeds"
     for arm, (mean, sd) in scores.items():
         n, lost = one["scores"][arm]["n"], len(one["scores"][arm]["diverged"])

@@ -151,7 +151,7 @@ class Mirror:
             (f"{trial.arm} seed {trial.seed}", trial)
             for trial in self._plan.trials
             if (trial.arm, trial.seed) not in self._trials
-            and all(stage in self._runs for stage in _stages(trial).values())
+            and all(stage in self._runs for stage in trial.stages.values())
         ]
 
         def mirror(trial: Trial) -> None:
@@ -266,16 +266,17 @@ class Mirror:
         tags = {**meaning, "mm1.role": "trial", "mm1.arm": trial.arm, "mm1.seed": str(trial.seed)}
         if self._complete_run(experiment, tags) is not None:
             return
-        stages = _stages(trial)
+        stages = self._stages(trial)
         links = {f"mm1.run.{name}": self._runs[one] for name, one in stages.items()}
         tags |= {"mlflow.parentRunId": parent, **links}
         name = f"{trial.arm} seed {trial.seed}"
         run_id = self._create(experiment, name, tags, _now())
         # A part's training has a loss of its own, which its own run shows.
-        own = [one for one in stages.values() if one not in trial.pretrained.values()]
+        parts = {*self._plan.trainings(trial).values()} - {self._plan.main(trial)}
+        own = [one for one in trial.stages.values() if one not in parts]
         rows = sorted(self._store.rows(own).to_dict("records"), key=lambda row: row["step"])
         last = {_measured(row): row for row in rows}
-        arm = next(arm for arm in self._plan.arms if arm.name == trial.arm)
+        arm = self._plan.arm(trial.arm)
         self._log(
             run_id,
             name,
@@ -284,6 +285,13 @@ class Mirror:
             at=_now(),
         )
         self._complete(run_id, "FINISHED", _now())
+
+    def _stages(self, trial: Trial) -> dict[str, str]:
+        """Name of a link → stage: trainings by role, questions by their form."""
+        stages = self._plan.trainings(trial)
+        for asked, stage in self._plan.answers(trial).items():
+            stages[f"{asked.task}.{asked.shots}-shot.{asked.condition}"] = stage
+        return stages
 
     # -- MLflow ------------------------------------------------------------------------------
 
@@ -443,13 +451,6 @@ Measured = tuple[str, str, int, str, str]
 def _measured(row: Mapping[str, Any]) -> Measured:
     """What a row is a value of; the split comes last."""
     return row["task"], row["metric"], row["shots"], row["condition"], str(row["split"] or "")
-
-
-def _stages(trial: Trial) -> dict[str, str]:
-    stages = {**trial.pretrained, "train": trial.train}
-    for one in trial.evaluations:
-        stages[f"{one.task}.{one.shots}-shot.{one.condition}"] = one.stage
-    return stages
 
 
 _PLAIN = re.compile(r"[\w.,=+:/ -]+", re.ASCII)

@@ -16,10 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from ablations.metrics import with_goal, worst_value
 from ablations.plan import Plan
 from ablations.shown_text import in_terminal, visible, without_secrets
 from ablations.stages import Trial
+from ablations.workload import Asked
 from sweeps.display import Running, Screen, Snapshot, clock
 from sweeps.plain_signs import use_plain_signs
 from sweeps.reports import Reports
@@ -175,7 +175,7 @@ class Progress:
         counts = {"done": 0, "running": 0, "waiting": 0, "failed": 0}
         open_ = []
         for trial in self._unsettled:
-            states = {self.scheduler.state[one] for one in trial.stages}
+            states = {self.scheduler.state[one] for one in trial.stages.values()}
             if states == {"done"}:
                 counts["done"] += 1
             elif states & {"failed", "blocked"}:
@@ -183,7 +183,7 @@ class Progress:
             else:
                 open_.append(trial)
                 running = states & {"running", "elsewhere"}
-                trained = self.scheduler.state[trial.train] == "done"
+                trained = self.scheduler.state[self._plan.main(trial)] == "done"
                 counts["running" if running or trained else "waiting"] += 1
         self._unsettled = open_
         for state in self._settled:
@@ -193,6 +193,7 @@ class Progress:
     def snapshot(self) -> Snapshot:
         """Where the run is now."""
         now = time.monotonic()
+        metric = self._plan.metric(*self._plan.primary_metric)
         busy = sorted(self.scheduler.running.items())
         remaining = self.scheduler.remaining_seconds(now, self._projected)
         if self._first_metric_at is None and not self.scheduler.complete:
@@ -205,7 +206,7 @@ class Progress:
             remaining=remaining,
             **self.trials(),
             stages=tuple(self._running(one, now - since[worker]) for worker, one in busy),
-            metric=with_goal(".".join(self._plan.primary_metric), self._plan.primary_metric[1]),
+            metric=metric.beside(".".join(self._plan.primary_metric)),
             scores=tuple(self._scores.told().items()),
         )
 
@@ -240,9 +241,9 @@ class _Scores:
         task = plan.primary_metric[0]
         self._waiting: dict[str, list[tuple[str, int]]] = {}  # stage → the trials it scores
         for trial in plan.trials:
-            for one in trial.evaluations:
-                if one.task == task and one.condition == "intact" and one.shots == 0:
-                    self._waiting.setdefault(one.stage, []).append((trial.arm, trial.seed))
+            stage = plan.answers(trial).get(Asked(task))
+            if stage is not None:
+                self._waiting.setdefault(stage, []).append((trial.arm, trial.seed))
         self._values: dict[str, dict[int, float]] = {}
         self._labels = {arm.name: arm.label for arm in plan.arms}
         self._texts: dict[str, str] = {}  # arm → what is told of it
@@ -264,7 +265,7 @@ class _Scores:
         last = {stage_id: told for stage_id, *told in zip(*columns, strict=True)}
         for stage_id, (value, status) in last.items():
             if status == "diverged":  # as verdicts count it
-                worst = worst_value(task, metric)
+                worst = self._plan.metric(task, metric).worst
                 value = math.nan if worst is None else worst
             for arm, seed in scored[stage_id]:
                 self._values.setdefault(arm, {})[seed] = float(value)

@@ -18,7 +18,8 @@ from ablations.errors import UserError
 from ablations.schema import Config
 from sweeps.objects import Objects, is_inside
 
-SCHEMA_VERSION = 1
+# 2: a plan keeps once what seeds share, stages are named by role. Nothing of before is read.
+SCHEMA_VERSION = 2
 SEAL = "checksum"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what a record says is beside it
 # Of an execution record: what only the first stage of a class spends in a process.
@@ -128,6 +129,11 @@ def record_of(answer: bytes | OSError, place: str, kind: type[Record]) -> Record
         )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DamagedError(f"{place} is damaged: it has no schema_version")
+    if version < SCHEMA_VERSION:
+        raise UnreadableError(
+            f"{place} was written by an earlier version of mm1 (schema {version}, this one reads "
+            f"{SCHEMA_VERSION}); its studies run anew in another --store"
+        )
     check_seal(fields, place)
     del fields[SEAL]
     try:

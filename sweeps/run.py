@@ -13,11 +13,12 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 RAY_STARTS = 3  # of an embedded Ray whose own processes end, before the run does
+NOTHING: Mapping[str, str] = MappingProxyType({})
 ELSEWHERE_SECONDS = 2.0  # how often stages are looked at that another run is doing
 
 
@@ -50,15 +52,17 @@ def run_plan(
     cluster: str | None = None,
     mlflow_uri: str | None = None,
     quiet: bool = False,
+    environment: Mapping[str, str] = NOTHING,
     write_report: Callable[[], Path] | None = None,
     write_comparison: Callable[[], Path] | None = None,
 ) -> int:
     """Run the stages of a plan that the store does not have; the exit code 0, 1 or 130.
 
     Without `cluster`, on an embedded Ray with `workers` one-core workers (default: all cores).
-    `write_report` is called when everything is there, and its file goes to MLflow. So does that of
-    `write_comparison`, in JSON, which is called at the end of each run that is not interrupted: its
-    verdicts, with what stands beside them, become tags of the study's run.
+    `environment` are variables of the processes that run stages. `write_report` is called when
+    everything is there, and its file goes to MLflow. So does that of `write_comparison`, in JSON,
+    which is called at the end of each run that is not interrupted: its verdicts, with what stands
+    beside them, become tags of the study's run.
 
     Raises:
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
@@ -78,7 +82,7 @@ def run_plan(
         progress = Progress(plan, store, quiet=quiet)
         store.objects = patient(store.objects, progress.warn)
         with Interrupt() as interrupt:
-            _run_missing(plan, store, data, workers, cluster, progress, interrupt)
+            _run_missing(plan, store, data, workers, cluster, environment, progress, interrupt)
             code = _conclude(plan, progress, interrupt)
             comparison = None
             if uri is not None and write_comparison and not interrupt.requested:
@@ -113,6 +117,7 @@ def _run_missing(
     data: Path,
     workers: int | None,
     cluster: str | None,
+    environment: Mapping[str, str],
     progress: Progress,
     interrupt: Interrupt,
 ) -> None:
@@ -132,7 +137,7 @@ def _run_missing(
             measured = measured_seconds(store, plan, done)
             progress.scheduler = Scheduler(plan, done, names, measured=measured)
             try:
-                with progress, Pool(names, store, data, session) as pool:
+                with progress, Pool(names, store, data, environment, session) as pool:
                     try:
                         _drive(progress.scheduler, pool, store, progress, interrupt)
                         return
@@ -158,7 +163,7 @@ def _conclude(plan: Plan, progress: Progress, interrupt: Interrupt) -> int:
     missing = [
         f"{trial.arm} seed {trial.seed}"
         for trial in plan.trials
-        if any(scheduler.state[one] != "done" for one in trial.stages)
+        if any(scheduler.state[one] != "done" for one in trial.stages.values())
     ]
     progress.warn(
         f"{plan.study}: {counts['done']} of {len(plan.trials)} trials are there; "
@@ -225,8 +230,16 @@ def _take_in(
 class Pool:
     """Long-lived Ray actors by name, at most one stage on each."""
 
-    def __init__(self, names: list[str], store: Store, data: Path, session: RaySession):
+    def __init__(
+        self,
+        names: list[str],
+        store: Store,
+        data: Path,
+        environment: Mapping[str, str],
+        session: RaySession,
+    ):
         self._names, self._store, self._data = names, store, data
+        self._environment = environment
         self.session = session
         self._git_revision = git_revision()
         self._actors: dict[str, Any] = {}
@@ -253,10 +266,11 @@ class Pool:
     def _actor(self) -> Any:
         import ray
 
-        from sweeps.worker import Worker, environment
+        from sweeps.worker import ONE_THREAD, Worker
 
         variables = {
-            **environment(self._store.local / "cache"),
+            **ONE_THREAD,
+            **self._environment,
             "PYTHONPATH": os.pathsep.join(import_paths(self._store.local / "packages")),
         }
         options: dict[str, Any] = {

@@ -183,7 +183,7 @@ class Store:
             if failed := self.objects.children(f"{stage_key(attempt.stage.id)}/failures"):
                 execution["failed_before"] = len(failed)
             (attempt.folder / "stage.json").write_text(
-                attempt.stage.model_dump_json(indent=1), encoding="utf-8"
+                json.dumps(attempt.stage.record(), indent=1), encoding="utf-8"
             )
             (attempt.folder / "execution.json").write_text(
                 json.dumps(execution, indent=1), encoding="utf-8"
@@ -523,7 +523,7 @@ class Store:
             ) from None
         if (plan.study, plan.hash) != (registration.study, registration.hash) or plan.study != name:
             raise DamagedError(f"study {name!r} is damaged: {folder} is of another study")
-        stages = {stage for trial in plan.trials for stage in trial.stages}
+        stages = {stage for trial in plan.trials for stage in trial.stages.values()}
         if registration_name(plan) != folder.rpartition("/")[2] or not stages <= set(plan.stages):
             raise DamagedError(f"study {name!r} is damaged: {folder} has stages of another")
         self._snapshots[name] = versions, (plan, registration)
@@ -717,8 +717,7 @@ _STUDY_REMEDY = "mm1 fsck says what to do"
 def _scored(plan: Mapping[str, Any], place: str) -> set[str]:
     """The tasks that a plan's first seed is scored on. Raises `DamagedError`: of another shape."""
     try:
-        trials = plan["trials"][: len(plan["arms"])]
-        return {one["task"] for trial in trials for one in trial["evaluations"]}
+        return {one["task"] for arm in plan["arms"] for one in arm["answers"]}
     except (LookupError, TypeError):
         raise DamagedError(f"{place} is damaged: it is no plan") from None
 

@@ -1,14 +1,13 @@
 """A worker: one process with one core that runs stage after stage and keeps what it compiled.
 
-JAX is imported by the stages themselves, so only here, and after `environment` is in force.
+What trains is imported by the runners themselves, so only here, and after the variables that the
+driver gave are in force.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -26,10 +25,10 @@ from typing import Any, Literal
 import ray
 
 from ablations.errors import UserError, nearest
+from ablations.identity import fingerprint_of
 from ablations.shown_text import visible
 from ablations.stage import ResultRow, Run, StageStopped
-from ablations.stages import Stage, stage_code
-from mm1_jax.scale.compilation_cache import cache_variables
+from ablations.stages import Stage
 from sweeps import leases
 from sweeps.objects import is_disk_full
 from sweeps.patience import patient
@@ -48,18 +47,10 @@ THREAD_VARIABLES = (
 )
 ERROR_CHARACTERS = 500  # of what is kept and told of an error in one line
 TRACEBACK_CHARACTERS = 20_000  # and of its traceback
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "ray")
 
 
-def environment(cache: Path) -> dict[str, str]:
-    """Variables of a worker's process: one thread, and a compilation cache that all share."""
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    return {
-        **dict.fromkeys(THREAD_VARIABLES, "1"),
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
-        **cache_variables(cache),
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
+# Of a worker's process: one thread, whatever library counts them.
+ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 
 
 @dataclass(frozen=True)
@@ -163,7 +154,7 @@ def _run(
     stage, started = attempt.stage, time.time()
     clock, cpu = time.perf_counter(), time.process_time()
     run = resolve(stage.run)
-    if stage_code(stage.kind, stage.run) != stage.code_fingerprint:
+    if fingerprint_of(stage.work.code) != stage.code_fingerprint:
         raise UserError("the code here is not what the study was planned with; plan it anew")
     inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
     with process_kept(), context.said.taken() if own_process else contextlib.nullcontext():
@@ -171,7 +162,7 @@ def _run(
     seconds = time.perf_counter() - clock
     context.said.keep(attempt.folder)
     execution = {
-        **_execution_class(stage.config),
+        **_execution_class(),
         **context.facts,
         "host": socket.gethostname(),
         "git_revision": git_revision,
@@ -282,31 +273,13 @@ def _status(store: Store, stage: Stage, rows: Sequence[ResultRow]) -> Status:
     return "ok"
 
 
-# Of a training: other orders of the same sums.
-FORM = ("layers", "remat", "attention", "micro_batches")
-
-
-def _execution_class(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What bitwise equality is promised within."""
-    devices = sys.modules["jax"].devices() if "jax" in sys.modules else []
-    training = config.get("training", {})
-    mesh = training.get("mesh") or config.get("mesh")  # an evaluation's, where it is stated
-    form = {name: training[name] for name in FORM if name in training}
+def _execution_class() -> dict[str, Any]:
+    """Part of what bitwise equality is promised within; runners record the rest (`record`)."""
     return {
-        **({"mesh": mesh} if mesh else {}),
-        **({"form": form} if form else {}),
-        "device_kind": devices[0].device_kind if devices else "cpu",
-        "device_count": len(devices) or 1,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "libraries": _versions(),
     }
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def failure_record(error: str, told: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A recipe: one training run and how its checkpoint is evaluated. A study's base is a recipe.
 
-Kept apart from `train_config.py` so that a new task or another prompt changes nothing that training
+Kept apart from `config.py` so that a new task or another prompt changes nothing that training
 reads: evaluation never retrains anything.
 """
 
@@ -31,29 +31,16 @@ from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.config.training import MeshConfig, OptimizerConfig
 from mm1_jax.evaluation.official.catalogue import OFFICIAL
 from mm1_jax.evaluation.official.task_folder import OfficialSettings
+from mm1_jax.evaluation.task_records import TASKS
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.
 PretrainedPart = Literal["encoder", "language_model"]
 PRETRAINED_PARTS: tuple[PretrainedPart, ...] = ("encoder", "language_model")
-# Task → the pre-trained part whose checkpoint it scores; all others score the multimodal model.
-SCORED_PART: dict[str, PretrainedPart] = {
-    "pretrained_text": "language_model",
-    "emoji_retrieval": "encoder",
-    "emoji_probe": "encoder",
-}
-
-# Task → the setting of the data that prepares what it asks.
-ASKED_FROM: dict[str, str] = {
-    "emoji_languages": "languages",
-    "emoji_attributes": "languages",
-    "fast_binding": "binding_ways",
-    "emoji_glossary": "glossary_languages",
-}
 
 
 def data_lacking(task: str, data: DataConfig) -> str | None:
     """What `data` must say and does not for a task to have questions; None if nothing."""
-    setting = ASKED_FROM.get(task)
+    setting = TASKS[task].setting if task in TASKS else ""
     if setting and not getattr(data, setting):
         return f"data.{setting} is empty; nearest possible: {setting}: {NEAREST[setting]}"
     if task == "emoji_languages" and "openmoji" not in data.styles:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.stage import Context, ResultRow, Run
+from mm1_jax.scale.execution import execution
 
 # What JAX calls tracing, lowering, and compiling or loading what was compiled.
 _DURATIONS = frozenset(
@@ -72,7 +73,8 @@ def _compilation() -> Intervals:
 def timed(module: str) -> Callable[[Run], Run]:
     """Decorate what runs a stage: `module` is imported first, and the context is told seconds.
 
-    `import_seconds` and `compilation_seconds` come into the execution record of what succeeds.
+    `import_seconds` and `compilation_seconds` come into the execution record of what succeeds,
+    with what it ran on.
     """
 
     def decorate(run: Run) -> Run:
@@ -87,6 +89,7 @@ def timed(module: str) -> Callable[[Run], Run]:
             rows = run(config, seed, inputs, context)
             context.record(
                 {
+                    **execution(config),
                     "import_seconds": imported - started,
                     "compilation_seconds": compiling.seconds() - before,
                 }

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ablations.plan import make_plan
-from ablations.study import load_study
+from mm1.studies import load_study
 
 RECIPE = {
     "data": {

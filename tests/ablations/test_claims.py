@@ -10,11 +10,11 @@ import pytest
 
 from ablations import deciding
 from ablations.claim_grammar import parse
-from ablations.claims import Vocabulary, keys_of, meaning
+from ablations.claims import Vocabulary, meaning
 from ablations.conditions import Above, All, AnyOf, mapped, quantities
 from ablations.contrasts import ScoreKey
 from ablations.errors import UserError
-from ablations.metrics import records
+from mm1_jax.evaluation.task_records import MEASURED, check_form, check_task_metric
 
 KIND = "connector.kind"
 NAMES = Vocabulary(
@@ -39,6 +39,9 @@ NAMES = Vocabulary(
         }.items()
     },
     primary_metric=("easy_vqa", "accuracy"),
+    tasks=MEASURED,
+    check=check_task_metric,
+    check_form=check_form,
 )
 # Scores that tell the arms apart.
 SCORES = {
@@ -180,13 +183,12 @@ def test_each_part_is_named_left_minus_right_in_the_order_of_the_claim(text, nam
 def decide(plan, scores, diverged=()):
     """Verdicts on the claims of a plan; `diverged` are stages."""
     claims = deciding.claims_of(plan)
-    read = keys_of(claim.condition for claim in claims)
     return deciding.decide(
         claims,
         scores,
         seeds=plan.seeds,
         alpha=plan.alpha,
-        tasks=records((key.task, key.metric) for key in read),
+        tasks=plan.tasks,
         diverged=deciding.places(plan, diverged),
     )
 
@@ -256,6 +258,7 @@ def test_an_effect_in_a_factorial_is_the_mean_over_the_other_factors():
             "a=2,b=2": {"a": "2", "b": "2"},
         },
         primary_metric=("easy_vqa", "accuracy"),
+        tasks=MEASURED,
     )
 
     def weights(text):
@@ -367,7 +370,7 @@ def table(plan, noise=0.1):
     rng = np.random.default_rng(0)
     found = {}
     for trial in plan.trials:
-        for e in trial.evaluations:
+        for e in plan.answers(trial):
             mean = {"base": 80.0}.get(trial.arm, 70.0) - (30 if e.condition == "shuffled" else 0)
             metrics = {
                 "easy_vqa": {"accuracy": mean, "blind_accuracy": 67.0},
@@ -421,7 +424,7 @@ def test_nothing_in_yet(plan):
 
 
 def training(plan, arm, seed):
-    return next(t.train for t in plan.trials if (t.arm, t.seed) == (arm, seed))
+    return next(plan.main(t) for t in plan.trials if (t.arm, t.seed) == (arm, seed))
 
 
 def test_a_diverged_trial_has_the_worst_value_and_the_verdict_stands_with_and_without_it(plan):
@@ -474,7 +477,7 @@ def test_what_was_scored_before_a_divergence_stands(studies):
     }
     (probe,) = decide(plan, scores, diverged={training(plan, "base", 1)})
     assert (probe.effect, probe.warnings) == (51.0, ())
-    encoder = plan.trials[0].pretrained["encoder"]
+    encoder = plan.trials[0].stages["encoder"]
     (probe,) = decide(plan, scores, diverged={encoder})
     assert probe.by_seed[0] == 0.0
 
@@ -494,6 +497,7 @@ def test_a_slope_over_very_large_levels_is_a_slope() -> None:
         arms={("base" if x == 1e13 else f"data.tokens={n}"): {"data.tokens": n}
               for n, x in tokens.items()},
         primary_metric=("easy_vqa", "accuracy"),
+        tasks=MEASURED,
     )  # fmt: skip
     above = meaning("slope(data.tokens) > 0", 0.0, names)
     assert isinstance(above, Above)
@@ -512,6 +516,7 @@ def test_in_a_factorial_a_level_of_best_is_named_as_a_mean_of_arms() -> None:
             "a=2,b=y": {"a": "2", "b": "y"},
         },
         primary_metric=("easy_vqa", "accuracy"),
+        tasks=MEASURED,
     )
     best = meaning("best(a) == 2", 0.0, names)
     assert isinstance(best, All)
@@ -525,6 +530,7 @@ def test_names_that_are_several_words_keep_their_quotes() -> None:
         factors={"a": ["1", "2, task=x"]},
         arms={"base": {"a": "1"}, "a=2, task=x": {"a": "2, task=x"}},
         primary_metric=("easy_vqa", "accuracy"),
+        tasks=MEASURED,
     )
     above = meaning('score(a="2, task=x") > 3', 0.0, names)
     assert isinstance(above, Above)

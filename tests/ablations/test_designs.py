@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ablations.designs import assign
 from ablations.errors import UserError
 from mm1_jax.config.recipe import Recipe
+from mm1_jax.workload import SCHEMA
 
 
 def refuse(path, message):
@@ -140,12 +140,12 @@ class TestSettingPaths:
     )
 
     def test_changing_the_kind_keeps_shared_fields_and_lists_what_is_dropped(self):
-        attention, _ = assign(
+        attention, _ = SCHEMA.assign(
             self.BASE,
             {"connector.heads": 2, "connector.kind": "attention_pooling", "connector.tokens": 9},
             refuse,
         )
-        changed, dropped = assign(attention, {"connector.kind": "c_abstractor"}, refuse)
+        changed, dropped = SCHEMA.assign(attention, {"connector.kind": "c_abstractor"}, refuse)
         assert changed.connector.kind == "c_abstractor"
         assert changed.connector.tokens == 9
         assert changed.connector.depth == 1
@@ -153,13 +153,13 @@ class TestSettingPaths:
 
     @pytest.mark.parametrize("kind", ["linear", "mlp"])
     def test_a_kind_whose_tokens_follow_from_the_patches_takes_no_other_kinds_number(self, kind):
-        changed, dropped = assign(self.BASE, {"connector.kind": kind}, refuse)
+        changed, dropped = SCHEMA.assign(self.BASE, {"connector.kind": kind}, refuse)
         assert (changed.connector.tokens, changed.image_tokens) == (None, 16)
         assert dropped == ("connector.tokens",)
-        wider, _ = assign(changed, {"encoder.image_size": 64}, refuse)
+        wider, _ = SCHEMA.assign(changed, {"encoder.image_size": 64}, refuse)
         assert wider.image_tokens == 64
         written = {"connector.kind": kind, "connector.tokens": 16}
-        assert assign(self.BASE, written, refuse)[0].connector.tokens == 16
+        assert SCHEMA.assign(self.BASE, written, refuse)[0].connector.tokens == 16
 
     def test_the_plan_lists_what_was_dropped(self, studies):
         studies.recipe["connector"] = {"kind": "attention_pooling", "heads": 2}
@@ -167,7 +167,7 @@ class TestSettingPaths:
         assert plan.arms[1].dropped == ("connector.heads",)
 
     def test_a_varied_share_leaves_the_ratio_of_the_others(self):
-        changed, _ = assign(self.BASE, {"data.mixture.easy_vqa": 0.2}, refuse)
+        changed, _ = SCHEMA.assign(self.BASE, {"data.mixture.easy_vqa": 0.2}, refuse)
         weights = changed.data.mixture.weights
         assert weights["easy_vqa"] == 0.2
         assert weights["emoji_captions"] == pytest.approx(0.6)
@@ -178,14 +178,16 @@ class TestSettingPaths:
         sources = dict(zip(("easy_vqa", "emoji_captions", "text"), weights, strict=True))
         base = Recipe.model_validate({"data": {"mixture": sources}})
         share = round(weights[0] / sum(weights), 12)
-        assert assign(base, {"data.mixture.easy_vqa": share}, refuse)[0] == base
+        assert SCHEMA.assign(base, {"data.mixture.easy_vqa": share}, refuse)[0] == base
         assert (
-            assign(base, {"training.steps": 3, "optimizer.warmup_steps": 0}, refuse)[0].data
+            SCHEMA.assign(base, {"training.steps": 3, "optimizer.warmup_steps": 0}, refuse)[0].data
             == base.data
         )
 
     def test_a_whole_mixture_may_be_replaced(self):
-        changed, _ = assign(self.BASE, {"data.mixture": {"text": 0.75, "easy_vqa": 0.25}}, refuse)
+        changed, _ = SCHEMA.assign(
+            self.BASE, {"data.mixture": {"text": 0.75, "easy_vqa": 0.25}}, refuse
+        )
         assert changed.data.mixture.weights == {"easy_vqa": 0.25, "text": 0.75}
 
     @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ class TestSettingPaths:
         ],
     )
     def test_a_mapping_sets_what_it_names_and_leaves_the_rest(self, written):
-        weights = assign(self.BASE, written, refuse)[0].data.mixture.weights
+        weights = SCHEMA.assign(self.BASE, written, refuse)[0].data.mixture.weights
         assert weights == pytest.approx(
             {"captions": 0.5, "easy_vqa": 0.3, "emoji_captions": 0.15, "interleaved": 0.05}
         )
@@ -241,14 +243,14 @@ class TestSettingPaths:
                 },
             }
         )
-        found = assign(base, written, refuse)[0].model_dump()
+        found = SCHEMA.assign(base, written, refuse)[0].model_dump()
         for part in path.split("."):
             found = found[part]
         assert found == kept
 
     def test_a_list_is_replaced_whole_and_null_leaves_a_group_out(self):
-        base, _ = assign(self.BASE, {"sft": {}, "training.freeze": ["encoder"]}, refuse)
-        changed, _ = assign(base, {"sft": None, "training.freeze": ["connector"]}, refuse)
+        base, _ = SCHEMA.assign(self.BASE, {"sft": {}, "training.freeze": ["encoder"]}, refuse)
+        changed, _ = SCHEMA.assign(base, {"sft": None, "training.freeze": ["connector"]}, refuse)
         assert (changed.sft, changed.training.freeze) == (None, ("connector",))
 
     def test_a_source_and_its_share_may_be_set_in_any_order(self):
@@ -257,18 +259,20 @@ class TestSettingPaths:
             "data.sources.mine": {"folder": "x", "kind": "captions"},
         }
         turned = dict(reversed(values.items()))
-        assert assign(self.BASE, values, refuse) == assign(self.BASE, turned, refuse)
+        assert SCHEMA.assign(self.BASE, values, refuse) == SCHEMA.assign(self.BASE, turned, refuse)
 
     def test_a_kind_that_chooses_no_config_is_an_ordinary_value(self):
         scaling = {"language_model.rope_scaling": {"kind": "llama3", "factor": 8.0}}
-        changed, _ = assign(self.BASE, {"optimizer.kind": "adafactor", **scaling}, refuse)
+        changed, _ = SCHEMA.assign(self.BASE, {"optimizer.kind": "adafactor", **scaling}, refuse)
         assert changed.optimizer.kind == "adafactor"
         assert changed.language_model.rope_scaling.kind == "llama3"
-        assert assign(changed, {"optimizer.peak_lr": 0.5}, refuse)[0].optimizer.peak_lr == 0.5
+        assert (
+            SCHEMA.assign(changed, {"optimizer.peak_lr": 0.5}, refuse)[0].optimizer.peak_lr == 0.5
+        )
 
     def test_the_same_kind_again_changes_nothing(self):
-        base, _ = assign(self.BASE, {"connector": {"kind": "mlp", "tokens": 16}}, refuse)
-        assert assign(base, {"connector.kind": "mlp"}, refuse) == (base, ())
+        base, _ = SCHEMA.assign(self.BASE, {"connector": {"kind": "mlp", "tokens": 16}}, refuse)
+        assert SCHEMA.assign(base, {"connector.kind": "mlp"}, refuse) == (base, ())
 
     @pytest.mark.parametrize(
         ("written", "message"),
@@ -285,7 +289,7 @@ class TestSettingPaths:
     )
     def test_two_meanings_are_refused(self, written, message):
         with pytest.raises(UserError) as error:
-            assign(self.BASE, written, refuse)
+            SCHEMA.assign(self.BASE, written, refuse)
         assert message in str(error.value)
 
     def test_order_of_paths_does_not_matter(self):
@@ -296,10 +300,10 @@ class TestSettingPaths:
             "data.mixture.easy_vqa": 0.3,
         }
         turned = dict(reversed(values.items()))
-        assert assign(self.BASE, values, refuse) == assign(self.BASE, turned, refuse)
+        assert SCHEMA.assign(self.BASE, values, refuse) == SCHEMA.assign(self.BASE, turned, refuse)
 
     def test_a_group_the_base_leaves_out_can_be_filled(self):
-        changed, _ = assign(self.BASE, {"evaluation.emoji_caption.items": 50}, refuse)
+        changed, _ = SCHEMA.assign(self.BASE, {"evaluation.emoji_caption.items": 50}, refuse)
         assert changed.evaluation.tasks["emoji_caption"].items == 50
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ablations.plan import Plan, make_plan
-from ablations.study import load_study
+from mm1.studies import load_study
 
 GOLDEN = Path(__file__).with_name("golden")
 STUDIES = sorted(Path("ablations/studies").glob("*.yaml"))
@@ -45,7 +45,7 @@ def described(plan: Plan) -> str:
     for arm in plan.arms:
         at = f"arms.{arm.name}"
         lines |= {f"{at}.parameters.{part}": n for part, n in arm.parameters.items()}
-        lines |= {f"{at}.peak_lr": arm.peak_lr, f"{at}.dropped": arm.dropped}
+        lines |= {f"{at}.peak_lr": arm.figures["peak_lr"], f"{at}.dropped": arm.dropped}
         for path, value in flat(arm.config):
             if path not in base or base[path] != value:
                 lines[f"{at}.config.{path}"] = value

@@ -11,8 +11,8 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.plan import make_plan
-from ablations.study import load_study
 from ablations.yaml_files import MOST_BYTES, MOST_LEVELS, YamlDocument, as_model, load_yaml
+from mm1.studies import load_study
 from mm1_jax.config.recipe import Recipe
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -8,10 +8,15 @@ import pytest
 
 from ablations import identity
 from ablations.errors import UserError
+from ablations.settings import affecting
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.runner import STAGE_MODULES
 
 STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", "code": "c"}
+
+
+def stage_id(*, seed, inputs, **decides):
+    return identity.stage_id(identity.decides(**decides), seed, inputs)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +31,7 @@ STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", 
     ],
 )
 def test_everything_that_decides_the_result_counts(change):
-    assert identity.stage_id(**STAGE) != identity.stage_id(**{**STAGE, **change})
+    assert stage_id(**STAGE) != stage_id(**{**STAGE, **change})
 
 
 def test_order_of_keys_does_not_count():
@@ -36,7 +41,7 @@ def test_order_of_keys_does_not_count():
 
 
 def test_marked_fields_are_left_out_at_every_depth():
-    found = identity.affecting(TrainConfig())
+    found = affecting(TrainConfig())
     assert "log_every" not in found["training"]
     assert "layers" not in found["training"]
     assert found["training"]["steps"] == 500

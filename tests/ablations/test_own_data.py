@@ -161,7 +161,7 @@ def test_the_manifest_decides_what_a_part_learns_from(plan_part, part, tmp_path)
     assert not set(ours) & set(theirs)
     for stage in ours.values():
         # 200 images of 10, or 200 sequences of 256 tokens out of 100.
-        assert stage.epochs == {"mine": {"encoder": 20.0, "language_model": 512.0}[part]}
+        assert stage.work.epochs == {"mine": {"encoder": 20.0, "language_model": 512.0}[part]}
 
 
 def test_a_source_that_a_part_does_not_read_does_not_train_it_anew(plan_part, part, tmp_path):

@@ -21,16 +21,12 @@ SIZES = {"one_at_a_time": {"encoder.image_size": [32, 16]}}
 
 
 def trainings(plan, arm="base"):
-    return [trial.train for trial in plan.trials if trial.arm == arm]
+    return [plan.main(trial) for trial in plan.trials if trial.arm == arm]
 
 
 def evaluations(plan, arm="base"):
-    return {
-        (e.task, e.shots, e.condition): e.stage
-        for trial in plan.trials
-        if trial.arm == arm and trial.seed == plan.seeds[0]
-        for e in trial.evaluations
-    }
+    (first,) = [t for t in plan.trials if (t.arm, t.seed) == (arm, plan.seeds[0])]
+    return plan.answers(first)
 
 
 class TestTrials:
@@ -59,9 +55,10 @@ class TestTrials:
     def test_evaluations_read_the_training_of_their_own_seed(self, studies):
         plan = studies.plan()
         for trial in plan.trials:
-            for e in trial.evaluations:
-                assert plan.stages[e.stage].inputs == {"model": trial.train}
-                assert plan.stages[e.stage].seed == plan.stages[trial.train].seed == trial.seed
+            train = plan.main(trial)
+            for stage in plan.answers(trial).values():
+                assert plan.stages[stage].inputs == {"model": train}
+                assert plan.stages[stage].seed == plan.stages[train].seed == trial.seed
 
     def test_a_claim_adds_the_evaluation_it_needs_to_its_arm_only(self, studies):
         studies.recipe["evaluation"] = {"easy_vqa": {}}
@@ -312,7 +309,9 @@ class TestIdentity:
         after = studies.plan()
         assert set(after.stages) == set(before.stages)
         meshes = [s.config["mesh"]["fsdp"] for s in after.stages.values() if "mesh" in s.config]
-        assert len(meshes) == len({e.stage for t in after.trials for e in t.evaluations})
+        assert len(meshes) == len(
+            {stage for t in after.trials for stage in after.answers(t).values()}
+        )
         assert set(meshes) == {4}
 
     def test_a_mesh_of_evaluations_must_go_with_the_model(self, studies):
@@ -371,10 +370,10 @@ class TestIdentity:
     def test_the_rate_of_the_law_is_the_same_written_out(self, studies):
         law = studies.plan()
         assert law.arms[0].config["optimizer"]["peak_lr"] is None
-        studies.recipe["optimizer"] = {"peak_lr": law.arms[0].peak_lr}
+        studies.recipe["optimizer"] = {"peak_lr": law.arms[0].figures["peak_lr"]}
         written = studies.plan()
         assert trainings(written) == trainings(law)
-        studies.recipe["optimizer"] = {"peak_lr": law.arms[0].peak_lr * 2}
+        studies.recipe["optimizer"] = {"peak_lr": law.arms[0].figures["peak_lr"] * 2}
         assert trainings(studies.plan()) != trainings(law)
 
     def test_arms_of_one_model_run_once(self, studies):
@@ -506,7 +505,7 @@ def test_the_source_is_kept_as_it_was(studies):
 PLANNING = """
 import sys
 from ablations.plan import make_plan
-from ablations.study import load_study
+from mm1.studies import load_study
 make_plan(load_study("ablations/studies/demo.yaml"))
 heavy = ("jax", "ray", "mlflow", "scipy", "pandas", "numpy")
 print([name for name in heavy if name in sys.modules])

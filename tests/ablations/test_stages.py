@@ -44,6 +44,12 @@ def trial(plan, arm="base", seed=0):
     return next(t for t in plan.trials if (t.arm, t.seed) == (arm, seed))
 
 
+def before(plan, one):
+    """Role → stage of what is trained or read before a trial's last training."""
+    trained = plan.trainings(one)
+    return {role: stage for role, stage in trained.items() if stage != plan.main(one)}
+
+
 def checkpoint(folder, config, kind="encoder", weights=b"weights"):
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "checkpoint" / "values").write_bytes(weights)
@@ -57,10 +63,10 @@ class TestDag:
     def test_the_multimodal_stage_reads_both_parts_of_its_own_seed(self, pretrained):
         plan = pretrained()
         for one in plan.trials:
-            train = plan.stages[one.train]
-            assert train.inputs == one.pretrained
+            train = plan.stages[plan.main(one)]
+            assert train.inputs == before(plan, one)
             assert set(train.inputs) == {"encoder", "language_model"}
-            for part, stage in one.pretrained.items():
+            for part, stage in before(plan, one).items():
                 assert plan.stages[stage].kind == part
                 assert plan.stages[stage].seed == train.seed == one.seed
                 assert plan.stages[stage].inputs == {}
@@ -69,29 +75,30 @@ class TestDag:
         pretrained.recipe["evaluation"]["pretrained_text"] = {}
         plan = pretrained()
         one = trial(plan)
-        assert len(one.stages) == len(set(one.stages)) == 3 + len(one.evaluations)
-        for place, stage in enumerate(one.stages):
-            assert set(plan.stages[stage].inputs.values()) <= set(one.stages[:place])
+        named = list(one.stages.values())
+        assert len(named) == len(set(named)) == 3 + len(plan.answers(one))
+        for place, stage in enumerate(named):
+            assert set(plan.stages[stage].inputs.values()) <= set(named[:place])
 
     def test_arms_with_another_connector_share_the_parts(self, pretrained):
         plan = pretrained(design=TOKENS)
-        assert trial(plan).pretrained == trial(plan, "connector.tokens=1").pretrained
-        assert trial(plan).train != trial(plan, "connector.tokens=1").train
+        assert before(plan, trial(plan)) == before(plan, trial(plan, "connector.tokens=1"))
+        assert plan.main(trial(plan)) != plan.main(trial(plan, "connector.tokens=1"))
         assert len(stages(plan, "encoder")) == len(stages(plan, "language_model")) == 3
         assert len(stages(plan, "multimodal")) == 6
 
     def test_arms_with_another_encoder_share_the_language_model_only(self, pretrained):
         plan = pretrained(design={"one_at_a_time": {"encoder.layers": [2, 1]}})
         base, other = trial(plan), trial(plan, "encoder.layers=1")
-        assert base.pretrained["language_model"] == other.pretrained["language_model"]
-        assert base.pretrained["encoder"] != other.pretrained["encoder"]
+        assert base.stages["language_model"] == other.stages["language_model"]
+        assert base.stages["encoder"] != other.stages["encoder"]
 
     def test_studies_share_the_parts(self, pretrained):
         one = pretrained(design=TOKENS)
         steps = {"one_at_a_time": {"training.steps": [100, 80]}}
         other = pretrained(study="other", design=steps)
         assert set(stages(one, "encoder")) == set(stages(other, "encoder"))
-        assert trial(one).train != trial(other, "training.steps=80").train
+        assert one.main(trial(one)) != other.main(trial(other, "training.steps=80"))
 
     def test_the_objective_is_a_factor(self, pretrained):
         kinds = {"one_at_a_time": {"encoder_pretraining.objective.kind": ["clip", "siglip", "aim"]}}
@@ -102,13 +109,13 @@ class TestDag:
     def test_pretraining_or_not_is_a_factor(self, pretrained):
         arms = {"arms": {"from scratch": {"encoder_pretraining": None}}}
         plan = pretrained(design=arms, seeds=1)
-        assert set(trial(plan).pretrained) == {"encoder", "language_model"}
-        assert set(trial(plan, "from scratch").pretrained) == {"language_model"}
+        assert set(before(plan, trial(plan))) == {"encoder", "language_model"}
+        assert set(before(plan, trial(plan, "from scratch"))) == {"language_model"}
 
     def test_null_arms_pretrain_their_parts_anew(self, pretrained):
         plan = pretrained(null_arms=1)
         base, null = trial(plan), trial(plan, "null=1")
-        assert not set(base.pretrained.values()) & set(null.pretrained.values())
+        assert not set(before(plan, base).values()) & set(before(plan, null).values())
 
     def test_claims_read_evaluations_and_the_checkpoints_they_score(self, pretrained):
         from ablations.deciding import claim_stages
@@ -118,8 +125,8 @@ class TestDag:
             seeds=1,
             claims={"reads": "score(base, task=pretrained_text, metric=perplexity) < 100"},
         )
-        (scored,) = (e.stage for e in trial(plan).evaluations if e.task == "pretrained_text")
-        language_model = trial(plan).pretrained["language_model"]
+        (scored,) = (s for e, s in plan.answers(trial(plan)).items() if e.task == "pretrained_text")
+        language_model = trial(plan).stages["language_model"]
         assert claim_stages(plan)["reads"] == {scored, language_model}
 
 
@@ -148,15 +155,15 @@ class TestIdentity:
     def test_the_law_gives_the_language_models_rate(self, pretrained):
         pretrained.recipe["language_model_pretraining"]["optimizer"] = {"peak_lr": None}
         plan = pretrained()
-        rate = plan.stages[trial(plan).pretrained["language_model"]].config["optimizer"]["peak_lr"]
-        assert rate == plan.arms[0].peak_lr
+        rate = plan.stages[trial(plan).stages["language_model"]].config["optimizer"]["peak_lr"]
+        assert rate == plan.arms[0].figures["peak_lr"]
         pretrained.recipe["language_model_pretraining"]["optimizer"] = {"peak_lr": rate}
         assert set(pretrained().stages) == set(plan.stages)
 
     def test_a_mixture_of_experts_from_dense_shares_the_dense_pretraining(self, pretrained):
         moe = {"language_model.kind": "moe", "language_model.from_dense": True}
         plan = pretrained(design={"arms": {"moe": moe}}, seeds=1)
-        assert trial(plan).pretrained == trial(plan, "moe").pretrained
+        assert before(plan, trial(plan)) == before(plan, trial(plan, "moe"))
 
 
 class TestScoredParts:
@@ -164,12 +171,12 @@ class TestScoredParts:
         pretrained.recipe["evaluation"] |= {"pretrained_text": {}, "emoji_probe": {}}
         plan = pretrained()
         one = trial(plan)
-        scored = {e.task: plan.stages[e.stage] for e in one.evaluations}
-        assert scored["easy_vqa"].inputs == {"model": one.train}
+        scored = {e.task: plan.stages[stage] for e, stage in plan.answers(one).items()}
+        assert scored["easy_vqa"].inputs == {"model": plan.main(one)}
         assert scored["easy_vqa"].kind == "evaluation"
-        assert scored["pretrained_text"].inputs == {"model": one.pretrained["language_model"]}
+        assert scored["pretrained_text"].inputs == {"model": one.stages["language_model"]}
         assert scored["pretrained_text"].kind == "language_model_evaluation"
-        assert scored["emoji_probe"].inputs == {"model": one.pretrained["encoder"]}
+        assert scored["emoji_probe"].inputs == {"model": one.stages["encoder"]}
         assert scored["emoji_probe"].kind == "encoder_evaluation"
 
     def test_arms_share_the_scores_of_parts_they_share(self, pretrained):
@@ -240,8 +247,8 @@ class TestWeightsFromFolders:
     def test_all_seeds_and_arms_share_them(self, studies, folder):
         plan = self.pin(studies, folder, design=TOKENS)
         (weights,) = stages(plan, "weights").values()
-        assert all(one.pretrained == {"encoder": weights.id} for one in plan.trials)
-        assert all(plan.stages[t.train].inputs == {"encoder": weights.id} for t in plan.trials)
+        assert all(before(plan, one) == {"encoder": weights.id} for one in plan.trials)
+        assert all(plan.stages[plan.main(t)].inputs == {"encoder": weights.id} for t in plan.trials)
         assert len(stages(plan, "multimodal")) == 6
 
     def test_what_they_hold_counts_and_not_where_they_are(self, studies, folder, tmp_path):
@@ -300,7 +307,7 @@ class TestCost:
     def test_a_trial_costs_what_its_parts_cost_too(self, pretrained):
         plan = pretrained(design=TOKENS)
         one = trial(plan)
-        trainings = [*one.pretrained.values(), one.train]
+        trainings = plan.trainings(one).values()
         assert plan.arms[0].flops_per_trial == sum(plan.stages[s].flops for s in trainings)
         assert all(plan.stages[s].flops > 0 and plan.stages[s].seconds > 0 for s in trainings)
 
@@ -356,23 +363,23 @@ class TestInstructionTuning:
     def test_it_goes_on_from_the_multimodal_stage_and_is_what_is_scored(self, tuned):
         plan = tuned()
         (one,) = (t for t in plan.trials if t.arm == "base")
-        sft = plan.stages[one.train]
-        multimodal = one.pretrained["multimodal"]
+        sft = plan.stages[plan.main(one)]
+        multimodal = one.stages["multimodal"]
         assert (sft.kind, sft.inputs) == ("sft", {"model": multimodal})
         assert plan.stages[multimodal].kind == "multimodal"
-        for evaluation in one.evaluations:
-            assert plan.stages[evaluation.stage].inputs == {"model": sft.id}
-        assert one.stages.index(multimodal) < one.stages.index(sft.id)
+        for evaluation in plan.answers(one).values():
+            assert plan.stages[evaluation].inputs == {"model": sft.id}
+        assert list(one.stages)[:2] == ["multimodal", "sft"]
         assert plan.arms[0].flops_per_trial == sft.flops + plan.stages[multimodal].flops
 
     def test_what_it_adds_is_a_factor_that_trains_nothing_twice(self, tuned):
         arms = {"arms": {"untuned": {"sft": None}, "sharper": {"sft.sub_images.kind": "grid"}}}
         plan = tuned(design=arms)
         base, untuned, sharper = (trial(plan, arm) for arm in ("base", "untuned", "sharper"))
-        assert untuned.train == base.pretrained["multimodal"] == sharper.pretrained["multimodal"]
+        assert plan.main(untuned) == base.stages["multimodal"] == sharper.stages["multimodal"]
         assert len(stages(plan, "multimodal")) == 1
         assert len(stages(plan, "sft")) == 2
-        grid, plain = plan.stages[sharper.train], plan.stages[base.train]
+        grid, plain = plan.stages[plan.main(sharper)], plan.stages[plan.main(base)]
         assert grid.flops > 1.5 * plain.flops
         memory = {arm.name: arm.memory_bytes for arm in plan.arms}
         assert memory["sharper"] > memory["base"]
@@ -381,7 +388,7 @@ class TestInstructionTuning:
     def test_its_config_is_the_recipes_model_with_its_own_data_and_optimisation(self, tuned):
         tuned.recipe["sft"] = {**SFT, "mixture": {"emoji_chat": 1}, "template": "vicuna"}
         plan = tuned()
-        config = plan.stages[trial(plan).train].config
+        config = plan.stages[plan.main(trial(plan))].config
         assert config["encoder"]["image_size"] == 32
         assert config["data"]["mixture"]["emoji_chat"] == 1.0
         assert config["data"]["template"] == "vicuna"
@@ -398,14 +405,14 @@ class TestInstructionTuning:
         tuned.recipe["data"] |= {"kinds": {"captions": 1, "text": 1}, "packing": "total"}
         tuned.recipe["data"]["total_tokens"] = 100
         plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
-        data = plan.stages[trial(plan).train].config["data"]
+        data = plan.stages[plan.main(trial(plan))].config["data"]
         assert (data["kinds"], data["packing"], data["total_tokens"]) == (None, "budgets", None)
 
     def test_what_is_prepared_is_kept_so_that_few_shot_tasks_can_be_asked(self, tuned):
         tuned.recipe["data"] |= {"languages": ["de", "en"], "glossary_languages": ["de", "en"]}
         tuned.recipe["evaluation"]["emoji_attributes"] = {"shots": [2]}
         plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
-        stage = plan.stages[trial(plan).train]
+        stage = plan.stages[plan.main(trial(plan))]
         assert stage.config["data"]["glossary_languages"] == ["de", "en"]
         before = plan.stages[stage.inputs["model"]]
         assert stage.data_fingerprint == before.data_fingerprint
@@ -418,7 +425,7 @@ class TestInstructionTuning:
     def test_shares_of_its_mixture_are_levels(self, tuned):
         levels = {"one_at_a_time": {"sft.mixture.emoji_chat": [0, 0.25]}}
         plan = tuned(design=levels)
-        mixture = plan.stages[trial(plan, "sft.mixture.emoji_chat=0.25").train].config["data"]
+        mixture = plan.stages[plan.main(trial(plan, "sft.mixture.emoji_chat=0.25"))].config["data"]
         assert mixture["mixture"]["easy_vqa_chat"] == 0.75
         assert mixture["mixture"]["emoji_chat"] == 0.25
 

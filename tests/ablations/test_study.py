@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from ablations.errors import UserError
-from ablations.study import Claim, FreshSeeds, load_recipe, load_study
+from ablations.study import Claim, FreshSeeds
+from mm1.studies import load_study
+from mm1_jax.workload import load_recipe
 
 SKETCH = """\
 study: demo
@@ -142,7 +144,7 @@ primary_metric: easy_vqa.accuracy
         ),
         (
             TOP.replace("easy_vqa.accuracy", "accuracy"),
-            '6: primary_metric: "accuracy" is not valid',
+            "6: primary_metric: 'accuracy' is no task.metric",
         ),
         (
             TOP + "claims:\n  a: score(base) > 1\n  b: score(bse) > 1",
@@ -168,7 +170,7 @@ primary_metric: easy_vqa.accuracy
         (TOP + "labels: {bse: the base}", "7: labels: no arm or level 'bse'; did you mean 'base'?"),
         (
             TOP + "runners: {multimodl: a.b:c}",
-            "7: runners.multimodl: \"multimodl\" is not valid; did you mean 'multimodal'?",
+            "7: runners.multimodl: no stage of this kind; did you mean 'multimodal'?",
         ),
         (TOP + "runners: {multimodal: a.b.c}", "1: runners.multimodal: 'a.b.c' is not package"),
         (

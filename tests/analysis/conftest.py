@@ -20,15 +20,24 @@ import yaml
 from ablations import plan as plans
 from ablations.plan import Arm, Plan
 from ablations.stage import ResultRow
-from ablations.stages import Evaluation, Stage, Trial
-from ablations.study import load_study
+from ablations.stages import Stage, Trial
+from ablations.workload import Answer, Code, Work
 from analysis.caveats import caveats
 from analysis.results import StudyResults, load_results
+from mm1.studies import load_study
 from mm1_jax.config.recipe import Recipe
+from mm1_jax.evaluation.task_records import MEASURED
+from mm1_jax.workload import RECIPE, SCHEMA
 from sweeps import store as store_module
 from sweeps.store import Store
 
 DATA = "d" * 32
+ASKED = {  # role → task, condition
+    "easy_vqa": ("easy_vqa", "intact"),
+    "easy_vqa shuffled": ("easy_vqa", "shuffled"),
+    "emoji_caption": ("emoji_caption", "intact"),
+    "held_out_text": ("held_out_text", "intact"),
+}
 FACTORS = {
     "encoder.image_size": ("32", "16"),
     "connector.kind": ("average_pooling", "c_abstractor"),
@@ -93,8 +102,14 @@ def plan_of(seeds: int = 3, null: bool = False, claims: dict[str, str] | None = 
                 label=name.replace("connector.kind=c_abstractor", "C-Abstractor"),
                 config=recipe,
                 dropped=(),
+                roles=("multimodal", *ASKED),
+                answers=tuple(
+                    Answer(role=role, task=task, condition=condition)
+                    for role, (task, condition) in ASKED.items()
+                ),
+                main="multimodal",
                 parameters={"encoder": 104_000, "connector": 4_160, "language_model": 98_400},
-                peak_lr=4.5e-3,
+                figures={"image_tokens": 4, "peak_lr": 4.5e-3},
                 flops_per_trial=2.2e12,
                 memory_bytes=90_000_000,
                 warnings=(),
@@ -104,47 +119,47 @@ def plan_of(seeds: int = 3, null: bool = False, claims: dict[str, str] | None = 
         for arm in arms:
             train = Stage(
                 id=identity("train", arm.name, seed),
-                kind="multimodal",
-                run="mm1_jax.runner:train",
-                config={"data": {}},
+                work=Work(
+                    kind="multimodal",
+                    run="mm1_jax.runner:train",
+                    config={"data": {}},
+                    decides=identity("train", arm.name),
+                    data_fingerprint=DATA,
+                    code=Code(module="mm1_jax.runner"),
+                    code_fingerprint="c" * 32,
+                    compile_class=arm.name,
+                    flops=2e12,
+                    seconds=50.0,
+                    what="train",
+                ),
                 seed=seed,
                 inputs={},
-                data_fingerprint=DATA,
-                code_fingerprint="c" * 32,
-                compile_class=arm.name,
-                flops=2e12,
-                seconds=50.0,
-                label=f"{arm.name} seed {seed}: train",
+                origin=arm.name,
             )
+            roles = {"multimodal": train.id}
             stages[train.id] = train
-            evaluations = []
-            for task, condition in (
-                ("easy_vqa", "intact"),
-                ("easy_vqa", "shuffled"),
-                ("emoji_caption", "intact"),
-                ("held_out_text", "intact"),
-            ):
-                stage = train.model_copy(
+            for role, (task, condition) in ASKED.items():
+                work = train.work.model_copy(
                     update={
-                        "id": identity(task, condition, arm.name, seed),
                         "kind": "evaluation",
                         "run": "mm1_jax.runner:evaluate",
                         "config": {"task": task, "shots": 0, "condition": condition},
-                        "inputs": {"model": train.id},
+                        "inputs": {"model": "multimodal"},
                         "seconds": 4.0,
                         "flops": 1e10,
-                        "label": f"{arm.name} seed {seed}: {task} {condition}",
+                        "what": f"{task} {condition}",
                     }
                 )
-                stages[stage.id] = stage
-                evaluations.append(
-                    Evaluation(stage=stage.id, task=task, shots=0, condition=condition)
-                )
-            trials.append(
-                Trial(arm=arm.name, seed=seed, train=train.id, evaluations=tuple(evaluations))
-            )
+                stage_id = identity(task, condition, arm.name, seed)
+                roles[role] = stage_id
+                stages[stage_id] = Stage(stage_id, work, seed, {"model": train.id}, arm.name)
+            trials.append(Trial(arm.name, seed, roles))
     return Plan(
         study="demo",
+        workload="recipe",
+        tasks=dict(MEASURED),
+        free=tuple(sorted(SCHEMA.free)),
+        untrained=RECIPE.untrained,
         hash=identity("demo", seeds, null),
         path="ablations/studies/nowhere.yaml",
         source=SOURCE,
@@ -225,8 +240,8 @@ def fill_store(
     for trial in plan.trials:
         if (trial.arm, trial.seed) in skip:
             continue
-        asked = [(trial.train, "training", "intact")]
-        asked += [(one.stage, one.task, one.condition) for one in trial.evaluations]
+        asked = [(trial.stages["multimodal"], "training", "intact")]
+        asked += [(stage, one.task, one.condition) for one, stage in plan.answers(trial).items()]
         for stage, task, condition in asked:
             if store.is_done(stage):
                 continue
@@ -364,15 +379,15 @@ class Lab:
                 continue
             level = (60.0 if "16" in trial.arm else 70.0) + trial.seed % 7 * 0.3
             level += sum(f"{trial.arm} {trial.seed}".encode()) % 5 * 0.1
-            for stage in (*trial.pretrained.values(), trial.train):
+            for stage in plan.trainings(trial).values():
                 loss = [ResultRow("training", "loss", 1.0, step=1)]
                 self._done(plan, stage, loss, ran.get(stage, "cpu"))
-            for one in trial.evaluations:
+            for one, stage in plan.answers(trial).items():
                 own = blind if one.task == "easy_vqa" else None
                 rows = self.rows(one.task, level, own, one.shots)
                 if tasks and one.task in tasks:
                     rows = [ResultRow(one.task, m, v, "test") for m, v in tasks[one.task].items()]
-                self._done(plan, one.stage, rows, ran.get(one.stage, "cpu"))
+                self._done(plan, stage, rows, ran.get(stage, "cpu"))
 
     def rows(self, task: str, level: float, blind: float | None, shots: int = 0) -> list[ResultRow]:
         """What an evaluation measured, with the best blind answerer where it is given."""
@@ -399,7 +414,7 @@ class Lab:
         return plan
 
     def results(self, study: str = "sizes") -> StudyResults:
-        return load_results(study, self.store)
+        return load_results(study, self.store, read=load_study)
 
     def standing(self, study: str = "sizes", claim: str = "better") -> str:
         return self.results(study).standing(claim)

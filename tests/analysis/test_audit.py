@@ -55,7 +55,7 @@ def test_looks_are_on_record_once_for_each_state(lab: Any) -> None:
 
 def test_failed_attempts_and_other_studies_on_these_arms(lab: Any) -> None:
     plan = lab.run()
-    stage = plan.trials[0].train
+    stage = plan.trials[0].stages["multimodal"]
     lab.store.record_failure(stage, "one", {"error": "it broke", "traceback": ""})
     lab.run("again", seeds=[7, 8, 9])
     found = told(audit(lab.results()))
@@ -68,7 +68,7 @@ def test_results_whose_registration_was_removed_and_results_that_were_set_aside(
     lab.run(seeds=[7, 8, 9])
     shutil.rmtree(lab.folder / "store/studies/sizes")
     plan = lab.run()
-    stage = plan.trials[0].train
+    stage = plan.trials[0].stages["multimodal"]
     lab.store.set_aside(stage)
     found = dict(events(lab))
     assert found["nobody's"].startswith("18 results have no registration here; 12 of them")
@@ -85,7 +85,7 @@ def test_the_contrast_on_another_config_is_part_of_the_history(lab: Any) -> None
 def test_stages_that_failed_before_they_gave_a_result_are_told_with_the_verdicts(lab: Any) -> None:
     plan = lab.register()
     for attempt in ("one", "two"):
-        lab.store.record_failure(plan.trials[0].train, attempt, {"error": "not yet"})
+        lab.store.record_failure(plan.trials[0].stages["multimodal"], attempt, {"error": "not yet"})
     lab.finish(plan)
     told_ = "1 stage gave a result after 2 attempts that failed: mm1 audit says why"
     assert told_ in comparison(lab.results()).warnings

@@ -187,7 +187,7 @@ def test_a_part_that_was_trained_on_another_device_is_told_beside_the_claim(lab:
         "encoder_pretraining": {"objective": {"kind": "clip"}},
     }
     plan = lab.register(recipe=recipe)
-    parts = {trial.pretrained["encoder"]: trial.arm for trial in plan.trials}
+    parts = {trial.stages["encoder"]: trial.arm for trial in plan.trials}
     device = {one: "gpu" if arm == "base" else "cpu" for one, arm in parts.items()}
     lab.finish(plan, devices=device)
     assert "mixed devices: stages ran with unlike device kind" in lab.told()

@@ -67,9 +67,12 @@ def two_studies(tmp_path_factory, make_plan, fill) -> Path:
     plan = make_plan(seeds=1)
     last = plan.trials[-1]
     fill(store, plan, skip=[(last.arm, last.seed)])
-    store.fail(store.begin(plan.stages[last.train]), {"error": "ValueError: no", "traceback": ""})
-    store.objects.write(f"{store.lease_folder(last.train)}/000001.json", b"{}")
-    scratch = store.scratch(last.train)
+    store.fail(
+        store.begin(plan.stages[last.stages["multimodal"]]),
+        {"error": "ValueError: no", "traceback": ""},
+    )
+    store.objects.write(f"{store.lease_folder(last.stages['multimodal'])}/000001.json", b"{}")
+    scratch = store.scratch(last.stages["multimodal"])
     scratch.mkdir(parents=True)
     (scratch / "reports.jsonl").write_text('{"step": 1, "loss": 2}\n', encoding="utf-8")
     store.register(plan.model_copy(update={"study": "damaged"}))
@@ -147,7 +150,7 @@ def test_a_damaged_result_makes_its_trial_incomplete(two_studies, tmp_path):
     root = tmp_path / "store"
     shutil.copytree(two_studies, root)
     before = load_results("sound", Store(root))
-    stage = before.plan.trials[0].train
+    stage = before.plan.trials[0].stages["multimodal"]
     (path,) = root.glob(f"stages/*/{stage}/*/results.parquet")
     empty(path)
     found = load_results("sound", Store(root))

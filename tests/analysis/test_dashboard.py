@@ -124,7 +124,7 @@ def test_a_study_that_goes_on_is_followed(tmp_path: Path, make_plan, fill: Calla
         assert one_seed is not None
         assert "1 of 3 seeds" in json.dumps(one_seed)
         fill(store, plan, skip={("base", 3), ("connector.kind=c_abstractor", 3)})
-        stage = next(t.train for t in plan.trials if (t.arm, t.seed) == ("base", 3))
+        stage = next(t.stages["multimodal"] for t in plan.trials if (t.arm, t.seed) == ("base", 3))
         lease = leases.acquire(store.objects, store.lease_folder(stage))
         assert lease is not None
         try:

@@ -53,7 +53,9 @@ def hostile(tmp_path: Path, make_plan, fill) -> Store:
     store.register(plan)
     fill(store, plan, skip={("base", 2)})
     missing = next(trial for trial in plan.trials if (trial.arm, trial.seed) == ("base", 2))
-    store.record_failure(missing.train, "one", {"error": HOSTILE, "traceback": HOSTILE})
+    store.record_failure(
+        missing.stages["multimodal"], "one", {"error": HOSTILE, "traceback": HOSTILE}
+    )
     return store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,6 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.plan import Plan
-from ablations.scope import WEIGHTS
 from analysis.compare import comparison
 from mm1 import api
 from sweeps import store as store_module
@@ -305,11 +305,11 @@ class TestConfigsThatHardlyDiffer:
     def test_other_weights_in_a_folder_of_the_same_name_make_another_config(self, lab: Any) -> None:
         for study, content, first in (("one", "a" * 32, 0), ("two", "b" * 32, 10)):
             plan = lab.plan(study, seeds=[first, first + 1, first + 2])
-            weights = plan.stages[plan.trials[0].train].model_copy(
-                update={"id": content, "kind": WEIGHTS}
-            )
+            main = plan.stages[plan.main(plan.trials[0])]
+            pinned = main.work.model_copy(update={"pinned": True})
+            weights = dataclasses.replace(main, id=content, work=pinned)
             trials = [
-                trial.model_copy(update={"pretrained": {"encoder": content}})
+                dataclasses.replace(trial, stages={"encoder": content, **trial.stages})
                 for trial in plan.trials
             ]
             stages = {content: weights, **plan.stages}
@@ -317,7 +317,7 @@ class TestConfigsThatHardlyDiffer:
             lab.store.register(plan)
             lab.finish(plan)
         assert lab.standing("two") == "registered"
-        assert f"initial_weights.encoder: {'a' * 32} instead of {'b' * 32}" in lab.told("two")
+        assert f"pinned encoder: {'a' * 32} instead of {'b' * 32}" in lab.told("two")
 
     def test_it_is_nothing_to_the_one_that_was_first(self, lab: Any) -> None:
         lab.run()
@@ -453,7 +453,7 @@ class TestRecordsThatAreGone:
     def test_curves_that_were_there_before_the_claim(self, lab: Any) -> None:
         plan = lab.register(claims={"better": "effect(encoder.image_size, 32 -> 16) > 0"})
         for trial in plan.trials:
-            scratch = lab.store.scratch(trial.train)
+            scratch = lab.store.scratch(plan.main(trial))
             scratch.mkdir(parents=True)
             line = '{"step": 90, "time": 1.0, "loss": 2.5}\n'
             (scratch / "reports.jsonl").write_text(line, "utf-8")
@@ -464,7 +464,7 @@ class TestRecordsThatAreGone:
         self, lab: Any
     ) -> None:
         plan = lab.register()
-        scratch = lab.store.scratch(plan.trials[0].train)
+        scratch = lab.store.scratch(plan.trials[0].stages["multimodal"])
         scratch.mkdir(parents=True)
         (scratch / "reports.jsonl").write_text('{"step": 9, "time": 1.0, "loss": 2}\n', "utf-8")
         lab.run()

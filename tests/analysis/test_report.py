@@ -218,7 +218,7 @@ def test_a_changed_study_file_is_noted_at_the_top(
     full_store: Store, results: StudyResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "analysis.results.difference", lambda plan, file: "demo.yaml has changed since this was run"
+        "analysis.results.difference", lambda *_: "demo.yaml has changed since this was run"
     )
     text = Page(report(load_results("demo", full_store))).text
     assert text.index("has changed since this was run") < text.index("What the evidence says")

@@ -9,8 +9,8 @@ import pytest
 from ablations import plan as planning
 from ablations.errors import UserError
 from ablations.stage import ResultRow
-from ablations.study import load_study
 from analysis.results import load_results
+from mm1.studies import load_study
 from sweeps import leases
 from sweeps.records import Done, read_record, sealed
 from sweeps.store import Store
@@ -40,7 +40,9 @@ def test_each_missing_trial_is_named_with_its_reason(tmp_path: Path, make_plan, 
     store.register(plan)
     fill(store, plan, skip={("base", 3), ("encoder.image_size=16", 2)})
     failed = next(t for t in plan.trials if (t.arm, t.seed) == ("base", 3))
-    store.fail(store.begin(plan.stages[failed.train]), {"error": "ValueError: no\nluck"})
+    store.fail(
+        store.begin(plan.stages[failed.stages["multimodal"]]), {"error": "ValueError: no\nluck"}
+    )
     results = load_results("demo", store)
     assert set(results.problems) == {("base", 3), ("encoder.image_size=16", 2)}
     assert "base seed 3: training failed (ValueError: no luck)" in results.completeness
@@ -49,7 +51,7 @@ def test_each_missing_trial_is_named_with_its_reason(tmp_path: Path, make_plan, 
     assert results.seeds_in == (1,)
     assert results.states["base", 3] == "failed"
     assert results.states["encoder.image_size=16", 2] == "waiting"
-    lease = leases.acquire(store.objects, store.lease_folder(failed.train))
+    lease = leases.acquire(store.objects, store.lease_folder(failed.stages["multimodal"]))
     assert lease is not None
     try:
         assert load_results("demo", store).states["base", 3] == "running"
@@ -61,7 +63,7 @@ def test_a_trial_with_one_evaluation_missing_says_which(tmp_path: Path, make_pla
     store, plan = Store(tmp_path), make_plan(seeds=1)
     store.register(plan)
     fill(store, plan)
-    shuffled = plan.trials[0].evaluations[1].stage
+    shuffled = plan.trials[0].stages["easy_vqa shuffled"]
     (tmp_path / "stages" / shuffled[:2] / shuffled / "done.json").unlink()
     found = load_results("demo", store).problems
     assert found == {("base", 1): "easy_vqa shuffled not there yet"}
@@ -166,21 +168,24 @@ def study_file(tmp_path: Path) -> Path:
 def test_a_study_file_that_changed_since_is_noted(tmp_path: Path, study_file: Path) -> None:
     store = Store(tmp_path / "store")
     store.register(planning.make_plan(load_study(study_file)))
-    assert load_results(study_file, store).changed is None
+    assert load_results(study_file, store, read=load_study).changed is None
     study_file.write_text("# a comment means nothing\n" + STUDY, encoding="utf-8")
-    assert load_results("little", store).changed is None
+    assert load_results("little", store, read=load_study).changed is None
     study_file.write_text(STUDY.replace("seeds: 2", "seeds: 3"), encoding="utf-8")
     for study in (study_file, "little"):
-        changed = load_results(study, store).changed
+        changed = load_results(study, store, read=load_study).changed
         assert changed is not None
         assert "has changed since this was run" in changed
-    assert load_results("little", store).plan.seeds == (0, 1)  # what was run still stands
+    assert load_results("little", store, read=load_study).plan.seeds == (
+        0,
+        1,
+    )
     (tmp_path / "base.yaml").write_text("training: {stepz: 20}\n", encoding="utf-8")
-    changed = load_results("little", store).changed
+    changed = load_results("little", store, read=load_study).changed
     assert changed is not None
     assert "no longer a valid study" in changed
     study_file.unlink()
-    assert load_results("little", store).changed is None
+    assert load_results("little", store, read=load_study).changed is None
 
 
 def test_code_that_changed_since_is_noted(
@@ -189,10 +194,10 @@ def test_code_that_changed_since_is_noted(
     store = Store(tmp_path / "store")
     plan = planning.make_plan(load_study(study_file))
     store.register(plan)
-    some_stage = plan.stages[plan.trials[0].train]
+    some_stage = plan.stages[plan.trials[0].stages["multimodal"]]
     now = plan.model_copy(update={"stages": {**plan.stages, "of-new-code": some_stage}})
     monkeypatch.setattr("analysis.results.make_plan", lambda study, **how: now)
-    changed = load_results("little", store).changed
+    changed = load_results("little", store, read=load_study).changed
     assert changed is not None
     assert "code or data have changed" in changed
 
@@ -234,7 +239,9 @@ def test_stages_of_another_kind_may_have_another_mesh(tmp_path: Path, make_plan,
     fill(store, plan, mesh=lambda stage: {"data": 4})
     found = load_results("demo", store)
     assert "unlike mesh" in " ".join(found.mixed_executions())
-    others = {one for t in plan.trials if (t.arm, t.seed) != ("base", 2) for one in t.stages}
+    others = {
+        one for t in plan.trials if (t.arm, t.seed) != ("base", 2) for one in t.stages.values()
+    }
     assert found.mixed_executions(others) == []
 
 
@@ -245,16 +252,14 @@ def test_arms_that_saw_different_images_are_warned_of(tmp_path: Path, make_plan,
     assert load_results("demo", store).unlike_images() == []
     fill(store, plan, images="b" * 32)
     found = load_results("demo", store)
-    evaluations = {(e.task, e.shots, e.condition) for e in plan.trials[0].evaluations}
+    evaluations = plan.answers(plan.trials[0])
     assert len(found.unlike_images()) == len(evaluations)
     assert "easy_vqa (0-shot, shuffled) saw different images" in " ".join(found.unlike_images())
     assert found.mixed_executions() == []
 
 
 def test_the_average_is_of_the_tasks_that_the_recipe_names(tmp_path: Path, make_plan, fill) -> None:
-    plan = make_plan()
-    config = plan.arms[0].config
-    config["evaluation"]["average"] = ["easy_vqa", "emoji_caption"]
+    plan = make_plan().model_copy(update={"average": ("easy_vqa", "emoji_caption")})
 
     def rows(arm, seed, task, condition):
         if (arm.name, seed, task) == ("base", 2, "emoji_caption"):
@@ -286,20 +291,20 @@ def test_results_of_before_there_were_standard_errors_are_read(
     store.register(plan)
     fill(store, plan)
     before = len(load_results("demo", store).rows)
-    for one in plan.trials[0].evaluations:
-        folder = tmp_path / "stages" / one.stage[:2] / one.stage
+    for stage in plan.answers(plan.trials[0]).values():
+        folder = tmp_path / "stages" / stage[:2] / stage
         (file,) = folder.glob("*/results.parquet")
         table = pyarrow.parquet.read_table(file).drop_columns(["standard_error"])
         pyarrow.parquet.write_table(table, file)
         checksum = hashlib.sha256(file.read_bytes()).hexdigest()
-        record = read_record(store.objects, f"stages/{one.stage[:2]}/{one.stage}/done.json", Done)
+        record = read_record(store.objects, f"stages/{stage[:2]}/{stage}/done.json", Done)
         files = {**record.files, "results.parquet": checksum}
         (folder / "done.json").write_bytes(sealed(record.model_copy(update={"files": files})))
     results = load_results("demo", Store(tmp_path))
     base = results.rows[results.rows["arm"] == "base"]
     assert base["standard_error"].isna().all()
     assert len(results.rows) == before
-    assert store.rows([one.stage])["standard_error"].isna().all()
+    assert store.rows([stage])["standard_error"].isna().all()
 
 
 def test_results_and_plans_are_short_where_they_are_shown(full_store: Store) -> None:

@@ -306,7 +306,7 @@ def test_the_best_checkpoint_of_a_stage_is_scored(places, tmp_path, write_study)
     study = write_study(tmp_path)
     place = str(tmp_path / "store")
     made = api.plan(study, store=place)
-    with_best, without = [made.stages[trial.train] for trial in made.trials][:2]
+    with_best, without = [made.stages[made.main(trial)] for trial in made.trials][:2]
     store = Store(place)
     for stage in (with_best, without):
         attempt = store.begin(stage)

@@ -14,8 +14,8 @@ import pytest
 
 from ablations.plan import make_plan
 from ablations.stage import ResultRow
-from ablations.study import load_study
 from mm1 import api
+from mm1.studies import load_study
 from sweeps.store import Store
 
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path, study: Path) -> Store:
     opened = Store(tmp_path / ".mm1")
     opened.register(plan)
     first = plan.trials[0]
-    for stage in (first.train, *(one.stage for one in first.evaluations)):
+    for stage in first.stages.values():
         attempt = opened.begin(plan.stages[stage])
         kind = plan.stages[stage].kind
         rows = [

@@ -48,7 +48,7 @@ def logs(store, *words):
 
 
 def test_the_latest_attempt_of_a_trial_is_shown_by_arm_and_by_identity(store):
-    stage_id = trial("bad", 1).train
+    stage_id = trial("bad", 1).stages["multimodal"]
     for _ in range(2):
         run(store, stage_id)
     for words in (["bad", "1"], ["bad", "seed", "1"], ["bad seed 1"], [stage_id[:8]], []):
@@ -57,12 +57,12 @@ def test_the_latest_attempt_of_a_trial_is_shown_by_arm_and_by_identity(store):
         assert "ValueError: told to fail (2)" in text
         assert "Traceback (most recent call last)" in text
         assert "told to fail (1)" not in text
-    assert "bad seed 1: noop" in logs(store, "bad", "1")
+    assert "bad seed 1: evaluate" in logs(store, "bad", "1")
     assert "not started" in logs(store, "bad", "2")
 
 
 def test_what_a_stage_printed_is_shown_with_its_failure_and_with_its_result(store):
-    stage_id = trial("bad", 1).train
+    stage_id = trial("bad", 1).stages["multimodal"]
     run(store, stage_id)
     printed = store.scratch(stage_id) / PRINTED
     printed.write_text("".join(f"line {n}\n" for n in range(100)), encoding="utf-8")
@@ -72,7 +72,7 @@ def test_what_a_stage_printed_is_shown_with_its_failure_and_with_its_result(stor
 
 
 def test_a_running_stage_shows_its_process_its_last_report_and_where_it_is(store):
-    stage_id = trial("base", 1).train
+    stage_id = trial("base", 1).stages["multimodal"]
     lease = leases.acquire(store.objects, store.lease_folder(stage_id))
     try:
         folder = store.scratch(stage_id)
@@ -90,7 +90,7 @@ def test_a_running_stage_shows_its_process_its_last_report_and_where_it_is(store
 
 
 def test_status_says_which_stage_is_silent_for_how_long_and_how_to_look(store, capsys):
-    stage_id = trial("base", 1).train
+    stage_id = trial("base", 1).stages["multimodal"]
     lease = leases.acquire(store.objects, store.lease_folder(stage_id))
     try:
         folder = store.lease_folder(stage_id)
@@ -109,8 +109,8 @@ def test_status_says_which_stage_is_silent_for_how_long_and_how_to_look(store, c
 def test_status_shows_mean_spread_and_number_of_seeds(store, capsys):
     for one in PLAN.trials:
         if one.arm == "base":
-            run(store, one.train)
-            run(store, one.evaluations[0].stage)
+            run(store, one.stages["multimodal"])
+            run(store, one.stages["easy_vqa"])
     (figures,) = summaries("broken", store.root)
     assert figures["scores"] == {
         "base": {"mean": 51.5, "sd": pytest.approx(0.5**0.5), "n": 2, "diverged": []}

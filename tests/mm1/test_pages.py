@@ -14,7 +14,10 @@ import mm1
 from ablations import claim_grammar
 from ablations.designs import DesignConfig
 from ablations.plan import make_plan
-from ablations.study import Claim, StageKind, StudyFile, load_study
+from ablations.study import Claim, StudyFile
+from mm1.studies import load_study
+from mm1_jax.config.questions import Condition
+from mm1_jax.runner import RUNNERS
 
 STUDIES = Path("docs/studies.md").read_text(encoding="utf-8")
 API = Path("docs/api.md").read_text(encoding="utf-8")
@@ -49,7 +52,7 @@ def test_every_key_of_a_study_has_its_row():
 
 
 def test_every_kind_of_stage_is_named():
-    assert [kind for kind in get_args(StageKind) if f"`{kind}`" not in STUDIES] == []
+    assert [kind for kind in RUNNERS if f"`{kind}`" not in STUDIES] == []
 
 
 def test_the_pages_study_uses_every_key_but_runners_and_can_be_planned(page):
@@ -89,9 +92,7 @@ def test_every_form_of_the_grammar_has_an_example():
         len(statements) == 2 and " and " not in text
         for statements, text in zip(read, EXAMPLES, strict=True)
     )
-    assert [
-        condition for condition in claim_grammar.CONDITIONS if f"`{condition}`" not in STUDIES
-    ] == []
+    assert [condition for condition in get_args(Condition) if f"`{condition}`" not in STUDIES] == []
 
 
 def test_the_api_page_has_every_function_with_its_arguments():
@@ -110,6 +111,5 @@ def test_what_the_api_page_names_of_results_and_plans_is_there():
     from analysis.results import StudyResults
 
     assert {"arms", "trials", "stages", "claims", "warnings"} <= set(Plan.model_fields)
-    for name in ("scores", "verdicts", "completeness"):
+    for name in ("scores", "verdicts", "completeness", "rows"):
         assert hasattr(StudyResults, name)
-    assert "rows" in {one.name for one in fields(StudyResults)}

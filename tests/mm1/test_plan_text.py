@@ -8,8 +8,9 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.plan import make_plan
-from ablations.study import load_recipe, load_study
 from mm1 import plan_text
+from mm1.studies import load_study
+from mm1_jax.workload import load_recipe
 from sweeps.scheduler import START_SECONDS
 
 STUDY = """\

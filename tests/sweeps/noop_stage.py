@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,8 +12,10 @@ from pathlib import Path
 from ablations.identity import code_fingerprint
 from ablations.plan import Arm, Plan
 from ablations.stage import ResultRow, StageStopped
-from ablations.stages import Evaluation, Stage, Trial
+from ablations.stages import Stage, Trial
+from ablations.workload import Answer, Code, Work
 from mm1_jax.config.recipe import Recipe
+from mm1_jax.evaluation.task_records import MEASURED
 
 HERE = str(Path(__file__).parent)
 
@@ -60,20 +63,24 @@ def a_stage(run, config, seed, inputs=None, *, label="", seconds=0.01, compile_c
     """A stage whose identity follows from its arguments."""
     inputs = inputs or {}
     identity = json.dumps([run, config, seed, inputs], sort_keys=True).encode()
-    return Stage(
-        id=hashlib.sha256(identity).hexdigest(),
+    work = Work(
         kind="evaluation" if inputs else "multimodal",
         run=f"noop_stage:{run}",
         config=config,
-        seed=seed,
-        inputs=inputs,
+        decides=hashlib.sha256(json.dumps([run, config]).encode()).hexdigest(),
         data_fingerprint="data",
+        code=Code(module="noop_stage", function=run),
         code_fingerprint=code_fingerprint("noop_stage", run),
         compile_class=compile_class or run,
-        flops=0.0,
         seconds=seconds,
-        label=label or f"{run} seed {seed}",
+        what=run,
     )
+    return Stage(hashlib.sha256(identity).hexdigest(), work, seed, inputs, label or run)
+
+
+def having(stage: Stage, **changes) -> Stage:
+    """The stage with other work."""
+    return dataclasses.replace(stage, work=stage.work.model_copy(update=changes))
 
 
 def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
@@ -82,21 +89,18 @@ def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
     trials = []
     for seed in seeds:
         for name, config in arms.items():
-            label = f"{name} seed {seed}"
             config = {"arm": name, **config}
-            training = a_stage("train", config, seed, label=f"{label}: train", **stage)
+            training = a_stage("train", config, seed, label=name, **stage)
             evaluation = a_stage(
-                "evaluate",
-                {"task": "easy_vqa"},
-                seed,
-                {"model": training.id},
-                label=f"{label}: noop",
+                "evaluate", {"task": "easy_vqa"}, seed, {"model": training.id}, label=name
             )
             stages |= {training.id: training, evaluation.id: evaluation}
-            scored = Evaluation(stage=evaluation.id, task="easy_vqa", shots=0, condition="intact")
-            trials.append(Trial(arm=name, seed=seed, train=training.id, evaluations=(scored,)))
+            roles = {"multimodal": training.id, "easy_vqa": evaluation.id}
+            trials.append(Trial(name, seed, roles))
     return Plan(
         study=study,
+        workload="recipe",
+        tasks=dict(MEASURED),
         hash=hashlib.sha256(json.dumps([study, arms, list(seeds)]).encode()).hexdigest(),
         path=f"{study}.yaml",
         source=f"study: {study}",
@@ -112,8 +116,10 @@ def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
                 label=name,
                 config=Recipe().model_dump(mode="json"),
                 dropped=(),
+                roles=("multimodal", "easy_vqa"),
+                answers=(Answer(role="easy_vqa", task="easy_vqa"),),
+                main="multimodal",
                 parameters={"all": 1},
-                peak_lr=0.1,
                 flops_per_trial=1.0,
                 memory_bytes=1,
                 warnings=(),

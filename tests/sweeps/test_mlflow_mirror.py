@@ -107,7 +107,7 @@ def test_each_stage_has_one_run_without_parent_under_its_identity(client, mirror
 def test_run_of_a_stage_holds_params_curve_environment_and_examples(client, mirrored):
     trial = PLAN.trials[0]
     runs = {run.data.tags["mm1.stage"]: run for run in runs_of(client, "mm1-stages")}
-    train = runs[trial.train]
+    train = runs[trial.stages["multimodal"]]
     assert train.data.params["width"] == "8"
     curve = client.get_metric_history(train.info.run_id, "training.loss")
     assert sorted((point.step, point.value) for point in curve) == [
@@ -115,7 +115,7 @@ def test_run_of_a_stage_holds_params_curve_environment_and_examples(client, mirr
     ]
     assert train.data.tags["mlflow.source.git.commit"] == "abc"
     assert train.data.tags["mm1.execution.libraries.jax"] == "1"
-    scored = runs[trial.evaluations[0].stage]
+    scored = runs[trial.stages["easy_vqa"]]
     assert scored.data.metrics["easy_vqa.accuracy"] == 71.0
     artifacts = {item.path for item in client.list_artifacts(scored.info.run_id)}
     assert artifacts == {"examples.parquet", "execution.json"}
@@ -136,7 +136,7 @@ def test_study_is_a_parent_with_a_child_per_arm_and_seed(client):
     base = next(run for run in children if run.info.run_name == "base seed 2")
     assert base.data.metrics == {"easy_vqa.accuracy": 72.0, "training.loss": 1.0 / 1201}
     stage_runs = {run.info.run_id for run in runs_of(client, "mm1-stages")}
-    assert base.data.tags["mm1.run.train"] in stage_runs
+    assert base.data.tags["mm1.run.multimodal"] in stage_runs
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert artifacts == {"plan.json", "study.yaml", "report.html"}
 

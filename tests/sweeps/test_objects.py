@@ -18,6 +18,7 @@ import pytest
 from ablations.errors import UserError
 from ablations.stage import ResultRow
 from ablations.stages import Stage
+from ablations.workload import Work
 from sweeps import leases, objects
 from sweeps.objects import StorageError, is_inside, open_objects
 from sweeps.records import Done, sealed
@@ -27,20 +28,8 @@ ROWS = [ResultRow(task="noop", metric="accuracy", value=50.0)]
 
 
 def a_stage(number: int = 1) -> Stage:
-    return Stage(
-        id=f"{number:064x}",
-        kind="noop",
-        run="noop_stage:run",
-        config={},
-        seed=1,
-        inputs={},
-        data_fingerprint="",
-        code_fingerprint="",
-        compile_class="noop",
-        flops=0,
-        seconds=0.01,
-        label="one",
-    )
+    work = Work(kind="noop", run="noop_stage:run", config={}, decides="", compile_class="noop")
+    return Stage(f"{number:064x}", work, 1, {}, "one")
 
 
 class Proxy:

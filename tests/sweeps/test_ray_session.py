@@ -120,7 +120,7 @@ def test_a_killed_ray_is_started_anew_and_the_run_goes_on(tmp_path, name):
         encoding="utf-8",
     ) as driver:
         deadline = time.monotonic() + 300
-        while len(store.progress(plan.trials[0].train)) < 5:
+        while len(store.progress(plan.trials[0].stages["multimodal"])) < 5:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         (victim,) = [
@@ -136,7 +136,9 @@ def test_a_killed_ray_is_started_anew_and_the_run_goes_on(tmp_path, name):
     assert "Check failed" not in output
     assert "raylet)" not in output
     first = int(
-        (store.stage_folder(plan.trials[0].train) / "first_step").read_text(encoding="utf-8")
+        (store.stage_folder(plan.trials[0].stages["multimodal"]) / "first_step").read_text(
+            encoding="utf-8"
+        )
     )
     assert first >= 4
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from noop_stage import HERE, a_plan
+from noop_stage import HERE, a_plan, having
 
 from ablations.errors import UserError
 from sweeps import leases
@@ -52,7 +52,7 @@ def test_every_stage_runs_once_and_results_are_in_the_table(run, store, capsys):
     assert sorted(scores["value"]) == [41, 42, 61, 62]
     assert set(rows["status"]) == {"ok"}
     assert "all 4 trials are there" in capsys.readouterr().out
-    execution = store.execution(plan.trials[0].train)
+    execution = store.execution(plan.trials[0].stages["multimodal"])
     assert execution["threads"] == 1
     assert execution["device_kind"] == "cpu"
     assert {"jax", "numpy"} <= set(execution["libraries"])
@@ -97,8 +97,8 @@ def troubled(ray_session, tmp_path_factory):
         "typo": {},
     }
     plan = a_plan("troubled", arms, seeds=(1,))
-    train = {trial.arm: trial.train for trial in plan.trials}
-    typo = plan.stages[train["typo"]].model_copy(update={"run": "noop_stage:trian"})
+    train = {trial.arm: trial.stages["multimodal"] for trial in plan.trials}
+    typo = having(plan.stages[train["typo"]], run="noop_stage:trian")
     plan = plan.model_copy(update={"stages": {**plan.stages, typo.id: typo}})
     store = Store(tmp_path_factory.mktemp("troubled"))
     code = run_plan(plan, store, data="data", workers=1, mlflow_uri="off")
@@ -163,7 +163,7 @@ def test_second_run_of_a_running_study_is_refused(run, store):
 
 def test_stage_that_another_run_is_doing_is_awaited(run, store):
     plan = a_plan("shared", {"base": {}}, seeds=(1,))
-    lease = leases.acquire(store.objects, store.lease_folder(plan.trials[0].train))
+    lease = leases.acquire(store.objects, store.lease_folder(plan.trials[0].stages["multimodal"]))
     timer = threading.Timer(2.0, lease.release)
     timer.start()
     assert run(plan) == 0
@@ -181,28 +181,30 @@ def test_kill_and_interrupt_lose_nothing(run, store, tmp_path):
     (trial,) = plan.trials
 
     killed = _driver(tmp_path)
-    _until(lambda: len(store.progress(trial.train)) >= 5)
+    _until(lambda: len(store.progress(trial.stages["multimodal"])) >= 5)
     killed.kill()
     killed.wait()
     _until(lambda: not _workers_of(store))
-    after_kill = len(store.progress(trial.train))
-    assert not store.is_done(trial.train)
+    after_kill = len(store.progress(trial.stages["multimodal"]))
+    assert not store.is_done(trial.stages["multimodal"])
 
     def interrupt():
-        _until(lambda: len(store.progress(trial.train)) >= after_kill + 5)
+        _until(lambda: len(store.progress(trial.stages["multimodal"])) >= after_kill + 5)
         os.kill(os.getpid(), signal.SIGINT)
 
     user = threading.Thread(target=interrupt)
     user.start()
     assert run(plan) == 130
     user.join()
-    after_stop = len(store.progress(trial.train))
+    after_stop = len(store.progress(trial.stages["multimodal"]))
     assert after_kill + 5 <= after_stop < 60
 
     assert run(plan) == 0
-    first_step = int((store.stage_folder(trial.train) / "first_step").read_text(encoding="utf-8"))
+    first_step = int(
+        (store.stage_folder(trial.stages["multimodal"]) / "first_step").read_text(encoding="utf-8")
+    )
     assert first_step >= after_stop - 1
-    assert not store.scratch(trial.train).exists()
+    assert not store.scratch(trial.stages["multimodal"]).exists()
 
 
 def _records(store: Store) -> list[Path]:

@@ -8,7 +8,7 @@ import time
 from heapq import heappop, heappush
 
 import pytest
-from noop_stage import a_plan, a_stage
+from noop_stage import a_plan, a_stage, having
 from plain_scheduler import PlainScheduler
 
 from ablations.plan import Plan
@@ -30,7 +30,7 @@ def training(name, seed=1, seconds=10.0, compile_class="A"):
 
 def evaluation(of, task="t", seconds=1.0, compile_class="E"):
     return a_stage(
-        "evaluate", {"task": task}, of.seed, {"model": of.id}, label=f"{of.label}/{task}",
+        "evaluate", {"task": task}, of.seed, {"model": of.id}, label=f"{of.origin}/{task}",
         seconds=seconds, compile_class=compile_class,
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def after(name, parts, seed=1, seconds=10.0):
 
 
 def label(plan, stage_id):
-    return None if stage_id is None else plan.stages[stage_id].label
+    return None if stage_id is None else plan.stages[stage_id].origin
 
 
 def run_alone(plan, **options):
@@ -58,7 +58,7 @@ def run_alone(plan, **options):
     order = []
     while not scheduler.complete:
         stage_id = scheduler.next("w", 0)
-        order.append(plan.stages[stage_id].label)
+        order.append(plan.stages[stage_id].origin)
         scheduler.finished(stage_id, 1.0)
     return order
 
@@ -193,10 +193,10 @@ def test_remaining_time_counts_compilation_once_for_each_worker_and_what_waits_f
     parts = [pretraining("encoder", seconds=20.0), pretraining("language", seconds=8.0)]
     last = after("a", parts)
     test = evaluation(last, seconds=3.0)
-    stages = [stage.model_copy(update={"compile_seconds": 5.0}) for stage in (*parts, last, test)]
+    stages = [having(stage, compile_seconds=5.0) for stage in (*parts, last, test)]
     scheduler = Scheduler(plan_of(*stages), (), ["w", "v"])
     assert scheduler.remaining_seconds(0) == (20 + 5) + (10 + 5) + (3 + 5)
-    more = [stage.model_copy(update={"compile_seconds": 5.0}) for stage in map(training, "abc")]
+    more = [having(stage, compile_seconds=5.0) for stage in map(training, "abc")]
     assert Scheduler(plan_of(*more), (), ["w"]).remaining_seconds(0) == 5 + 3 * 10
 
 

@@ -15,31 +15,24 @@ from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.stage import ResultRow
 from ablations.stages import Stage
+from ablations.workload import Work
 from sweeps.finished import COLUMNS
 from sweeps.objects import is_disk_full
 from sweeps.store import Store
 
 
 def a_stage(name: str = "one", seed: int = 1) -> Stage:
-    return Stage(
-        id=f"{name}-{seed}".encode().hex().ljust(64, "0"),
-        kind="noop",
-        run="noop_stage:run",
-        config={"name": name},
-        seed=seed,
-        inputs={},
-        data_fingerprint="",
-        code_fingerprint="",
-        compile_class="noop",
-        flops=0,
-        seconds=0.01,
-        label=f"{name} seed {seed}",
+    work = Work(
+        kind="noop", run="noop_stage:run", config={"name": name}, decides=name, compile_class="noop"
     )
+    return Stage(f"{name}-{seed}".encode().hex().ljust(64, "0"), work, seed, {}, name)
 
 
 def a_plan(*stages: Stage, hash: str = "h1") -> Plan:
     return Plan(
         study="tiny",
+        workload="recipe",
+        tasks={},
         hash=hash,
         path="tiny.yaml",
         source="study: tiny",

@@ -125,7 +125,7 @@ def test_job_runs_the_study_and_the_client_may_go(cluster, tmp_path, monkeypatch
     assert "all 1 trials are there" in logs
     store = Store(tmp_path / "store")
     assert store.done(PLAN.stages) == set(PLAN.stages)
-    revision = store.execution(PLAN.trials[0].train)["git_revision"]
+    revision = store.execution(PLAN.trials[0].stages["multimodal"])["git_revision"]
     assert len(revision) >= 40  # told by the client: the cluster has no repository
 
 

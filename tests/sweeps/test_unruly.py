@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from noop_stage import a_plan
+from noop_stage import a_plan, having
 from unruly_stage import DIES, FAILS, WORKS
 
 from ablations.identity import code_fingerprint
+from ablations.workload import Code
 from sweeps.run import run_plan
 from sweeps.scheduler import MAX_ATTEMPTS
 from sweeps.store import Store
@@ -28,8 +29,10 @@ def unruly_plan(study, arms):
     for stage in plan.stages.values():
         function = "look" if stage.inputs else "train"
         code = code_fingerprint("unruly_stage", function)
-        update = {"run": f"unruly_stage:{function}", "code_fingerprint": code}
-        stages[stage.id] = stage.model_copy(update=update)
+        at = Code(module="unruly_stage", function=function)
+        stages[stage.id] = having(
+            stage, run=f"unruly_stage:{function}", code=at, code_fingerprint=code
+        )
     return plan.model_copy(update={"stages": stages})
 
 
@@ -45,14 +48,14 @@ def unruly(ray_session, tmp_path_factory):
 def test_the_others_are_finished_and_the_run_ends_with_one(unruly):
     code, trials, store = unruly
     assert code == 1
-    finished = {arm for arm, trial in trials.items() if len(store.done(trial.stages)) == 2}
+    finished = {arm for arm, trial in trials.items() if len(store.done(trial.stages.values())) == 2}
     assert finished == {*WORKS, *ONCE}
 
 
 @pytest.mark.parametrize("arm", FAILS)
 def test_what_a_runner_raises_is_recorded_each_time(unruly, arm):
     _, trials, store = unruly
-    records = store.failures(trials[arm].train)
+    records = store.failures(trials[arm].stages["multimodal"])
     mistakes = ("stopped", "nothing", "numbers")  # the same again would only fail again
     assert len(records) == (1 if arm in mistakes else MAX_ATTEMPTS)
     for record in records:
@@ -64,7 +67,7 @@ def test_what_a_runner_raises_is_recorded_each_time(unruly, arm):
 
 def test_an_error_keeps_its_text(unruly):
     _, trials, store = unruly
-    errors = {arm: store.failures(trials[arm].train)[0]["error"] for arm in FAILS}
+    errors = {arm: store.failures(trials[arm].stages["multimodal"])[0]["error"] for arm in FAILS}
     assert errors["own"] == "OwnError: mine"
     assert errors["interrupt"] == "KeyboardInterrupt"
     assert errors["system exit"] == "SystemExit: 3"
@@ -76,12 +79,12 @@ def test_an_error_keeps_its_text(unruly):
 
 def test_a_process_that_dies_is_a_failure_and_counts(unruly):
     _, trials, store = unruly
-    assert len(store.failures(trials["exits each time"].train)) == MAX_ATTEMPTS
+    assert len(store.failures(trials["exits each time"].stages["multimodal"])) == MAX_ATTEMPTS
     for arm in ONCE:
-        (record,) = store.failures(trials[arm].train)
+        (record,) = store.failures(trials[arm].stages["multimodal"])
         assert record["error"].startswith("the worker process died")
 
 
 def test_rows_of_a_generator_are_kept(unruly):
     _, trials, store = unruly
-    assert store.rows([trials["threads"].train])["step"].tolist() == [1, 2]
+    assert store.rows([trials["threads"].stages["multimodal"]])["step"].tolist() == [1, 2]

@@ -10,12 +10,13 @@ import threading
 import uuid
 
 import pytest
-from noop_stage import HERE, a_plan, a_stage
+from noop_stage import HERE, a_plan, a_stage, having
 
 from ablations.errors import UserError
+from mm1_jax.scale.execution import environment
 from sweeps import leases, worker
 from sweeps.store import Store
-from sweeps.worker import environment, execute, resolve
+from sweeps.worker import ONE_THREAD, execute, resolve
 
 
 @pytest.fixture(params=["disk", "memory://"])
@@ -31,28 +32,23 @@ def run(store, stage, stop=None):
 def test_trial_runs_on_a_disk_and_on_a_url(store):
     plan = a_plan("tiny", {"base": {"steps": 2, "score": 60}}, seeds=(3,))
     (trial,) = plan.trials
-    for stage_id in (trial.train, trial.evaluations[0].stage):
+    for stage_id in (trial.stages["multimodal"], trial.stages["easy_vqa"]):
         assert run(store, plan.stages[stage_id]).state == "done"
     rows = Store(store.root).rows(plan.stages)
     assert rows.loc[rows["task"] == "easy_vqa", "value"].tolist() == [63.0]
-    execution = store.execution(trial.train)
+    execution = store.execution(trial.stages["multimodal"])
     assert execution["git_revision"] == "revision"
     assert execution["seconds"] >= 0
-    assert not store.scratch(trial.train).exists()
-    assert leases.holder(store.objects, store.lease_folder(trial.train)) is None
+    assert not store.scratch(trial.stages["multimodal"]).exists()
+    assert leases.holder(store.objects, store.lease_folder(trial.stages["multimodal"])) is None
 
 
-def test_the_record_has_the_mesh_that_a_training_or_an_evaluation_states(store):
-    recorded = {}
-    for kind, config in {
-        "training": {"steps": 1, "training": {"mesh": {"fsdp": 2}}},
-        "evaluation": {"steps": 1, "mesh": {"fsdp": 4}},
-        "unstated": {"steps": 1, "mesh": None},
-    }.items():
-        stage = a_stage("train", config, 1)
-        assert run(store, stage).state == "done"
-        recorded[kind] = store.execution(stage.id).get("mesh")
-    assert recorded == {"training": {"fsdp": 2}, "evaluation": {"fsdp": 4}, "unstated": None}
+def test_what_a_runner_records_stands_in_the_execution_record(store):
+    stage = a_stage("train", {"steps": 1, "facts": {"mesh": {"fsdp": 2}}}, 1)
+    assert run(store, stage).state == "done"
+    execution = store.execution(stage.id)
+    assert execution["mesh"] == {"fsdp": 2}
+    assert {"threads", "machine", "python", "seconds"} <= set(execution)
 
 
 def test_what_a_stage_records_stands_in_its_record(store):
@@ -109,7 +105,7 @@ def test_full_disk_is_no_failure_of_the_stage(store, monkeypatch):
 
 
 def test_other_code_than_planned_is_refused(store):
-    stage = a_stage("train", {}, 1).model_copy(update={"code_fingerprint": "another"})
+    stage = having(a_stage("train", {}, 1), code_fingerprint="another")
     outcome = run(store, stage)
     assert (outcome.state, outcome.again) == ("failed", False)
     assert "plan it anew" in outcome.error
@@ -119,10 +115,10 @@ def test_other_code_than_planned_is_refused(store):
 def test_damaged_input_is_refused(tmp_path):
     plan = a_plan("tiny", {"base": {}}, seeds=(1,))
     (trial,) = plan.trials
-    run(Store(tmp_path), plan.stages[trial.train])
+    run(Store(tmp_path), plan.stages[trial.stages["multimodal"]])
     (path,) = tmp_path.glob("stages/*/*/*/output/config.json")
     path.write_text('{"score": 99}', encoding="utf-8")
-    outcome = run(Store(tmp_path), plan.stages[trial.evaluations[0].stage])
+    outcome = run(Store(tmp_path), plan.stages[trial.stages["easy_vqa"]])
     assert (outcome.state, outcome.again) == ("failed", False)
     assert "damaged" in outcome.error
 
@@ -144,10 +140,9 @@ def test_import_paths_name_functions():
         resolve("nosuchmodule:train")
 
 
-def test_environment_asks_for_one_thread_and_keeps_the_users_flags(tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--mine")
-    variables = environment(tmp_path)
-    assert variables["OMP_NUM_THREADS"] == "1"
+def test_environment_asks_for_one_thread_and_keeps_the_users_flags(tmp_path):
+    variables = environment(tmp_path, "--mine")
+    assert ONE_THREAD["OMP_NUM_THREADS"] == "1"
     assert variables["XLA_FLAGS"].startswith("--mine ")
     assert variables["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
 

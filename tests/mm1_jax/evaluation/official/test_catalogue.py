@@ -7,9 +7,9 @@ import pkgutil
 import pytest
 from official_folders import FOLDERS, TEXT_FOLDERS
 
-from ablations.metrics import metric_called
 from mm1_jax.evaluation import benchmarks
 from mm1_jax.evaluation.official.catalogue import OFFICIAL, official_task
+from mm1_jax.evaluation.task_records import MEASURED
 
 
 def test_planning_knows_every_task():
@@ -28,4 +28,4 @@ def test_planning_knows_what_a_task_measures_and_asks(name, tmp_path):
         metrics = task.score(questions, [task.answer(q.references[0]) for q in questions]).metrics
         assert next(iter(metrics)) == next(iter(known.metrics))
         assert set(known.metrics) <= set(metrics)
-        assert all(metric_called(metric) is not None for metric in metrics), metrics
+        assert all(MEASURED[name].metric(metric) is not None for metric in metrics), metrics

@@ -1,0 +1,202 @@
+"""Every task, one record each: what it asks of, its forms, its items and what it measures.
+
+Planning knows no more of a task than this; how it is asked and scored is its own module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ablations.errors import UserError
+from ablations.workload import INTACT, TRAINING, Asked, Goal, Metric, Task, check_metric
+from mm1_jax.config.questions import MOST_SHOTS
+from mm1_jax.evaluation.official.catalogue import OFFICIAL
+
+MULTIMODAL, ENCODER, LANGUAGE_MODEL = "multimodal", "encoder", "language_model"
+SHUFFLED = (INTACT, "shuffled", "no_image")
+MISLEADING = (*SHUFFLED, "wrong_demonstrations")
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What there is to know of a task before it is asked.
+
+    measured   metrics and forms
+    part       whose checkpoint it scores
+    items      of the test split, about; for the planned cost only
+    setting    of the data that prepares what it asks; "" where all data has it
+    """
+
+    measured: Task
+    items: int
+    part: str = MULTIMODAL
+    setting: str = ""
+
+    @property
+    def one_form(self) -> bool:
+        """Whether it asks no questions: no demonstrations, no images to shuffle."""
+        return self.measured.most_shots == 0
+
+
+# What a number of this name is, in whatever task: goal, worst value, unit.
+_SHARE = ("maximise", 0.0, "%")
+_POINTS = ("maximise", 0.0, "")
+_NEITHER = (None, None, "%")
+_KNOWN: dict[str, tuple[Goal | None, float | None, str]] = {
+    **dict.fromkeys(
+        (
+            *("accuracy", "accuracy_bytes", "accuracy_norm", "accuracy_of_unanswerable"),
+            *("accuracy_single", "accuracy_vqa_rule", "anls", "bleu_4", "colour_accuracy"),
+            *("exact_match", "f1", "kind_accuracy", "precision", "recall", "recall_at_1"),
+            *("recall_at_5", "relaxed_accuracy", "rouge_l"),
+        ),
+        _SHARE,
+    ),
+    **dict.fromkeys(("cider", "cognition", "perception", "score"), _POINTS),
+    **dict.fromkeys(("unanswerable", "yes_ratio"), _NEITHER),
+    "bits_per_byte": ("minimise", None, "bits"),
+    "loss": ("minimise", None, "nats"),
+    "perplexity": ("minimise", None, ""),
+    "unparsed": ("minimise", None, "%"),
+}
+
+
+def score(name: str) -> Metric:
+    """A number that the model scores."""
+    goal, worst, unit = _KNOWN[name]
+    return Metric(name=name, goal=goal, worst=worst, unit=unit)
+
+
+def baseline(name: str, of: str) -> Metric:
+    """The same number of an answerer without the model, who is the first word of its name."""
+    goal, _, unit = _KNOWN[of]
+    by = name.partition("_")[0]
+    return Metric(
+        name=name, goal=goal, unit=unit, role="baseline", of=of, by=by, beaten=by != "oracle"
+    )
+
+
+def control(name: str, of: str) -> Metric:
+    """The same number of a model that has learnt nothing."""
+    return baseline(name, of).model_copy(update={"role": "control"})
+
+
+def _scores(*names: str) -> tuple[Metric, ...]:
+    return tuple(map(score, names))
+
+
+# Of official formats: what rows may tell beside, by the field's rule or by a stricter reading.
+_BESIDE = (
+    *map(score, _KNOWN),
+    *(score(name).model_copy(update={"name": f"strict_{name}", "worst": None}) for name in _KNOWN),
+)
+
+
+def _asked(
+    *metrics: Metric, conditions: tuple[str, ...] = SHUFFLED, beside: tuple[Metric, ...] = ()
+) -> Task:
+    return Task(metrics=metrics, conditions=conditions, most_shots=MOST_SHOTS, beside=beside)
+
+
+_BLIND = baseline("blind_accuracy", "accuracy")
+_CHANCE = baseline("chance_accuracy", "accuracy")
+_KINDS = _scores("accuracy", "kind_accuracy")
+TASKS: dict[str, TaskRecord] = {
+    "easy_vqa": TaskRecord(
+        _asked(score("accuracy"), _BLIND, baseline("oracle_accuracy", "accuracy")), 9_673
+    ),
+    "emoji_caption": TaskRecord(_asked(score("cider"), baseline("blind_cider", "cider")), 214),
+    "emoji_questions": TaskRecord(_asked(score("accuracy"), _BLIND), 856),
+    "emoji_languages": TaskRecord(  # in four languages
+        _asked(*_KINDS, _BLIND, conditions=MISLEADING), 2_928, setting="languages"
+    ),
+    "emoji_attributes": TaskRecord(
+        _asked(*_KINDS, _BLIND, conditions=MISLEADING), 242, setting="languages"
+    ),
+    "fast_binding": TaskRecord(
+        _asked(*_KINDS, _CHANCE, conditions=MISLEADING), 500, setting="binding_ways"
+    ),
+    "emoji_glossary": TaskRecord(
+        _asked(*_scores("accuracy", "colour_accuracy"), _CHANCE, conditions=MISLEADING),
+        500,
+        setting="glossary_languages",
+    ),
+    "held_out_text": TaskRecord(Task(metrics=_scores("perplexity", "bits_per_byte")), 311),
+    "pretrained_text": TaskRecord(
+        Task(
+            metrics=(
+                *_scores("perplexity", "bits_per_byte"),
+                baseline("ngram_perplexity", "perplexity"),
+                baseline("ngram_bits_per_byte", "bits_per_byte"),
+            )
+        ),
+        311,
+        part=LANGUAGE_MODEL,
+    ),
+    "emoji_retrieval": TaskRecord(
+        Task(
+            metrics=(
+                *_scores("recall_at_1", "recall_at_5"),
+                baseline("chance_at_1", "recall_at_1"),
+                baseline("chance_at_5", "recall_at_5"),
+            )
+        ),
+        214,
+        part=ENCODER,
+    ),
+    "emoji_probe": TaskRecord(
+        Task(
+            metrics=(
+                score("accuracy"),
+                control("untrained_accuracy", "accuracy"),
+                baseline("majority_accuracy", "accuracy"),
+            )
+        ),
+        214,
+        part=ENCODER,
+    ),
+} | {
+    name: TaskRecord(
+        _asked(
+            *_scores(*official.metrics),
+            *(() if official.text else (baseline(f"blind_{m}", m) for m in official.metrics)),
+            conditions=(INTACT,) if official.text else SHUFFLED,
+            beside=_BESIDE,
+        ),
+        official.items,
+    )
+    for name, official in OFFICIAL.items()
+}
+CURVES = Task(metrics=(score("loss"),))
+MEASURED: dict[str, Task] = {name: one.measured for name, one in TASKS.items()} | {TRAINING: CURVES}
+
+
+def part_of(task: str) -> str:
+    """Whose checkpoint a task scores; of a task that is not known, the whole model's."""
+    return TASKS[task].part if task in TASKS else MULTIMODAL
+
+
+def check_task_metric(task: str, metric: str) -> None:
+    """Raise `UserError` if there is no such task or metric."""
+    check_metric({name: one for name, one in MEASURED.items() if name != TRAINING}, task, metric)
+
+
+def check_form(asked: Asked) -> None:
+    """Raise `UserError` for a form of a task that the task cannot have."""
+    task, shots, condition = asked
+    if shots > MOST_SHOTS:
+        raise UserError(f"{shots:,} shots of {task}: at most {MOST_SHOTS:,}")
+    known = TASKS.get(task)
+    if known is None:
+        return
+    if known.one_form and (shots or condition != INTACT):
+        raise UserError(f"{task} asks no questions: no images to shuffle, no demonstrations")
+    if condition in known.measured.conditions:
+        return
+    if condition == "wrong_demonstrations" and known.measured.conditions != (INTACT,):
+        misled = [name for name, one in TASKS.items() if condition in one.measured.conditions]
+        raise UserError(
+            f"{task} has one kind of answer, so no demonstrations are wrong; condition "
+            f"{condition} is for {', '.join(misled)}"
+        )
+    raise UserError(f"{task} asks about no images: condition {condition}")

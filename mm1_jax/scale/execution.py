@@ -1,0 +1,50 @@
+"""What a stage of ours ran on, for its execution record: results are equal to the bit within it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mm1_jax.scale.compilation_cache import cache_variables
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "ray")
+# Of a training: other orders of the same sums.
+FORM = ("layers", "remat", "attention", "micro_batches")
+
+
+def execution(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Devices, mesh, order of sums and libraries of a stage with this config; imports JAX."""
+    import jax
+
+    devices = jax.devices()
+    training = config.get("training", {})
+    mesh = training.get("mesh") or config.get("mesh")  # an evaluation's, where it is stated
+    form = {name: training[name] for name in FORM if name in training}
+    return {
+        **({"mesh": mesh} if mesh else {}),
+        **({"form": form} if form else {}),
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "libraries": _versions(),
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def environment(cache: Path, flags: str = "") -> dict[str, str]:
+    """Variables of a process that runs stages on one core; `flags` are XLA's so far.
+
+    What it compiles is kept in `cache`, which many processes may share.
+    """
+    one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return {
+        "XLA_FLAGS": f"{flags} {one_thread}".strip(),
+        **cache_variables(cache),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }

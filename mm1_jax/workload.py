@@ -1,0 +1,570 @@
+"""The recipe as a workload: what a study of our own model varies, trains and asks.
+
+    encoder ─────────┬─► multimodal ─(─► sft ─)─► easy_vqa, held_out_text, …
+    language_model ──┘
+    encoder ───────────► emoji_retrieval, emoji_probe
+    language_model ────► pretrained_text
+
+A recipe without a pre-training of a part has no stage for it: the part starts from random weights.
+A part that starts from a folder of weights has the stage `weights` in the place of its
+pre-training; it has no seed, so all trials share it. Every other stage carries the trial's seed.
+Where the whole model is tuned on instructions (`sft`), what is scored is the tuned model.
+
+`python -m mm1_jax.workload` prints the fingerprints of the code of each kind of stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ablations import identity
+from ablations.errors import UserError, nearest
+from ablations.settings import ModelSchema
+from ablations.settings import affecting as affecting_of
+from ablations.workload import Answer, Asked, Code, Graph, Tasks, Work
+from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
+from mm1_jax.config.instruction_tuning import InstructionTuningConfig
+from mm1_jax.config.language_model_pretraining import (
+    LanguageModelPretrainingConfig,
+    LanguageModelStageConfig,
+)
+from mm1_jax.config.recipe import (
+    PRETRAINED_PARTS,
+    EvaluationConfig,
+    Recipe,
+    TaskConfig,
+    data_lacking,
+)
+from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.data.own.manifest import check_sources, data_identity, read_manifest
+from mm1_jax.evaluation.official.catalogue import OFFICIAL, module_of
+from mm1_jax.evaluation.official.task_folder import OfficialSettings, OfficialStage, open_official
+from mm1_jax.evaluation.task_records import (
+    MEASURED,
+    MULTIMODAL,
+    TASKS,
+    check_form,
+    check_task_metric,
+    part_of,
+)
+from mm1_jax.runner import RUNNERS, STAGE_MODULES
+from mm1_jax.scale import costs
+from mm1_jax.weights import weights_folder
+
+SFT, WEIGHTS = "sft", "weights"
+# Part that a task scores → kind of stage that scores it.
+EVALUATIONS = {
+    MULTIMODAL: "evaluation",
+    "encoder": "encoder_evaluation",
+    "language_model": "language_model_evaluation",
+}
+TEXT_ITEM_TOKENS = 150  # of one held-out text, about
+NGRAM_SECONDS = 10.0  # to count the training texts, which pretrained_text does beside
+EVALUATION_COMPILES = 0.6  # of what its training does: the forward pass alone, or generation
+# Arms whose planned cost differs by less are called equally expensive.
+COST_TOLERANCE = 1.1
+# Key of a recipe's `seeds` → what all seeds have in common where it is a number.
+FIXED = {"initialisation": "these first weights", "data_order": "this data order"}
+
+SCHEMA = ModelSchema(
+    Recipe,
+    mixtures={
+        "data.mixture": {},
+        "data.kinds": {},
+        "encoder_pretraining.mixture": EncoderPretrainingConfig().mixture.model_dump(),
+        "language_model_pretraining.mixture": LanguageModelPretrainingConfig().mixture.model_dump(),
+        "sft.mixture": InstructionTuningConfig().mixture.model_dump(),
+    },
+    shares=MixtureConfig,
+    own=lambda tree: (tree.get("data") or {}).get("sources") or {},
+)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe. Raises `UserError` for whatever is wrong with the file."""
+    return SCHEMA.load(Path(path))
+
+
+@dataclass(frozen=True)
+class RecipeWorkload:
+    """`ablations.workload.Workload` of recipes."""
+
+    name: str = "recipe"
+    means: Any = "recipe"
+    schema: ModelSchema = SCHEMA
+    kinds: Collection[str] = tuple(RUNNERS)
+    untrained: tuple[str, ...] = ("seeds", "evaluation")
+
+    def tasks(self, base: Recipe) -> Tasks:
+        """All tasks there are."""
+        return MEASURED
+
+    def metric_of(self, written: str, base: Recipe) -> tuple[str, str]:
+        """`easy_vqa.accuracy` is the metric `accuracy` of the task `easy_vqa`."""
+        task, _, metric = written.partition(".")
+        if not metric:
+            raise UserError(f"{written!r} is no task.metric{nearest(task, TASKS)}")
+        return task, metric
+
+    def asked(self, base: Recipe) -> list[Asked]:
+        """The forms that a recipe has evaluated."""
+        return [
+            Asked(task, shots, condition)
+            for task, settings in base.evaluation.tasks.items()
+            for shots in settings.shots
+            for condition in settings.conditions
+        ]
+
+    def averaged(self, base: Recipe) -> tuple[str, ...]:
+        """The recipe's `evaluation.average`."""
+        return base.evaluation.average
+
+    def check_metric(self, task: str, metric: str, runners: Mapping[str, str]) -> None:
+        """Raise `UserError` if there is none; a user's own evaluation may measure others."""
+        if EVALUATIONS[part_of(task)] not in runners:
+            check_task_metric(task, metric)
+
+    def check_form(self, asked: Asked) -> None:
+        """Raise `UserError` for a form of a task that the task cannot have."""
+        check_form(asked)
+
+    def graph(self, config: Recipe, needed: Iterable[Asked], runners: Mapping[str, str]) -> Graph:
+        """The stages of one recipe.
+
+        `UserError` where a task scores a part that has no stage or asks what the data does not
+        hold, or where a checkpoint of ours is of another config than the recipe's.
+        """
+        works = trainings(config, runners)
+        answers: list[Answer] = []
+        trained = dict(works)
+        for role, asked, work in evaluations(config, trained, runners, needed):
+            works[role] = work
+            answers.append(
+                Answer(
+                    role=role,
+                    task=asked.task,
+                    shots=asked.shots,
+                    condition=asked.condition,
+                    drawn=tuple(_drawn(work, asked)),
+                )
+            )
+        whole = filter(None, (config.train_config(), config.instruction_tuning_stage()))
+        last = config.instruction_tuning_stage() or config
+        seeds = config.seeds
+        return Graph(
+            works=works,
+            answers=answers,
+            main=SFT if SFT in trained else MULTIMODAL,
+            shared=[what for key, what in FIXED.items() if getattr(seeds, key) is not None],
+            parameters=costs.parameters(config),
+            memory_bytes=max(costs.memory_bytes(model) for model in whole),
+            figures={
+                # N, weights without embeddings, is what the paper's rate follows from.
+                "N": costs.parameters(config)["language_model"],
+                "image_tokens": last.image_tokens,
+                "peak_lr": costs.peak_lr(config),
+            },
+        )
+
+    def salted(self, base: Recipe, salt: int) -> Recipe:
+        """Other first weights, the same data order."""
+        salted = base.seeds.model_copy(update={"initialisation_salt": salt})
+        return base.model_copy(update={"seeds": salted})
+
+    def warnings(self, base: Recipe) -> Iterator[str]:
+        """What is fixed for all seeds, and packing that depends on the arm."""
+        for key, what in FIXED.items():
+            if getattr(base.seeds, key) is not None:
+                yield f"seeds.{key} is fixed: claims hold for {what} only"
+        if base.data.packing == "total":
+            yield "packing: total: which documents an arm sees depends on its tokens per image"
+
+    def unfairness(
+        self, arm: Recipe, base: Recipe, varied: Collection[str], flops_ratio: float
+    ) -> Iterator[str]:
+        """Learning rate, FLOPs, text and documents that differ though they were not varied."""
+        rate, usual = costs.peak_lr(arm), costs.peak_lr(base)
+        if rate != usual and "optimizer.peak_lr" not in varied:
+            yield f"peak learning rate {rate:.3g} instead of the base's {usual:.3g}"
+        text_tokens = _text_tokens(arm) / _text_tokens(base)
+        for what, ratio in (("training FLOPs", flops_ratio), ("text tokens", text_tokens)):
+            if not 1 / COST_TOLERANCE <= ratio <= COST_TOLERANCE:
+                yield f"{ratio:.2g} times the base's {what}"
+        if arm.data.packing == "total" and arm.image_tokens != base.image_tokens:
+            yield (
+                "packing: total: with other tokens per image it sees other documents than the base"
+            )
+        if arm.data.rich_captions and "captions" not in arm.data.mixture.weights:
+            yield "data.rich_captions does nothing: captions are not in the mixture"
+        if arm.data.kinds is not None:
+            shares = arm.data.kinds.weights
+            for name in arm.data.mixture.weights:
+                if (kind := arm.data.kind_of[name]) not in shares:
+                    yield f"data.mixture.{name} is not read: data.kinds has no share for {kind}"
+
+
+RECIPE = RecipeWorkload()
+
+
+def _text_tokens(config: TrainConfig) -> float:
+    per_sequence = config.data.text_tokens
+    return float(config.training.steps * config.training.batch_size * per_sequence)
+
+
+def _drawn(work: Work, asked: Asked) -> Iterator[str]:
+    """What of a question is drawn once, for all arms and seeds."""
+    if work.config["items"] is not None:
+        yield "this draw of the questions"
+    if asked.shots:
+        yield "this draw of the demonstrations"
+    if asked.condition == "shuffled":
+        yield "this shuffle of the images"
+
+
+@cache
+def _code(kind: str, run: str) -> tuple[Code, str]:
+    """Where the code of a kind of stage stands, and its fingerprint."""
+    if run == RUNNERS[kind]:
+        code = Code(module=STAGE_MODULES[kind])
+    else:
+        module, _, function = run.partition(":")
+        code = Code(module=module, function=function)
+    try:
+        return code, identity.fingerprint_of(code)
+    except UserError as error:
+        raise UserError(f"runners.{kind}: {error}") from None
+
+
+def _work(kind: str, runners: Mapping[str, str], affecting: Any, data: str, **rest: Any) -> Work:
+    run = runners.get(kind, RUNNERS[kind])
+    code, fingerprint = _code(kind, run)
+    return Work(
+        kind=kind,
+        run=run,
+        decides=identity.decides(kind=kind, config=affecting, data=data, code=fingerprint),
+        data_fingerprint=data,
+        code_fingerprint=fingerprint,
+        code=code,
+        **rest,
+    )
+
+
+# -- trainings -----------------------------------------------------------------------------------
+
+
+def trainings(recipe: Recipe, runners: Mapping[str, str]) -> dict[str, Work]:
+    """Role → work of everything that is trained, inputs first."""
+    found: dict[str, Work] = {}
+    for part in PRETRAINED_PARTS:
+        work = _pretraining(recipe, part, runners)
+        if work is not None:
+            found[part] = work
+    parts = {part: part for part in found}
+    found[MULTIMODAL] = _whole_model(MULTIMODAL, recipe.train_config(), "train", parts, runners)
+    tuned = recipe.instruction_tuning_stage()
+    if tuned is not None:
+        found[SFT] = _whole_model(
+            SFT, tuned, "tune on instructions", {"model": MULTIMODAL}, runners
+        )
+    return found
+
+
+def _whole_model(
+    kind: str,
+    config: TrainConfig,
+    what: str,
+    inputs: Mapping[str, str],
+    runners: Mapping[str, str],
+) -> Work:
+    # The rate that the law gives is part of what was trained, so it is written down.
+    rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
+    config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
+    check_sources(
+        config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
+    )
+    if config.data.tokenizer is not None:
+        _check_tokenizer(config.data.tokenizer, config.data.vocabulary)
+    steps = config.training.steps
+    return _work(
+        kind,
+        runners,
+        affecting_of(config),
+        data_identity(config.data),
+        config=config.model_dump(mode="json"),
+        compile_class=costs.compile_class(config),
+        flops=sum(costs.flops_per_step(config).values()) * steps,
+        seconds=costs.seconds_per_step(config) * steps,
+        compile_seconds=costs.seconds_to_compile(config.encoder, config.language_model),
+        steps=steps,
+        what=what,
+        inputs=dict(inputs),
+    )
+
+
+@cache
+def _check_tokenizer(path: str, vocabulary: int) -> None:
+    from mm1_jax.data import tokenizer  # for a recipe that names one alone
+
+    try:
+        tokenizer.check_vocabulary(tokenizer.load(Path(path)), vocabulary, path)
+    except UserError as error:
+        raise UserError(f"data.tokenizer: {error.message}") from None
+
+
+def _pretraining(recipe: Recipe, part: str, runners: Mapping[str, str]) -> Work | None:
+    """What gives a part its first weights; None where they are random."""
+    folder = getattr(recipe.initial_weights, part)
+    if folder is not None:
+        return _weights(recipe, part, Path(folder).absolute(), runners)
+    config = recipe.encoder_stage() if part == "encoder" else recipe.language_model_stage()
+    if config is None:
+        return None
+    placed = {name: source.placed() for name, source in config.sources.items()}
+    config = config.model_copy(update={"sources": placed})
+    if isinstance(config, LanguageModelStageConfig):
+        check_sources(config.data, "data.vocabulary")
+        rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
+        config = config.model_copy(update={"optimizer": rate})
+        flops = costs.language_model_stage_flops(config)
+        compiling = costs.seconds_to_compile(config.language_model)
+    else:
+        captioned = config.objective.kind != "aim"
+        check_sources(config.data, "encoder_pretraining.vocabulary" if captioned else None)
+        flops = costs.encoder_stage_flops(config)
+        compiling = costs.seconds_to_compile(config.encoder)
+    steps = config.training.steps
+    return _work(
+        part,
+        runners,
+        affecting_of(config),
+        data_identity(config.data),
+        config=config.model_dump(mode="json"),
+        compile_class=costs.pretraining_compile_class(config),
+        flops=flops * steps,
+        seconds=costs.pretraining_seconds_per_step(config) * steps,
+        compile_seconds=compiling,
+        steps=steps,
+        what=f"pre-train the {part.replace('_', ' ')}",
+        epochs=_epochs(config),
+    )
+
+
+def _epochs(config: EncoderStageConfig | LanguageModelStageConfig) -> dict[str, float]:
+    """Own source → how many times a pre-training reads it; of texts as if sequences were full."""
+    examples = config.training.steps * config.training.batch_size
+    found = {}
+    for name, source in config.sources.items():
+        manifest = read_manifest(source.folder)
+        if isinstance(config, EncoderStageConfig):
+            there, read = manifest.images, examples
+        else:
+            there, read = manifest.text_tokens, examples * config.text_tokens
+        found[name] = config.mixture.weights[name] * read / max(1, there)
+    return found
+
+
+def _weights(recipe: Recipe, part: str, folder: Path, runners: Mapping[str, str]) -> Work:
+    content = weights_folder.content_of(folder)
+    vocabulary = recipe.data.vocabulary
+    if weights_folder.is_checkpoint(folder):
+        stated = weights_folder.stated(folder)
+        wanted = getattr(recipe, part).model_dump(mode="json")
+        weights_folder.check_same(part, wanted, stated.part(part), folder)
+        vocabulary = stated.vocabulary
+    else:
+        _check_public(recipe, part, folder)
+    affecting = {"part": part, "content": content, "vocabulary": vocabulary}
+    return _work(
+        WEIGHTS,
+        runners,
+        affecting,
+        data_identity(DataConfig(vocabulary=vocabulary)),  # of what scores it
+        config={**affecting, "folder": str(folder)},
+        pinned=True,
+        compile_class=f"weights-{content[:12]}",
+        flops=0.0,
+        seconds=1.0,
+        compile_seconds=0.0,
+        what=f"read the {part.replace('_', ' ')}'s weights",
+    )
+
+
+def _check_public(recipe: Recipe, part: str, folder: Path) -> None:
+    """Raise `UserError` where Hugging Face files hold another part than the recipe's."""
+    from mm1_jax.weights.part_weights import (
+        part_config,  # JAX, for a study that uses such files alone
+    )
+
+    config, vocabulary = part_config(folder, part)
+    wanted = getattr(recipe, part).model_dump(mode="json")
+    weights_folder.check_same(part, wanted, config.model_dump(mode="json"), folder)
+    if vocabulary not in (None, recipe.data.vocabulary):
+        raise UserError(
+            f"data.vocabulary {recipe.data.vocabulary}: the language model in {folder} has "
+            f"{vocabulary} tokens"
+        )
+
+
+# -- evaluations ---------------------------------------------------------------------------------
+
+
+def evaluations(
+    recipe: Recipe,
+    trained: Mapping[str, Work],
+    runners: Mapping[str, str],
+    needed: Iterable[Asked] = (),
+) -> Iterator[tuple[str, Asked, Work]]:
+    """Role, form and work of every question, those included that only a claim asks."""
+    for config, affecting in asked_of(recipe.evaluation, needed):
+        asked = Asked(config["task"], config["shots"], config["condition"])
+        role = asked.task + (f" {asked.shots}-shot" if asked.shots else "")
+        role += "" if asked.condition == "intact" else f" {asked.condition}"
+        yield role, asked, _evaluation(recipe, config, affecting, trained, runners)
+
+
+def asked_of(
+    evaluation: EvaluationConfig, needed: Iterable[Asked] = ()
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Config of each evaluation stage, whole and as it enters the identity.
+
+    Those of the recipe, then those (task, shots, condition) that only a claim asks for.
+    """
+    wanted: dict[Asked, None] = {
+        Asked(task, shots, condition): None
+        for task, settings in evaluation.tasks.items()
+        for shots in settings.shots
+        for condition in settings.conditions
+    }
+    wanted |= dict.fromkeys(needed)
+    shared = evaluation.model_dump(
+        mode="json", include={"seed", "sharp_images", "batch_size", "mesh"}
+    )
+    marked = affecting_of(EvaluationConfig())
+    for task, shots, condition in wanted:
+        items = evaluation.tasks.get(task, TaskConfig()).items
+        config = {"task": task, "shots": shots, "condition": condition, "items": items, **shared}
+        affecting = {k: v for k, v in config.items() if k not in shared or k in marked}
+        if task in OFFICIAL:
+            official = official_stage(task, evaluation)
+            config["official"] = official.model_dump(mode="json")
+            affecting["official"] = affecting_of(official)
+        yield config, affecting
+
+
+def official_stage(task: str, evaluation: EvaluationConfig) -> OfficialStage:
+    """Where an official task lies and how it is asked, with what its files and its source hold.
+
+    The task's module is read by name, so that a change of one task evaluates no other anew.
+    `UserError` where the recipe names no folder, or the folder holds no annotations.
+    """
+    settings = evaluation.official.get(task)
+    if settings is None:
+        raise UserError(f"task {task} lies in a folder of yours: evaluation.official.{task}.folder")
+    said = settings.model_dump(include=set(OfficialSettings.model_fields))
+    said["folder"] = str(Path(settings.folder).absolute())
+    if settings.prompt is None:
+        said["prompt"] = OFFICIAL[task].prompt
+    return OfficialStage(
+        **said,
+        module=module_of(task),
+        content=open_official(task, settings).content,
+        code=identity.code_fingerprint(module_of(task)),
+    )
+
+
+def _evaluation(
+    recipe: Recipe,
+    config: dict[str, Any],
+    affecting: dict[str, Any],
+    trained: Mapping[str, Work],
+    runners: Mapping[str, str],
+) -> Work:
+    task, shots, condition = config["task"], config["shots"], config["condition"]
+    part = part_of(task)
+    source = SFT if part == MULTIMODAL and SFT in trained else part
+    if source not in trained:
+        raise UserError(
+            f"task {task} scores the {part.replace('_', ' ')} as its pre-training left it, and "
+            f"there is none: give {part}_pretraining or initial_weights.{part}"
+        )
+    lacking = data_lacking(task, recipe.data)
+    if lacking:
+        raise UserError(f"task {task} has no questions: {lacking}")
+    pretraining = recipe.encoder_pretraining
+    if task == "emoji_retrieval" and pretraining and pretraining.objective.kind == "aim":
+        raise UserError(
+            "task emoji_retrieval compares images with captions and encoder_pretraining.objective "
+            "aim reads none; nearest: task emoji_probe"
+        )
+    scored = trained[source]
+    flops, seconds = _evaluation_cost(recipe, config, scored)
+    return _work(
+        EVALUATIONS[part],
+        runners,
+        affecting,
+        scored.data_fingerprint,
+        config=config,
+        compile_class=f"{scored.compile_class}-{task}-{shots}",
+        flops=flops,
+        seconds=seconds,
+        compile_seconds=scored.compile_seconds * EVALUATION_COMPILES,
+        what=f"{task}, {shots}-shot, {condition}",
+        inputs={"model": source},
+    )
+
+
+def _evaluation_cost(
+    recipe: Recipe, config: Mapping[str, Any], scored: Work
+) -> tuple[float, float]:
+    """Planned FLOPs and seconds of an evaluation.
+
+    Of the whole model, a share of its training: an item costs about a document's forward pass, a
+    third of its part of a training step; each demonstration is one more document. Of a part, the
+    forward pass of each item.
+    """
+    task = config["task"]
+    items = config["items"] or (TASKS[task].items if task in TASKS else 1_000)
+    part = part_of(task)
+    if part == MULTIMODAL:
+        model = recipe.instruction_tuning_stage() or recipe
+        documents = model.training.steps * model.training.batch_size * model.data.images
+        share = items * (1 + config["shots"]) / (3 * documents)
+        return scored.flops * share, costs.SECONDS_PER_EVALUATION + scored.seconds * share
+    seconds = costs.SECONDS_PER_EVALUATION
+    if part == "encoder":
+        flops = items * (recipe.encoder.patch_embedding_flops() + recipe.encoder.block_flops())
+    else:
+        model = recipe.language_model
+        weights = model.parameters() + model.width * recipe.data.vocabulary
+        flops = 2.0 * items * TEXT_ITEM_TOKENS * weights
+        seconds += NGRAM_SECONDS
+    return flops, seconds + flops * costs.SECONDS_PER_FLOP
+
+
+# -- what stages read ----------------------------------------------------------------------------
+
+
+def data_of(work: Work) -> DataConfig | None:
+    """The data that a training stage of ours reads, so that it can be prepared before."""
+    if work.run != RUNNERS.get(work.kind):
+        return None
+    match work.kind:
+        case "multimodal" | "sft":
+            return DataConfig.model_validate(work.config["data"])
+        case "encoder":
+            return EncoderStageConfig.model_validate(work.config).data
+        case "language_model":
+            return LanguageModelStageConfig.model_validate(work.config).data
+        case "weights":
+            return DataConfig(vocabulary=work.config["vocabulary"])
+    return None
+
+
+if __name__ == "__main__":
+    for kind, root in STAGE_MODULES.items():
+        print(f"{kind}: {identity.code_fingerprint(root)}")
