@@ -20,6 +20,7 @@ import pytest
 
 from ablations.stage import ResultRow
 from ablations.stages import Stage
+from ablations.workload import Work
 from sweeps import fsck, index
 from sweeps.finished import COLUMNS
 from sweeps.index import Finished
@@ -27,20 +28,16 @@ from sweeps.store import Store
 
 
 def a_stage(number: int) -> Stage:
-    return Stage(
-        id=f"{number * 7919 % 251:02x}{number:030x}",
+    work = Work(
         kind="noop",
         run="noop_stage:run",
         config={"number": number},
-        seed=number % 3,
-        inputs={},
-        data_fingerprint="",
-        code_fingerprint="",
+        decides=str(number),
         compile_class="noop",
-        flops=0,
         seconds=0.01,
-        label=f"stage {number}",
     )
+    stage_id = f"{number * 7919 % 251:02x}{number:030x}"
+    return Stage(stage_id, work, number % 3, {}, f"stage {number}")
 
 
 def rows_of(number: int) -> list[ResultRow]:
