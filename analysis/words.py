@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable
 
-from ablations.workload import LOWER, Goal
+from ablations.workload import Goal, Metric
 
 MISSING = "–"
 HUGE = 1e15  # from here on the decimals of a float are none
@@ -162,4 +162,4 @@ def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact
 
 def with_goal(name: str, goal: Goal | None) -> str:
     """`held_out_text.perplexity (lower is better)`: a metric's name, and its goal where low is."""
-    return f"{name} ({LOWER})" if goal == "minimise" else name
+    return Metric(name=name, goal=goal).beside(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.workload import Metric
 from analysis.compare import comparison
 from analysis.report import few_shot_lines, report, write_report
 from analysis.results import StudyResults, load_results
@@ -135,6 +136,10 @@ def test_scores_by_the_number_of_examples_have_a_picture(
         return [*rows, *more, *guess, *captions]
 
     store, plan = Store(tmp_path), make_plan()
+    known = plan.tasks["easy_vqa"]
+    chance = Metric(name="chance_accuracy", role="baseline", of="accuracy", by="chance")
+    task = known.model_copy(update={"metrics": (*known.metrics, chance)})
+    plan = plan.model_copy(update={"tasks": {**plan.tasks, "easy_vqa": task}})
     store.register(plan)
     fill(store, plan, rows=asked_with_examples)
     draw_on = load_results("demo", store)
