@@ -96,9 +96,16 @@ class Contrast:
     def over(cls, weights: Mapping[str, float], score: Callable[[str], Contrast]) -> Contrast:
         """The scores of some arms, weighted; `score` gives an arm's."""
         total = cls({})
+        apart: dict[ScoreKey, float] = {}  # of arms that share no score, where nothing cancels
+        constant = 0.0
         for arm, weight in weights.items():
-            total = total.plus(score(arm), weight)
-        return total
+            part = score(arm)
+            if weight and apart.keys().isdisjoint(part.weights):
+                apart |= {key: weight * own for key, own in part.weights.items()}
+                constant += weight * part.constant
+            else:
+                total = total.plus(part, weight)
+        return cls(apart, constant).plus(total)
 
 
 # -- weights from a design -----------------------------------------------------------------------

@@ -264,19 +264,13 @@ def _effects(table: ScoreTable) -> list[EffectLine]:
 
 def _arms(results: StudyResults) -> list[ArmLine]:
     plan = results.plan
-    costs = results.costs.dropna(subset=["seconds"])
-    complete = [(t.arm, t.seed) for t in plan.trials if (t.arm, t.seed) not in results.problems]
+    measured = _measured(results)
+    diverged: dict[str, list[int]] = {}
+    for name, seed in results.diverged:
+        diverged.setdefault(name, []).append(seed)
     lines = []
     for arm in plan.arms:
-        mine = costs[costs["arm"] == arm.name]
-        mine = mine[mine["seed"].isin([seed for name, seed in complete if name == arm.name])]
-        trials = mine["seed"].nunique()
-        scoring, once = mine["is_evaluation"], mine["once_seconds"]
-        work = mine["seconds"] - once
-        training, evaluation, compilation = (
-            float(seconds.sum()) / trials if trials else math.nan
-            for seconds in (work[~scoring], work[scoring], once)
-        )
+        training, evaluation, compilation = measured.get(arm.name, (math.nan,) * 3)
         lines.append(
             ArmLine(
                 name=arm.name,
@@ -288,11 +282,29 @@ def _arms(results: StudyResults) -> list[ArmLine]:
                 training_seconds_per_trial=training,
                 evaluation_seconds_per_trial=evaluation,
                 compilation_seconds_per_trial=compilation,
-                diverged_seeds=tuple(s for name, s in results.diverged if name == arm.name),
+                diverged_seeds=tuple(diverged.get(arm.name, ())),
                 scores=tuple(_scores(results.table, arm.name)),
             )
         )
     return lines
+
+
+def _measured(results: StudyResults) -> dict[str, tuple[float, float, float]]:
+    """Arm → seconds a trial of training, evaluation and compilation, of the trials there."""
+    costs = results.costs.dropna(subset=["seconds"])
+    places = zip(costs["arm"], costs["seed"], strict=True)
+    costs = costs[[place not in results.problems for place in places]]
+    found = {}
+    seeds, scoring, seconds, once = (
+        costs[name].to_numpy() for name in ("seed", "is_evaluation", "seconds", "once_seconds")
+    )
+    for arm, lines in costs.groupby("arm", sort=False).indices.items():
+        trials, is_scored = len(set(seeds[lines])), scoring[lines]
+        work = seconds[lines] - once[lines]
+        parts = (work[~is_scored], work[is_scored], once[lines])
+        training, evaluation, compilation = (float(part.sum()) / trials for part in parts)
+        found[arm] = training, evaluation, compilation
+    return found
 
 
 def _scores(table: ScoreTable, arm: str) -> list[ScoreLine]:

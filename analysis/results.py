@@ -281,7 +281,7 @@ class StudyResults:
         stages = self.found.stages
         return frozenset(stages.index[stages["diverged"]])
 
-    @property
+    @cached_property
     def diverged(self) -> tuple[tuple[str, int], ...]:
         """(arm, seed) of the trials whose training diverged."""
         return tuple(

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas
 
 from ablations.averages import AVERAGE, average, average_metric, average_record, average_shots
@@ -72,14 +73,14 @@ class ScoreTable:
     def scores(self) -> Scores:
         """Seed → value of each cell, those of `average` included."""
         found: dict[ScoreKey, dict[int, float]] = {}
-        columns = (self.numbers[name] for name in (*ScoreKey._fields, "seed", "value"))
-        for *cell, seed, value in zip(*columns, strict=True):
-            key = ScoreKey(*cell)
-            if self.diverged and key.at(seed) in self.diverged:
-                record = self.record(key.task, key.metric)
-                if record.role == "score":
-                    value = math.nan if record.worst is None else record.worst
-            found.setdefault(key, {})[seed] = value
+        seeds, values = (self.numbers[name].to_numpy() for name in ("seed", "value"))
+        for key, lines in _cells(self.numbers):
+            own = dict(zip(seeds[lines].tolist(), values[lines].tolist(), strict=True))
+            lost = [seed for seed in own if key.at(seed) in self.diverged] if self.diverged else []
+            record = self.record(key.task, key.metric) if lost else None
+            if record is not None and record.role == "score":
+                own.update(dict.fromkeys(lost, math.nan if record.worst is None else record.worst))
+            found[key] = own
         for key, mean in self._averages.items():
             if rows := by_seed(found, mean.weights):
                 found[key] = {seed: mean.value(row) for seed, row in rows.items()}
@@ -102,10 +103,8 @@ class ScoreTable:
     def _item_errors(self) -> dict[ScoreKey, float]:
         """Root mean square over the seeds of the standard errors over items."""
         known = self.numbers[self.numbers["standard_error"].notna()]
-        found = {
-            ScoreKey(*key): float((own**2).mean() ** 0.5)
-            for key, own in known.groupby(list(ScoreKey._fields))["standard_error"]
-        }
+        squares = known["standard_error"].to_numpy() ** 2
+        found = {key: float(squares[lines].mean() ** 0.5) for key, lines in _cells(known)}
         for key, mean in self._averages.items():
             if mean.weights.keys() <= found.keys():  # its tasks ask different items
                 found[key] = mean.error(found)
@@ -186,6 +185,19 @@ class ScoreTable:
     def is_score(self, task: str, metric: str) -> bool:
         """Whether a metric is of the model that was trained."""
         return self.record(task, metric).role == "score"
+
+
+def _cells(numbers: pandas.DataFrame) -> Iterator[tuple[ScoreKey, np.ndarray]]:
+    """Each cell, with the lines of its numbers; both in the order of the numbers."""
+    if numbers.empty:
+        return
+    names = list(ScoreKey._fields)
+    groups = numbers.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    first = (numbers[name].iloc[order[starts]].tolist() for name in names)
+    for cell, lines in zip(zip(*first, strict=True), np.split(order, starts[1:]), strict=True):
+        yield ScoreKey(*cell), lines
 
 
 def score_table(

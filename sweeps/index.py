@@ -349,7 +349,7 @@ class Index:
                 if self._is_local:
                     stamp = self._stamp(stage_id, record.attempt, before.get(stage_id))
                 else:
-                    stamp = _stamp_of(record.model_dump_json())
+                    stamp = _stamp_of(record.model_dump_json().encode())
                     if stamp in self._known.get(stage_id, ()):
                         self._take_up(stage_id, stamp)
                         del records[stage_id]
@@ -662,9 +662,11 @@ def _frame(tables: list[pyarrow.Table]) -> pandas.DataFrame:
 
 
 def _stamp_of(*facts: Any) -> int:
-    """A number for what a stage's records are; never 0."""
-    digest = hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True) or 1
+    """A number for what a stage's records are, numbers or bytes; never 0."""
+    if isinstance(facts[0], bytes):
+        digest = hashlib.sha256(facts[0]).digest()[:8]
+        return int.from_bytes(digest, signed=True) or 1
+    return hash(facts) or 1  # of numbers it is the same in every process
 
 
 def _form() -> str:

@@ -599,8 +599,7 @@ class Store:
                 key = f"studies/{folder}/{one}"
                 try:
                     registration = self._registration(key)
-                    own = self._scored(key, scored)
-                    if name == study or not own.isdisjoint(tasks):
+                    if name == study or not self._scored(key, scored).isdisjoint(tasks):
                         found.append((self._plan(key), registration))
                 except FileNotFoundError:
                     lines.append(f"a registration of {name} is damaged: {key} lacks a file")
