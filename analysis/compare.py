@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import ConfigDict, Field
 
 from ablations.contrasts import ScoreKey
@@ -293,7 +294,8 @@ def _measured(results: StudyResults) -> dict[str, tuple[float, float, float]]:
     """Arm → seconds a trial of training, evaluation and compilation, of the trials there."""
     costs = results.costs.dropna(subset=["seconds"])
     places = zip(costs["arm"], costs["seed"], strict=True)
-    costs = costs[[place not in results.problems for place in places]]
+    there = np.array([place not in results.problems for place in places], dtype=bool)
+    costs = costs[there]
     found = {}
     seeds, scoring, seconds, once = (
         costs[name].to_numpy() for name in ("seed", "is_evaluation", "seconds", "once_seconds")
