@@ -12,6 +12,7 @@ from ablations.workload import Metric
 from analysis.compare import comparison
 from analysis.report import few_shot_lines, report, write_report
 from analysis.results import StudyResults, load_results
+from mm1.studies import load_study
 from sweeps.store import Store
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -225,7 +226,8 @@ def test_a_changed_study_file_is_noted_at_the_top(
     monkeypatch.setattr(
         "analysis.results.difference", lambda *_: "demo.yaml has changed since this was run"
     )
-    text = Page(report(load_results("demo", full_store))).text
+    found = load_results("demo", full_store, read=load_study)
+    text = Page(report(found)).text
     assert text.index("has changed since this was run") < text.index("What the evidence says")
 
 
