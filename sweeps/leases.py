@@ -10,6 +10,7 @@ claim the same lease race for the same number, and one loses.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -270,11 +271,12 @@ def _this_process() -> dict[str, Any]:
         "host": socket.gethostname(),
         "machine": _machine(),
         "pid": pid,
-        "started": _process(pid)[1],
+        "started": _start(pid),
         "token": uuid.uuid4().hex,  # so that no two records are the same
     }
 
 
+@functools.cache
 def _machine() -> str:
     """Where process numbers mean the same: host, boot and, in containers, name space."""
     parts = [socket.gethostname()]
@@ -283,6 +285,11 @@ def _machine() -> str:
         parts.append(boot.read_text(encoding="utf-8").strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
+
+
+@functools.cache
+def _start(pid: int) -> str | None:
+    return _process(pid)[1]
 
 
 def _is_dead_here(record: dict[str, Any]) -> bool:

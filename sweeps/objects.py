@@ -67,7 +67,7 @@ class Objects(Protocol):
     ) -> bool:
         """Put a key if it is absent; False if somebody was first.
 
-        Not before `after`, files and folders of this machine, would survive a loss of power too.
+        A durable one not before `after`, files and folders of this machine, is that as well.
 
         `data` of two writers must differ: an answer may be lost on its way and the put tried
         again, and what is found then is ours if it is what we wrote.
@@ -236,6 +236,8 @@ class LocalObjects:
         after: Sequence[Path] = (),
     ) -> None:
         target = self.local / key
+        names = key.split("/")[:-1]
+        inside = [self.local.joinpath(*names[:depth]) for depth in range(len(names) + 1)]
         temporary = target.with_name(f".{target.name[:64]}.{uuid.uuid4().hex[:12]}")
         with told_when_refused(self.root):
             for _ in range(PUT_TRIES):
@@ -245,10 +247,11 @@ class LocalObjects:
                         continue
                     try:
                         temporary.write_bytes(data)
-                        flush_all([*after, *([temporary] if durable else [])])
+                        if durable:  # names are in their folders, which are in theirs
+                            flush_all([*after, temporary, *inside[:-1]])
                         place(temporary, target)
                         if durable:
-                            self._flush_folders(target.parent)
+                            flush(target.parent)
                         return
                     finally:
                         with contextlib.suppress(FileNotFoundError):
@@ -263,11 +266,6 @@ class LocalObjects:
         except (FileExistsError, FileNotFoundError):
             return False
         return True
-
-    def _flush_folders(self, folder: Path) -> None:
-        """Names are in their folders, which are in theirs."""
-        inside = [one for one in (folder, *folder.parents) if one.is_relative_to(self.local)]
-        flush_all(inside)
 
     def exists(self, key: str) -> bool:
         """See `Objects`."""

@@ -109,6 +109,7 @@ def execute(
     """
     lease: leases.Lease | None = None
     attempt: Attempt | None = None
+    finished = False
     clock = time.perf_counter()
     try:
         if store.is_done(stage.id):
@@ -116,7 +117,8 @@ def execute(
         lease = leases.acquire(store.objects, store.lease_folder(stage.id))
         if lease is None:
             return Outcome(stage.id, "elsewhere")
-        if store.is_done(stage.id):  # while we were asking
+        finished = store.is_done(stage.id)  # while we were asking
+        if finished:
             return Outcome(stage.id, "done")
         attempt = store.begin(stage)
         context = StageContext(store, attempt, data, stop, lease)
@@ -127,6 +129,7 @@ def execute(
                 raise UserError("the stage raised StageStopped without being asked to") from None
             store.discard(attempt)
             return Outcome(stage.id, "stopped")
+        finished = True
         return Outcome(stage.id, "done", seconds)
     # SystemExit, KeyboardInterrupt and what a runner derives from BaseException too.
     except BaseException as error:
@@ -141,7 +144,7 @@ def execute(
     finally:
         if lease is not None:
             with contextlib.suppress(Exception):  # it then ends by its silence
-                lease.remove() if store.is_done(stage.id) else lease.release()
+                lease.remove() if finished or store.is_done(stage.id) else lease.release()
 
 
 def _run(
