@@ -38,7 +38,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -87,31 +87,11 @@ def code_fingerprint(module: str, function: str = "") -> str:
 
 def fingerprint_of(code: Code) -> str:
     """Fingerprint of what some code is here and now. Raises `UserError`."""
-    if code.files:
-        return files_fingerprint(Path(code.folder), code.files)
+    if code.folder:
+        from ablations.command import files
+
+        return files.code_fingerprint(Path(code.folder), code.files)
     return code_fingerprint(code.module, code.function)
-
-
-def files_fingerprint(folder: Path, globs: Iterable[str]) -> str:
-    """Fingerprint of the files that some globs name below a folder, Python without comments.
-
-    Raises:
-        UserError: a glob that names no file, or a file that cannot be read.
-    """
-    found: dict[str, str] = {}
-    for glob in globs:
-        files = [path for path in folder.glob(glob) if path.is_file()]
-        if (folder / glob).is_dir():
-            files = [path for path in (folder / glob).rglob("*") if path.is_file()]
-        if not files:
-            raise UserError(f"{shown(glob)} names no file in {folder}")
-        for path in files:
-            name = path.relative_to(folder).as_posix()
-            if path.suffix == ".py":
-                found[name] = canonical_source(_source(path))
-            else:
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return original(fingerprint(found))
 
 
 def original(code: str) -> str:

@@ -83,6 +83,7 @@ class Plan(Config):
     factors: dict[str, tuple[str, ...]]  # factor → level names, base level first
     arms: tuple[Arm, ...]  # base first
     tasks: dict[str, Task]  # what could be asked, and what its numbers mean
+    listed: bool = False  # whether metrics that are not declared are kept, but not shown
     average: tuple[str, ...] = ()  # tasks that `average` is the mean of
     mixtures: tuple[str, ...] = ()  # paths of a config's groups of shares
     free: tuple[str, ...] = ()  # paths of a config that decide no result; `*` is any name
@@ -129,6 +130,10 @@ class Plan(Config):
         if task == AVERAGE:
             return average_record(name, [self.tasks[one] for one in self.average])
         return record_of(self.tasks, task, name)
+
+    def is_declared(self, task: str, name: str) -> bool:
+        """Whether a task has a metric of this name."""
+        return task in self.tasks and self.tasks[task].metric(name) is not None
 
     @model_serializer(mode="wrap")
     def _once(self, rest: Any) -> dict[str, Any]:
@@ -239,6 +244,7 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         factors={f.name: tuple(level.name for level in f.levels) for f in factors},
         arms=arms,
         tasks=tasks,
+        listed=workload.listed,
         average=workload.averaged(study.base),
         mixtures=tuple(schema.mixtures),
         free=tuple(sorted(schema.free)),

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+PRINTED = "printed.txt"  # in the scratch folder: what a stage in a worker has printed so far
+
 
 @dataclass(frozen=True)
 class ResultRow:

@@ -30,6 +30,7 @@ from ablations.runners import check_runner
 from ablations.schema import Config
 from ablations.settings import written_at
 from ablations.workload import AnyConfig, Workload
+from ablations.workloads import named_workload
 from ablations.yaml_files import YamlDocument, load_yaml, validate
 
 MOST_SEEDS = 1_000_000
@@ -95,6 +96,7 @@ class StudyFile(Config):
     )
     question: str
     base: str = Field(description="its config, relative to the study file")
+    workload: Any = Field(None, description="what is trained, if not a recipe of ours")
     overrides: dict[str, Any] = Field({}, description="path → value, changes of the base")
     design: DesignConfig
     seeds: Annotated[tuple[int, ...] | FreshSeeds, PlainValidator(_read_seeds)]
@@ -162,6 +164,8 @@ def load_study(path: str | Path, workload: Workload) -> Study:
     """
     document = load_yaml(path)
     file = validate(document, StudyFile, document.value)
+    if file.workload is not None:
+        workload = named_workload(document)
     for kind, runner in file.runners.items():
         try:
             if kind not in workload.kinds:

@@ -111,13 +111,13 @@ class Asked(NamedTuple):
 class Code(Config):
     """Where the code that decides a stage's result stands, so that anybody can hash it again.
 
-    Either a Python module with what it imports from its own package, or files.
+    Either a Python module with what it imports from its own package, or files of a folder.
     """
 
     module: str = ""
     function: str = ""  # tells apart several runners in one module
     folder: str = ""  # the files' names are relative to it; it is no part of the fingerprint
-    files: tuple[str, ...] = ()  # globs
+    files: tuple[str, ...] = ()  # globs; none: what git tracks in the folder
 
 
 class Resources(Config):
@@ -252,6 +252,11 @@ class Workload(Protocol):
     @property
     def kinds(self) -> Collection[str]:
         """Of stage, whose runner a study may replace."""
+        ...
+
+    @property
+    def listed(self) -> bool:
+        """Whether numbers beside the declared metrics are only kept, and not shown."""
         ...
 
     @property

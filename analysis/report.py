@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas
 
+from ablations.command.examples import KINDS
 from ablations.contrasts import ScoreKey
 from ablations.shown_text import in_html
-from ablations.workload import INTACT, LOWER
+from ablations.workload import INTACT, LOWER, Asked
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -403,7 +404,13 @@ def _examples(results: StudyResults) -> str:
     plan = results.plan
     tasks = dict.fromkeys([plan.primary_metric[0], *(task for task, *_ in results.table.metrics)])
     parts, missing = [], set()
+    answers = plan.answers(plan.trials[0])
+    shown: set[str] = set()  # a stage that answers several tasks has one set of examples
     for task in tasks:
+        stage = answers.get(Asked(task), task)
+        if stage in shown:
+            continue
+        shown.add(stage)
         try:
             found = _task_examples(results, task, missing)
         except UnreadableError as error:
@@ -429,7 +436,8 @@ def _task_examples(results: StudyResults, task: str, missing: set[str]) -> str:
             break
     else:
         return ""
-    table = table[table["image_id"] >= 0]
+    if "image" not in table:  # of ours, those without an image are pages of text
+        table = table[table["image_id"] >= 0]
     if not len(table):
         return ""
     others = {
@@ -487,11 +495,23 @@ def _card(
     if prompt.count(IMAGE) == 1:
         prompt = prompt.removeprefix(IMAGE)  # the one beside it
     return (
-        f'<figure class="example">{_image(results, task, item["image_id"], missing)}'
+        f'<figure class="example">{_picture(results, task, item, missing)}'
         f'<div><div class="prompt">{in_html(prompt)}</div>'
         f'<span class="note">reference:</span> {in_html(references)}</div>'
         f"<table>{''.join(lines)}</table></figure>"
     )
+
+
+def _picture(results: StudyResults, task: str, item: dict, missing: set[str]) -> str:
+    """The image of an example: kept with it, or in the prepared data."""
+    if "image" not in item:
+        return _image(results, task, item["image_id"], missing)
+    kept = item["image"]
+    kind = next((kind for start, kind in KINDS.items() if kept and kept.startswith(start)), None)
+    if kind is None:
+        return ""
+    name, content = in_html(item["image_file"]), base64.b64encode(kept).decode()
+    return f'<img alt="{name} of {in_html(task)}" src="data:image/{kind};base64,{content}">'
 
 
 def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -> str:

@@ -174,6 +174,13 @@ class StudyResults:
         """(arm, seed) of every trial that is not there exactly once → what is wrong with it."""
         odd = set(self.plan.stages) - self.found.whole
         stages = self.found.stages
+        if self.plan.listed:  # a metric may have been declared since
+            odd |= {
+                trial.stages[role]
+                for trial in self.plan.trials
+                for role, *metric in self._asked_of[trial.arm]
+                if (trial.stages[role], *metric) not in self._measured
+            }
         scored = set(stages.index[stages["has_rows"]]) if odd else set()
         repeated = set(stages.index[stages["is_repeated"]]) if odd else set()
         found = dict(self._ambiguous)
@@ -220,7 +227,32 @@ class StudyResults:
                 texts.append(f"{name} is there more than once")
             elif stage in self.done and stage not in scored:
                 texts.append(f"{name} has no result rows")
+        if self.plan.listed:
+            texts += [
+                f"{role} measured no {task}.{metric}"
+                for role, task, metric in self._asked_of[trial.arm]
+                if trial.stages[role] in self.done
+                and (trial.stages[role], task, metric) not in self._measured
+            ]
         return texts
+
+    @cached_property
+    def _asked_of(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Arm → (role, task, metric) of all that its trials should have measured."""
+        return {
+            arm.name: [
+                (one.role, one.task, metric.name)
+                for one in arm.answers
+                for metric in self.plan.tasks[one.task].metrics
+            ]
+            for arm in self.plan.arms
+        }
+
+    @cached_property
+    def _measured(self) -> set[tuple[str, str, str]]:
+        """(stage, task, metric) of every score."""
+        columns = (self.found.scores[name] for name in ("stage", "task", "metric"))
+        return set(zip(*columns, strict=True))
 
     def _last_failure(self, stage: str) -> str | None:
         failures = self.store.failures(stage) if stage in self.found.begun else []
@@ -242,7 +274,9 @@ class StudyResults:
         objects, folder = self.store.objects, self.store.lease_folder
         if any(leases.holder(objects, folder(stage)) for stage in missing & self.found.begun):
             return "running"
-        lost = any(stage in self.damaged or self._last_failure(stage) for stage in missing)
+        lost = not missing or any(
+            stage in self.damaged or self._last_failure(stage) for stage in missing
+        )
         return "failed" if lost else "waiting"
 
     @property
@@ -293,7 +327,11 @@ class StudyResults:
     @cached_property
     def evaluations(self) -> pandas.DataFrame:
         """The rows of evaluation stages: one number per (arm, seed, task, metric, …)."""
-        return self._with_arms(self.found.scores)
+        rows = self._with_arms(self.found.scores)
+        if self.plan.listed:
+            named = zip(rows["task"], rows["metric"], strict=True)
+            rows = rows.loc[[self.plan.is_declared(*one) for one in named]]
+        return rows
 
     @cached_property
     def table(self) -> ScoreTable:

@@ -26,6 +26,7 @@ from mm1.logs_command import logs
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
+from mm1.try_command import try_study
 from mm1.utf8_mode import enter_utf8_mode
 from mm1.weights_commands import encode, weights
 from sweeps.plain_signs import use_plain_signs
@@ -110,6 +111,9 @@ def plan(
         click.echo(strict_json.dumps({**figures, "store": api.store_place(store)}, indent=2))
     else:
         plan_text.show(*known, store=api.store_place(store))
+
+
+cli.add_command(try_study)
 
 
 @cli.command()

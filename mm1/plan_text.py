@@ -234,39 +234,44 @@ def show(
     table.add_column("arm", overflow="fold")
     told = list(dict.fromkeys(name for arm in plan.arms for name in arm.figures))
     shown = [name.replace("_", " ") for name in told]
-    for name in ("parameters", *shown, "FLOPs a trial", "memory"):
-        table.add_column(name, justify="right")
-    for arm in plan.arms:
-        table.add_row(
-            in_terminal(arm.label),
+    costs = ("parameters", *shown, "FLOPs a trial", "memory")
+    lines = [
+        [
             count(sum(arm.parameters.values())) if arm.parameters else MISSING,
             *(figure(arm.figures.get(name)) for name in told),
             count(arm.flops_per_trial) if arm.flops_per_trial else MISSING,
             MISSING if arm.memory_bytes is None else f"{arm.memory_bytes / 2**20:.0f} MiB",
-        )
+        ]
+        for arm in plan.arms
+    ]
+    known = [i for i in range(len(costs)) if any(line[i] != MISSING for line in lines)]
+    for i in known:
+        table.add_column(costs[i], justify="right")
+    for arm, line in zip(plan.arms, lines, strict=True):
+        table.add_row(in_terminal(arm.label), *(line[i] for i in known))
     console.print(table)
     console.print("\n[bold]what the arms set[/bold] (all else is the base's)")
     for line in _set_lines(plan):
         say(f"  {line}")
     console.print()
     where = f" in the store {store}" if store else ""
+    flops = sum(stage.flops for stage in plan.stages.values())
     console.print(
         f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
-        f"{len(plan.stages)} stages ({figures['stages_finished']} already finished{where}), "
-        f"{count(sum(stage.flops for stage in plan.stages.values()))}FLOP in all",
+        f"{len(plan.stages)} stages ({figures['stages_finished']} already finished{where})"
+        f"{f', {count(flops)}FLOP in all' if flops else ''}",
         markup=False,
     )
     for line in _before_lines(plan):
         say(f"  before: {line}")
     remaining = estimated_seconds(plan, workers, finished, measured)
-    source = (
-        "finished stages on this machine" if measured else "formulas for an otherwise idle machine"
-    )
+    planned = "what the study says" if plan.listed else "formulas for an otherwise idle machine"
+    source = "finished stages on this machine" if measured else planned
     console.print(
         f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "
         f"{'core' if workers == 1 else 'cores'}, start and compilation included"
     )
-    own = sorted({s.kind for s in plan.stages.values() if s.run != RUNNERS.get(s.kind)})
+    own = sorted({s.kind for s in plan.stages.values() if s.run != RUNNERS.get(s.kind, s.run)})
     if own and not measured:
         say(f"  (runners of your own, counted as if they were ours: {', '.join(own)})")
     if plan.claims:

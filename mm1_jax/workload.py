@@ -98,6 +98,7 @@ class RecipeWorkload:
     means: Any = "recipe"
     schema: ModelSchema = SCHEMA
     kinds: Collection[str] = tuple(RUNNERS)
+    listed: bool = False  # a runner of the user's may measure more
     untrained: tuple[str, ...] = ("seeds", "evaluation")
 
     def tasks(self, base: Recipe) -> Tasks:

@@ -607,7 +607,7 @@ def _is_own(key: str) -> bool:
 
 
 def _is_repeated(rows: pyarrow.Table) -> bool:
-    keys = rows.select(["metric", "split", "step"]).to_pydict()
+    keys = rows.select(["task", "metric", "shots", "condition", "split", "step"]).to_pydict()
     numbers = list(zip(*keys.values(), strict=True))
     return len(set(numbers)) < len(numbers)
 

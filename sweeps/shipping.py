@@ -30,7 +30,9 @@ def shipment(plan: Plan) -> Generator[Path]:
     Raises:
         UserError: a runner's package is not there, or has the name of one of ours.
     """
-    runners = {stage.run.partition(":")[0].partition(".")[0] for stage in plan.stages.values()}
+    modules = {stage.run.partition(":")[0] for stage in plan.stages.values()}
+    modules |= {stage.work.code.module for stage in plan.stages.values()} - {""}
+    runners = {module.partition(".")[0] for module in modules} - {"ablations"}
     sources = {name: HOME / name / "__init__.py" for name in PACKAGES}
     for name in sorted(runners):
         spec = PathFinder.find_spec(name) or importlib.util.find_spec(name)

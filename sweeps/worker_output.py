@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from ablations.shown_text import visible
+from ablations.stage import PRINTED
 from sweeps.silence import QUIET_SECONDS
 
-PRINTED = "printed.txt"
 STACK = "stack.txt"  # of all threads, `QUIET_SECONDS` after the last report
 MOST_BYTES = 2**20  # that are kept of what a stage printed: its end
 

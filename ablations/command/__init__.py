@@ -1,0 +1,1 @@
+"""A workload that is a command: any training script, in any language, ablated as it is."""
