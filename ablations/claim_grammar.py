@@ -43,7 +43,6 @@ from ablations.errors import UserError, nearest, shown
 from ablations.yaml_files import scalar
 
 OPTIONS = ("task", "metric", "shots", "condition")
-FORMER = {"images": "condition"}  # option as it was called → as it is called
 LONGEST = 4_000  # characters of a claim
 LARGEST = 1e15  # number in a claim
 
@@ -287,7 +286,7 @@ class _Parser:
         while True:
             name = self.word("an arm")
             level = self.word(f"a value of {name}") if self.accept("=") else None
-            if level is not None and (name in OPTIONS or name in FORMER):
+            if level is not None and name in OPTIONS:
                 self.add_option(options, name, level)
             else:
                 arm.append((name, level))
@@ -325,7 +324,7 @@ class _Parser:
         found: dict[str, str] = {}
         while self.accept(","):
             name = self.word("an option")
-            if name not in OPTIONS and name not in FORMER:
+            if name not in OPTIONS:
                 raise UserError(f"there is no option {shown(name)}{nearest(name, OPTIONS)}")
             self.expect("=")
             self.add_option(found, name, self.word(f"a value of {name}"))
@@ -337,8 +336,6 @@ class _Parser:
     def add_option(options: dict[str, str], name: str, value: str) -> None:
         if name in options:
             raise UserError(f"option {name} is given twice")
-        if name in FORMER:
-            raise UserError(f"{name}={value}: the option is called {FORMER[name]}={value}")
         if name == "shots" and not re.fullmatch("[0-9]{1,9}", value):
             raise UserError(f"shots={value[:40]} is not a number of demonstrations")
         options[name] = value

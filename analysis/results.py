@@ -647,10 +647,7 @@ class StudyResults:
     ) -> pandas.DataFrame | None:
         """Stored examples of one evaluation; None where it is not there or keeps none."""
         stage = self.plan.answers(self.trial(arm, seed)).get(Asked(task, shots, condition))
-        if stage not in self.done:
-            return None
-        file = self.store.stage_folder(stage) / "examples.parquet"
-        return pandas.read_parquet(file) if file.is_file() else None
+        return self.store.examples(stage) if stage in self.done else None
 
 
 def load_results(

@@ -361,16 +361,16 @@ class Store:
         """Whether a finished stage diverged, itself or what it took input from."""
         return self.done_record(stage_id).status
 
-    def examples(self, stage_id: str) -> pandas.DataFrame:
-        """Prompt, prediction, references and score of each item of an evaluation stage.
+    def examples(self, stage_id: str) -> pandas.DataFrame | None:
+        """Prompt, prediction, references and score of each item; None where a stage keeps none.
 
         Raises:
-            UserError: the stage is not done or keeps no examples.
+            UserError: the stage is not done, or is damaged.
         """
         import pandas
 
         if "output/examples.parquet" not in self.done_record(stage_id).files:
-            raise UserError(f"stage {stage_id} keeps no examples; only evaluations do")
+            return None
         return pandas.read_parquet(io.BytesIO(self._file(stage_id, "output/examples.parquet")))
 
     def execution(self, stage_id: str) -> dict[str, Any]:
