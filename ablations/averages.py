@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.errors import UserError
-from ablations.workload import Metric, Task
+from ablations.workload import Metric, Task, Tasks, record_of
 
 AVERAGE = "average"
 
@@ -33,6 +33,13 @@ def average(arm: str, shots: int, condition: str, first: Mapping[str, str]) -> C
     """The mean over some tasks asked in one form; `first` is task → the metric it is known by."""
     parts = [ScoreKey(arm, task, metric, shots, condition) for task, metric in first.items()]
     return Contrast(dict.fromkeys(parts, 1 / len(parts)))
+
+
+def known_metric(tasks: Tasks, averaged: Sequence[str], task: str, metric: str) -> Metric:
+    """What is known of a metric, of `average` too; of one that nobody described, its name."""
+    if task == AVERAGE:
+        return average_record(metric, [tasks[name] for name in averaged])
+    return record_of(tasks, task, metric)
 
 
 def average_record(metric: str, tasks: Sequence[Task]) -> Metric:

@@ -59,14 +59,6 @@ def claim_stages(plan: Plan) -> dict[str, set[str]]:
     return found
 
 
-def claim_metrics(plan: Plan) -> dict[str, list[tuple[str, str]]]:
-    """Claim → (task, metric) of every score that it reads."""
-    return {
-        name: sorted({(key.task, key.metric) for key in keys_of([condition])})
-        for name, condition in conditions(plan).items()
-    }
-
-
 @dataclass(frozen=True)
 class Claim:
     """A claim as it is decided."""

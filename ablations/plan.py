@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, SkipValidation, model_serializer, model_validator
 
 from ablations import claims, identity
-from ablations.averages import AVERAGE, average_record, average_shots
+from ablations.averages import AVERAGE, average_shots, known_metric
 from ablations.conditions import Condition, quantities
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import Cell, Factor, count_arms, expand
@@ -26,7 +26,7 @@ from ablations.errors import UserError, nearest, shown
 from ablations.schema import Config
 from ablations.stages import Stage, Trial, stages_of
 from ablations.study import FreshSeeds
-from ablations.workload import Answer, Asked, Graph, Metric, Task, Tasks, Work, record_of
+from ablations.workload import Answer, Asked, Graph, Metric, Task, Tasks, Work
 
 if TYPE_CHECKING:
     from ablations.study import Study
@@ -127,9 +127,7 @@ class Plan(Config):
 
     def metric(self, task: str, name: str) -> Metric:
         """What a number of this name is; of what nobody has declared, nothing is known."""
-        if task == AVERAGE:
-            return average_record(name, [self.tasks[one] for one in self.average])
-        return record_of(self.tasks, task, name)
+        return known_metric(self.tasks, self.average, task, name)
 
     def is_declared(self, task: str, name: str) -> bool:
         """Whether a task has a metric of this name."""

@@ -37,8 +37,6 @@ Goal = Literal["maximise", "minimise"]
 # score: of the model that was trained. baseline: of an answerer without it, such as one that
 # never sees the image. control: of the model where it should not do well, or had learnt nothing.
 Role = Literal["score", "control", "baseline"]
-
-
 LOWER = "lower is better"
 
 
@@ -61,9 +59,10 @@ class Metric(Config):
     by: str = ""
     beaten: bool = True
 
-    def beside(self, shown: str) -> str:
-        """`held_out_text.perplexity (lower is better)`: how what is called `shown` is shown."""
-        return f"{shown} ({LOWER})" if self.goal == "minimise" else shown
+
+def with_goal(name: str, goal: Goal | None) -> str:
+    """`held_out_text.perplexity (lower is better)`: a metric's name, and its goal where low is."""
+    return f"{name} ({LOWER})" if goal == "minimise" else name
 
 
 class Task(Config):
@@ -310,19 +309,6 @@ class Workload(Protocol):
     ) -> Iterable[str]:
         """What differs from the base beside what was meant to be varied."""
         ...
-
-
-def with_measured(tasks: Tasks, measured: Iterable[tuple[str, str]]) -> Tasks:
-    """The records, and of each (task, metric) that was measured and nobody declared a bare one."""
-    found = dict(tasks)
-    for task, metric in measured:
-        known = found.get(task)
-        if known is None:
-            found[task] = Task(metrics=(Metric(name=metric),))
-        elif known.metric(metric) is None:
-            beside = (*known.beside, Metric(name=metric))
-            found[task] = known.model_copy(update={"beside": beside})
-    return found
 
 
 def check_metric(tasks: Tasks, task: str, metric: str) -> None:

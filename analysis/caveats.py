@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ablations.claim_grammar import Comparison, parse
-from ablations.claims import keys_of
 from ablations.contrasts import ScoreKey
-from ablations.deciding import claim_metrics, conditions
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from ablations.workload import INTACT, LOWER
 from analysis import words
@@ -121,7 +119,8 @@ def _family(results: StudyResults, verdict: Verdict) -> Iterator[Caveat]:
 
 def _directions(results: StudyResults, claim: str) -> Iterator[Caveat]:
     """Metrics of which less is better: an effect above zero is no improvement there."""
-    for task, metric in claim_metrics(results.plan)[claim]:
+    keys = results.claim_keys[claim]
+    for task, metric in sorted({(key.task, key.metric) for key in keys}):
         if results.table.record(task, metric).goal == "minimise":
             yield Caveat(LOWER, f"{task}.{metric}")
 
@@ -144,7 +143,7 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     table = results.table
     compared = parse(results.plan.claims[claim])
     alike = any(isinstance(one, Comparison) and one.within is not None for one in compared)
-    for key in keys_of([conditions(results.plan)[claim]]):
+    for key in results.claim_keys[claim]:
         if key.condition != INTACT or not table.is_score(key.task, key.metric):
             continue
         goal = table.record(key.task, key.metric).goal

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +21,7 @@ from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
 from ablations.schema import Config
 from ablations.shown_text import each_text, in_terminal, without_secrets
-from ablations.workload import Goal
+from ablations.workload import Goal, with_goal
 from analysis import words
 from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
@@ -239,7 +239,7 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
             _line(
                 ClaimLine,
                 verdict,
-                metrics=results.claim_metrics[verdict.name],
+                metrics=_metrics_of(results.claim_keys[verdict.name]),
                 relation="<" if verdict.below else ">",
                 boundary=verdict.boundary + 0.0,
                 interim=interim,
@@ -249,6 +249,10 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
             )
         )
     return lines
+
+
+def _metrics_of(keys: Iterable[ScoreKey]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words.metric_name(k.task, k.metric, k.shots) for k in keys))
 
 
 def _effects(table: ScoreTable) -> list[EffectLine]:
@@ -518,7 +522,7 @@ def _column(one: EffectLine | ScoreLine) -> tuple[str, str, int]:
 
 def shown_metric(one: EffectLine | ScoreLine | ControlLine) -> str:
     """A metric for readers: its name, and which way it is better where low is."""
-    return words.with_goal(words.metric_name(one.task, one.metric, one.shots), one.goal)
+    return with_goal(words.metric_name(one.task, one.metric, one.shots), one.goal)
 
 
 def scores_table(made: Comparison) -> Table:
@@ -593,7 +597,7 @@ def arms_table(made: Comparison) -> Table:
 def primary(made: Comparison) -> str:
     """The primary metric for readers."""
     task, _, metric = made.primary_metric.partition(".")
-    return words.with_goal(words.metric_name(task, metric, made.primary_shots), made.primary_goal)
+    return with_goal(words.metric_name(task, metric, made.primary_shots), made.primary_goal)
 
 
 def _intact(score: ScoreLine) -> bool:

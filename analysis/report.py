@@ -14,7 +14,7 @@ import pandas
 from ablations.command.examples import KINDS
 from ablations.contrasts import ScoreKey
 from ablations.shown_text import in_html
-from ablations.workload import INTACT, LOWER, Asked
+from ablations.workload import INTACT, LOWER, Asked, with_goal
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -220,7 +220,7 @@ def _effects(made: Comparison) -> str:
         "stand outside the claims' family and each holds by itself.</p>"
     ]
     for index, (metric, lines) in enumerate(by_metric(made).items()):
-        heading = words.with_goal(metric, lines[0].goal)
+        heading = with_goal(metric, lines[0].goal)
         floor = made.noise_floor if index == 0 else None
         caption = f"Mean over seeds and {words.percent(lines[0].ci_level)} t interval, unadjusted"
         caption += ", interim" if any(line.interim for line in lines) else ""
@@ -270,7 +270,7 @@ def _few_shot(table: ScoreTable, labels: dict[str, str]) -> list[str]:
         metric = _known_by(table, task)
         lines = few_shot_lines(table, labels, task, metric)
         if any(len(line) > 1 for seeds in lines.values() for line in seeds.values()):
-            shown = words.with_goal(f"{task}.{metric}", table.record(task, metric).goal)
+            shown = with_goal(f"{task}.{metric}", table.record(task, metric).goal)
             picture = figures.curves(lines, "examples in the prompt", shown, log=False)
             parts.append(f"<figure>{picture}</figure>")
     if not parts:
@@ -379,7 +379,7 @@ def _controls(made: Comparison) -> str:
             answerer = _CONTROLS[one.control]
             places = lead_decimals(one)
             leads = "leads" if sees else "does not clearly lead"
-            shown = words.with_goal(f"{one.task}.{one.metric}", one.goal)
+            shown = with_goal(f"{one.task}.{one.metric}", one.goal)
             told.append(
                 f"On {shown} the base {leads} {answerer}: "
                 f"{words.signed(one.lead, places)} ({words.percent(one.ci_level)} interval "

@@ -26,7 +26,7 @@ from ablations.plan import Plan, make_plan
 from ablations.stages import Trial
 from ablations.study import Study, is_file, study_name
 from ablations.verdicts import Verdict
-from ablations.workload import Asked, with_measured
+from ablations.workload import Asked
 from analysis.registry import (
     History,
     Other,
@@ -340,13 +340,11 @@ class StudyResults:
         several = rows.duplicated(CELLS, keep=False)
         if several.any():  # nobody has said which of them is meant
             rows = rows.assign(value=rows["value"].mask(several)).drop_duplicates(CELLS)
-        columns = ("task", "metric")
-        measured = dict.fromkeys(zip(*(rows[name] for name in columns), strict=True))
         return ScoreTable(
             design=vocabulary(plan).design,
             seeds=plan.seeds,
             primary=self.primary,
-            tasks=with_measured(plan.tasks, measured),
+            tasks=plan.tasks,
             numbers=rows[list(COLUMNS)],
             null_arms=plan.null_arms,
             averaged=plan.average,
@@ -499,14 +497,9 @@ class StudyResults:
         return claim_stages(self.plan)
 
     @cached_property
-    def claim_metrics(self) -> dict[str, tuple[str, ...]]:
-        """Claim → names of the metrics that it reads, with shots."""
-        return {
-            claim: tuple(
-                dict.fromkeys(metric_name(k.task, k.metric, k.shots) for k in keys_of([condition]))
-            )
-            for claim, condition in conditions(self.plan).items()
-        }
+    def claim_keys(self) -> dict[str, list[ScoreKey]]:
+        """Claim → the cells of the score table that it reads."""
+        return {name: keys_of([one]) for name, one in conditions(self.plan).items()}
 
     def behind(self, claim: str) -> set[str]:
         """The stages that a claim's scores come from, and all that those took input from."""

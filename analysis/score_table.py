@@ -20,13 +20,13 @@ from functools import cached_property
 import numpy as np
 import pandas
 
-from ablations.averages import AVERAGE, average, average_metric, average_record, average_shots
+from ablations.averages import AVERAGE, average, average_metric, average_shots, known_metric
 from ablations.claims import Vocabulary
 from ablations.contrasts import Contrast, Design, Place, ScoreKey, Scores, by_seed
 from ablations.deciding import Claim, decide
 from ablations.errors import UserError, nearest, shown
 from ablations.verdicts import Verdict
-from ablations.workload import INTACT, Metric, Tasks, check_metric, record_of
+from ablations.workload import INTACT, Metric, Tasks, check_metric
 
 COLUMNS = ("arm", "seed", "task", "metric", "shots", "condition", "value", "standard_error")
 # Columns that a table from elsewhere may leave out.
@@ -65,9 +65,7 @@ class ScoreTable:
 
     def record(self, task: str, metric: str) -> Metric:
         """What is known of a metric; of one that nobody has described, its name."""
-        if task == AVERAGE:
-            return average_record(metric, [self.tasks[name] for name in self.averaged])
-        return record_of(self.tasks, task, metric)
+        return known_metric(self.tasks, self.averaged, task, metric)
 
     @cached_property
     def scores(self) -> Scores:

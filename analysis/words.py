@@ -6,8 +6,6 @@ import math
 import statistics
 from collections.abc import Iterable
 
-from ablations.workload import Goal, Metric
-
 MISSING = "–"
 HUGE = 1e15  # from here on the decimals of a float are none
 MOST_DECIMALS = 15  # a float holds no more
@@ -158,8 +156,3 @@ def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact
     """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
     name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
     return name if condition == "intact" else f"{name}, {condition}"
-
-
-def with_goal(name: str, goal: Goal | None) -> str:
-    """`held_out_text.perplexity (lower is better)`: a metric's name, and its goal where low is."""
-    return Metric(name=name, goal=goal).beside(name)

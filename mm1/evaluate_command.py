@@ -269,11 +269,12 @@ def evaluation_of(
 def told(row: ResultRow) -> str:
     """What a number is called, and whether lower is better."""
     from ablations.averages import AVERAGE
+    from ablations.workload import with_goal
     from mm1_jax.evaluation.task_records import MEASURED
 
     name = f"{row.task}.{row.metric}"
     known = None if row.task == AVERAGE else MEASURED[row.task].metric(row.metric)
-    return known.beside(name) if known else name
+    return with_goal(name, known.goal) if known else name
 
 
 def averages(evaluation: EvaluationConfig, rows: Sequence[ResultRow]) -> list[ResultRow]:
@@ -287,9 +288,7 @@ def averages(evaluation: EvaluationConfig, rows: Sequence[ResultRow]) -> list[Re
     first = {task: TASKS[task].measured.first.name for task in evaluation.average}
     found = {ScoreKey("", r.task, r.metric, r.shots, r.condition): r for r in rows}
     result = []
-    for shots, condition in (
-        dict.fromkeys((row.shots, row.condition) for row in rows) if first else ()
-    ):
+    for shots, condition in dict.fromkeys((row.shots, row.condition) for row in rows):
         mean = average("", shots, condition, first)
         if not mean.weights.keys() <= found.keys():
             continue

@@ -11,6 +11,7 @@ from ablations.errors import UserError, nearest
 from ablations.plan import Arm, Plan
 from ablations.shown_text import in_terminal
 from ablations.stages import Trial
+from ablations.workload import with_goal
 from ablations.yaml_files import dump_yaml
 from analysis.words import MISSING, count, duration, figure
 from mm1_jax.runner import RUNNERS
@@ -228,8 +229,8 @@ def show(
         console.print(in_terminal(text, style))
 
     console.print(in_terminal(f"{plan.study}  ", "bold") + in_terminal(plan.question, "not bold"))
-    metric = plan.metric(*plan.primary_metric)
-    say(f"primary metric: {metric.beside('.'.join(plan.primary_metric))}")
+    goal = plan.metric(*plan.primary_metric).goal
+    say(f"primary metric: {with_goal('.'.join(plan.primary_metric), goal)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm", overflow="fold")
     told = list(dict.fromkeys(name for arm in plan.arms for name in arm.figures))

@@ -120,10 +120,11 @@ def _nested(metrics: dict[str, float]) -> dict[str, Any]:
 
 def _show(figures: dict[str, Any], scored: Score) -> None:
     errors = figures["standard_errors"]
+    from ablations.workload import with_goal
     from mm1_jax.evaluation.task_records import MEASURED
 
     known = MEASURED[figures["task"]]
-    names = {n: m.beside(n) if (m := known.metric(n)) else n for n in scored.metrics}
+    names = {n: with_goal(n, m.goal) if (m := known.metric(n)) else n for n in scored.metrics}
     width = max(map(len, names.values()))
     click.echo(f"{figures['task']}, {figures['items']:,} items")
     for name, value in scored.metrics.items():

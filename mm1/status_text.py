@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
-from ablations.workload import Metric
+from ablations.workload import with_goal
 from analysis.words import decimals, duration, mean_sd, metric_name
 from mm1.terminal import say
 
@@ -159,8 +159,7 @@ def _score_lines(one: dict[str, Any]) -> Iterator[str]:
     places = decimals((sd for _, sd in scores.values()), (mean for mean, _ in scores.values()))
     width = max(map(len, scores))
     task, _, metric = one["primary_metric"].partition(".")
-    known = Metric(name=metric, goal=one["primary_goal"])
-    primary = known.beside(metric_name(task, metric, one["primary_shots"]))
+    primary = with_goal(metric_name(task, metric, one["primary_shots"]), one["primary_goal"])
     yield f"{primary}, mean ± SD over seeds"
     for arm, (mean, sd) in scores.items():
         n, lost = one["scores"][arm]["n"], len(one["scores"][arm]["diverged"])

@@ -19,7 +19,7 @@ from rich.live import Live
 from ablations.plan import Plan
 from ablations.shown_text import in_terminal, visible, without_secrets
 from ablations.stages import Trial
-from ablations.workload import Asked
+from ablations.workload import Asked, with_goal
 from sweeps.display import Running, Screen, Snapshot, clock
 from sweeps.plain_signs import use_plain_signs
 from sweeps.reports import Reports
@@ -206,7 +206,7 @@ class Progress:
             remaining=remaining,
             **self.trials(),
             stages=tuple(self._running(one, now - since[worker]) for worker, one in busy),
-            metric=metric.beside(".".join(self._plan.primary_metric)),
+            metric=with_goal(".".join(self._plan.primary_metric), metric.goal),
             scores=tuple(self._scores.told().items()),
         )
 

@@ -67,18 +67,23 @@ def score(name: str) -> Metric:
     return Metric(name=name, goal=goal, worst=worst, unit=unit)
 
 
-def baseline(name: str, of: str) -> Metric:
-    """The same number of an answerer without the model, who is the first word of its name."""
+def baseline(by: str, of: str, name: str = "") -> Metric:
+    """The same number of an answerer without the model, such as `blind`."""
     goal, _, unit = _KNOWN[of]
-    by = name.partition("_")[0]
     return Metric(
-        name=name, goal=goal, unit=unit, role="baseline", of=of, by=by, beaten=by != "oracle"
+        name=name or f"{by}_{of}",
+        goal=goal,
+        unit=unit,
+        role="baseline",
+        of=of,
+        by=by,
+        beaten=by != "oracle",
     )
 
 
-def control(name: str, of: str) -> Metric:
+def control(by: str, of: str) -> Metric:
     """The same number of a model that has learnt nothing."""
-    return baseline(name, of).model_copy(update={"role": "control"})
+    return baseline(by, of).model_copy(update={"role": "control"})
 
 
 def _scores(*names: str) -> tuple[Metric, ...]:
@@ -98,14 +103,14 @@ def _asked(
     return Task(metrics=metrics, conditions=conditions, most_shots=MOST_SHOTS, beside=beside)
 
 
-_BLIND = baseline("blind_accuracy", "accuracy")
-_CHANCE = baseline("chance_accuracy", "accuracy")
+_BLIND = baseline("blind", "accuracy")
+_CHANCE = baseline("chance", "accuracy")
 _KINDS = _scores("accuracy", "kind_accuracy")
 TASKS: dict[str, TaskRecord] = {
     "easy_vqa": TaskRecord(
-        _asked(score("accuracy"), _BLIND, baseline("oracle_accuracy", "accuracy")), 9_673
+        _asked(score("accuracy"), _BLIND, baseline("oracle", "accuracy")), 9_673
     ),
-    "emoji_caption": TaskRecord(_asked(score("cider"), baseline("blind_cider", "cider")), 214),
+    "emoji_caption": TaskRecord(_asked(score("cider"), baseline("blind", "cider")), 214),
     "emoji_questions": TaskRecord(_asked(score("accuracy"), _BLIND), 856),
     "emoji_languages": TaskRecord(  # in four languages
         _asked(*_KINDS, _BLIND, conditions=MISLEADING), 2_928, setting="languages"
@@ -126,8 +131,8 @@ TASKS: dict[str, TaskRecord] = {
         Task(
             metrics=(
                 *_scores("perplexity", "bits_per_byte"),
-                baseline("ngram_perplexity", "perplexity"),
-                baseline("ngram_bits_per_byte", "bits_per_byte"),
+                baseline("ngram", "perplexity"),
+                baseline("ngram", "bits_per_byte"),
             )
         ),
         311,
@@ -137,8 +142,8 @@ TASKS: dict[str, TaskRecord] = {
         Task(
             metrics=(
                 *_scores("recall_at_1", "recall_at_5"),
-                baseline("chance_at_1", "recall_at_1"),
-                baseline("chance_at_5", "recall_at_5"),
+                baseline("chance", "recall_at_1", "chance_at_1"),
+                baseline("chance", "recall_at_5", "chance_at_5"),
             )
         ),
         214,
@@ -148,8 +153,8 @@ TASKS: dict[str, TaskRecord] = {
         Task(
             metrics=(
                 score("accuracy"),
-                control("untrained_accuracy", "accuracy"),
-                baseline("majority_accuracy", "accuracy"),
+                control("untrained", "accuracy"),
+                baseline("majority", "accuracy"),
             )
         ),
         214,
@@ -159,7 +164,7 @@ TASKS: dict[str, TaskRecord] = {
     name: TaskRecord(
         _asked(
             *_scores(*official.metrics),
-            *(() if official.text else (baseline(f"blind_{m}", m) for m in official.metrics)),
+            *(() if official.text else (baseline("blind", m) for m in official.metrics)),
             conditions=(INTACT,) if official.text else SHUFFLED,
             beside=_BESIDE,
         ),

@@ -8,7 +8,7 @@ import pytest
 
 from ablations.averages import average_shots
 from ablations.errors import UserError
-from ablations.workload import Asked, Metric
+from ablations.workload import Asked, with_goal
 from mm1_jax.config.recipe import EvaluationConfig
 from mm1_jax.evaluation.official.catalogue import OFFICIAL
 from mm1_jax.evaluation.task_records import MEASURED, TASKS, check_form, check_task_metric
@@ -89,9 +89,9 @@ def test_a_metric_of_a_task_is_known_by_its_name_and_a_part_by_the_whole(task, m
 def test_lower_is_better_stands_beside_the_name():
     perplexity = MEASURED["held_out_text"].metric("perplexity")
     shown = "held_out_text.perplexity (lower is better)"
-    assert perplexity.beside("held_out_text.perplexity") == shown
-    assert MEASURED["easy_vqa"].metric("accuracy").beside("score") == "score"
-    assert Metric(name="their_own").beside("their_own") == "their_own"
+    assert with_goal("held_out_text.perplexity", perplexity.goal) == shown
+    assert with_goal("score", MEASURED["easy_vqa"].metric("accuracy").goal) == "score"
+    assert with_goal("their_own", None) == "their_own"
 
 
 def test_answerers_without_the_model_are_baselines_of_what_they_are_compared_with():
