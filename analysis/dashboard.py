@@ -46,7 +46,7 @@ from analysis.compare import (
 )
 from analysis.registry import Elsewhere, History, Other
 from analysis.report import by_metric, curve_lines
-from analysis.results import Read, StudyResults, read_results
+from analysis.results import Origin, StudyResults, read_results
 from sweeps.store import Registration, Store
 
 REFRESH_SECONDS = 2.0
@@ -100,12 +100,12 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8050,
     allowed: Iterable[str] = (),
-    read: Read | None = None,
+    origin: Origin | None = None,
 ) -> int:
     """Serve the dashboard until interrupted; the exit code, 130 after Ctrl-C and 0 after SIGTERM.
 
     `allowed` are names that browsers may call it by, beside localhost, `host`, this machine's name
-    and addresses in numbers. `read` reads study files, to say which have changed. Raises
+    and addresses in numbers. `origin` reads study files, to say which have changed. Raises
     `UserError` where the port is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -117,7 +117,7 @@ def serve(
         ) from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else one line for each request
     with listening:
-        app = make_app(store, [host, *allowed], read).server
+        app = make_app(store, [host, *allowed], origin).server
         server = make_server(
             host, port, app, threaded=True, fd=listening.fileno(), request_handler=_Requests
         )
@@ -144,11 +144,11 @@ class _Requests(WSGIRequestHandler):
     timeout = 60  # seconds; a browser that says nothing holds no thread for ever
 
 
-def make_app(store: Store, allowed: Iterable[str] = (), read: Read | None = None) -> Dash:
+def make_app(store: Store, allowed: Iterable[str] = (), origin: Origin | None = None) -> Dash:
     """The application; every view is read from the store anew when something has changed."""
     app = Dash(__name__, title="mm1", update_title="", serve_locally=True)
     app.index_string = PAGE
-    views = Views(store, read)
+    views = Views(store, origin)
 
     def layout() -> html.Main:
         found, damaged = store.snapshots()
@@ -241,8 +241,8 @@ class _Looked:
 class Views:
     """The view of each study, made once for all who look at the same time."""
 
-    def __init__(self, store: Store, read: Read | None = None):
-        self._store, self._read = store, read
+    def __init__(self, store: Store, origin: Origin | None = None):
+        self._store, self._origin = store, origin
         self._lock = threading.Lock()
         self._studies: dict[str, _Looked] = {}
 
@@ -266,7 +266,7 @@ class Views:
 
     def _results(self, plan: Plan, registration: Registration) -> StudyResults:
         file = Path(plan.path)
-        return read_results(plan, registration, self._store, file=file, read=self._read)
+        return read_results(plan, registration, self._store, file=file, origin=self._origin)
 
     def _look(self, study: str, looked: _Looked) -> None:
         snapshot = plan, registration = self._store.snapshot(study)

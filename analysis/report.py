@@ -13,6 +13,7 @@ import pandas
 
 from ablations.command.examples import KINDS
 from ablations.contrasts import ScoreKey
+from ablations.errors import MissingFileError
 from ablations.shown_text import in_html
 from ablations.workload import INTACT, LOWER, Asked, with_goal
 from analysis import figures, words
@@ -515,20 +516,17 @@ def _picture(results: StudyResults, task: str, item: dict, missing: set[str]) ->
 
 
 def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -> str:
-    from mm1_jax.config.data import DataConfig
-    from mm1_jax.data.batches.images import image_png
-    from mm1_jax.data.sources.fingerprint import data_fingerprint
-
     plan = results.plan
     stage = plan.stages[plan.main(plan.trials[0])]
-    fingerprint, data = stage.data_fingerprint, stage.config.get("data", {})
-    if data.get("sources"):  # the stage's covers own data too; the items shown are not of it
-        fingerprint = data_fingerprint(DataConfig.model_validate(data))
-    folder = results.data_root / fingerprint
-    if not (folder / "images.parquet").is_file():
-        missing.add(str(folder))
+    found = None
+    if results.origin is not None:
+        try:
+            found = results.origin.picture(stage, results.data_root, int(image_id))
+        except MissingFileError as error:
+            missing.add(error.message)
+    if found is None:
         return '<div class="noimage">no image</div>'
-    content = base64.b64encode(image_png(folder, int(image_id))).decode()
+    content = base64.b64encode(found).decode()
     return f'<img alt="image {image_id} of {in_html(task)}" src="data:image/png;base64,{content}">'
 
 

@@ -23,7 +23,7 @@ from ablations.contrasts import ScoreKey, Scores
 from ablations.deciding import claim_stages, claims_of, conditions, places, vocabulary
 from ablations.errors import UserError
 from ablations.plan import Plan, make_plan
-from ablations.stages import Trial
+from ablations.stages import Stage, Trial
 from ablations.study import Study, is_file, study_name
 from ablations.verdicts import Verdict
 from ablations.workload import Asked
@@ -57,7 +57,17 @@ CELLS = [*ScoreKey._fields, "seed"]  # of which a trial has one number
 State = Literal["done", "running", "waiting", "failed"]
 
 
-Read = Callable[[Path], Study]  # a study file, with the workload that it means
+@dataclass(frozen=True)
+class Origin:
+    """What only those know who know what is trained.
+
+    read      reads a study's file, with the workload that it means
+    picture   the image of a number that a training stage read, as PNG: stage, root of the prepared
+              data, number. `MissingFileError` where that data is not on this machine
+    """
+
+    read: Callable[[Path], Study]
+    picture: Callable[[Stage, Path, int], bytes]
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class StudyResults:
     store: Store
     data_root: Path  # prepared data, for the images of examples
     file: Path | None  # the study's file, to say how it differs from the snapshot
-    read: Read | None  # reads it
+    origin: Origin | None  # reads it
     found: Finished  # what the store held of the plan's stages when it was looked at
     damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
 
@@ -153,9 +163,9 @@ class StudyResults:
     @cached_property
     def changed(self) -> str | None:
         """How the study file differs from the snapshot, if it does; planned when asked for."""
-        if self.file is None or self.read is None:
+        if self.file is None or self.origin is None:
             return None
-        return difference(self.plan, self.file, self.read)
+        return difference(self.plan, self.file, self.origin)
 
     def looked(self, by: str) -> None:
         """Put on record that the results are shown."""
@@ -647,26 +657,26 @@ def load_results(
     study: str | Path,
     store: str | Path | Store,
     *,
-    read: Read | None = None,
+    origin: Origin | None = None,
     data_root: Path | None = None,
 ) -> StudyResults:
     """What `store` holds of a study: its name, or the path of its file.
 
     Raises `UserError` where no such study has run. A study file that says something else than
-    what was run is no error, but noted in `changed`, where `read` is given.
+    what was run is no error, but noted in `changed`, where `origin` is given.
     """
     opened = store if isinstance(store, Store) else Store(store)
     from_file = is_file(study)
     plan, registration = opened.snapshot(study_name(study) if from_file else str(study))
     file = Path(study) if from_file else Path(plan.path)
-    return read_results(plan, registration, opened, file=file, read=read, data_root=data_root)
+    return read_results(plan, registration, opened, file=file, origin=origin, data_root=data_root)
 
 
-def load_all(store: Store, read: Read | None = None) -> tuple[list[StudyResults], list[str]]:
+def load_all(store: Store, origin: Origin | None = None) -> tuple[list[StudyResults], list[str]]:
     """Every study of a store, in order of registration, and a line for each that is damaged."""
     found, lines = store.snapshots()
     return [
-        read_results(*snapshot, store, file=Path(snapshot[0].path), read=read)
+        read_results(*snapshot, store, file=Path(snapshot[0].path), origin=origin)
         for snapshot in found.values()
     ], lines
 
@@ -677,7 +687,7 @@ def read_results(
     store: Store,
     *,
     file: Path | None = None,
-    read: Read | None = None,
+    origin: Origin | None = None,
     data_root: Path | None = None,
 ) -> StudyResults:
     """Join a snapshot with what the store holds now."""
@@ -687,18 +697,18 @@ def read_results(
         store=store,
         data_root=data_root or store.local / "data",
         file=file,
-        read=read,
+        origin=origin,
         found=store.look(plan.stages),
         damages=tuple(store.study_damage(plan.study)),
     )
 
 
-def difference(plan: Plan, file: Path, read: Read) -> str | None:
+def difference(plan: Plan, file: Path, origin: Origin) -> str | None:
     """How a study file differs from the snapshot of what was run; None if it means the same."""
     try:
         if not file.is_file():
             return None  # run elsewhere, or moved: nothing to compare with
-        now = make_plan(read(file), many=True, fresh_set=plan.fresh_set)
+        now = make_plan(origin.read(file), many=True, fresh_set=plan.fresh_set)
     except PermissionError:
         return None  # somebody else's
     except UserError as error:

@@ -107,9 +107,9 @@ def results(
     That somebody looked is put on record (`mm1 audit`), by the name `by`.
     """
     from analysis.results import load_results
-    from mm1.studies import load_study
+    from mm1.origin import ORIGIN
 
-    found = load_results(study, store or default_store(), read=load_study)
+    found = load_results(study, store or default_store(), origin=ORIGIN)
     found.looked(by)
     return found
 

@@ -278,10 +278,10 @@ def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
     Example: mm1 dashboard --port 8050
     """
     from analysis.dashboard import serve
-    from mm1.studies import load_study
+    from mm1.origin import ORIGIN
     from sweeps.store import Store
 
-    return serve(Store(store), host=host, port=port, allowed=allow, read=load_study)
+    return serve(Store(store), host=host, port=port, allowed=allow, origin=ORIGIN)
 
 
 @cli.command()

@@ -26,14 +26,12 @@ def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
     the named study has not run, or is damaged.
     """
     from analysis.results import load_all, load_results
-    from mm1.studies import load_study
+    from mm1.origin import ORIGIN
     from sweeps.store import Store
 
     opened = Store(store)
     found, lines = (
-        ([load_results(study, opened, read=load_study)], [])
-        if study
-        else load_all(opened, load_study)
+        ([load_results(study, opened, origin=ORIGIN)], []) if study else load_all(opened, ORIGIN)
     )
     if lines and not found:
         raise UserError(f"no study of the store {opened.root} can be shown: {'; '.join(lines)}")

@@ -24,6 +24,7 @@ from ablations.stages import Stage, Trial
 from ablations.workload import Answer, Code, Work
 from analysis.caveats import caveats
 from analysis.results import StudyResults, load_results
+from mm1.origin import ORIGIN
 from mm1.studies import load_study
 from mm1_jax.config.recipe import Recipe
 from mm1_jax.evaluation.task_records import MEASURED
@@ -414,7 +415,7 @@ class Lab:
         return plan
 
     def results(self, study: str = "sizes") -> StudyResults:
-        return load_results(study, self.store, read=load_study)
+        return load_results(study, self.store, origin=ORIGIN)
 
     def standing(self, study: str = "sizes", claim: str = "better") -> str:
         return self.results(study).standing(claim)

@@ -12,7 +12,7 @@ from ablations.workload import Metric
 from analysis.compare import comparison
 from analysis.report import few_shot_lines, report, write_report
 from analysis.results import StudyResults, load_results
-from mm1.studies import load_study
+from mm1.origin import ORIGIN
 from sweeps.store import Store
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def results(full_store: Store) -> StudyResults:
-    return load_results("demo", full_store)
+    return load_results("demo", full_store, origin=ORIGIN)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_scores_by_the_number_of_examples_have_a_picture(
     plan = plan.model_copy(update={"tasks": {**plan.tasks, "easy_vqa": task}})
     store.register(plan)
     fill(store, plan, rows=asked_with_examples)
-    draw_on = load_results("demo", store)
+    draw_on = load_results("demo", store, origin=ORIGIN)
     labels = {arm.name: arm.label for arm in plan.arms}
     lines = few_shot_lines(draw_on.table, labels, "easy_vqa", "accuracy")
     assert [*lines] == [*labels.values(), "chance"]
@@ -195,14 +195,14 @@ def test_what_models_and_users_write_is_escaped(html: str, tmp_path: Path, make_
     plan = plan.model_copy(update={"question": "Is 1 < 2? <script>alert(1)</script>"})
     store.register(plan)
     fill(store, plan)
-    assert "<script" not in report(load_results("demo", store))
+    assert "<script" not in report(load_results("demo", store, origin=ORIGIN))
 
 
 def test_a_missing_image_folder_is_told(tmp_path: Path, make_plan, fill) -> None:
     store, plan = Store(tmp_path), make_plan(seeds=2)
     store.register(plan)
     fill(store, plan)
-    text = Page(report(load_results("demo", store))).text
+    text = Page(report(load_results("demo", store, origin=ORIGIN))).text
     assert "the prepared data is not on this machine" in text
     assert "no image" in text
 
@@ -210,10 +210,10 @@ def test_a_missing_image_folder_is_told(tmp_path: Path, make_plan, fill) -> None
 def test_an_unfinished_study_gives_no_verdict(tmp_path: Path, make_plan, fill) -> None:
     store, plan = Store(tmp_path), make_plan()
     store.register(plan)
-    text = Page(report(load_results("demo", store))).text
+    text = Page(report(load_results("demo", store, origin=ORIGIN))).text
     assert "0 of 12 planned trials" in text
     fill(store, plan, skip={("base", 3)})
-    text = Page(report(load_results("demo", store))).text
+    text = Page(report(load_results("demo", store, origin=ORIGIN))).text
     assert "… Interim Not yet: 2 of 3 seeds are in" in text
     assert "Supported" not in text
     assert "base seed 3: not there yet" in text
@@ -226,7 +226,7 @@ def test_a_changed_study_file_is_noted_at_the_top(
     monkeypatch.setattr(
         "analysis.results.difference", lambda *_: "demo.yaml has changed since this was run"
     )
-    found = load_results("demo", full_store, read=load_study)
+    found = load_results("demo", full_store, origin=ORIGIN)
     text = Page(report(found)).text
     assert text.index("has changed since this was run") < text.index("What the evidence says")
 

@@ -10,6 +10,7 @@ from ablations import plan as planning
 from ablations.errors import UserError
 from ablations.stage import ResultRow
 from analysis.results import load_results
+from mm1.origin import ORIGIN
 from mm1.studies import load_study
 from sweeps import leases
 from sweeps.records import Done, read_record, sealed
@@ -168,24 +169,24 @@ def study_file(tmp_path: Path) -> Path:
 def test_a_study_file_that_changed_since_is_noted(tmp_path: Path, study_file: Path) -> None:
     store = Store(tmp_path / "store")
     store.register(planning.make_plan(load_study(study_file)))
-    assert load_results(study_file, store, read=load_study).changed is None
+    assert load_results(study_file, store, origin=ORIGIN).changed is None
     study_file.write_text("# a comment means nothing\n" + STUDY, encoding="utf-8")
-    assert load_results("little", store, read=load_study).changed is None
+    assert load_results("little", store, origin=ORIGIN).changed is None
     study_file.write_text(STUDY.replace("seeds: 2", "seeds: 3"), encoding="utf-8")
     for study in (study_file, "little"):
-        changed = load_results(study, store, read=load_study).changed
+        changed = load_results(study, store, origin=ORIGIN).changed
         assert changed is not None
         assert "has changed since this was run" in changed
-    assert load_results("little", store, read=load_study).plan.seeds == (
+    assert load_results("little", store, origin=ORIGIN).plan.seeds == (
         0,
         1,
     )
     (tmp_path / "base.yaml").write_text("training: {stepz: 20}\n", encoding="utf-8")
-    changed = load_results("little", store, read=load_study).changed
+    changed = load_results("little", store, origin=ORIGIN).changed
     assert changed is not None
     assert "no longer a valid study" in changed
     study_file.unlink()
-    assert load_results("little", store, read=load_study).changed is None
+    assert load_results("little", store, origin=ORIGIN).changed is None
 
 
 def test_code_that_changed_since_is_noted(
@@ -197,7 +198,7 @@ def test_code_that_changed_since_is_noted(
     some_stage = plan.stages[plan.trials[0].stages["multimodal"]]
     now = plan.model_copy(update={"stages": {**plan.stages, "of-new-code": some_stage}})
     monkeypatch.setattr("analysis.results.make_plan", lambda study, **how: now)
-    changed = load_results("little", store, read=load_study).changed
+    changed = load_results("little", store, origin=ORIGIN).changed
     assert changed is not None
     assert "code or data have changed" in changed
 

@@ -52,8 +52,8 @@ def test_the_model_core_knows_the_contract_of_a_workload_and_nothing_of_studies(
         assert {name.split(".")[1] for name in ours} <= CONTRACT, file
 
 
-@pytest.mark.parametrize("package", ["ablations", "sweeps"])
-def test_the_language_and_the_scheduler_name_no_model(package):
+@pytest.mark.parametrize("package", ["ablations", "sweeps", "analysis"])
+def test_the_language_the_scheduler_and_the_analysis_name_no_model(package):
     for file in (ROOT / package).rglob("*.py"):
         assert "mm1_jax" not in imported_packages(file), file
 
