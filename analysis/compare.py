@@ -561,30 +561,31 @@ def _narrow(table: Table) -> Table:
 
 
 def costs_table(made: Comparison) -> Table:
-    """What every arm costs."""
+    """What every arm costs; of what nobody knows (parameters of a command) there is no column."""
     told = list(dict.fromkeys(name for arm in made.arms for name in arm.figures))
-    rows = tuple(
-        (
-            arm.label,
-            words.count(arm.parameters),
-            *(words.figure(arm.figures.get(name)) for name in told),
-            words.count(arm.flops_per_trial),
-            words.duration(arm.training_seconds_per_trial),
-            words.duration(arm.evaluation_seconds_per_trial),
-            words.duration(arm.compilation_seconds_per_trial),
-        )
-        for arm in made.arms
-    )
-    header = (
-        "arm",
-        "parameters",
-        *(name.replace("_", " ") for name in told),
-        "FLOPs/trial",
-        "training/trial",
-        "evaluation/trial",
-        "compilation/trial",
-    )
-    return Table("Cost", header, rows)
+    columns = {
+        "parameters": [arm.parameters and words.count(arm.parameters) for arm in made.arms],
+        **{
+            name.replace("_", " "): [words.figure(arm.figures.get(name)) for arm in made.arms]
+            for name in told
+        },
+        "FLOPs/trial": [
+            arm.flops_per_trial and words.count(arm.flops_per_trial) for arm in made.arms
+        ],
+        "training/trial": [words.duration(arm.training_seconds_per_trial) for arm in made.arms],
+        "evaluation/trial": [words.duration(arm.evaluation_seconds_per_trial) for arm in made.arms],
+        "compilation/trial": [
+            words.duration(arm.compilation_seconds_per_trial) for arm in made.arms
+        ],
+    }
+    known = {
+        name: [cell or words.MISSING for cell in cells]
+        for name, cells in columns.items()
+        if any(cells)
+    }
+    labels = [arm.label for arm in made.arms]
+    rows = tuple(tuple(row) for row in zip(labels, *known.values(), strict=True))
+    return Table("Cost", ("arm", *known), rows)
 
 
 def arms_table(made: Comparison) -> Table:

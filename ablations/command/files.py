@@ -44,6 +44,8 @@ def code_files(folder: Path, globs: Sequence[str]) -> list[Path]:
     Raises:
         UserError: a glob that matches nothing, or no globs and nothing that git tracks.
     """
+    if not folder.is_dir():
+        raise UserError(f"the folder of the study, {folder}, is not on this machine")
     if not globs:
         return _tracked(folder)
     found: set[Path] = set()
