@@ -54,7 +54,7 @@ def test_globs_and_folders(tmp_path):
     assert names(tmp_path, ["src"]) == ["src/b.py", "src/c/d.py"]
     assert names(tmp_path, ["*.py", "src/*.py"]) == ["a.py", "src/b.py"]
     assert names(tmp_path, ["**/*.py"]) == ["a.py", "src/b.py", "src/c/d.py"]
-    with pytest.raises(UserError, match="the folder of the study, .*gone, is not on this machine"):
+    with pytest.raises(UserError, match=r"the folder of the study, .*gone, is not on this machine"):
         names(tmp_path / "gone")
     with pytest.raises(UserError, match=r"'scr/\*\.py' matches no file"):
         names(tmp_path, ["scr/*.py"])
