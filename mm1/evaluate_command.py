@@ -150,18 +150,20 @@ class ScoredModel:
 
     def part_of(self, task: str) -> str | None:
         """The part that a task scores, if it is there: official texts score what there is."""
+        from mm1_jax.config.encoder_pretraining import EncoderStageConfig
         from mm1_jax.evaluation.official.catalogue import OFFICIAL
-        from mm1_jax.evaluation.task_records import part_of
-        from mm1_jax.weights import weights_folder
+        from mm1_jax.evaluation.task_records import TASKS, part_of
+        from mm1_jax.training.checkpoints import load_config
 
         part = part_of(task)
         if part not in self.folders and task in OFFICIAL:
             part = "language_model"
         if part not in self.folders:
             return None
-        if task == "emoji_retrieval":  # reads captions, which AIM's encoder never saw
-            objective = weights_folder.stated(self.folders[part]).config.get("objective", {})
-            return None if objective.get("kind") == "aim" else part
+        if task in TASKS and TASKS[task].captions:
+            config = load_config(self.folders[part])
+            if isinstance(config, EncoderStageConfig) and not config.objective.reads_captions:
+                return None
         return part
 
     def cannot_be_asked(self, task: str) -> str | None:

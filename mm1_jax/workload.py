@@ -334,7 +334,7 @@ def _pretraining(recipe: Recipe, part: str, runners: Mapping[str, str]) -> Work 
         flops = costs.language_model_stage_flops(config)
         compiling = costs.seconds_to_compile(config.language_model)
     else:
-        captioned = config.objective.kind != "aim"
+        captioned = config.objective.reads_captions
         check_sources(config.data, "encoder_pretraining.vocabulary" if captioned else None)
         flops = costs.encoder_stage_flops(config)
         compiling = costs.seconds_to_compile(config.encoder)
@@ -497,10 +497,10 @@ def _evaluation(
     if lacking:
         raise UserError(f"task {task} has no questions: {lacking}")
     pretraining = recipe.encoder_pretraining
-    if task == "emoji_retrieval" and pretraining and pretraining.objective.kind == "aim":
+    if pretraining and TASKS[task].captions and not pretraining.objective.reads_captions:
         raise UserError(
-            "task emoji_retrieval compares images with captions and encoder_pretraining.objective "
-            "aim reads none; nearest: task emoji_probe"
+            f"task {task} compares images with captions and encoder_pretraining.objective "
+            f"{pretraining.objective.kind} reads none; nearest: task emoji_probe"
         )
     scored = trained[source]
     flops, seconds = _evaluation_cost(recipe, config, scored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig
 class ContrastiveConfig(Config):
     """What CLIP and SigLIP share: a text tower, and how an image becomes one vector."""
 
+    reads_captions: ClassVar[bool] = True
     text_tower: DenseConfig = DenseConfig()
     width: Count = Field(64, description="of the space where images and captions meet")
     pooling: Literal["attention", "mean"] = Field(
@@ -53,6 +54,7 @@ class SigLipObjective(ContrastiveConfig):
 class AimObjective(Config):
     """The next patch's normalised pixels, in raster order (El-Nouby et al., 2024)."""
 
+    reads_captions: ClassVar[bool] = False
     kind: Literal["aim"] = "aim"
     head_width: Count = Field(256, description="hidden width of the MLP that gives pixels")
 
@@ -102,8 +104,9 @@ class EncoderPretrainingConfig(Config):
 
         `sources` are one's own.
         """
-        aim = isinstance(self.objective, AimObjective)
-        kinds: tuple[Kind, ...] = ("captions", "interleaved") if aim else ("captions",)
+        kinds: tuple[Kind, ...] = ("captions",)
+        if not self.objective.reads_captions:
+            kinds = ("captions", "interleaved")
         reader = f"objective {self.objective.kind}"
         check_readable(self.mixture, sources, "emoji_captions", kinds, reader)
 

@@ -178,7 +178,7 @@ class Recipe(TrainConfig):
         if sources:
             # How own images are shown and own captions tokenised is said of the data as a whole.
             shared = ["fit", "background"]
-            if self.encoder_pretraining.objective.kind != "aim":
+            if self.encoder_pretraining.objective.reads_captions:
                 shared += ["tokenizer", "special_tokens"]
             fields |= {"sources": sources} | {name: getattr(self.data, name) for name in shared}
         return EncoderStageConfig(

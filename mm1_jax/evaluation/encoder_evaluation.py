@@ -17,7 +17,7 @@ from flax import nnx
 
 from ablations.errors import UserError, nearest
 from ablations.stage import Context, ResultRow
-from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.data.sources.drawing_captions import lay_out_captions, read_drawings
 from mm1_jax.data.sources.prepared_packages import PreparedData, open_prepared
 from mm1_jax.evaluation.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
@@ -61,8 +61,11 @@ def evaluate(
 def _retrieve(
     stage: EvaluationStage, config: EncoderStageConfig, folder: Path, prepared: PreparedData
 ) -> tuple[list[Example], dict[str, float]]:
-    if isinstance(config.objective, AimObjective):
-        raise UserError(f"{stage.task} compares images with captions; objective aim reads none")
+    objective = config.objective
+    if not objective.reads_captions:
+        raise UserError(
+            f"{stage.task} compares images with captions; objective {objective.kind} reads none"
+        )
     load_subtree(folder, "text_tower")  # told where only the encoder's weights are there
     _, model = load_part(folder, EncoderStageConfig, ContrastiveModel)
     graphdef, state = nnx.split(model)

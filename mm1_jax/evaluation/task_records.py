@@ -25,12 +25,14 @@ class TaskRecord:
     part       whose checkpoint it scores
     items      of the test split, about; for the planned cost only
     setting    of the data that prepares what it asks; "" where all data has it
+    captions   whether images are compared with captions, which not every encoder was trained by
     """
 
     measured: Task
     items: int
     part: str = MULTIMODAL
     setting: str = ""
+    captions: bool = False
 
     @property
     def one_form(self) -> bool:
@@ -148,6 +150,7 @@ TASKS: dict[str, TaskRecord] = {
         ),
         214,
         part=ENCODER,
+        captions=True,
     ),
     "emoji_probe": TaskRecord(
         Task(

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from mm1_jax.config.encoder import FusedEncoderConfig
-from mm1_jax.config.encoder_pretraining import EncoderStageConfig
+from mm1_jax.config.encoder_pretraining import ContrastiveConfig, EncoderStageConfig
 from mm1_jax.config.language_model import DenseConfig, MixtureOfExpertsConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
@@ -316,7 +316,7 @@ def encoder_stage_flops(config: EncoderStageConfig) -> float:
     """
     encoder = config.encoder
     per_image = 2 * encoder.patch_embedding_flops() + 3 * encoder.block_flops()
-    if config.objective.kind != "aim":
+    if isinstance(config.objective, ContrastiveConfig):
         per_image += 3 * _decoder_flops(config.objective.text_tower, config.text_tokens)
     return config.training.batch_size * per_image
 
@@ -341,7 +341,7 @@ def pretraining_seconds_per_step(config: EncoderStageConfig | LanguageModelStage
     if isinstance(config, EncoderStageConfig):
         flops = encoder_stage_flops(config)
         scores = config.training.batch_size * config.encoder.scores()
-        if config.objective.kind != "aim":
+        if isinstance(config.objective, ContrastiveConfig):
             tower = config.objective.text_tower
             per_caption = tower.layers * tower.heads * config.text_tokens**2
             scores += config.training.batch_size * per_caption
