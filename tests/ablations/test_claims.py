@@ -1,18 +1,14 @@
-"""The claim language: what each form means, how mistakes are told, when there is a verdict."""
+"""What each form of claim means, and how mistakes are told."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
 
-from ablations import deciding
-from ablations.claim_grammar import parse
 from ablations.claims import Vocabulary, meaning
 from ablations.conditions import Above, All, AnyOf, mapped, quantities
-from ablations.contrasts import ScoreKey
 from ablations.errors import UserError
 from mm1_jax.evaluation.task_records import MEASURED, check_form, check_task_metric
 
@@ -180,19 +176,6 @@ def test_each_part_is_named_left_minus_right_in_the_order_of_the_claim(text, nam
     assert found == names
 
 
-def decide(plan, scores, diverged=()):
-    """Verdicts on the claims of a plan; `diverged` are stages."""
-    claims = deciding.claims_of(plan)
-    return deciding.decide(
-        claims,
-        scores,
-        seeds=plan.seeds,
-        alpha=plan.alpha,
-        tasks=plan.tasks,
-        diverged=deciding.places(plan, diverged),
-    )
-
-
 def test_better_is_lower_where_the_metric_is():
     reads = "task=held_out_text"
     (first, second) = meaning(f"best(size, {reads}) == 64", 2.0, NAMES).parts
@@ -207,25 +190,6 @@ def test_of_a_metric_that_nobody_knows_there_is_no_best():
     with pytest.raises(UserError, match="nobody has said which way speed is better"):
         meaning("best(size, metric=speed) == 64", 0.0, mine)
     assert meaning("score(size=64, metric=speed) > score(base, metric=speed)", 0.0, mine)
-
-
-def test_of_perplexities_the_lowest_is_the_best(studies):
-    design = {"one_at_a_time": {"encoder.image_size": [32, 16, 48, 64]}}
-    claims = {
-        f"best{size}": f"best(encoder.image_size, task=held_out_text) == {size}"
-        for size in (32, 48, 64)
-    }
-    plan = studies.plan(design=design, claims=claims, seeds=6)
-    level = {"base": 30, "16": 25, "48": 20, "64": 40}
-    scores = {
-        ScoreKey(arm.name, "held_out_text", "perplexity", 0, "intact"): {
-            seed: level[arm.name.rpartition("=")[2]] + 0.0001 * seed * sum(arm.name.encode())
-            for seed in plan.seeds
-        }
-        for arm in plan.arms
-    }
-    found = {one.name: one.verdict for one in decide(plan, scores)}
-    assert found == {"best32": "refuted", "best48": "supported", "best64": "refuted"}
 
 
 def test_slope_is_least_squares_over_numeric_levels():
@@ -344,150 +308,6 @@ def test_a_mistake_is_told_with_what_would_be_valid(text, message):
 def test_a_margin_is_given_once():
     with pytest.raises(UserError, match="margin once"):
         meaning("score(base) > 3 by 1", 2.0, NAMES)
-
-
-def test_quoted_names_may_hold_spaces_and_signs():
-    (statement,) = parse('score("size"="a = b") > 3')
-    assert statement.left.arm == (("size", "a = b"),)
-
-
-# -- deciding ------------------------------------------------------------------------------------
-
-CLAIMS = {
-    "bigger-is-better": "effect(encoder.image_size, 16 -> 32) > 0",
-    "sees": "score(base) > score(base, condition=shuffled)",
-    "reads": "score(base, task=held_out_text) < 20",
-}
-
-
-@pytest.fixture
-def plan(studies):
-    return studies.plan(claims=CLAIMS)
-
-
-def table(plan, noise=0.1):
-    """Complete scores: base 80, small 70, shuffled 50, perplexity 10."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for trial in plan.trials:
-        for e in plan.answers(trial):
-            mean = {"base": 80.0}.get(trial.arm, 70.0) - (30 if e.condition == "shuffled" else 0)
-            metrics = {
-                "easy_vqa": {"accuracy": mean, "blind_accuracy": 67.0},
-                "emoji_caption": {"cider": 30.0},
-                "held_out_text": {"perplexity": 10.0},
-            }[e.task]
-            for metric, level in metrics.items():
-                key = ScoreKey(trial.arm, e.task, metric, e.shots, e.condition)
-                found.setdefault(key, {})[trial.seed] = level + rng.normal(0, noise)
-    return found
-
-
-def test_all_seeds_in_gives_verdicts_in_the_order_of_the_file(plan):
-    found = decide(plan, table(plan))
-    assert [v.name for v in found] == list(CLAIMS)
-    assert [v.verdict for v in found] == ["supported"] * 3
-    assert [v.n for v in found] == [3, 3, 3]
-    assert found[0].effect == pytest.approx(10, abs=0.5)
-
-
-def test_swapped_levels_are_refuted(studies):
-    claims = {"smaller": "effect(encoder.image_size, 32 -> 16) > 0"}
-    plan = studies.plan(claims=claims)
-    assert [v.verdict for v in decide(plan, table(plan))] == ["refuted"]
-
-
-def test_a_constant_per_seed_changes_nothing(plan):
-    scores = table(plan)
-    shifted = {
-        key: {seed: v + 7.0 * seed for seed, v in values.items()} for key, values in scores.items()
-    }
-    for one, other in zip(decide(plan, scores)[:2], decide(plan, shifted)[:2], strict=True):
-        assert other.verdict == one.verdict
-        assert other.p_value == pytest.approx(one.p_value)
-
-
-def test_no_verdict_before_all_registered_seeds_are_in(plan):
-    scores = table(plan)
-    del scores[ScoreKey("encoder.image_size=16", "easy_vqa", "accuracy", 0, "intact")][2]
-    first, sees, _ = decide(plan, scores)
-    assert (first.verdict, first.reason, first.n) == ("undecided", "2 of 3 seeds", 2)
-    assert first.p_value is None
-    assert first.effect == pytest.approx(10, abs=0.5)
-    assert sees.verdict == "supported"
-
-
-def test_nothing_in_yet(plan):
-    found = decide(plan, {})
-    assert {v.reason for v in found} == {"0 of 3 seeds"}
-    assert {v.effect for v in found} == {None}
-
-
-def training(plan, arm, seed):
-    return next(plan.main(t) for t in plan.trials if (t.arm, t.seed) == (arm, seed))
-
-
-def test_a_diverged_trial_has_the_worst_value_and_the_verdict_stands_with_and_without_it(plan):
-    lost = training(plan, "encoder.image_size=16", 1)
-    first = decide(plan, table(plan), diverged={lost})[0]
-    assert first.n == 3
-    assert first.verdict == "undecided"
-    assert first.effect == pytest.approx((10 + 80 + 10) / 3, abs=0.5)
-    assert first.warnings[0] == "encoder.image_size=16 seed 1 diverged"
-    assert first.warnings[1] == (
-        "without what diverged: supported (2 seeds), effect(encoder.image_size, 16 -> 32) = "
-        "+10.04 against 0"
-    )
-
-
-def test_the_blind_answerer_never_diverges(studies):
-    plan = studies.plan(claims={"beats": "score(base) > blind(easy_vqa)"})
-    (beats,) = decide(plan, table(plan), diverged={training(plan, "base", 1)})
-    assert beats.effect == pytest.approx((13 - 67 + 13) / 3, abs=0.5)
-
-
-def test_a_diverged_trial_without_worst_value_leaves_the_claim_undecided(plan):
-    reads = decide(plan, table(plan), diverged={training(plan, "base", 1)})[2]
-    assert reads.verdict == "undecided"
-    assert reads.reason == "base seed 1 diverged and perplexity has no worst value"
-    assert (reads.effect, reads.n) == (None, 3)
-
-
-def test_where_both_sides_diverged_in_a_seed_nothing_is_shown_to_be_equal(studies):
-    same = "score(encoder.image_size=16) == score(base) within 30"
-    plan = studies.plan(claims={"same": same, "low": "score(base) < 90"})
-    lost = {training(plan, arm, 1) for arm in ("base", "encoder.image_size=16")}
-    assert decide(plan, table(plan))[0].verdict == "supported"
-    same, low = decide(plan, table(plan), diverged=lost)
-    assert (same.verdict, same.reason) == (
-        "undecided",
-        "all that it compares diverged in seed 1",
-    )
-    assert low.reason != same.reason  # one score and a number: its worst value counts
-
-
-def test_what_was_scored_before_a_divergence_stands(studies):
-    studies.recipe["encoder_pretraining"] = {}
-    studies.recipe["evaluation"]["emoji_probe"] = {}
-    plan = studies.plan(claims={"probe": "score(base, task=emoji_probe) > 40"})
-    scores = {
-        ScoreKey("base", "emoji_probe", "accuracy", 0, "intact"): {
-            seed: 50.0 + seed for seed in plan.seeds
-        }
-    }
-    (probe,) = decide(plan, scores, diverged={training(plan, "base", 1)})
-    assert (probe.effect, probe.warnings) == (51.0, ())
-    encoder = plan.trials[0].stages["encoder"]
-    (probe,) = decide(plan, scores, diverged={encoder})
-    assert probe.by_seed[0] == 0.0
-
-
-def test_a_score_that_is_no_number_leaves_the_claim_undecided_and_is_named(plan):
-    scores = table(plan)
-    scores[ScoreKey("base", "held_out_text", "perplexity", 0, "intact")][0] = math.inf
-    reads = decide(plan, scores)[2]
-    assert reads.verdict == "undecided"
-    assert reads.reason == "base seed 0: held_out_text.perplexity is inf"
 
 
 def test_a_slope_over_very_large_levels_is_a_slope() -> None:
