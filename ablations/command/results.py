@@ -354,8 +354,8 @@ def as_rows(step_name: str, numbers: Numbers, metrics: Mapping[str, Measured]) -
     """The stage's rows: each number's curve, and for each name that a metric may have its score.
 
     `metrics` are the declared ones by their names in the study. Names that nobody declared are
-    there too, so that a metric which is declared later costs no run. A declared metric that is
-    not finite at its end says that the run diverged.
+    there too, so that a metric which is declared later costs no run; and so any number that is
+    not finite at its end says that the run diverged, whoever declares what.
 
     Raises:
         UserError: a declared metric is in no row.
@@ -368,21 +368,19 @@ def as_rows(step_name: str, numbers: Numbers, metrics: Mapping[str, Measured]) -
                 f"{numbers.nulls[metric.key]}: {name} is null at its end; write NaN where a run "
                 "diverged, and leave it out where it was not measured"
             )
-    curves = dict(numbers.curves)
-    ends = [next(reversed(curves[metric.key].values())) for metric in metrics.values()]
-    if not any(curves.get(DIVERGED, {}).values()):
-        last = max(step for curve in curves.values() for step in curve)
-        curves.pop(DIVERGED, None)
-        if not all(map(math.isfinite, ends)):
-            curves[DIVERGED] = {last: 1.0}
+    curves = {name: curve for name, curve in numbers.curves.items() if name != DIVERGED}
     rows = [
         ResultRow(TRAINING, name, value, step=step)
         for name, curve in curves.items()
         for step, value in thinned(curve).items()
     ]
-    known = {DIVERGED, *(metric.key for metric in metrics.values())}
+    if lost_at_its_end(numbers):
+        last = max(step for curve in numbers.curves.values() for step in curve)
+        rows.append(ResultRow(TRAINING, DIVERGED, 1.0, step=last))
+    known = {metric.key for metric in metrics.values()}
     others = {name: Measured(key=name) for name in curves if name not in known}
-    scores: dict[tuple[str, str], ResultRow] = {}  # declared ones first
+    scores: dict[tuple[str, str], ResultRow] = {}
+    meant_twice: set[tuple[str, str]] = set()  # `loss` and `run.loss` of a step `run`
     for name, metric in [*metrics.items(), *others.items()]:
         try:
             task, short = metric_parts(name)
@@ -390,8 +388,26 @@ def as_rows(step_name: str, numbers: Numbers, metrics: Mapping[str, Measured]) -
             continue  # of the curves alone
         step, value = score(curves[metric.key], metric.best)
         row = ResultRow(task or step_name, short, value, split="test", step=step)
-        scores.setdefault((row.task, row.metric), row)
-    return [*rows, *scores.values()]
+        if (place := (row.task, row.metric)) in scores and name not in metrics:
+            meant_twice.add(place)
+        scores.setdefault(place, row)
+    declared = {(task or step_name, short) for task, short in map(metric_parts, metrics)}
+    return [*rows, *(row for at, row in scores.items() if at in declared or at not in meant_twice)]
+
+
+def lost_at_its_end(numbers: Numbers) -> list[str]:
+    """Names of the numbers that say that a run diverged.
+
+    Those that are not finite at their end, and `diverged` where it was ever anything but 0.
+    """
+    found = [
+        name
+        for name, curve in numbers.curves.items()
+        if name != DIVERGED and not math.isfinite(next(reversed(curve.values())))
+    ]
+    if any(numbers.curves.get(DIVERGED, {}).values()):
+        found.append(DIVERGED)
+    return found
 
 
 def _absent(name: str, key: str, numbers: Numbers) -> str:

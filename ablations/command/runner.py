@@ -23,7 +23,7 @@ from pydantic import Field
 from ablations.command import files, placeholders
 from ablations.command.examples import write_examples
 from ablations.command.process import Process, how_it_ended
-from ablations.command.results import Measured, Results, as_rows
+from ablations.command.results import Measured, Results, as_rows, lost_at_its_end
 from ablations.errors import UserError, shortened
 from ablations.schema import Config
 from ablations.shown_text import visible
@@ -116,6 +116,9 @@ def run(
         rows = measured(stage, folders, results, reports)
     except UserError as error:
         raise printed.told(CommandError(f"{stage.step}: {error.message}")) from None
+    if lost := lost_at_its_end(results.numbers):
+        context.record({"diverged_by": lost})
+        printed.write(2, f"mm1: it diverged: {', '.join(lost)} in the end\n".encode())
     folders.keep(context.output)
     if told := before.told():
         context.record({"wrote_elsewhere": told})

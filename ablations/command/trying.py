@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ablations.command import placeholders
 from ablations.command.process import how_it_ended
-from ablations.command.results import Numbers
+from ablations.command.results import Numbers, lost_at_its_end
 from ablations.command.runner import (
     CommandStage,
     Ending,
@@ -138,6 +138,12 @@ def findings(tried: Tried) -> Iterator[Finding]:
             if (row.task, row.metric) in declared and row.split == "test"
         )
         yield Finding(False, f"it ended well after {tried.seconds:.1f} s; {scores}")
+        if lost := lost_at_its_end(tried.numbers):
+            yield Finding(
+                False,
+                f"it counts as diverged, for {', '.join(lost[:5])} is not finite in the end; leave "
+                "out what was not measured",
+            )
     if tried.changed:
         named = ", ".join(tried.changed[:5]) + (", …" if len(tried.changed) > 5 else "")
         yield Finding(
@@ -202,7 +208,9 @@ def differences(
             yield Finding(False, f"{told}different numbers, as they should")
     if other_arm is not None and (same := _equal(first, other_arm)) is not None:
         told = f"{arms[0]} and {arms[1]} gave "
-        if same:
+        if same and not (first.ended and other_arm.ended):
+            yield Finding(False, f"{told}the same numbers so far; a longer try: --seconds 60")
+        elif same:
             yield Finding(
                 True, f"{told}the same numbers: does it read what {arms[1]} sets in the config?"
             )
@@ -214,6 +222,8 @@ def _equal(one: Tried, two: Tried) -> bool | None:
     """Whether the numbers that both have are equal; None where that cannot be said."""
     a, b = _comparable(one), _comparable(two)
     shared = a.keys() & b.keys()
+    if one.ended and two.ended and shared:  # one of more steps than the other is another
+        return a == b
     return all(a[key] == b[key] for key in shared) if shared else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -124,6 +125,29 @@ def test_a_long_script_is_stopped(tried):
     assert "after 1 s, when it was stopped, it had" in told
     assert "not seen yet: the metric val.accuracy; did you mean 'val_accuracy'?" in told
     assert "seeds 0 and 1 gave different numbers" in told
+
+
+def test_arms_that_differ_in_length_only_are_heard(tried):
+    script = """
+        for step in range(config["epochs"]):
+            log(step=step, **{"val.accuracy": step + seed})
+            time.sleep(config["seconds"])
+    """
+    study = STUDY.replace("lr: [0.1, 0.2]", "epochs: [2, 3]").replace(
+        "base: base.json", "base: long.json"
+    )
+
+    def base(seconds):
+        Path("long.json").write_text(f'{{"epochs": 2, "seconds": {seconds}}}', encoding="utf-8")
+
+    base(0)
+    told, code, _ = tried(script, study)
+    assert code == 0, told
+    assert "base and epochs=3 gave different numbers" in told
+    base(5)
+    told, code, _ = tried(script, study, "--seconds", "1")
+    assert code == 0, told
+    assert "base and epochs=3 gave the same numbers so far" in told
 
 
 def test_steps_follow_each_other(tried):

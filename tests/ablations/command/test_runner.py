@@ -213,9 +213,29 @@ def test_a_number_that_is_none_at_the_end_is_divergence(step, value):
 def test_a_number_that_is_none_on_the_way_is_no_divergence(step):
     rows = step.run("""
         log(step=1, loss=float("nan"), **{"val.accuracy": float("nan")})
-        log(step=2, loss=float("nan"), **{"val.accuracy": 40})
+        log(step=2, loss=1.0, **{"val.accuracy": 40})
     """)
     assert not [row for row in rows if row.metric == "diverged"]
+
+
+def test_whoever_declares_what_a_run_diverged_or_did_not(step):
+    """Its identity does not say which metrics were declared when it ran."""
+    script = 'log(loss=float("nan"), **{"val.accuracy": 40})'
+    for metrics in (["val.accuracy"], ["loss"]):
+        rows = step.run(script, metrics=metrics)
+        assert [row.value for row in rows if row.metric == "diverged"] == [1.0]
+        assert step.context.facts["diverged_by"] == ["loss"]
+        step.context.again()
+
+
+def test_a_number_that_two_names_mean_is_nobodys_unless_it_is_declared(step):
+    script = 'log(loss=1.0, **{"train.loss": 2.0, "val.accuracy": 40})'
+    assert scores(step.run(script)) == {"val.accuracy": 40}
+    step.context.again()
+    assert scores(step.run(script, metrics=["train.loss"])) == {
+        "train.loss": 2.0,
+        "val.accuracy": 40,
+    }
 
 
 def test_a_script_may_say_that_it_diverged(step):
