@@ -54,6 +54,13 @@ class Vocabulary:
         """What a task is known by; "" where the task is not known."""
         return self.tasks[task].first.name if task in self.tasks else ""
 
+    def blind(self, task: str) -> str:
+        """What the blind answerer scores of a task's first metric; what it would be called."""
+        first = self.first_metric(task)
+        known = self.tasks[task].metrics if first else ()
+        named = f"blind_{first or 'accuracy'}"
+        return next((one.name for one in known if (one.by, one.of) == ("blind", first)), named)
+
     @property
     def conditions(self) -> list[str]:
         """Everything that may be done to the questions of some task."""
@@ -212,7 +219,7 @@ def _measure(metric: Metric) -> str:
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
     """The blind answerer's score on the items that the other side was asked."""
-    metric = f"blind_{names.first_metric(term.task) or 'accuracy'}"
+    metric = names.blind(term.task)
     names.check(term.task, metric)
     options: dict[str, str] = {"task": term.task, "metric": metric}
     arm = BASE

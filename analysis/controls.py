@@ -8,7 +8,7 @@ from ablations.contrasts import ScoreKey
 from ablations.workload import INTACT
 from analysis.score_table import ScoreTable
 
-# What is done to the questions → what that control is called.
+# What is done to the questions → what that control is called, if not by the same word.
 CONDITIONS = {
     "shuffled": "shuffled images",
     "no_image": "no image",
@@ -29,10 +29,16 @@ class Control:
 
 def controls(table: ScoreTable, key: ScoreKey) -> list[Control]:
     """The controls of a score that were measured: conditions, then answerers, an oracle last."""
+    measured = [one[3] for one in table.metrics if one[:3] == key[1:4] and one[3] != INTACT]
+    asked = [*(one for one in CONDITIONS if one in measured), *measured]
     found = [
-        Control(key._replace(condition=condition), name, condition in BEATEN, is_own=True)
-        for condition, name in CONDITIONS.items()
-        if key.condition == INTACT
+        Control(
+            key._replace(condition=condition),
+            CONDITIONS.get(condition, condition),
+            condition in BEATEN,
+            is_own=True,
+        )
+        for condition in dict.fromkeys(asked if key.condition == INTACT else ())
     ]
     task = table.tasks.get(key.task)
     answerers = [

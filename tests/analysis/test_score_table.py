@@ -13,7 +13,7 @@ import pandas
 import pytest
 import scipy.stats
 
-from ablations.contrasts import Design
+from ablations.contrasts import Design, ScoreKey
 from ablations.deciding import Claim, claims_of
 from ablations.errors import UserError
 from ablations.workload import Metric, Task
@@ -172,6 +172,35 @@ def test_a_mean_of_tasks_is_a_score_of_its_own() -> None:
     assert table.metrics[0] == ("average", "0_shot", 0, "intact")
     assert table.item_error("base", "average", "0_shot") == pytest.approx(math.sqrt(18) / 2)
     assert table.record("average", "0_shot").goal == "maximise"
+
+
+def test_conditions_of_ones_own_are_controls_and_blind_is_who_the_record_says() -> None:
+    tasks = {
+        "test": Task(
+            metrics=(
+                Metric(name="accuracy", goal="maximise", worst=0.0),
+                Metric(name="text_only", role="baseline", of="accuracy", by="blind"),
+            )
+        )
+    }
+    lines = [
+        ("base", seed, metric, condition, value + seed)
+        for seed in (1, 2, 3)
+        for metric, condition, value in (
+            ("accuracy", "intact", 60.0),
+            ("accuracy", "noisy", 40.0),
+            ("text_only", "intact", 50.0),
+        )
+    ]
+    frame = pandas.DataFrame(lines, columns=["arm", "seed", "metric", "condition", "value"])
+    table = score_table.score_table(
+        frame.assign(task="test"), DESIGN, ("test", "accuracy", 0), tasks
+    )
+    key = ScoreKey("base", "test", "accuracy", 0, "intact")
+    assert [one.name for one in controls.controls(table, key)] == ["noisy", "blind"]
+    above = Claim.read("sees", "score(base) > blind(test)", table.names)
+    (verdict,) = table.verdicts([above], 0.05)
+    assert verdict.by_seed == {1: 10.0, 2: 10.0, 3: 10.0}
 
 
 @pytest.mark.parametrize(
