@@ -120,7 +120,9 @@ def effects(table: ScoreTable) -> list[Effect]:
                         seed
                         for seed in summary.by_seed
                         if any(table.has_diverged(ScoreKey(arm, *form), seed) for arm in weights)
-                    ),
+                    )
+                    if table.diverged
+                    else (),
                     interim=interim and summary.n < len(table.seeds),
                 )
             )
