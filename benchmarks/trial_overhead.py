@@ -17,6 +17,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,28 +120,46 @@ def _fit(trainable: Any, trials: int, folder: Path) -> float:
     return seconds
 
 
-def processor_seconds() -> float:
-    """Of this process, of all it has started, and of what these have seen end."""
-    parents: dict[int, int] = {}
-    seconds: dict[int, float] = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (place / "stat").read_text(encoding="utf-8", errors="replace")
-            told = fields.rpartition(")")[2].split()
-            parents[int(place.name)] = int(told[1])
-            ticks = sum(map(int, told[11:15]))  # its own and its children's, user and system
-            seconds[int(place.name)] = ticks / os.sysconf("SC_CLK_TCK")
-    ours = {os.getpid()}
-    while more := {one for one, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return sum(seconds.get(one, 0.0) for one in ours)
+class Processor:
+    """Seconds of the processor of this process and of all it starts, looked up again and again.
+
+    (Ray does not wait for its workers, so what they took is known only while they live.)
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}  # process → so far
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self.seconds()
+            time.sleep(0.25)
+
+    def seconds(self) -> float:
+        """Of all that ever lived, so far."""
+        parents: dict[str, str] = {}
+        seconds: dict[str, float] = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                fields = (place / "stat").read_text(encoding="utf-8", errors="replace")
+                told = fields.rpartition(")")[2].split()
+                parents[place.name] = told[1]
+                ticks = int(told[11]) + int(told[12])  # user and system
+                seconds[place.name] = ticks / os.sysconf("SC_CLK_TCK")
+        ours = {str(os.getpid())}
+        while more := {one for one, parent in parents.items() if parent in ours} - ours:
+            ours |= more
+        self._seconds |= {one: seconds[one] for one in ours if one in seconds}
+        return sum(self._seconds.values())
 
 
-def measured(way: Callable[[int, Path], float], trials: int) -> tuple[float, float]:
+def measured(
+    way: Callable[[int, Path], float], trials: int, processor: Processor
+) -> tuple[float, float]:
     """Seconds that pass, and those of the processor."""
     with tempfile.TemporaryDirectory() as folder:
-        before = processor_seconds()
-        return way(trials, Path(folder)), processor_seconds() - before
+        before = processor.seconds()
+        return way(trials, Path(folder)), processor.seconds() - before
 
 
 def main() -> None:
@@ -166,18 +185,19 @@ def main() -> None:
     )
     print(f"{trials} no-op trials on {CORES} cores: all of it, start of workers included, and")
     print(f"what each trial beyond the first {FEW} adds")
+    processor = Processor()
     first: list[float] = []
     ways = {"mm1": ours, "Tune, function": tune_function, "Tune, class": tune_class}
     for name, way in ways.items():
-        measured(way, FEW)  # imports, and workers' first start
-        few, many = measured(way, FEW), measured(way, trials)
+        measured(way, FEW, processor)  # imports, and workers' first start
+        few, many = (measured(way, number, processor) for number in (FEW, trials))
         each = [(end - start) / (trials - FEW) for start, end in zip(few, many, strict=True)]
         first = first or each
-        passed, processor = (
+        passed, worked = (
             f"{1000 * one:6.1f} ms (ratio {one / ours:4.1f})"
             for one, ours in zip(each, first, strict=True)
         )
-        print(f"  {name:15} {many[0]:6.1f} s; each {passed}, processor {processor}")
+        print(f"  {name:15} {many[0]:6.1f} s; each {passed}, processor {worked}")
 
 
 if __name__ == "__main__":

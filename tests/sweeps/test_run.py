@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -53,9 +54,8 @@ def test_every_stage_runs_once_and_results_are_in_the_table(run, store, capsys):
     assert set(rows["status"]) == {"ok"}
     assert "all 4 trials are there" in capsys.readouterr().out
     execution = store.execution(plan.trials[0].stages["multimodal"])
-    assert execution["threads"] == 1
-    assert execution["device_kind"] == "cpu"
-    assert {"jax", "numpy"} <= set(execution["libraries"])
+    assert execution["threads"] == 1  # devices and libraries are for the runner to record
+    assert execution["python"] == platform.python_version()
     assert len(execution["git_revision"]) >= 7
 
 
