@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mm1_jax import runner
 from mm1_jax.scale import stage_times
 from mm1_jax.scale.stage_times import Intervals, timed
 
@@ -38,5 +39,14 @@ def test_what_jax_compiles_is_recorded_and_what_is_compiled_already_costs_nothin
     for recorder in (first, second):
         assert run({}, 1, {}, recorder) == []
     assert first.facts["compilation_seconds"] > second.facts["compilation_seconds"] >= 0
-    assert set(first.facts) == {"import_seconds", "compilation_seconds"}
+    assert set(first.facts) == {
+        *("import_seconds", "compilation_seconds"),
+        *("device_kind", "device_count", "libraries"),
+    }
     assert stage_times._compiling is not None
+
+
+def test_every_runner_of_ours_tells_what_it_ran_on():
+    for path in runner.RUNNERS.values():
+        run = getattr(runner, path.partition(":")[2])
+        assert run.__wrapped__.__module__ == runner.__name__, f"{path} is not timed"
