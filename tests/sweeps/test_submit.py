@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,19 @@ def test_shipment_holds_our_packages_and_the_runners():
             check=True,
         )
         assert done.stdout.startswith(str(folder))
+
+
+def test_shipment_holds_the_module_of_a_function_that_is_the_workload():
+    """What calls it is ours; the code of its stages says where it is."""
+    stages = {
+        key: replace(
+            one, work=one.work.model_copy(update={"run": "ablations.function_workload:run"})
+        )
+        for key, one in PLAN.stages.items()
+    }
+    assert {one.work.code.module for one in stages.values()} == {"noop_stage"}
+    with shipment(PLAN.model_copy(update={"stages": stages})) as folder:
+        assert (folder / "noop_stage.py").is_file()
 
 
 def test_import_paths_are_absolute_so_that_workers_may_be_anywhere(monkeypatch, tmp_path):
