@@ -39,7 +39,7 @@ import importlib.machinery
 import importlib.util
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def _source(path: Path) -> str:
         raise UserError(f"cannot be read: {error.strerror}", file=str(path)) from None
 
 
-@cache
+@lru_cache(maxsize=8)  # a tree takes ten times the memory of its source
 def parsed(path: Path) -> ast.Module:
     """The syntax tree of a Python file. Raises `UserError` for a mistake in it."""
     try:

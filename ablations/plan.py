@@ -9,9 +9,11 @@ Nothing heavy is imported here: `mm1 plan` answers in about a second.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +168,19 @@ class Plan(Config):
         return values
 
 
+@contextlib.contextmanager
+def _no_collection() -> Generator[None]:
+    """What is made inside stays, so nobody looks again and again for what of it is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_no_collection()
 def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     """Expand a study: its arms, trials and stages, with their identities and planned costs.
 

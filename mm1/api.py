@@ -258,9 +258,11 @@ def submit(
 
 def finished_stages(made: Plan, store: str | None = None) -> set[str]:
     """Stages of a plan that the store already holds; a store that is not there holds none."""
+    root = store or default_store()
+    if not is_there(root):
+        return set()
     from sweeps.store import Store
 
-    root = store or default_store()
     return Store(root).done(made.stages)
 
 

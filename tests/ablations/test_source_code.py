@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import io
+import tokenize
+from pathlib import Path
+
+import ablations
 from ablations.source_code import canonical_source
 
 SOURCE = '''
@@ -38,3 +43,20 @@ def test_what_a_program_does_counts():
     assert canonical_source(SOURCE.replace("radius**2", "radius**3")) != canonical
     dedented = SOURCE.replace('    return "a', '        return "a')
     assert canonical_source(dedented) != canonical
+
+
+def test_its_tokens_are_those_of_the_public_tokenizer(monkeypatch):
+    paths = [
+        *Path(ablations.__file__).parent.glob("*.py"),
+        *Path(tokenize.__file__).parent.glob("[s-t]*.py"),
+    ]
+    sources = [path.read_text(encoding="utf-8") for path in paths]
+    ours = [canonical_source(source) for source in sources]
+    canonical_source.cache_clear()
+    monkeypatch.setattr(
+        tokenize,
+        "_generate_tokens_from_c_tokenizer",
+        lambda source: tokenize.generate_tokens(io.StringIO(source).readline),
+    )
+    assert [canonical_source(source) for source in sources] == ours
+    assert len(set(ours)) == len(sources)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,16 @@ def tokenizer_hash(tokenizer: str) -> str:
 
 def data_fingerprint(config: DataConfig) -> str:
     """32 hexadecimal digits. UserError if a data package is not installed."""
+    read = {"packages": packages.versions(config), "settings": preparation_settings(config)}
+    return _fingerprint(json.dumps(read, sort_keys=True))
+
+
+@lru_cache  # the arms of a study read much the same, and code is read once in a process
+def _fingerprint(read: str) -> str:
     folder = Path(__file__).parent.parent
-    content = {
-        "packages": packages.versions(config),
-        "settings": preparation_settings(config),
-        "code": {
-            name: canonical_source((folder / f"{name}.py").read_text(encoding="utf-8"))
-            for name in PREPARER
-        },
+    code = {
+        name: canonical_source((folder / f"{name}.py").read_text(encoding="utf-8"))
+        for name in PREPARER
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    content = json.dumps({**json.loads(read), "code": code}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]

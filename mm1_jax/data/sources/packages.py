@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def _distribution(name: str) -> metadata.Distribution:
         raise UserError(f"the data package {name} is not installed; run `make env`") from None
 
 
-@lru_cache
+@cache
 def data_folder(name: str) -> Path:
     """The data folder of distribution `name`. UserError if it is not installed."""
     folder = Path(str(_distribution(name).locate_file(DATA_FOLDERS[name])))
@@ -44,4 +44,9 @@ def used(config: DataConfig) -> list[str]:
 
 def versions(config: DataConfig) -> dict[str, str]:
     """Version of every data package that is read. UserError if one is not installed."""
-    return {name: _distribution(name).version for name in used(config)}
+    return {name: _version(name) for name in used(config)}
+
+
+@cache  # what a process has installed it keeps; finding it out takes a millisecond
+def _version(name: str) -> str:
+    return _distribution(name).version

