@@ -48,7 +48,7 @@ def _summary(found: StudyResults) -> dict[str, Any]:
         "study": plan.study,
         "trials": len(plan.trials),
         **{state: counts[state] for state in ("done", "running", "waiting", "failed")},
-        "seconds_spent": round(sum(float(e["seconds"]) for e in found.executions.values()), 1),
+        "seconds_spent": round(math.fsum(found.found.stages["seconds"]), 1),
         "primary_metric": ".".join(plan.primary_metric),
         "primary_shots": found.primary[2],
         "primary_goal": plan.metric(*plan.primary_metric).goal,
