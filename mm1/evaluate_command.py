@@ -181,7 +181,7 @@ class ScoredModel:
             )
         if part is None:
             return f"{self.name} holds no {part_of(task)} that it scores"
-        if TASKS[task].setting:
+        if TASKS[task].asks:
             lacking = data_lacking(task, load_config(self.folders[part]).data)
             return lacking and f"it has no questions for {self.name}: {lacking}"
         return None

@@ -200,8 +200,8 @@ class RecipeWorkload:
             yield (
                 "packing: total: with other tokens per image it sees other documents than the base"
             )
-        if arm.data.rich_captions and "captions" not in arm.data.mixture.weights:
-            yield "data.rich_captions does nothing: captions are not in the mixture"
+        if arm.data.embedded.captions.rich and "captions" not in arm.data.mixture.weights:
+            yield "data.embedded.captions.rich does nothing: captions are not in the mixture"
         if arm.data.kinds is not None:
             shares = arm.data.kinds.weights
             for name in arm.data.mixture.weights:

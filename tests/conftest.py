@@ -31,15 +31,20 @@ def data_root() -> Path:
 def in_context_data(data_root):
     """(Config, root) of prepared data for all tasks that are learnt in context."""
     from mm1_jax.config.data import DataConfig
+    from mm1_jax.config.embedded_sources import EmbeddedConfig
     from mm1_jax.data.sources.package_preparation import prepare
 
     config = DataConfig(
         text_tokens=96,
         images=9,
-        styles=("twemoji", "openmoji"),
-        languages=("de", "en"),
-        binding_ways=(2,),
-        glossary_languages=("de", "en", "es", "fr"),
+        embedded=EmbeddedConfig.model_validate(
+            {
+                "drawings": {"styles": ["twemoji", "openmoji"]},
+                "language_documents": {"languages": ["de", "en"]},
+                "binding_documents": {"ways": [2]},
+                "glossary_documents": {"languages": ["de", "en", "es", "fr"]},
+            }
+        ),
     )
     prepare(config, data_root)
     return config, data_root

@@ -12,53 +12,18 @@ from pydantic import (
     Field,
     PositiveInt,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 
 from ablations.errors import nearest
 from ablations.schema import NOT_IDENTITY, Config, assumed
 from mm1_jax.config.bounds import Count, Vocabulary
+from mm1_jax.config.embedded_sources import SOURCES, EmbeddedConfig, Kind, SourceWeights, Weight
 
-Language = Literal[
-    "ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh"
-]
-# Whose words for colours are known.
-ColourLanguage = Literal["de", "en", "es", "fr", "it", "pt"]
-Style = Literal["twemoji", "openmoji"]
-# Sources that are prepared only where a setting asks for them, and a value to begin with.
-NEEDS = {
-    "language_documents": "languages",
-    "single_answers": "languages",
-    "binding_documents": "binding_ways",
-    "glossary_documents": "glossary_languages",
-}
-NEAREST = {
-    "languages": "[de, en, es, fr]",
-    "binding_ways": "[2]",
-    "glossary_languages": "[de, en, es, fr]",
-}
 Channel = Annotated[int, Field(ge=0, le=255)]
 Tiles = Annotated[int, Field(gt=0, le=64)]
-Weight = Annotated[float, Field(ge=0)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Kind = Literal["captions", "interleaved", "text", "conversations"]
 Exhausted = Literal["repeat", "stop", "reweight"]
-
-# What the sources are that every installation has.
-EMBEDDED_KINDS: dict[str, Kind] = {
-    "easy_vqa": "conversations",
-    "emoji_captions": "captions",
-    "interleaved": "interleaved",
-    "text": "text",
-    "easy_vqa_chat": "conversations",
-    "emoji_chat": "conversations",
-    "captions": "captions",
-    "language_documents": "interleaved",
-    "single_answers": "captions",
-    "binding_documents": "interleaved",
-    "glossary_documents": "interleaved",
-}
 
 
 def _normalised(values: Any, what: str) -> Any:
@@ -94,7 +59,7 @@ class _WeightsConfig(Config):
         return {name: w for name, w in self.model_dump().items() if w > 0}
 
 
-class MixtureConfig(_WeightsConfig):
+class MixtureConfig(SourceWeights, _WeightsConfig):
     """Relative sampling weights of the sources; normalised, so 45/45/10 equals 9/9/2.
 
     Each packed sequence holds documents of one source, drawn with these weights (MM1 §3.3). The
@@ -104,18 +69,6 @@ class MixtureConfig(_WeightsConfig):
     what: ClassVar = "source"
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Weight]  # ty: ignore[incompatible-mutable-override]
-
-    easy_vqa: Weight = 0.0
-    emoji_captions: Weight = 0.0
-    interleaved: Weight = 0.0
-    text: Weight = 0.0
-    easy_vqa_chat: Weight = 0.0
-    emoji_chat: Weight = 0.0
-    captions: Weight = 0.0
-    language_documents: Weight = 0.0
-    single_answers: Weight = 0.0
-    binding_documents: Weight = 0.0
-    glossary_documents: Weight = 0.0
 
 
 class KindsConfig(_WeightsConfig):
@@ -218,7 +171,7 @@ def check_readable(
                 f"mixture.{name}: a source of kind {sources[name].kind}, and {reader} reads "
                 f"{' and '.join(kinds)} alone{valid}"
             )
-        if name in EMBEDDED_KINDS:
+        if name in SOURCES:
             raise ValueError(f"mixture.{name}: of the embedded sources {reader} reads one{valid}")
         raise ValueError(f"mixture.{name}: no such source{nearest(name, readable)}")
 
@@ -278,21 +231,7 @@ class DataConfig(Config):
     background: tuple[Channel, Channel, Channel] = Field(
         (255, 255, 255), description="RGB behind transparent pixels"
     )
-    styles: tuple[Style, ...] = Field(
-        ("twemoji",), description="in which the same concepts are drawn; twemoji is always one"
-    )
-    languages: tuple[Language, ...] = Field(
-        (), description="of the names in documents whose examples say what is asked"
-    )
-    binding_ways: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
-        (), description="how many made-up names documents bind to drawings"
-    )
-    glossary_languages: tuple[ColourLanguage, ...] = Field(
-        (), description="of the colours' words in documents that keep to one word a colour"
-    )
-    rich_captions: float = Field(
-        0.0, ge=0, le=1, description="share of the source captions that is rewritten to sentences"
-    )
+    embedded: EmbeddedConfig = EmbeddedConfig()
     workers: int = Field(
         0,
         ge=0,
@@ -307,7 +246,8 @@ class DataConfig(Config):
     @property
     def kind_of(self) -> dict[str, Kind]:
         """Source → its kind, for all sources."""
-        return {**EMBEDDED_KINDS, **{name: own.kind for name, own in self.sources.items()}}
+        embedded = {name: record.kind for name, record in SOURCES.items()}
+        return embedded | {name: own.kind for name, own in self.sources.items()}
 
     @property
     def own(self) -> dict[str, SourceConfig]:
@@ -323,7 +263,7 @@ class DataConfig(Config):
     @property
     def source_names(self) -> tuple[str, ...]:
         """All that may be read, in an order that only the names decide."""
-        return (*MixtureConfig.model_fields, *self.own)
+        return (*SOURCES, *self.own)
 
     def as_read(self) -> DataConfig:
         """Without sources that are not read; folders as another process would find them."""
@@ -332,37 +272,21 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> DataConfig:
-        for source, setting in NEEDS.items():
-            if source in self.read and not getattr(self, setting):
-                raise ValueError(
-                    f"mixture.{source} is above 0 and data.{setting} is empty; nearest possible: "
-                    f"{setting}: {NEAREST[setting]}"
-                )
+        for source, record in SOURCES.items():
+            if source in self.read and record.asked_by:
+                lacking = self.embedded.lacking(record.asked_by)
+                if lacking:
+                    raise ValueError(f"mixture.{source} is above 0 and {lacking}")
         if (self.packing == "total") != (self.total_tokens is not None):
             raise ValueError("total_tokens goes with packing: total, and only with it")
         return self
 
-    @field_validator("languages", "binding_ways", "glossary_languages", mode="after")
-    @classmethod
-    def _distinct(cls, values: tuple) -> tuple:
-        return tuple(dict.fromkeys(values))
-
-    @field_validator("glossary_languages")
-    @classmethod
-    def _several(cls, languages: tuple[ColourLanguage, ...]) -> tuple[ColourLanguage, ...]:
-        if len(set(languages)) == 1:
-            raise ValueError(
-                f"one language has one word for each colour; nearest: [{languages[0]}, "
-                f"{'en' if languages[0] != 'en' else 'de'}]"
-            )
-        return languages
-
     @model_validator(mode="after")
     def _known_sources(self) -> DataConfig:
-        taken = sorted(set(self.sources) & set(MixtureConfig.model_fields))
+        taken = sorted(set(self.sources) & set(SOURCES))
         if taken:
             raise ValueError(f"sources.{taken[0]}: every installation has a source of that name")
-        known = {*MixtureConfig.model_fields, *self.sources}
+        known = {*SOURCES, *self.sources}
         named = [("mixture", self.mixture.weights), ("exhausted", self.exhausted)]
         for number, change in enumerate(self.mixture_changes):
             weights = change.mixture.weights if change.mixture else {}

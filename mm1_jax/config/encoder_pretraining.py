@@ -16,9 +16,9 @@ from mm1_jax.config.data import (
     MixtureConfig,
     SourceConfig,
     SourceName,
-    Style,
     check_readable,
 )
+from mm1_jax.config.embedded_sources import DrawingsConfig, EmbeddedConfig, Style
 from mm1_jax.config.encoder import EncoderConfig, FusedEncoderConfig, VisionTransformerConfig
 from mm1_jax.config.language_model import DenseConfig
 from mm1_jax.config.training import OptimizerConfig, SeedsConfig, TrainingConfig, check_warmup
@@ -168,7 +168,7 @@ class EncoderStageConfig(EncoderPretrainingConfig):
             fit=self.fit,
             background=self.background,
             workers=self.workers,
-            styles=tuple(dict.fromkeys(("twemoji", *self.styles))),
+            embedded=EmbeddedConfig(drawings=DrawingsConfig(styles=self.styles)),
         )
 
     @model_validator(mode="after")

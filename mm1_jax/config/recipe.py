@@ -18,7 +18,8 @@ from pydantic import (
 
 from ablations.errors import nearest
 from ablations.schema import NOT_IDENTITY, Config
-from mm1_jax.config.data import NEAREST, DataConfig, chosen_sources
+from mm1_jax.config.data import DataConfig, chosen_sources
+from mm1_jax.config.embedded_sources import CaptionsConfig
 from mm1_jax.config.encoder import at_image_size
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -40,12 +41,8 @@ PRETRAINED_PARTS: tuple[PretrainedPart, ...] = ("encoder", "language_model")
 
 def data_lacking(task: str, data: DataConfig) -> str | None:
     """What `data` must say and does not for a task to have questions; None if nothing."""
-    setting = TASKS[task].setting if task in TASKS else ""
-    if setting and not getattr(data, setting):
-        return f"data.{setting} is empty; nearest possible: {setting}: {NEAREST[setting]}"
-    if task == "emoji_languages" and "openmoji" not in data.styles:
-        return "data.styles has no openmoji; nearest possible: styles: [twemoji, openmoji]"
-    return None
+    groups = TASKS[task].asks if task in TASKS else ()
+    return next(filter(None, map(data.embedded.lacking, groups)), None)
 
 
 class TaskConfig(Config):
@@ -210,10 +207,11 @@ class Recipe(TrainConfig):
         # How sources are mixed and packed is said anew: what is left out is as if not written.
         kept = (
             *("sources", "fit", "vocabulary", "tokenizer", "special_tokens", "background"),
-            *("styles", "languages", "binding_ways", "glossary_languages", "workers"),
+            "workers",
         )
         data = {name: getattr(self.data, name) for name in kept}
         data |= {name: getattr(self.sft, name) for name in read}
+        data["embedded"] = self.data.embedded.model_copy(update={"captions": CaptionsConfig()})
         return TrainConfig(
             encoder=at_image_size(self.encoder, self.sft.image_size),
             connector=self.connector,

@@ -24,14 +24,14 @@ class TaskRecord:
     measured   metrics and forms
     part       whose checkpoint it scores
     items      of the test split, about; for the planned cost only
-    setting    of the data that prepares what it asks; "" where all data has it
+    asks       groups of `data.embedded` that must ask for what it asks
     captions   whether images are compared with captions, which not every encoder was trained by
     """
 
     measured: Task
     items: int
     part: str = MULTIMODAL
-    setting: str = ""
+    asks: tuple[str, ...] = ()
     captions: bool = False
 
     @property
@@ -115,18 +115,20 @@ TASKS: dict[str, TaskRecord] = {
     "emoji_caption": TaskRecord(_asked(score("cider"), baseline("blind", "cider")), 214),
     "emoji_questions": TaskRecord(_asked(score("accuracy"), _BLIND), 856),
     "emoji_languages": TaskRecord(  # in four languages
-        _asked(*_KINDS, _BLIND, conditions=MISLEADING), 2_928, setting="languages"
+        _asked(*_KINDS, _BLIND, conditions=MISLEADING),
+        2_928,
+        asks=("language_documents", "drawings"),
     ),
     "emoji_attributes": TaskRecord(
-        _asked(*_KINDS, _BLIND, conditions=MISLEADING), 242, setting="languages"
+        _asked(*_KINDS, _BLIND, conditions=MISLEADING), 242, asks=("language_documents",)
     ),
     "fast_binding": TaskRecord(
-        _asked(*_KINDS, _CHANCE, conditions=MISLEADING), 500, setting="binding_ways"
+        _asked(*_KINDS, _CHANCE, conditions=MISLEADING), 500, asks=("binding_documents",)
     ),
     "emoji_glossary": TaskRecord(
         _asked(*_scores("accuracy", "colour_accuracy"), _CHANCE, conditions=MISLEADING),
         500,
-        setting="glossary_languages",
+        asks=("glossary_documents",),
     ),
     "held_out_text": TaskRecord(Task(metrics=_scores("perplexity", "bits_per_byte")), 311),
     "pretrained_text": TaskRecord(

@@ -463,9 +463,11 @@ class TestWarnings:
         assert any("other documents" in warning for warning in plan.arms[1].warnings)
 
     def test_a_factor_without_effect_is_said(self, studies):
-        design = {"one_at_a_time": {"data.rich_captions": [0.0, 0.07]}}
+        design = {"one_at_a_time": {"data.embedded.captions.rich": [0.0, 0.07]}}
         (warning,) = studies.plan(design=design).arms[1].warnings
-        assert warning == "data.rich_captions does nothing: captions are not in the mixture"
+        assert warning == (
+            "data.embedded.captions.rich does nothing: captions are not in the mixture"
+        )
         studies.recipe["data"]["mixture"] = {"captions": 1}
         assert studies.plan(design=design).arms[1].warnings == ()
 

@@ -200,10 +200,12 @@ class TestScoredParts:
         claims = {"a": "score(base, task=emoji_languages) > 1"} if asked_by == "claim" else {}
         if asked_by == "recipe":
             studies.recipe["evaluation"]["emoji_languages"] = {}
-        with pytest.raises(UserError, match=r"has no questions: data\.languages is"):
+        with pytest.raises(
+            UserError, match=r"has no questions: data\.embedded\.language_documents\.languages is"
+        ):
             studies.plan(claims=claims)
-        studies.recipe["data"]["languages"] = ["de", "en"]
-        with pytest.raises(UserError, match=r"data\.styles has no openmoji"):
+        studies.recipe["data"]["embedded"] = {"language_documents": {"languages": ["de", "en"]}}
+        with pytest.raises(UserError, match=r"data\.embedded\.drawings\.styles has no openmoji"):
             studies.plan(claims=claims)
 
     def test_an_arm_that_lacks_the_stage_is_named(self, pretrained):
@@ -409,11 +411,18 @@ class TestInstructionTuning:
         assert (data["kinds"], data["packing"], data["total_tokens"]) == (None, "budgets", None)
 
     def test_what_is_prepared_is_kept_so_that_few_shot_tasks_can_be_asked(self, tuned):
-        tuned.recipe["data"] |= {"languages": ["de", "en"], "glossary_languages": ["de", "en"]}
+        languages = {"languages": ["de", "en"]}
+        tuned.recipe["data"]["embedded"] = {
+            "language_documents": languages,
+            "glossary_documents": languages,
+            "captions": {"rich": 0.5},
+        }
         tuned.recipe["evaluation"]["emoji_attributes"] = {"shots": [2]}
         plan = tuned(design={"arms": {"x": {"training.steps": 90}}})
         stage = plan.stages[plan.main(trial(plan))]
-        assert stage.config["data"]["glossary_languages"] == ["de", "en"]
+        embedded = stage.config["data"]["embedded"]
+        assert embedded["glossary_documents"]["languages"] == ["de", "en"]
+        assert embedded["captions"]["rich"] == 0.0  # how sources are mixed is said anew
         before = plan.stages[stage.inputs["model"]]
         assert stage.data_fingerprint == before.data_fingerprint
 

@@ -298,7 +298,11 @@ class TestConfigsThatHardlyDiffer:
         good, seeds = {"better": "score(base) > 60"}, [0, 1, 2, 3, 4]
         lab.run("first", claims={}, seeds=seeds)
         nothing = {"divergence": {"most": 99}, "steps": 100, "batch_size": 4}
-        recipe = {**self.SAME, "training": nothing, "data": {"rich_captions": 0.5}}
+        recipe = {
+            **self.SAME,
+            "training": nothing,
+            "data": {"embedded": {"captions": {"rich": 0.5}}},
+        }
         lab.run(recipe=recipe, claims=good, seeds=seeds)
         assert lab.standing() == "repeated"
 

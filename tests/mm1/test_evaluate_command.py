@@ -223,7 +223,10 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
         ),
         ("--task piqa --folder {}/arc_easy --condition shuffled", "piqa asks about no images"),
         ("--task vqav2 --folder {}/vqav2 --condition wrong_demonstrations", "one kind of answer"),
-        ("--task emoji_glossary", r"no questions for .*: data\.glossary_languages is empty"),
+        (
+            "--task emoji_glossary",
+            r"no questions for .*: data\.embedded\.glossary_documents\.languages is",
+        ),
         ("--recipe {}/recipe.yaml --shots 2", "--recipe says which tasks"),
         ("--mesh tensr=2", "--mesh: no axis 'tensr'; did you mean 'tensor'"),
         ("--task easy_vqa --mesh fsdp=2", "evaluation.mesh fsdp=2 takes 2 devices, there are 1"),

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from ablations.errors import UserError
-from mm1_jax.config.data import Style
+from mm1_jax.config.embedded_sources import Style
 from mm1_jax.data.batches.windows import Windows
 from mm1_jax.data.draws import generator
 from mm1_jax.data.own.own_source import OwnSource, Window

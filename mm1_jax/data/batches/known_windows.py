@@ -29,7 +29,7 @@ def packing_key(data: DataConfig, budget: Budget, order: int) -> str:
     folder = Path(__file__).parent.parent
     decides = {
         "data": data_identity(data),
-        "rich_captions": data.rich_captions,
+        "rich_captions": data.embedded.captions.rich,
         "budget": asdict(budget),
         "order": order,
         "window_documents": windows.WINDOW_DOCUMENTS,

@@ -130,7 +130,8 @@ def _embedded(name: str, folder: Path, rich: float) -> EmbeddedSource:
 def _opened(name: str, data: DataConfig, folder: Path) -> Source:
     """A source of the mixture. UserError as `opened_source`."""
     if name not in data.sources:
-        return _embedded(name, folder, data.rich_captions if name == "captions" else 0.0)
+        rich = data.embedded.captions.rich if name == "captions" else 0.0
+        return _embedded(name, folder, rich)
     return opened_source(name, data, folder)
 
 

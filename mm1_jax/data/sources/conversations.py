@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
@@ -11,7 +12,9 @@ from mm1_jax.data.sources.easy_vqa import Question
 from mm1_jax.data.sources.emoji import Emoji
 from mm1_jax.data.templates import Exchange, Template, Turn
 
-SOURCES = ("easy_vqa_chat", "emoji_chat")
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
+
 MOST_TURNS = 4
 
 
@@ -59,3 +62,17 @@ def _conversations(
             Exchange(asked, turn.response) for asked, turn in zip(shown, chosen, strict=True)
         ]
         yield Document(f"{name}/{first // MOST_TURNS}", *templates.converse(exchanges, template))
+
+
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """Conversations about the images of the training split, in the words of a template."""
+    shapes, drawn = contents.asked["train"], contents.drawn_in("train")
+    return {
+        "easy_vqa_chat-train": about_shapes(shapes, contents.template),
+        "emoji_chat-train": about_emoji(drawn, contents.template),
+    }
+
+
+def records(contents: PackageContents) -> dict[str, list[Emoji]]:
+    """None: tasks ask with the records of the images."""
+    return {}

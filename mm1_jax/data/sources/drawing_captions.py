@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mm1_jax.config.data import Style
+from mm1_jax.config.embedded_sources import Style
 from mm1_jax.data.sources.emoji import Emoji, Split
 from mm1_jax.data.sources.prepared_packages import PreparedData
 from mm1_jax.data.tokenizer import PAD, Tokenizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
@@ -12,6 +12,9 @@ from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
 from mm1_jax.data.sources.packages import data_folder
 from mm1_jax.images.pictures import read_picture
+
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
 
 Split = Literal["train", "test"]
 
@@ -53,10 +56,20 @@ def read_image(name: str) -> np.ndarray:
     return np.asarray(read_picture(data_folder("easy-vqa") / split / "images" / f"{number}.png"))
 
 
-def documents(asked: list[Question]) -> list[Document]:
+def single_questions(asked: list[Question]) -> list[Document]:
     """One question per document: several about one image would give answers away."""
     result = []
     for item in asked:
         turn = templates.visual_question(item.question, item.answer)
         result.append(Document(item.name, (item.image, *turn), answers=(False, True)))
     return result
+
+
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """The questions of the training split, each by itself."""
+    return {"easy_vqa-train": single_questions(contents.asked["train"])}
+
+
+def records(contents: PackageContents) -> dict[str, list[Question]]:
+    """All questions."""
+    return {f"easy_vqa-{split}": asked for split, asked in contents.asked.items()}

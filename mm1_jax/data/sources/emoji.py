@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,9 @@ from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
 from mm1_jax.data.sources.packages import data_folder
 from mm1_jax.images.pictures import on_colour, upright
+
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
 
 Split = Literal["train", "test"]
 TEST_SHARE = 0.15
@@ -228,7 +231,7 @@ def _rasterised(code_points: str) -> bytes:
     return bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=SIDE, height=SIDE))
 
 
-def documents(emoji: list[Emoji]) -> list[Document]:
+def worded_documents(emoji: Sequence[Emoji]) -> list[Document]:
     """One document per drawing and wording."""
     return [
         _captioned("emoji_captions", item, number, text)
@@ -275,3 +278,21 @@ def rich_documents(
 def _captioned(source: str, item: Emoji, number: int, text: str) -> Document:
     name = f"{source}/{item.name.removeprefix('twemoji/')}/{number}"
     return Document(name, (item.image, *templates.caption(text)), answers=(False, True))
+
+
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """All wordings of the first style; plain names and rich captions of all styles."""
+    captioned = contents.drawn_in("train") + contents.redrawn_in("train")
+    return {
+        "emoji_captions-train": worded_documents(contents.drawn_in("train")),
+        "captions-train": plain_documents(captioned),
+        "rich_captions-train": rich_documents(captioned, contents.colours),
+    }
+
+
+def records(contents: PackageContents) -> dict[str, list[Emoji]]:
+    """The drawings, style by style."""
+    found = {f"emoji-{split}": contents.drawn_in(split) for split in get_args(Split)}
+    if contents.redrawn:
+        found |= {f"openmoji-{split}": contents.redrawn_in(split) for split in get_args(Split)}
+    return found

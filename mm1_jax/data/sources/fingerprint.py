@@ -17,17 +17,14 @@ from ablations.source_code import canonical_source
 from mm1_jax.config.data import DataConfig
 from mm1_jax.data.sources import packages
 
-# The modules of `mm1_jax.data` that decide what is written; a test compares them with the imports
-# of `package_preparation`.
+# The modules of `mm1_jax.data` that preparation imports, whatever it prepares; a test compares.
+# To these come the modules of the sources that are prepared.
 PREPARER = (
     "documents",
     "draws",
-    "sources/conversations",
     "sources/easy_vqa",
     "sources/emoji",
-    "sources/glossary",
-    "sources/in_context",
-    "sources/interleaved",
+    "sources/package_contents",
     "sources/package_preparation",
     "sources/packages",
     "sources/wikipedia",
@@ -37,23 +34,21 @@ PREPARER = (
 
 
 def preparation_settings(config: DataConfig) -> dict[str, Any]:
-    """The fields that preparation reads; what only some ask for is there if they do."""
-    settings: dict[str, Any] = {
+    """The fields that preparation reads."""
+    return {
         "background": list(config.background),
         "vocabulary": config.vocabulary,
         "special_tokens": list(config.special_tokens),
         "template": config.template,
         "tokenizer": None if config.tokenizer is None else tokenizer_hash(config.tokenizer),
+        "embedded": config.embedded.decides(),
     }
-    if config.styles != ("twemoji",):
-        settings["styles"] = sorted(config.styles)
-    if config.languages:
-        settings["languages"] = sorted(config.languages)
-    if config.binding_ways:
-        settings["binding_ways"] = sorted(config.binding_ways)
-    if config.glossary_languages:
-        settings["glossary_languages"] = sorted(config.glossary_languages)
-    return settings
+
+
+def preparer(config: DataConfig) -> tuple[str, ...]:
+    """The modules of `mm1_jax.data` that decide what is written for this config."""
+    sources = {f"sources/{record.module}" for record in config.embedded.prepared.values()}
+    return tuple(sorted(sources.union(PREPARER)))
 
 
 def tokenizer_hash(tokenizer: str) -> str:
@@ -70,15 +65,15 @@ def tokenizer_hash(tokenizer: str) -> str:
 def data_fingerprint(config: DataConfig) -> str:
     """32 hexadecimal digits. UserError if a data package is not installed."""
     read = {"packages": packages.versions(config), "settings": preparation_settings(config)}
-    return _fingerprint(json.dumps(read, sort_keys=True))
+    return _fingerprint(json.dumps(read, sort_keys=True), preparer(config))
 
 
 @lru_cache  # the arms of a study read much the same, and code is read once in a process
-def _fingerprint(read: str) -> str:
+def _fingerprint(read: str, modules: tuple[str, ...]) -> str:
     folder = Path(__file__).parent.parent
     code = {
         name: canonical_source((folder / f"{name}.py").read_text(encoding="utf-8"))
-        for name in PREPARER
+        for name in modules
     }
     content = json.dumps({**json.loads(read), "code": code}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]

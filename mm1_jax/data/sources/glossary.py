@@ -8,14 +8,18 @@ tells one word: the more of them, the more colours are settled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from mm1_jax.config.data import ColourLanguage
+from mm1_jax.config.embedded_sources import ColourLanguage
 from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
 from mm1_jax.data.draws import generator
 from mm1_jax.data.sources.emoji import Emoji
+
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
 
 DOCUMENTS = 16_000
 TEST_EPISODES = 500
@@ -120,3 +124,19 @@ def glossary_documents(episodes: Sequence[Episode]) -> list[Document]:
             parts += [picture.image, templates.example(templates.caption(picture.word))]
         result.append(Document(episode.name, tuple(parts)))
     return result
+
+
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """16,000 episodes of the training drawings."""
+    shown = contents.drawn_in("train")
+    languages = contents.embedded.glossary_documents.languages
+    kept = episodes(shown, shown, contents.colours, languages, DOCUMENTS, "train")
+    return {"glossary_documents-train": glossary_documents(kept)}
+
+
+def records(contents: PackageContents) -> dict[str, list[Episode]]:
+    """What the task asks: episodes of the training drawings and one that is held out."""
+    shown, asked = contents.drawn_in("train"), contents.drawn_in("test")
+    languages = contents.embedded.glossary_documents.languages
+    kept = episodes(shown, asked, contents.colours, languages, TEST_EPISODES, "test")
+    return {"glossaries-test": kept}

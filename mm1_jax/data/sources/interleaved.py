@@ -7,10 +7,14 @@ training concepts are drawn: a held-out drawing is seen nowhere before evaluatio
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from mm1_jax.data.documents import Document
 from mm1_jax.data.sources.emoji import Emoji
 from mm1_jax.data.sources.wikipedia import Lead
+
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
 
 # Categories of things that can be seen and named in a text; a smiley or an arrow is not.
 _THINGS = {"Activities", "Animals & Nature", "Food & Drink", "Objects", "Travel & Places"}
@@ -40,7 +44,7 @@ def _drawings(emoji: list[Emoji]) -> dict[str, Emoji]:
     }
 
 
-def documents(leads: list[Lead], emoji: list[Emoji]) -> list[Document]:
+def illustrated(leads: list[Lead], emoji: list[Emoji]) -> list[Document]:
     """The leads that name at least one thing, with images in reading order.
 
     A name counts in lower case only (Turkey is no bird), singular or with a plural s, and once per
@@ -78,3 +82,13 @@ def _is_named(name: str, text: str, at: int) -> bool:
     end = at + len(name)
     end += text.startswith("s", end)
     return end == len(text) or not (text[end].isalnum() or text[end] in "-'")
+
+
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """The leads of the training split that name a thing."""
+    return {"interleaved-train": illustrated(contents.leads_in("train"), contents.drawn)}
+
+
+def records(contents: PackageContents) -> dict[str, list[Emoji]]:
+    """None: no task asks about them."""
+    return {}

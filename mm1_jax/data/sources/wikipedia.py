@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import BaseModel
 
 from mm1_jax.data.documents import Document
 from mm1_jax.data.sources.packages import data_folder
+
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
 
 Split = Literal["train", "test"]
 TEST_SHARE = 0.03
@@ -39,6 +42,16 @@ def read_all() -> list[Lead]:
     ]
 
 
-def documents(leads: list[Lead]) -> list[Document]:
-    """One document per lead section."""
-    return [Document(f"text/{lead.title}", (lead.text,)) for lead in leads]
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """One document per lead section, of both splits."""
+    return {
+        f"text-{split}": [
+            Document(f"text/{lead.title}", (lead.text,)) for lead in contents.leads_in(split)
+        ]
+        for split in get_args(Split)
+    }
+
+
+def records(contents: PackageContents) -> dict[str, list[Lead]]:
+    """None: what is asked of texts are the texts."""
+    return {}

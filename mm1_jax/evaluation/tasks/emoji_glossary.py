@@ -1,9 +1,9 @@
 """Colours named in the words that the examples keep to: each further example settles more.
 
-A colour may be called by its word in any of `data.glossary_languages`; the examples of an item use
-one word for each of its four colours. Who sees the colours and follows the examples is right where
-the colour was shown, and guesses among its words where it was not: so the score rises with every
-example. The drawings that are asked about were held out of training.
+A colour may be called by its word in any language of `data.embedded.glossary_documents`; the
+examples of an item use one word for each of its four colours. Who sees the colours and follows the
+examples is right where the colour was shown, and guesses among its words where it was not: so the
+score rises with every example. The drawings that are asked about were held out of training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from mm1_jax.evaluation.tasks.task_recognition import answer_of
 
 def _episodes(prepared: PreparedData) -> list[Episode]:
     if not prepared.has_records("glossaries", "test"):
-        raise UserError("the data has no words for colours; set data.glossary_languages")
+        raise UserError(
+            "the data has no words for colours; set data.embedded.glossary_documents.languages"
+        )
     return [Episode.model_validate(record) for record in prepared.records("glossaries", "test")]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ablations.errors import UserError
 from mm1_jax.data import templates
-from mm1_jax.data.sources.in_context import Episode
+from mm1_jax.data.sources.binding import Episode
 from mm1_jax.data.sources.prepared_packages import PreparedData
 from mm1_jax.evaluation.tasks.generation_task import (
     Demonstration,
@@ -26,7 +26,9 @@ from mm1_jax.evaluation.tasks.task_recognition import answer_of
 
 def _episodes(prepared: PreparedData) -> list[Episode]:
     if not prepared.has_records("episodes", "test"):
-        raise UserError("the data has no episodes of made-up names; set data.binding_ways")
+        raise UserError(
+            "the data has no episodes of made-up names; set data.embedded.binding_documents.ways"
+        )
     return [Episode.model_validate(record) for record in prepared.records("episodes", "test")]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ablations.errors import UserError
 from mm1_jax.data import templates
-from mm1_jax.data.sources.in_context import ATTRIBUTES, Answer
+from mm1_jax.data.sources.languages import ATTRIBUTES, Answer
 from mm1_jax.data.sources.prepared_packages import PreparedData
 from mm1_jax.evaluation.tasks.generation_task import (
     Demonstration,
@@ -27,11 +27,17 @@ from mm1_jax.evaluation.tasks.prompts import by_kind
 
 def _answers(prepared: PreparedData, split: str, style: str) -> list[Answer]:
     if not prepared.has_records("answers", split):
-        raise UserError("the data has no answers in several languages; set data.languages")
+        raise UserError(
+            "the data has no answers in several languages; "
+            "set data.embedded.language_documents.languages"
+        )
     answers = [Answer.model_validate(record) for record in prepared.records("answers", split)]
     found = [answer for answer in answers if answer.name.startswith(f"{style}/")]
     if not found:
-        raise UserError(f"the data has no drawings of the style {style}; add it to data.styles")
+        raise UserError(
+            f"the data has no drawings of the style {style}; "
+            "add it to data.embedded.drawings.styles"
+        )
     return found
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from mm1_jax.config.data import EMBEDDED_KINDS, DataConfig, MixtureConfig
+from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.embedded_sources import SOURCES
 from mm1_jax.data.batches.mixture import mixture_of
 
 SIZES = {"easy_vqa": 100, "emoji_captions": 300, "text": 900, "mine": 700}
@@ -23,7 +24,7 @@ def counted(places) -> Counter[str]:
 
 
 def test_every_kind_of_embedded_source_is_known():
-    assert set(EMBEDDED_KINDS) == set(MixtureConfig.model_fields)
+    assert set(SOURCES) == set(MixtureConfig.model_fields)
 
 
 def test_after_any_number_of_sequences_each_source_has_had_its_share():

@@ -9,6 +9,7 @@ import pytest
 from ablations.errors import UserError
 from mm1_jax.config.connector import AttentionPoolingConfig, AveragePoolingConfig
 from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.embedded_sources import CaptionsConfig, EmbeddedConfig
 from mm1_jax.config.encoder import VisionTransformerConfig
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.config.training import SeedsConfig, TrainingConfig
@@ -151,7 +152,8 @@ def test_data_that_is_not_prepared_is_said_so(tmp_path):
 def test_a_share_of_the_captions_is_rich_and_nothing_else_changes(data_root):
     def texts(rich: float) -> dict[str, set[str]]:
         mixture = MixtureConfig(captions=1, emoji_captions=1)
-        data = DataConfig(mixture=mixture, text_tokens=64, images=6, rich_captions=rich)
+        embedded = EmbeddedConfig(captions=CaptionsConfig(rich=rich))
+        data = DataConfig(mixture=mixture, text_tokens=64, images=6, embedded=embedded)
         tokenizer = open_prepared(data, data_root).tokenizer
         found: dict[str, set[str]] = {"captions": set(), "emoji_captions": set()}
         for packed in sequences(60, config(data=data), data_root, 0):

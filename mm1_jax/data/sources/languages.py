@@ -1,37 +1,30 @@
-"""Documents of several pictures and answers, from which a model can learn to learn in its context.
+"""Documents of several pictures whose examples say what is asked (task recognition).
 
-Language documents: all answers of a document are names in one language, or categories, or colours,
-so the examples say what is asked (task recognition). Binding documents: made-up names, given to
-drawings in this document only (fast binding, after Frozen: Tsimpoukelli et al., 2021).
+All answers of a document are names in one language, or categories, or colours.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import BaseModel
 
-from mm1_jax.config.data import Language
+from mm1_jax.config.embedded_sources import Language
 from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
 from mm1_jax.data.draws import generator
 from mm1_jax.data.sources.emoji import Emoji, Split, sequence, words
 from mm1_jax.data.sources.packages import data_folder
 
+if TYPE_CHECKING:
+    from mm1_jax.data.sources.package_contents import PackageContents
+
 CATEGORY, COLOUR = "category", "colour"
 ATTRIBUTES = (CATEGORY, COLOUR)
 PAIRS = 9  # in a language document: eight demonstrations and a question
 ROUNDS = 4  # how often each drawing is named in each language, among other drawings each time
-BINDING_DOCUMENTS = 16_000
-TEST_EPISODES = 500
-SHOWN = 9  # pictures in a binding document
-MADE_UP = (
-    *("bax", "dax", "gax", "kax", "nax", "rax", "bix", "dix", "gix", "kix", "rix", "vix", "zix"),
-    *("bux", "gux", "kux", "nux", "pux", "rux", "vux", "zux"),
-    *("dox", "gox", "kox", "mox", "nox", "rox", "zox"),
-)
 
 # Categories of things, whose names are short and whose drawings differ.
 _THINGS = {"Activities", "Animals & Nature", "Food & Drink", "Objects", "Travel & Places"}
@@ -118,64 +111,28 @@ def single_answers(answers: Sequence[Answer]) -> list[Document]:
     ]
 
 
-class Episode(BaseModel):
-    """Drawings with made-up names that hold in this episode only; `order` says who is shown when.
-
-    The last picture is the one that is asked about.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    images: tuple[int, ...]  # of each class
-    order: tuple[int, ...]  # classes
-
-
-def episodes(emoji: Sequence[Emoji], count: int, ways: Sequence[int], salt: str) -> list[Episode]:
-    """`count` episodes of drawings of different concepts, drawn by (salt, number).
-
-    Each class is shown once, then any of them each time, so that only a picture tells its name.
-    """
-    result = []
-    for number in range(count):
-        draws = generator(0, "episodes", salt, number)
-        classes = ways[number % len(ways)]
-        chosen = _of_different_concepts(emoji, classes, draws)
-        names = [MADE_UP[place] for place in draws.permutation(len(MADE_UP))[:classes]]
-        order = [*draws.permutation(classes), *draws.integers(classes, size=SHOWN - classes)]
-        result.append(
-            Episode(
-                name=f"binding_documents/{salt}/{number}",
-                names=tuple(names),
-                images=tuple(item.image for item in chosen),
-                order=tuple(map(int, order)),
-            )
-        )
-    return result
+def documents(contents: PackageContents) -> dict[str, list[Document]]:
+    """Of the training drawings of the first style, together and one by one."""
+    told = [
+        answer
+        for answer in _answers(contents)
+        if answer.split == "train" and answer.name.startswith("twemoji/")
+    ]
+    return {
+        "language_documents-train": language_documents(told),
+        "single_answers-train": single_answers(told),
+    }
 
 
-def test_episodes(emoji: Sequence[Emoji]) -> list[Episode]:
-    """What the task asks: 500 episodes of two classes."""
-    return episodes(emoji, TEST_EPISODES, (2,), "test")
+def records(contents: PackageContents) -> dict[str, list[Answer]]:
+    """Every answer to every drawing, in all styles."""
+    found = _answers(contents)
+    return {
+        f"answers-{split}": [answer for answer in found if answer.split == split]
+        for split in ("train", "test")
+    }
 
 
-def _of_different_concepts(
-    emoji: Sequence[Emoji], count: int, draws: np.random.Generator
-) -> list[Emoji]:
-    chosen: dict[str, Emoji] = {}
-    while len(chosen) < count:
-        item = emoji[int(draws.integers(len(emoji)))]
-        chosen.setdefault(item.concept, item)
-    return list(chosen.values())
-
-
-def binding_documents(episodes: Sequence[Episode]) -> list[Document]:
-    """One document an episode: which names there are, then pictures, each with its name."""
-    result = []
-    for episode in episodes:
-        parts: list[int | str] = [templates.introduction(episode.names)]
-        for place in episode.order:
-            example = templates.example(templates.naming(episode.names[place]))
-            parts += [episode.images[place], example]
-        answers = (False, *(True for _ in episode.order))
-        result.append(Document(episode.name, tuple(parts), answers=answers))
-    return result
+def _answers(contents: PackageContents) -> list[Answer]:
+    languages = contents.embedded.language_documents.languages
+    return answers([*contents.drawn, *contents.redrawn], languages, contents.colours)

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from mm1_jax.data import templates
-from mm1_jax.data.sources import emoji, in_context
-from mm1_jax.data.sources.in_context import CATEGORY, COLOUR, PAIRS, ROUNDS, SHOWN
+from mm1_jax.data.sources import emoji, languages
+from mm1_jax.data.sources.languages import CATEGORY, COLOUR, PAIRS, ROUNDS
 from mm1_jax.evaluation.tasks import prompts
 from mm1_jax.evaluation.tasks.generation_task import Demonstration, Item
 
@@ -20,8 +20,8 @@ def drawn() -> list[emoji.Emoji]:
 
 
 @pytest.fixture(scope="module")
-def answers(drawn) -> list[in_context.Answer]:
-    return in_context.answers(drawn, LANGUAGES, {item.name: ("blue",) for item in drawn})
+def answers(drawn) -> list[languages.Answer]:
+    return languages.answers(drawn, LANGUAGES, {item.name: ("blue",) for item in drawn})
 
 
 def test_a_drawing_has_a_name_in_every_language_a_category_and_a_colour(answers):
@@ -40,7 +40,7 @@ def test_a_drawing_has_a_name_in_every_language_a_category_and_a_colour(answers)
 
 def test_a_language_document_answers_in_one_kind_only(answers):
     said = {(answer.image, answer.kind): answer.text for answer in answers}
-    documents = in_context.language_documents(answers)
+    documents = languages.language_documents(answers)
     shown: Counter[tuple[str, int]] = Counter()
     for document in documents:
         kind = document.name.split("/")[1]
@@ -54,7 +54,7 @@ def test_a_language_document_answers_in_one_kind_only(answers):
 
 
 def test_single_answers_say_the_same_one_picture_at_a_time(answers):
-    documents = in_context.single_answers(answers)
+    documents = languages.single_answers(answers)
     assert len(documents) == len(answers)
     for document, answer in zip(documents, answers, strict=True):
         assert document.parts == (answer.image, "caption:", f" {answer.text}")
@@ -62,7 +62,7 @@ def test_single_answers_say_the_same_one_picture_at_a_time(answers):
 
 
 def test_a_drawing_stands_among_others_each_round(answers):
-    documents = in_context.language_documents(answers)
+    documents = languages.language_documents(answers)
     rounds = [d for d in documents if d.name.startswith("language_documents/de/")]
     beside = [set(d.parts[::2]) for d in rounds if answers[0].image in d.parts]
     assert len(beside) == ROUNDS
@@ -70,7 +70,7 @@ def test_a_drawing_stands_among_others_each_round(answers):
 
 
 def test_a_prompt_is_the_beginning_of_a_language_document(answers):
-    document = in_context.language_documents(answers)[0]
+    document = languages.language_documents(answers)[0]
     said = {
         answer.image: answer for answer in answers if answer.kind == document.name.split("/")[1]
     }
@@ -81,37 +81,3 @@ def test_a_prompt_is_the_beginning_of_a_language_document(answers):
     prompt = prompts.build(Item("i", document.parts[6], asked, ()), document.parts[6], shown)
     assert prompt[:-1] == document.parts[:7]
     assert document.parts[7].startswith(prompt[-1])
-
-
-def test_an_episode_binds_new_names_and_asks_for_one_that_was_shown(drawn):
-    episodes = in_context.episodes(drawn, 60, (2, 3), "test")
-    assert {len(episode.names) for episode in episodes} == {2, 3}
-    concepts = {item.image: item.concept for item in drawn}
-    for episode in episodes:
-        ways = len(episode.names)
-        assert len(set(episode.names)) == len({concepts[i] for i in episode.images}) == ways
-        assert len(episode.order) == SHOWN
-        *shown, asked = episode.order
-        assert asked in shown[:ways]
-        assert set(shown[:ways]) == set(range(ways))
-    # What was shown last says nothing about what comes next.
-    repeats = [a == b for e in episodes for a, b in itertools.pairwise(e.order[len(e.names) :])]
-    assert 0.3 < sum(repeats) / len(repeats) < 0.6
-    # No class is asked for more often, first or last.
-    assert 0.2 < sum(e.order[-1] == e.order[0] for e in episodes) / len(episodes) < 0.7
-
-
-def test_episodes_do_not_depend_on_how_many_there_are(drawn):
-    few, many = (in_context.episodes(drawn, n, (2,), "train") for n in (5, 20))
-    assert many[:5] == few
-    assert in_context.episodes(drawn, 5, (2,), "test") != few
-
-
-def test_a_binding_document_announces_its_names_and_bears_no_loss_there(drawn):
-    (episode,) = in_context.episodes(drawn, 1, (2,), "train")
-    (document,) = in_context.binding_documents([episode])
-    assert document.answers == (False, *(True for _ in episode.order))
-    assert document.parts[0] == f"a {episode.names[0]} or a {episode.names[1]}\n\n"
-    bound = dict(zip(episode.images, episode.names, strict=True))
-    for image, text in zip(document.parts[1::2], document.parts[2::2], strict=True):
-        assert text == f" {bound[image]}\n\n"
