@@ -22,6 +22,7 @@ from pydantic import Field, SkipValidation, model_serializer, model_validator
 from ablations import claims, identity
 from ablations.averages import AVERAGE, average_shots, known_metric
 from ablations.conditions import Condition, quantities
+from ablations.config_parts import ConfigParts
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
@@ -68,7 +69,8 @@ class Arm(Config):
 class Plan(Config):
     """A study in resolved form; its JSON is the snapshot that running registers.
 
-    In JSON, what the stages of all seeds share is written once, in `works`.
+    In JSON, what the stages of all seeds share is written once, in `works`, and what configs share
+    in `parts` (`ablations.config_parts`).
     """
 
     schema_version: int = 2
@@ -83,7 +85,7 @@ class Plan(Config):
     seeds: tuple[int, ...]
     fresh_set: int = 0  # of seeds that were drawn: how many sets were on record before
     factors: dict[str, tuple[str, ...]]  # factor → level names, base level first
-    arms: tuple[Arm, ...]  # base first
+    arms: tuple[Arm, ...] = Field(exclude=True)  # base first
     tasks: dict[str, Task]  # what could be asked, and what its numbers mean
     listed: bool = False  # whether metrics that are not declared are kept, but not shown
     average: tuple[str, ...] = ()  # tasks that `average` is the mean of
@@ -137,33 +139,50 @@ class Plan(Config):
 
     @model_serializer(mode="wrap")
     def _once(self, rest: Any) -> dict[str, Any]:
-        """Works by number; stages as [work, seed, inputs, origin], trials as [arm, seed, roles]."""
-        numbers: dict[int, str] = {}  # by object: stages of one work share it
-        works = {}
+        """Configs by number, and works; stages as [work, seed, inputs, origin], trials as [arm,
+        seed, roles].
+        """
+        parts = ConfigParts()
+        arms = [
+            {**arm.model_dump(mode="json", exclude={"config"}), "config": parts.number(arm.config)}
+            for arm in self.arms
+        ]
+        numbers: dict[int, int] = {}  # by object: stages of one work share it
+        works = []
         stages = {}
         for stage in self.stages.values():
-            number = numbers.get(id(stage.work))
+            work = stage.work
+            number = numbers.get(id(work))
             if number is None:
-                number = numbers[id(stage.work)] = str(len(numbers))
-                works[number] = stage.work.model_dump(mode="json")
+                number = numbers[id(work)] = len(works)
+                said = work.model_dump(mode="json", exclude={"config"})
+                works.append({**said, "config": parts.number(work.config)})
             stages[stage.id] = [number, stage.seed, dict(stage.inputs), stage.origin]
         trials = [[t.arm, t.seed, dict(t.stages)] for t in self.trials]
-        return {**rest(self), "works": works, "stages": stages, "trials": trials}
+        of_configs = {"parts": parts.written, "arms": arms, "works": works}
+        return {**rest(self), **of_configs, "stages": stages, "trials": trials}
 
     @model_validator(mode="before")
     @classmethod
     def _whole(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or "works" not in values:
+        if not isinstance(values, dict) or "parts" not in values:
             return values
         values = dict(values)
         try:
-            works = {n: Work.model_validate(one) for n, one in values.pop("works").items()}
+            parts = ConfigParts.read(values.pop("parts"))
+            values["arms"] = tuple(
+                {**arm, "config": parts[arm["config"]]} for arm in values["arms"]
+            )
+            works = [
+                Work.model_validate({**work, "config": parts[work["config"]]})
+                for work in values.pop("works")
+            ]
             values["stages"] = {
                 stage_id: Stage(stage_id, works[number], int(seed), inputs, origin)
                 for stage_id, (number, seed, inputs, origin) in values["stages"].items()
             }
             values["trials"] = tuple(Trial(*trial) for trial in values["trials"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"its stages cannot be read: {error!r}") from None
         return values
 

@@ -98,9 +98,13 @@ Record = TypeVar("Record", bound=Config)
 
 
 def sealed(record: Config) -> bytes:
-    """The bytes of a record, with its seal."""
-    fields = json.loads(record.model_dump_json())
-    return json.dumps({**fields, SEAL: _seal(fields)}, indent=1).encode()
+    """The bytes of a record, with its seal: a line for each key."""
+    fields = record.model_dump(mode="json")
+    lines = (
+        f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
+        for key, value in {**fields, SEAL: _seal(fields)}.items()
+    )
+    return "{{\n{}\n}}".format(",\n".join(lines)).encode()
 
 
 def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
