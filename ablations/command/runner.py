@@ -109,7 +109,9 @@ def run(
         raise printed.told(
             CommandError(f"{stage.step} did not end within its timeout of {stage.timeout:g} s")
         )
-    context.record({"command": {"arguments": arguments, "exit_code": ending.code}})
+    # Which of several Pythons it was; its arguments follow from the stage.
+    program = shutil.which(arguments[0], path=environment.get("PATH")) or arguments[0]
+    context.record({"program": program})
     if ending.code:
         raise failure(stage, ending.code, printed)
     try:

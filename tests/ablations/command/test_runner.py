@@ -58,7 +58,7 @@ def test_curves_and_scores(step):
     assert scores(rows) == {"val.accuracy": 42, "train.loss": 0.5}
     (score,) = [row for row in rows if row.task == "val"]
     assert score.step == 20
-    assert step.context.facts["command"]["exit_code"] == 0
+    assert step.context.facts["program"] == sys.executable
 
 
 def test_the_best_value_and_another_key(step):
