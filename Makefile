@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
-.PHONY: help env demo scale test test-all reference lint lock clean
+.PHONY: help env demo code scale test test-all reference lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ $(STAMP): $(LOCKS) pyproject.toml
 
 demo: env  ## run the demonstration study, or go on where it stopped
 	$(VENV)/bin/mm1 run ablations/studies/demo.yaml
+
+code: env  ## print the fingerprints that ablations/code_equivalences.yaml names
+	@$(VENV)/bin/python -m mm1_jax.workload
 
 scale: env  ## compile the paper's sizes for TPU slices and write the table of docs/scale.md
 	$(VENV)/bin/python benchmarks/scale_table.py

@@ -24,11 +24,18 @@ or code.
 
 **Code.** The fingerprint covers the module a stage starts in and every module of ours that it
 imports, directly or not, wherever the import stands: found by parsing, without importing anything.
-Comments, docstrings, blank lines and formatting do not count. A package's `__init__` counts only
-where a name is taken from it. A change that alters no result is written down in
-`code_equivalences.yaml` (old fingerprint, new fingerprint, reason): the new code then keeps the
-identities of the old. Each workload prints its present
-fingerprints: ours by `make code`.
+A package's `__init__` counts only where a name is taken from it. Ours are the modules of its own
+package, and of packages that lie beside `ablations` and are written for it, as our model is: so a
+user's trainer that builds on the model is another one when the model is. `ablations`, `sweeps`,
+`analysis` and `mm1` are not followed: what a stage takes from them is the contract that it is run
+by (what a row is, what an error is), and a change of that which matters changes the stage's own
+code, or the store's schema version.
+
+What can change no result is no part of it: comments, docstrings, layout, sentences of errors, and
+what says of itself that it decides nothing (costs, transport, log output): `ablations.source_code`.
+A change that alters no result for another reason is written down in `code_equivalences.yaml` (old
+fingerprint, new fingerprint, reason): the new code then keeps the identities of the old. `make
+code` prints the present fingerprints.
 """
 
 from __future__ import annotations
@@ -38,6 +45,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -45,10 +53,13 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError, shown
-from ablations.source_code import canonical_source
+from ablations.source_code import canonical_source, says_it_decides_nothing
 from ablations.workload import Code
 from ablations.yaml_files import load_yaml
 
+PROJECT = Path(__file__).resolve().parent.parent
+PLATFORM = ("ablations", "sweeps", "analysis", "mm1")  # plans, runs and reads; trains nothing
+_CONTRACT = re.compile(r"^\s*(from|import) ablations\b", re.MULTILINE)
 EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
 
 
@@ -73,25 +84,38 @@ def stage_id(decided: str, seed: int, inputs: Mapping[str, str]) -> str:
 
 
 @cache
-def code_fingerprint(module: str, function: str = "") -> str:
-    """Fingerprint of a module with all it imports from its own package and from `mm1_jax`.
+def code_parts(module: str, function: str = "", also: tuple[str, ...] = ()) -> dict[str, str]:
+    """Part of the code → what it does, as a hash: each module, and the function that is called.
 
-    `function` tells apart several runners in one module. Equivalences are applied.
+    `function` tells apart several runners in one module. `also` are modules that are found by
+    name while it runs, which no import statement says.
 
     Raises:
-        UserError: the module cannot be found.
+        UserError: a module cannot be found.
     """
-    sources = {name: canonical_source(_source(path)) for name, path in closure(module).items()}
-    return original(fingerprint([function, sources]))
+    found = {path: name for root in (module, *also) for name, path in closure(root).items()}
+    parts = {name: fingerprint(canonical_source(_source(path))) for path, name in found.items()}
+    return {"": function, **dict(sorted(parts.items()))}
+
+
+@cache
+def code_fingerprint(module: str, function: str = "", also: tuple[str, ...] = ()) -> str:
+    """Fingerprint of `code_parts`, equivalences applied. Raises as that."""
+    return original(fingerprint(code_parts(module, function, also)))
 
 
 def fingerprint_of(code: Code) -> str:
     """Fingerprint of what some code is here and now. Raises `UserError`."""
+    return original(fingerprint(parts_of(code)))
+
+
+def parts_of(code: Code) -> dict[str, str]:
+    """Each module or file of some code → what it does, as a hash. Raises `UserError`."""
     if code.folder:
         from ablations.command import files
 
-        return files.code_fingerprint(Path(code.folder), code.files)
-    return code_fingerprint(code.module, code.function)
+        return files.code_parts(Path(code.folder), code.files)
+    return code_parts(code.module, code.function, code.also)
 
 
 def original(code: str) -> str:
@@ -118,7 +142,11 @@ def _equivalences() -> dict[str, str]:
 
 
 def closure(module: str) -> dict[str, Path]:
-    """Module name → file of a module and of what it imports from its package or `mm1_jax`."""
+    """Module name → file of a module and of what of ours it imports, what decides nothing left out.
+
+    Raises:
+        UserError: it cannot be found, or is compiled.
+    """
     root = source_file(module)
     if root is None:
         raise UserError(f"module {shown(module)} cannot be found; is its folder on PYTHONPATH?")
@@ -127,17 +155,43 @@ def closure(module: str) -> dict[str, Path]:
             f"module {shown(module)} is compiled ({root}): without its source nobody can say when "
             "results are old; name a Python module that calls it"
         )
-    ours = {module.partition(".")[0], "mm1_jax"}
+    own = module.partition(".")[0]
     found = {module: root}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         for imported in _imports(name, found[name]):
-            path = source_file(imported) if imported.partition(".")[0] in ours else None
-            if path is not None and path.suffix == ".py" and imported not in found:
+            top = imported.partition(".")[0]
+            if imported in found or not (top == own or is_beside(top)):
+                continue
+            path = source_file(imported)
+            if path is not None and path.suffix == ".py" and _decides(imported):
                 found[imported] = path
                 waiting.append(imported)
     return dict(sorted(found.items()))
+
+
+@cache
+def is_beside(package: str) -> bool:
+    """Whether a package lies beside `ablations` and is written for it: a model of this project.
+
+    It is where a module at its top takes the contract of a stage from `ablations`. Where all is
+    installed, other people's packages lie there too.
+    """
+    folder = PROJECT / package
+    if package in PLATFORM or not (folder / "__init__.py").is_file():
+        return False
+    return any(_CONTRACT.search(_source(path)) for path in sorted(folder.glob("*.py")))
+
+
+@cache
+def _decides(module: str) -> bool:
+    """Whether neither a module nor a package around it says that it decides no result."""
+    parts = module.split(".")
+    files = (source_file(".".join(parts[:count])) for count in range(1, len(parts) + 1))
+    return not any(
+        says_it_decides_nothing(parsed(file)) for file in files if file and file.suffix == ".py"
+    )
 
 
 @cache
@@ -183,8 +237,8 @@ def _package(name: str) -> ModuleSpec | None:
 
     Not what this process has imported: `analysis` may be ours here and a user's there.
     """
-    if name == "mm1_jax":
-        return PathFinder.find_spec(name, [str(Path(__file__).resolve().parent.parent)])
+    if is_beside(name):
+        return PathFinder.find_spec(name, [str(PROJECT)])
     return PathFinder.find_spec(name) or importlib.util.find_spec(name)
 
 

@@ -1,34 +1,158 @@
-"""The part of a Python source that decides what it does: the input of code fingerprints."""
+"""The part of a Python source that decides results: the input of code fingerprints.
+
+What can change no result is left out:
+
+    comments, docstrings, blank lines, formatting
+    sentences of errors       in `raise PictureError("bomb", f"{side} pixels are too many")` the
+                              second; one word, which a program may ask for, is kept
+    descriptions of fields    `Field(4, description="…")`, a docstring of its kind
+    functions that say so     `@decides_no_result`, as formulas of what a model costs do
+    modules that say so       `DECIDES_NO_RESULT = "why"`; `ablations.identity` passes them by
+"""
 
 from __future__ import annotations
 
+import ast
+import itertools
 import tokenize
+from collections.abc import Iterator
 from functools import cache
+from tokenize import TokenInfo
+from typing import TypeVar
+
+Marked = TypeVar("Marked")
+MODULE_MARK = "DECIDES_NO_RESULT"
+
+
+def decides_no_result(function: Marked) -> Marked:
+    """Mark what a stage's result never depends on: it is no part of the stage's code.
+
+    To stand above all other decorators. What is marked must not be called by what decides a
+    result, or an edit of it would change results under an old identity.
+    """
+    return function
 
 
 @cache
 def canonical_source(source: str) -> str:
-    """Drop comments, docstrings, blank lines and formatting within lines.
+    """What is left of a source: a row for each logical line, indented by its depth.
 
-    One logical line per row, its tokens separated by single spaces, indentation as depth. Built
-    on tokens, because `ast.dump` differs between Python versions. `source` is valid Python.
+    Tokens are separated by single spaces. Built on tokens, because `ast.dump` differs between
+    Python versions. `source` is valid Python.
     """
-    rows: list[str] = []
-    row: list[str] = []
+    return "".join(f"{' ' * depth}{row}\n" for depth, row in _without_marked(_rows(source)))
+
+
+def says_it_decides_nothing(module: ast.Module) -> bool:
+    """Whether a module, or a package by its `__init__`, has `DECIDES_NO_RESULT = "why"`."""
+    return any(
+        isinstance(target, ast.Name) and target.id == MODULE_MARK
+        for statement in module.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+    )
+
+
+def _rows(source: str) -> Iterator[tuple[int, str]]:
+    """Depth and text of each logical line."""
+    tokens: list[TokenInfo] = []
+    row: list[str] = []  # their strings
     depth = 0
-    only_strings = True
     # The interpreter's own tokenizer: the tokens of `generate_tokens` in a third of the time.
-    tokens = getattr(tokenize, "_generate_tokens_from_c_tokenizer")  # noqa: B009
-    for token in tokens(source):
+    read = getattr(tokenize, "_generate_tokens_from_c_tokenizer")  # noqa: B009
+    for token in read(source):
         if token.type == tokenize.INDENT:
             depth += 1
         elif token.type == tokenize.DEDENT:
             depth -= 1
         elif token.type == tokenize.NEWLINE:
-            if row and not only_strings:  # a statement of nothing but a string does nothing
-                rows.append(" " * depth + " ".join(row))
-            row, only_strings = [], True
+            # A statement of nothing but a string does nothing.
+            if any(one.type != tokenize.STRING for one in tokens):
+                if "raise" in row:
+                    tokens = _without_sentences(tokens, row.index("raise"))
+                if "description" in row:
+                    tokens = _without_descriptions(tokens)
+                yield depth, " ".join([one.string for one in tokens])
+            tokens, row = [], []
         elif token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER):
+            tokens.append(token)
             row.append(token.string)
-            only_strings &= token.type == tokenize.STRING
-    return "\n".join(rows) + "\n"
+
+
+def _without_marked(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The rows but for functions that are marked, with their other decorators."""
+    within: int | None = None  # depth of a marked definition
+    begun = False  # its `def` has been passed
+    for depth, row in rows:
+        if within is not None:
+            if not begun or depth > within:
+                begun = begun or row.startswith(("def ", "async def "))
+                continue
+            within = None
+        if row == f"@ {decides_no_result.__name__}":
+            within, begun = depth, False
+            continue
+        yield depth, row
+
+
+def _without_sentences(tokens: list[TokenInfo], place: int) -> list[TokenInfo]:
+    """A logical line's tokens without the sentences of an error that it raises at `place`."""
+    raised = tokens[place:]
+    name = ""
+    for token in raised[1:]:
+        if token.type != tokenize.NAME and token.string != ".":
+            break
+        name = token.string
+    if not name.endswith(("Error", "Stopped")):
+        return tokens
+    kept = tokens[:place]
+    for strings, run in itertools.groupby(raised, lambda token: token.type == tokenize.STRING):
+        side_by_side = list(run)
+        if not (strings and any(" " in one.string for one in side_by_side)):
+            kept += side_by_side
+    return kept if len(kept) == len(tokens) else _without_last_commas(kept)
+
+
+def _without_descriptions(tokens: list[TokenInfo]) -> list[TokenInfo]:
+    """A logical line's tokens without the descriptions of pydantic's fields."""
+    kept: list[TokenInfo] = []
+    around: list[str] = []  # what each open bracket stands behind
+    waiting = iter(enumerate(tokens))
+    for place, token in waiting:
+        if token.string in "([{":
+            around.append(tokens[place - 1].string if place else "")
+        elif token.string in ")]}" and around:
+            around.pop()
+        elif token.string == "description" and around[-1:] == ["Field"]:
+            end = _end_of_strings(tokens, place + 1)
+            if end is not None:
+                if tokens[end].string == ")":
+                    around.pop()
+                    kept = kept[:-1] if kept[-1].string == "," else kept
+                    kept.append(tokens[end])
+                elif tokens[end + 1].string == ")" and kept[-1].string == ",":
+                    kept.pop()
+                for _ in range(end - place):
+                    next(waiting)
+                continue
+        kept.append(token)
+    return kept
+
+
+def _end_of_strings(tokens: list[TokenInfo], place: int) -> int | None:
+    """Where an argument ends that is `=` and strings alone; None where it is another."""
+    if tokens[place].string != "=":
+        return None
+    end = place + 1
+    while tokens[end].type == tokenize.STRING:
+        end += 1
+    return end if tokens[end].string in (",", ")") else None
+
+
+def _without_last_commas(tokens: list[TokenInfo]) -> list[TokenInfo]:
+    """Without commas before a closing bracket, which what was left out may have left behind."""
+    return [
+        token
+        for token, after in zip(tokens, [*tokens[1:], None], strict=True)
+        if not (token.string == "," and after is not None and after.string == ")")
+    ]

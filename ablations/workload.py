@@ -115,6 +115,7 @@ class Code(Config):
 
     module: str = ""
     function: str = ""  # tells apart several runners in one module
+    also: tuple[str, ...] = ()  # modules that are found by name while it runs
     folder: str = ""  # the files' names are relative to it; it is no part of the fingerprint
     files: tuple[str, ...] = ()  # globs; none: what git tracks in the folder
 

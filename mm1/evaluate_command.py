@@ -240,9 +240,9 @@ def evaluation_of(
     official: Mapping[str, str | None],
 ) -> EvaluationConfig:
     """What the options ask for; without a task, every one that lies in no folder of the user's."""
+    from mm1_jax.config.official import unknown_in_prompt
     from mm1_jax.config.recipe import EvaluationConfig, TaskConfig
     from mm1_jax.evaluation.official.catalogue import OFFICIAL
-    from mm1_jax.evaluation.official.task_folder import unknown_in_prompt
     from mm1_jax.evaluation.task_records import TASKS
 
     fields = EvaluationConfig.model_fields.items()

@@ -10,7 +10,8 @@ A part that starts from a folder of weights has the stage `weights` in the place
 pre-training; it has no seed, so all trials share it. Every other stage carries the trial's seed.
 Where the whole model is tuned on instructions (`sft`), what is scored is the tuned model.
 
-`python -m mm1_jax.workload` prints the fingerprints of the code of each kind of stage.
+`make code` prints the fingerprints of the code of each kind of stage, which
+`ablations/code_equivalences.yaml` names.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.config.official import OfficialSettings, OfficialStage
 from mm1_jax.config.recipe import (
     PRETRAINED_PARTS,
     EvaluationConfig,
@@ -41,9 +43,11 @@ from mm1_jax.config.recipe import (
     data_lacking,
 )
 from mm1_jax.config.train_config import TrainConfig
-from mm1_jax.data.own.manifest import check_sources, data_identity, read_manifest
+from mm1_jax.data.own.manifest import data_identity, read_manifest
+from mm1_jax.data.own.suitability import check_sources
+from mm1_jax.evaluation import by_name
 from mm1_jax.evaluation.official.catalogue import OFFICIAL, module_of
-from mm1_jax.evaluation.official.task_folder import OfficialSettings, OfficialStage, open_official
+from mm1_jax.evaluation.official.task_folder import open_official
 from mm1_jax.evaluation.task_records import (
     MEASURED,
     MULTIMODAL,
@@ -228,10 +232,10 @@ def _drawn(work: Work, asked: Asked) -> Iterator[str]:
 
 
 @cache
-def _code(kind: str, run: str) -> tuple[Code, str]:
+def _code(kind: str, run: str, also: tuple[str, ...]) -> tuple[Code, str]:
     """Where the code of a kind of stage stands, and its fingerprint."""
     if run == RUNNERS[kind]:
-        code = Code(module=STAGE_MODULES[kind])
+        code = Code(module=STAGE_MODULES[kind], also=also)
     else:
         module, _, function = run.partition(":")
         code = Code(module=module, function=function)
@@ -241,9 +245,23 @@ def _code(kind: str, run: str) -> tuple[Code, str]:
         raise UserError(f"runners.{kind}: {error}") from None
 
 
-def _work(kind: str, runners: Mapping[str, str], affecting: Any, data: str, **rest: Any) -> Work:
+def modules_for(task: str) -> tuple[str, ...]:
+    """Import paths of what an evaluation of a task finds by name."""
+    if task in OFFICIAL:
+        return by_name.OFFICIAL_SCORING, module_of(task)
+    return (by_name.module_of(task),)
+
+
+def _work(
+    kind: str,
+    runners: Mapping[str, str],
+    affecting: Any,
+    data: str,
+    also: tuple[str, ...] = (),
+    **rest: Any,
+) -> Work:
     run = runners.get(kind, RUNNERS[kind])
-    code, fingerprint = _code(kind, run)
+    code, fingerprint = _code(kind, run, also)
     return Work(
         kind=kind,
         run=run,
@@ -458,9 +476,8 @@ def asked_of(
 
 
 def official_stage(task: str, evaluation: EvaluationConfig) -> OfficialStage:
-    """Where an official task lies and how it is asked, with what its files and its source hold.
+    """Where an official task lies and how it is asked, with what its files hold.
 
-    The task's module is read by name, so that a change of one task evaluates no other anew.
     `UserError` where the recipe names no folder, or the folder holds no annotations.
     """
     settings = evaluation.official.get(task)
@@ -474,7 +491,6 @@ def official_stage(task: str, evaluation: EvaluationConfig) -> OfficialStage:
         **said,
         module=module_of(task),
         content=open_official(task, settings).content,
-        code=identity.code_fingerprint(module_of(task)),
     )
 
 
@@ -509,6 +525,7 @@ def _evaluation(
         runners,
         affecting,
         scored.data_fingerprint,
+        modules_for(task),
         config=config,
         compile_class=f"{scored.compile_class}-{task}-{shots}",
         flops=flops,
@@ -566,6 +583,16 @@ def data_of(work: Work) -> DataConfig | None:
     return None
 
 
+def code_fingerprints() -> dict[str, str]:
+    """Kind of training, or task → the fingerprint of its code."""
+    asking = set(EVALUATIONS.values())
+    found = {kind: _code(kind, RUNNERS[kind], ())[1] for kind in RUNNERS if kind not in asking}
+    for task in TASKS:
+        kind = EVALUATIONS[part_of(task)]
+        found[task] = _code(kind, RUNNERS[kind], modules_for(task))[1]
+    return found
+
+
 if __name__ == "__main__":
-    for kind, root in STAGE_MODULES.items():
-        print(f"{kind}: {identity.code_fingerprint(root)}")
+    for name, code in code_fingerprints().items():
+        print(f"{code}  {name}")

@@ -57,10 +57,14 @@ def code_files(folder: Path, globs: Sequence[str]) -> list[Path]:
     return sorted(found)
 
 
+def code_parts(folder: Path, globs: Sequence[str]) -> dict[str, str]:
+    """Each file of the code → what it does, as a hash; `code_files` says which they are."""
+    return {_name(path, folder): _meaning(path) for path in code_files(folder, globs)}
+
+
 def code_fingerprint(folder: Path, globs: Sequence[str]) -> str:
-    """Fingerprint of what the files of the code do; `code_files` says which they are."""
-    held = {_name(path, folder): _meaning(path) for path in code_files(folder, globs)}
-    return identity.original(identity.fingerprint(["files", held]))
+    """Fingerprint of `code_parts`, equivalences applied."""
+    return identity.original(identity.fingerprint(code_parts(folder, globs)))
 
 
 def data_fingerprint(folder: Path, paths: Sequence[str]) -> str:

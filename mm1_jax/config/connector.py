@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ablations.schema import FOLLOWS, Config
+from ablations.source_code import decides_no_result
 from mm1_jax.config.bounds import Count, Layers
 from mm1_jax.config.encoder import FusedEncoderConfig, VisionTransformerConfig
 
@@ -34,10 +35,12 @@ class AveragePoolingConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return _squares_up_to(patches)
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         return encoder.width * outputs + outputs
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2; pooling is one matrix product."""
         pooling = 2.0 * self.tokens * encoder.patches * encoder.width
@@ -55,12 +58,14 @@ class AttentionPoolingConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return None
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         width = encoder.width
         attention = 4 * (width * width + width)
         return self.tokens * width + 4 * width + attention + width * outputs + outputs
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2; the queries are projected once per batch."""
         width, patches = encoder.width, encoder.patches
@@ -80,10 +85,12 @@ class LinearConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return [patches]
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         return encoder.width * outputs + outputs
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2."""
         return 2.0 * encoder.patches * encoder.width * outputs
@@ -99,10 +106,12 @@ class MlpConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return [patches]
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         return encoder.width * outputs + outputs + outputs**2 + outputs
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2; the activation is left out."""
         return 2.0 * encoder.patches * (encoder.width * outputs + outputs**2)
@@ -123,11 +132,13 @@ class PixelUnshuffleConfig(Config):
         """Width of the patches that become one token, side by side."""
         return encoder.patches // self.tokens * encoder.width
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         joined = self.joined(encoder)
         return 2 * joined + joined * outputs + outputs + outputs**2 + outputs
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2; norm and activation are left out."""
         return 2.0 * self.tokens * (self.joined(encoder) * outputs + outputs**2)
@@ -149,6 +160,7 @@ class PerceiverResamplerConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return None
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         width, inner = encoder.width, self.heads * self.head_width
@@ -156,6 +168,7 @@ class PerceiverResamplerConfig(Config):
         final = 2 * width + width * outputs + outputs
         return self.tokens * width + self.depth * layer + final
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2; norms and activations are left out."""
         width, inner = encoder.width, self.heads * self.head_width
@@ -177,12 +190,14 @@ class CAbstractorConfig(Config):
         """Token counts this type can produce from `patches` patches; None means any."""
         return _squares_up_to(patches)
 
+    @decides_no_result
     def _blocks(self, encoder: AnyEncoder) -> list[tuple[int, int]]:
         """(input width, positions) of every block."""
         before = [(encoder.width, encoder.patches)]
         before += [(self.width, encoder.patches)] * (self.depth - 1)
         return before + [(self.width, self.tokens)] * self.depth
 
+    @decides_no_result
     def parameters(self, encoder: AnyEncoder, outputs: int) -> int:
         """Weights of the module; `outputs` is the language model's width."""
         total = encoder.patches * encoder.width  # positions
@@ -194,6 +209,7 @@ class CAbstractorConfig(Config):
                 total += inputs * self.width + 2 * self.width
         return total + self.width * outputs + outputs + outputs**2 + outputs
 
+    @decides_no_result
     def flops(self, encoder: AnyEncoder, outputs: int) -> float:
         """Forward FLOPs per image, multiply-add = 2; activations and norms are left out."""
         total = 2.0 * self.tokens * encoder.patches * self.width  # pooling

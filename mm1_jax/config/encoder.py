@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ablations.schema import Config, PresetConfig, assumed
+from ablations.source_code import decides_no_result
 from mm1_jax.config.bounds import LARGEST, Count, Layers, Side, check_heads
 from mm1_jax.config.training import MeshConfig
 
@@ -110,6 +111,7 @@ class VisionTransformerConfig(PresetConfig):
         """Raise ValueError where a mesh would cut a dimension unevenly."""
         mesh.check("tensor", encoder_heads=self.heads, encoder_mlp_width=self.mlp_width)
 
+    @decides_no_result
     def parameters(self) -> int:
         """Weights: patch embedding, extra tokens, positions, blocks, norms."""
         width, hidden = self.width, self.mlp_width
@@ -127,10 +129,12 @@ class VisionTransformerConfig(PresetConfig):
         norms = norm * ((self.embedding_norm != "none") + self.output_norm)
         return patch_embedding + tables + self.layers * block + norms
 
+    @decides_no_result
     def patch_embedding_flops(self) -> float:
         """Forward FLOPs per image of the patch embedding, multiply-add = 2."""
         return 2.0 * self.patches * 3 * self.patch_size**2 * self.width
 
+    @decides_no_result
     def block_flops(self) -> float:
         """Forward FLOPs per image of the blocks that are run, multiply-add = 2."""
         products = 3 if self.activation == "swiglu" else 2
@@ -138,19 +142,23 @@ class VisionTransformerConfig(PresetConfig):
         attention = 4.0 * self.tokens**2 * self.width
         return self.layers_run * (2.0 * self.tokens * weights + attention)
 
+    @decides_no_result
     def kept_values(self) -> int:
         """Numbers per image that the backward pass needs, roughly."""
         per_token = 12 * self.width + 2 * self.mlp_width + 2 * self.heads * self.tokens
         return self.tokens * self.layers_run * per_token
 
+    @decides_no_result
     def block_inputs(self) -> int:
         """Numbers per image that go into the blocks that are run, all together."""
         return self.tokens * self.layers_run * self.width
 
+    @decides_no_result
     def block_values(self) -> int:
         """Numbers per image that one block keeps for its backward pass, roughly."""
         return self.kept_values() // max(1, self.layers_run)
 
+    @decides_no_result
     def scores(self) -> int:
         """Attention scores per image."""
         return self.layers_run * self.heads * self.tokens**2
@@ -221,30 +229,37 @@ class FusedEncoderConfig(Config):
         self.first.check_mesh(mesh)
         self.second.check_mesh(mesh)
 
+    @decides_no_result
     def parameters(self) -> int:
         """Weights of both towers."""
         return self.first.parameters() + self.second.parameters()
 
+    @decides_no_result
     def patch_embedding_flops(self) -> float:
         """Forward FLOPs per image of the patch embeddings, multiply-add = 2."""
         return self.first.patch_embedding_flops() + self.second.patch_embedding_flops()
 
+    @decides_no_result
     def block_flops(self) -> float:
         """Forward FLOPs per image of all blocks, multiply-add = 2."""
         return self.first.block_flops() + self.second.block_flops()
 
+    @decides_no_result
     def kept_values(self) -> int:
         """Numbers per image that the backward pass needs, roughly."""
         return self.first.kept_values() + self.second.kept_values()
 
+    @decides_no_result
     def block_inputs(self) -> int:
         """Numbers per image that go into the blocks of both towers, all together."""
         return self.first.block_inputs() + self.second.block_inputs()
 
+    @decides_no_result
     def block_values(self) -> int:
         """Numbers per image that the larger tower's block keeps for its backward pass."""
         return max(self.first.block_values(), self.second.block_values())
 
+    @decides_no_result
     def scores(self) -> int:
         """Attention scores per image."""
         return self.first.scores() + self.second.scores()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ablations.schema import Config, PresetConfig, assumed
+from ablations.source_code import decides_no_result
 from mm1_jax.config.bounds import Count, Layers, check_heads, nearest_divisor
 from mm1_jax.config.training import MeshConfig
 
@@ -94,6 +95,7 @@ class DecoderConfig(PresetConfig):
         """Weights of one layer's dense MLP, with its norm."""
         return 3 * self.width * self.mlp_width + self.width
 
+    @decides_no_result
     def head_parameters(self, vocabulary: int) -> int:
         """Weights of embedding and head."""
         return vocabulary * self.width * (1 if self.tied_embeddings else 2)
@@ -135,14 +137,17 @@ class DenseConfig(DecoderConfig):
         layer = self.attention_parameters() + self.feed_forward_parameters()
         return self.layers * layer + self.width
 
+    @decides_no_result
     def all_parameters(self) -> int:
         """The same: every token meets all of them."""
         return self.parameters()
 
+    @decides_no_result
     def feed_forward_flops(self, tokens: int) -> float:
         """Of all layers' MLPs, forward, for so many tokens."""
         return 2.0 * self.layers * 3 * self.width * self.mlp_width * tokens
 
+    @decides_no_result
     def feed_forward_values(self, tokens: int) -> int:
         """Numbers that all layers' MLPs keep for the backward pass, for so many tokens."""
         return self.layers * tokens * 4 * self.mlp_width
@@ -199,12 +204,14 @@ class MixtureOfExpertsConfig(DecoderConfig):
         model's, whose training settings the mixture shares."""
         return self.dense().parameters()
 
+    @decides_no_result
     def all_parameters(self) -> int:
         """Weights without embedding and head, all experts and routers counted."""
         expert = 3 * self.width * self.mlp_width
         more = (self.experts - 1) * expert + self.width * self.experts
         return self.parameters() + self.expert_layers * more
 
+    @decides_no_result
     def feed_forward_flops(self, tokens: int) -> float:
         """Of all layers' routers, chosen experts and dense MLPs, forward, for so many tokens.
 
@@ -218,6 +225,7 @@ class MixtureOfExpertsConfig(DecoderConfig):
         expert = rows * mlp + 2 * 2.0 * tables * (self.width + self.top_k) + router
         return self.expert_layers * expert + (self.layers - self.expert_layers) * tokens * mlp
 
+    @decides_no_result
     def feed_forward_values(self, tokens: int) -> int:
         """Numbers that all layers' MLPs keep for the backward pass, for so many tokens."""
         rows, tables = self._rows_and_tables(tokens)
@@ -225,6 +233,7 @@ class MixtureOfExpertsConfig(DecoderConfig):
         dense = tokens * 4 * self.mlp_width
         return self.expert_layers * expert + (self.layers - self.expert_layers) * dense
 
+    @decides_no_result
     def _rows_and_tables(self, tokens: int) -> tuple[int, int]:
         """Rows that one layer's experts multiply, and entries of the table (token, place)."""
         if self.capacity_factor is None:

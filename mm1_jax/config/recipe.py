@@ -27,11 +27,11 @@ from mm1_jax.config.language_model_pretraining import (
     LanguageModelPretrainingConfig,
     LanguageModelStageConfig,
 )
+from mm1_jax.config.official import OfficialSettings
 from mm1_jax.config.questions import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS, Condition
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.config.training import MeshConfig, OptimizerConfig
 from mm1_jax.evaluation.official.catalogue import OFFICIAL
-from mm1_jax.evaluation.official.task_folder import OfficialSettings
 from mm1_jax.evaluation.task_records import TASKS
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.

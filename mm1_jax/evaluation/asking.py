@@ -17,7 +17,6 @@ from ablations.stage import Context, StageStopped
 from mm1_jax.data.batches.packing import Packed
 from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.evaluation.evaluated_model import Batch, EvaluatedModel, Pictures
-from mm1_jax.evaluation.official.likelihood_tasks import encode_pairs
 from mm1_jax.evaluation.tasks.prompts import Prompt, joined
 
 Hashed = Callable[[Sequence[int]], str]  # what images hold, by their ids
@@ -112,8 +111,21 @@ def _ids(
     return ids | {marker: [words.marker(marker)] for marker in markers}
 
 
+def encode_pairs(
+    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of context and continuation of each pair, as the EleutherAI harness splits them.
+
+    Spaces at the context's end go to the continuation; both are encoded together and cut where the
+    context's own encoding ends, for a token may span both. Of an empty context there are none.
+    """
+    befores = tokenizer.encode_batch([context.rstrip() for context, _ in pairs])
+    wholes = tokenizer.encode_batch([context + continuation for context, continuation in pairs])
+    return [(before, whole[len(before) :]) for before, whole in zip(befores, wholes, strict=True)]
+
+
 def continued(pairs: Sequence[tuple[Prompt, str]], model: EvaluatedModel) -> list[Encoded]:
-    """Prompts and continuations in tokens; see `likelihood_tasks.encode_pairs`."""
+    """Prompts and continuations in tokens; see `encode_pairs`."""
     last = [p[-1] if p and isinstance(p[-1], str) else "" for p, _ in pairs]
     texts = [
         (context, continuation) for context, (_, continuation) in zip(last, pairs, strict=True)

@@ -20,14 +20,16 @@ from ablations.stage import Context, ResultRow
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.data.sources.drawing_captions import lay_out_captions, read_drawings
 from mm1_jax.data.sources.prepared_packages import PreparedData, open_prepared
+from mm1_jax.evaluation.by_name import task_module
 from mm1_jax.evaluation.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
-from mm1_jax.evaluation.tasks import emoji_probe, emoji_retrieval, prompts
+from mm1_jax.evaluation.tasks import prompts
 from mm1_jax.model.encoders import build_encoder
 from mm1_jax.model.layers import layer_form
 from mm1_jax.training.checkpoints import Tree, load_part, load_subtree
 from mm1_jax.training.contrastive import ContrastiveModel
 from mm1_jax.training.encoder_pretraining import first_model
 
+RETRIEVAL, PROBE = "emoji_retrieval", "emoji_probe"
 Compute = Callable[..., np.ndarray]
 
 
@@ -41,7 +43,7 @@ def evaluate(
     task needs.
     """
     stage = EvaluationStage.model_validate(dict(config))
-    known = (emoji_retrieval.NAME, emoji_probe.NAME)
+    known = (RETRIEVAL, PROBE)
     if stage.task not in known:
         raise UserError(f"unknown task of an encoder {stage.task!r}{nearest(stage.task, known)}")
     if stage.shots or stage.condition != "intact":
@@ -50,7 +52,7 @@ def evaluate(
     if not isinstance(trained, EncoderStageConfig):
         raise UserError(f"{model_folder} holds no encoder of its own, but a whole model")
     prepared = open_prepared(trained.data, context.data)
-    if stage.task == emoji_retrieval.NAME:
+    if stage.task == RETRIEVAL:
         examples, metrics = _retrieve(stage, trained, model_folder, prepared)
     else:
         examples, metrics = _probe(stage, trained, weights, seed, prepared)
@@ -66,6 +68,7 @@ def _retrieve(
         raise UserError(
             f"{stage.task} compares images with captions; objective {objective.kind} reads none"
         )
+    emoji_retrieval = task_module(stage.task)
     load_subtree(folder, "text_tower")  # told where only the encoder's weights are there
     _, model = load_part(folder, EncoderStageConfig, ContrastiveModel)
     graphdef, state = nnx.split(model)
@@ -97,6 +100,7 @@ def _probe(
     seed: int,
     prepared: PreparedData,
 ) -> tuple[list[Example], dict[str, float]]:
+    emoji_probe = task_module(stage.task)
     seen = read_drawings(prepared, "train")
     asked = prompts.subset(read_drawings(prepared, "test"), stage.items, stage.seed, stage.task)
     labels = [drawing.category for drawing in seen]

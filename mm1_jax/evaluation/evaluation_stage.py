@@ -17,9 +17,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ablations.schema import NOT_IDENTITY, Config
 from ablations.stage import ResultRow
+from mm1_jax.config.official import OfficialStage
 from mm1_jax.config.questions import Condition
 from mm1_jax.config.training import MeshConfig
-from mm1_jax.evaluation.official.task_folder import OfficialStage
 
 EXAMPLES_FILE = "examples.parquet"
 

@@ -17,15 +17,17 @@ from mm1_jax.config.training import MeshConfig
 from mm1_jax.data.batches.packing import Packed, lay_out_texts
 from mm1_jax.data.sources.prepared_packages import open_prepared
 from mm1_jax.data.tokenizer import check_same
+from mm1_jax.evaluation.by_name import official_scoring, task_module
 from mm1_jax.evaluation.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation.evaluation_mesh import check_mesh, evaluation_mesh, mesh_of_checkpoint
 from mm1_jax.evaluation.evaluation_stage import EvaluationStage, rows_of, write_examples
-from mm1_jax.evaluation.official.scoring import evaluate_official
-from mm1_jax.evaluation.tasks import held_out_text, pretrained_text
+from mm1_jax.evaluation.tasks import held_out_text
 from mm1_jax.model.language_model import LanguageModel, load_language_model
 from mm1_jax.weights import weights_folder
 from mm1_jax.weights.imported_tokenizer import ends_of, imported_tokenizer
 from mm1_jax.weights.part_weights import filled, language_model_weights
+
+PRETRAINED_TEXT = "pretrained_text"
 
 
 def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) -> list[ResultRow]:
@@ -38,10 +40,10 @@ def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) ->
     stage = EvaluationStage.model_validate(dict(config))
     if stage.official is not None:
         asked, step = evaluated_language_model(model_folder, context.data, stage.mesh)
-        examples, metrics, errors = evaluate_official(stage, asked, context)
+        examples, metrics, errors = official_scoring().evaluate_official(stage, asked, context)
         write_examples(examples, context.output)
         return rows_of(stage, metrics, step=step, n_items=len(examples), errors=errors)
-    known = (pretrained_text.NAME,)
+    known = (PRETRAINED_TEXT,)
     if stage.task not in known:
         raise UserError(
             f"unknown task of a language model {stage.task!r}{nearest(stage.task, known)}"
@@ -66,6 +68,7 @@ def evaluate(config: Mapping[str, Any], model_folder: Path, context: Context) ->
         task=stage.task,
     )
     scores = score(losses)
+    pretrained_text = task_module(stage.task)
     counted = pretrained_text.training_ngrams(prepared.folder, trained.text_tokens)
     beside = held_out_text.metrics(score(pretrained_text.ngram_losses(counted)))
     metrics = held_out_text.metrics(scores)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.errors import UserError, nearest
+from ablations.errors import UserError
 from ablations.stage import Context, ResultRow
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.data.batches.packing import Packed, lay_out
@@ -16,39 +16,19 @@ from mm1_jax.data.sources.prepared_packages import PreparedData, open_prepared
 from mm1_jax.data.templates import answer_ends
 from mm1_jax.data.tokenizer import check_same
 from mm1_jax.evaluation.asking import ask
+from mm1_jax.evaluation.by_name import official_scoring, task_module
 from mm1_jax.evaluation.evaluated_model import Batch, EvaluatedModel
 from mm1_jax.evaluation.evaluation_mesh import mesh_of_checkpoint
 from mm1_jax.evaluation.evaluation_stage import EvaluationStage, Example, rows_of, write_examples
 from mm1_jax.evaluation.imported_model import evaluated_import
 from mm1_jax.evaluation.metrics.standard_error import standard_error
-from mm1_jax.evaluation.official.scoring import evaluate_official
-from mm1_jax.evaluation.tasks import (
-    easy_vqa,
-    emoji_caption,
-    emoji_glossary,
-    emoji_questions,
-    fast_binding,
-    held_out_text,
-    prompts,
-    task_recognition,
-)
+from mm1_jax.evaluation.tasks import prompts
 from mm1_jax.evaluation.tasks.generation_task import GenerationTask
 from mm1_jax.images.sub_images import views_of
 from mm1_jax.model.multimodal import load_model
 from mm1_jax.weights.weights_folder import is_imported
 
-GENERATION_TASKS: dict[str, GenerationTask] = {
-    task.name: task
-    for task in (
-        easy_vqa.TASK,
-        emoji_caption.TASK,
-        emoji_questions.TASK,
-        task_recognition.OF_NAMES,
-        task_recognition.OF_ATTRIBUTES,
-        fast_binding.TASK,
-        emoji_glossary.TASK,
-    )
-}
+HELD_OUT_TEXT = "held_out_text"
 
 
 def evaluate(
@@ -78,16 +58,13 @@ def evaluate(
     )
     errors: Mapping[str, float | None] = {}
     if stage.official is not None:
-        examples, metrics, errors = evaluate_official(stage, evaluated, context)
-    elif stage.task == held_out_text.NAME:
+        examples, metrics, errors = official_scoring().evaluate_official(stage, evaluated, context)
+    elif stage.task == HELD_OUT_TEXT:
         examples, metrics = _evaluate_text(stage, train_config, evaluated, prepared)
-    elif stage.task in GENERATION_TASKS:
+    else:
         examples, metrics = _evaluate_generation(stage, evaluated, prepared, context)
         shown = [e.image_id if e.image_id >= 0 else e.item_id for e in examples]
         errors = {next(iter(metrics)): standard_error([e.score for e in examples], shown)}
-    else:
-        known = [*GENERATION_TASKS, held_out_text.NAME]
-        raise UserError(f"unknown task {stage.task!r}{nearest(stage.task, known)}")
     write_examples(examples, context.output)
     step, n_items = train_config.training.steps, len(examples)
     return rows_of(stage, metrics, step=step, n_items=n_items, errors=errors)
@@ -102,7 +79,7 @@ def _evaluate_import(
             f"{model_folder} was trained elsewhere; valid: official tasks"
         )
     model = evaluated_import(model_folder, stage.mesh, stage.sharp_images)
-    examples, metrics, errors = evaluate_official(stage, model, context)
+    examples, metrics, errors = official_scoring().evaluate_official(stage, model, context)
     write_examples(examples, context.output)
     return rows_of(stage, metrics, step=0, n_items=len(examples), errors=errors)
 
@@ -119,6 +96,7 @@ def _evaluate_text(
         batch["images"] = np.zeros((len(sequences), 1, size, size, 3), np.uint8)
         return model.token_losses(batch)
 
+    held_out_text = task_module(stage.task)
     scores = held_out_text.score(
         losses, prepared, config.data.text_tokens, stage.items, stage.seed, stage.batch_size
     )
@@ -131,7 +109,7 @@ def _evaluate_generation(
     prepared: PreparedData,
     context: Context,
 ) -> tuple[list[Example], dict[str, float]]:
-    task = GENERATION_TASKS[stage.task]
+    task: GenerationTask = task_module(stage.task).TASK
     all_items = task.items(prepared)
     pool = task.demonstrations(prepared)
     kinds = prompts.by_kind(pool)

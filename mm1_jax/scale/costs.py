@@ -34,6 +34,8 @@ __all__ = [
     "token_flops",
 ]
 
+DECIDES_NO_RESULT = "what is planned and told; a rate that follows from it is in the config"
+
 # Measured on one core of a two-core x86 machine.
 SECONDS_PER_CALL = 1.7e-3
 SECONDS_PER_FLOP = 1.5e-11

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from mm1_jax.training.checkpoints import Progress
 from mm1_jax.training.divergence import RECENT, Divergence, remember
 from mm1_jax.training.optimizer import build_optimizer, part_rate
 from mm1_jax.training.schedule import learning_rate
+from mm1_jax.training.speed import Clock
 from mm1_jax.weights.weights_folder import BEST_FOLDER
 
 Batch = Mapping[str, Any]  # arrays by name
@@ -471,27 +471,4 @@ class Course:
             numbers["diverged"] = 1.0
         self.rows += [ResultRow("training", name, x, step=self.step) for name, x in numbers.items()]
         self.logged = self.step
-        return numbers
-
-
-class Clock:
-    """Tokens per second and MFU between two reports."""
-
-    def __init__(self, training: TrainingConfig, tokens_per_step: int, flops_per_step: float):
-        self._peak = None
-        if training.peak_tflops is not None:
-            self._peak = training.peak_tflops * 1e12 * training.mesh.devices
-        self._tokens, self._flops = tokens_per_step, flops_per_step
-        self._last: tuple[int, float] | None = None
-
-    def since_last(self, step: int) -> dict[str, float]:
-        """Nothing at the first call, whose steps had to be compiled."""
-        now = time.monotonic()
-        last, self._last = self._last, (step, now)
-        if last is None or step == last[0]:
-            return {}
-        steps_per_second = (step - last[0]) / max(now - last[1], 1e-9)
-        numbers = {"tokens_per_second": self._tokens * steps_per_second}
-        if self._peak is not None:
-            numbers["mfu"] = self._flops * steps_per_second / self._peak
         return numbers

@@ -9,6 +9,7 @@ import pytest
 from ablations import identity
 from ablations.errors import UserError
 from ablations.settings import affecting
+from ablations.workload import Code
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.runner import STAGE_MODULES
 
@@ -54,9 +55,17 @@ def package(tmp_path, monkeypatch):
 
     class Package:
         folder = tmp_path / "trainers"
+        cached = ("code_fingerprint", "code_parts", "source_file", "parsed", "_imports", "_decides")
 
         def forget(self):
-            for cached in ("code_fingerprint", "source_file", "_imports"):
+            for cached in (
+                "code_fingerprint",
+                "code_parts",
+                "source_file",
+                "parsed",
+                "_imports",
+                "_decides",
+            ):
                 getattr(identity, cached).cache_clear()
 
         def write(self, **sources):
@@ -127,6 +136,42 @@ def test_every_form_of_import_is_followed(package):
     ]
 
 
+def test_what_says_that_it_decides_nothing_is_not_followed(package):
+    package.write(
+        main="from trainers import costs, model\n",
+        costs='DECIDES_NO_RESULT = "planned alone"\nfrom trainers import prices\n',
+        prices="x = 1\n",
+        model="from ablations import errors\n",
+    )
+    assert package.closure() == ["trainers.main", "trainers.model"]
+    package.write(costs="from trainers import prices\n")
+    assert "trainers.prices" in package.closure()
+
+
+def test_a_package_that_says_so_is_not_followed(package):
+    (package.folder / "files").mkdir(parents=True)
+    (package.folder / "files" / "__init__.py").write_text('DECIDES_NO_RESULT = "moves bytes"\n')
+    (package.folder / "files" / "urls.py").write_text("")
+    package.write(main="from trainers.files import urls\n")
+    assert package.closure() == ["trainers.main"]
+
+
+def test_ours_is_a_model_that_lies_beside_and_nothing_of_the_platform():
+    assert identity.is_beside("mm1_jax")
+    platform = ("ablations", "sweeps", "analysis", "mm1")
+    for other in (*platform, "tests", "benchmarks", "docs", "numpy", "no_such_package"):
+        assert not identity.is_beside(other)
+
+
+def test_modules_that_are_found_by_name_count_beside(package):
+    package.write(main="", tasks="x = 1\n")
+    package.forget()
+    alone = identity.code_fingerprint("trainers.main")
+    code = Code(module="trainers.main", also=("trainers.tasks",))
+    assert list(identity.parts_of(code)) == ["", "trainers.main", "trainers.tasks"]
+    assert identity.fingerprint_of(code) != alone
+
+
 def test_two_functions_of_a_module_are_two_runners(package):
     package.write(main="def one(): ...\ndef two(): ...\n")
     assert package.fingerprint(function="one") != package.fingerprint(function="two")
@@ -151,7 +196,10 @@ def test_trainings_code_leaves_out_evaluation_and_tasks():
     assert "mm1_jax.evaluation.multimodal_evaluation" not in training
     assert "mm1_jax.config.recipe" not in training
     assert not [module for module in training if module.startswith("mm1_jax.evaluation.")]
-    assert "mm1_jax.evaluation.tasks.easy_vqa" in evaluation
+    assert "mm1_jax.evaluation.asking" in evaluation
+    # A task is found by name: what it is asked and how it is scored is code of its own stages.
+    assert not [module for module in evaluation if "metrics.captions" in module]
+    assert "mm1_jax.evaluation.tasks.easy_vqa" not in evaluation
     # An official task's source is in its own stages' config, so that others stay as they are.
     assert not {
         "mm1_jax.evaluation.benchmarks.vqav2",

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import ast
 import io
 import tokenize
 from pathlib import Path
 
 import ablations
-from ablations.source_code import canonical_source
+from ablations.source_code import canonical_source, says_it_decides_nothing
 
 SOURCE = '''
 """A module."""
@@ -60,3 +61,63 @@ def test_its_tokens_are_those_of_the_public_tokenizer(monkeypatch):
     )
     assert [canonical_source(source) for source in sources] == ours
     assert len(set(ours)) == len(sources)
+
+
+def test_sentences_of_errors_do_not_count_and_words_do():
+    source = 'def f(x):\n    raise PictureError("bomb", f"{x} pixels", file=x)\n'
+    canonical = canonical_source(source)
+    for told in ('f"{x:,} pixels "\n"are too many"', '"of what size?"'):
+        assert canonical_source(source.replace('f"{x} pixels"', told)) == canonical
+    for other in ('"flood", f"{x} pixels"', '"bomb", f"{x} pixels", 3', '"bomb", "pixels"'):
+        assert canonical_source(source.replace('"bomb", f"{x} pixels"', other)) != canonical
+    assert canonical_source(source.replace("PictureError", "OtherError")) != canonical
+    # What is no error may be what a program goes by.
+    signal = 'raise Converged("at the end")\n'
+    assert canonical_source(signal) != canonical_source(signal.replace("end", "start"))
+    one_line = 'if x: raise ValueError("no x")\n'
+    assert canonical_source(one_line) == canonical_source(one_line.replace("no x", "an x"))
+
+
+def test_descriptions_of_fields_do_not_count():
+    canonical = canonical_source("class A:\n    x: int = Field(4, ge=0)\n")
+    for arguments in (
+        '4, ge=0, description="a count"',
+        '4, description="a" "count", ge=0',
+        '\n        4,\n        ge=0,\n        description="a count",\n    ',
+    ):
+        assert canonical_source(f"class A:\n    x: int = Field({arguments})\n") == canonical
+    of_a_model = 'prompt(description="a count")\n'
+    assert canonical_source(of_a_model) != canonical_source(of_a_model.replace("a ", "the "))
+    computed = "x = Field(description=told(3))\n"
+    assert canonical_source(computed) != canonical_source(computed.replace("3", "4"))
+    tuples = "x = Field((1,), description='a b')\n"
+    assert canonical_source(tuples) != canonical_source(tuples.replace("(1,)", "(1)"))
+
+
+def test_what_says_that_it_decides_nothing_does_not_count():
+    source = """class A:
+    def f(self):
+        return 1
+
+    @decides_no_result
+    @property
+    def cost(self):
+        if self.big:
+            return 2
+        return 3
+
+    def g(self):
+        return 4
+"""
+    canonical = canonical_source(source)
+    assert "cost" not in canonical
+    assert canonical_source(source.replace("return 3", "return 5")) == canonical
+    for kept in ("return 1", "return 4", "def g"):
+        assert kept in canonical
+    unmarked = source.replace("    @decides_no_result\n", "")
+    assert canonical_source(unmarked) != canonical
+
+
+def test_a_module_says_that_it_decides_nothing():
+    assert says_it_decides_nothing(ast.parse('DECIDES_NO_RESULT = "told alone"\n'))
+    assert not says_it_decides_nothing(ast.parse("def f():\n    DECIDES_NO_RESULT = 1\n"))

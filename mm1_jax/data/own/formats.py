@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 from ablations.errors import UserError, nearest
-from mm1_jax.data.own import urls as files_behind
+from mm1_jax.data.files import urls as files_behind
 from mm1_jax.data.own.raw import BadRecord, RawDocument
 from mm1_jax.data.own.readers import (
     array_record,

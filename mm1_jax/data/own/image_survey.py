@@ -19,7 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ablations.errors import UserError
-from mm1_jax.data.own import urls
+from mm1_jax.data.files import urls
 from mm1_jax.data.own.quarantine import Quarantine
 from mm1_jax.data.own.raw import BadRecord, RawDocument, RawImage, RecordError
 from mm1_jax.images.pictures import LIMIT_BYTES, SUFFIXES, WHITE, PictureError, on_colour, upright

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ablations.schema import Config
 from ablations.shown_text import shown_url
-from mm1_jax.data.own import urls
+from mm1_jax.data.files import urls
 
 _THREADS = 16
 

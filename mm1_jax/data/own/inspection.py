@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ablations.errors import UserError
-from mm1_jax.data.own.folder import Folder
+from mm1_jax.data.files.folder import Folder
 from mm1_jax.data.own.manifest import (
     MANIFEST,
     PROVENANCE,

@@ -22,11 +22,8 @@ from ablations.errors import UserError
 from mm1_jax.config.data import DataConfig
 from mm1_jax.data.batches.packing import Budget, ImageFile, Packed, Pieces, pack
 from mm1_jax.data.documents import DocumentTable
-from mm1_jax.data.own.folder import Folder, Range
+from mm1_jax.data.files.folder import Folder, Range
 from mm1_jax.data.own.manifest import (
-    check_filled,
-    check_kind,
-    check_template,
     index_name,
     read_manifest,
     read_shards,
@@ -34,6 +31,7 @@ from mm1_jax.data.own.manifest import (
     tar_name,
     tokens_name,
 )
+from mm1_jax.data.own.suitability import check_filled, check_kind, check_template
 from mm1_jax.data.tokenizer import tokenizer_file
 from mm1_jax.images.pictures import STORED_FORMATS, PictureError, upright_rgb
 from mm1_jax.images.sub_images import ImageViews

@@ -37,9 +37,10 @@ from mm1_jax.config.bounds import Vocabulary
 from mm1_jax.config.data import DataConfig, Kind
 from mm1_jax.data import templates
 from mm1_jax.data.documents import Document
-from mm1_jax.data.own import formats, image_survey, urls
+from mm1_jax.data.files import urls
+from mm1_jax.data.files.folder import Folder
+from mm1_jax.data.own import formats, image_survey
 from mm1_jax.data.own.cleaning import CleaningConfig, Decisions, cleaned, decide
-from mm1_jax.data.own.folder import Folder
 from mm1_jax.data.own.inputs import Inputs, difference, listed
 from mm1_jax.data.own.manifest import (
     MANIFEST,
@@ -48,7 +49,6 @@ from mm1_jax.data.own.manifest import (
     Manifest,
     Shard,
     TokenizerFacts,
-    check_filled,
     read_manifest,
     sha256,
     token_type,
@@ -56,6 +56,7 @@ from mm1_jax.data.own.manifest import (
 from mm1_jax.data.own.quarantine import Quarantine, Quota
 from mm1_jax.data.own.raw import BadRecord, RawDocument, RawImage
 from mm1_jax.data.own.shard_writer import Rendered, images_of, write_shard
+from mm1_jax.data.own.suitability import check_filled
 from mm1_jax.data.sources.fingerprint import tokenizer_hash
 from mm1_jax.data.sources.package_preparation import prepare
 from mm1_jax.data.tokenizer import Tokenizer, load, tokenizer_file

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ablations.shown_text import shown_url
 from mm1_jax.data.documents import Document, DocumentTable, tokenize
-from mm1_jax.data.own.folder import Folder
+from mm1_jax.data.files.folder import Folder
 from mm1_jax.data.own.manifest import (
     FileFacts,
     Shard,

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mm1_jax.evaluation.tasks.generation_task import Item
 
 
 def exact_match(prediction: str, reference: str) -> bool:
@@ -20,3 +25,11 @@ def exact_match_without_punctuation(prediction: str, reference: str) -> bool:
     """
     plain, right = (text.lower().translate(_NO_PUNCTUATION) for text in (prediction, reference))
     return plain == right
+
+
+def accuracies(items: Sequence[Item], answers: Sequence[str]) -> list[float]:
+    """100 for each answer that is its item's first reference, but for case and space, else 0."""
+    return [
+        100.0 * exact_match(answer, item.references[0])
+        for item, answer in zip(items, answers, strict=True)
+    ]

@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ablations.errors import UserError
+from mm1_jax.config.official import OfficialStage
 from mm1_jax.data.draws import generator
 from mm1_jax.data.templates import Exchange, converse, template_of
 from mm1_jax.evaluation.official.task import OfficialTask, Question, questions_in
-from mm1_jax.evaluation.official.task_folder import OfficialFolder, OfficialStage
+from mm1_jax.evaluation.official.task_folder import OfficialFolder
 from mm1_jax.evaluation.tasks.generation_task import Demonstration, Item, blind_answers
 from mm1_jax.evaluation.tasks.prompts import Prompt, joined
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ablations.errors import UserError
-from mm1_jax.data.tokenizer import Tokenizer
 from mm1_jax.evaluation.metrics.groups import group_means
 from mm1_jax.evaluation.metrics.likelihood import LogLikelihood, chosen, perplexity
 from mm1_jax.evaluation.official.published_files import one_each, read_rows
@@ -45,17 +44,6 @@ def right_text(question: Question) -> str:
     if continuation is not None:
         return question.prompt + right + _DELIMITER + continuation
     return question.prompt + _DELIMITER + right
-
-
-def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
-    """Token ids of the two parts of each pair, as the EleutherAI harness splits them.
-
-    Spaces at the context's end go to the continuation; both are encoded together and cut where the
-    context's own encoding ends, for a token may span both. Of an empty context there are none.
-    """
-    befores = tokenizer.encode_batch([context.rstrip() for context, _ in pairs])
-    wholes = tokenizer.encode_batch([context + continuation for context, continuation in pairs])
-    return [(before, whole[len(before) :]) for before, whole in zip(befores, wholes, strict=True)]
 
 
 def answers(

@@ -14,12 +14,12 @@ from ablations.errors import UserError
 from mm1_jax.data import templates
 from mm1_jax.data.sources.glossary import Episode, Named
 from mm1_jax.data.sources.prepared_packages import PreparedData
+from mm1_jax.evaluation.metrics.exact_match import accuracies
 from mm1_jax.evaluation.tasks.generation_task import (
     Demonstration,
     GenerationTask,
     Item,
     Score,
-    accuracies,
     score_among_choices,
 )
 from mm1_jax.evaluation.tasks.task_recognition import answer_of

@@ -12,12 +12,12 @@ import numpy as np
 from mm1_jax.data.sources.conversations import questions_about
 from mm1_jax.data.sources.emoji import Emoji
 from mm1_jax.data.sources.prepared_packages import PreparedData
+from mm1_jax.evaluation.metrics.exact_match import accuracies
 from mm1_jax.evaluation.tasks.generation_task import (
     Demonstration,
     GenerationTask,
     Item,
     Score,
-    accuracies,
     blind_answers,
 )
 

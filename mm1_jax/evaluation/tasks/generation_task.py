@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mm1_jax.evaluation.metrics.exact_match import exact_match
-
 if TYPE_CHECKING:  # scoring files must start quickly, and that reads Parquet
     from mm1_jax.data.sources.prepared_packages import PreparedData
 
@@ -107,11 +105,3 @@ def score_among_choices(
             "chance_accuracy": float(np.mean([100.0 / len(item.choices) for item in items])),
         },
     )
-
-
-def accuracies(items: Sequence[Item], answers: Sequence[str]) -> list[float]:
-    """100 for each answer that is its item's first reference, but for case and space, else 0."""
-    return [
-        100.0 * exact_match(answer, item.references[0])
-        for item, answer in zip(items, answers, strict=True)
-    ]

@@ -17,7 +17,6 @@ from mm1_jax.data.sources.languages import ATTRIBUTES, Answer
 from mm1_jax.data.sources.prepared_packages import PreparedData
 from mm1_jax.evaluation.tasks.generation_task import (
     Demonstration,
-    GenerationTask,
     Item,
     Score,
     blind_answers,
@@ -114,7 +113,3 @@ def score(
 def answer_of(prediction: str) -> str:
     """The first line: after it a model goes on with the next example."""
     return prediction.partition("\n")[0].strip()
-
-
-OF_NAMES = GenerationTask("emoji_languages", names, demonstrations, score)
-OF_ATTRIBUTES = GenerationTask("emoji_attributes", attributes, demonstrations, score)

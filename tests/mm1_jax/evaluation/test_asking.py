@@ -14,13 +14,13 @@ from ablations.stage import StageStopped
 from mm1_jax.evaluation.asking import (
     ANSWERED_FILE,
     continued,
+    encode_pairs,
     encoded,
     groups,
     packed,
     rounded,
 )
 from mm1_jax.evaluation.evaluated_model import EvaluatedModel
-from mm1_jax.evaluation.official.likelihood_tasks import encode_pairs
 from mm1_jax.model.multimodal import MultimodalModel
 
 

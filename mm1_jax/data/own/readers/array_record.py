@@ -14,9 +14,9 @@ from typing import Any
 import msgpack
 
 from ablations.errors import UserError
+from mm1_jax.data.files.urls import local_copy
 from mm1_jax.data.own.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.own.readers import fields
-from mm1_jax.data.own.urls import local_copy
 
 _RECORDS_AT_A_TIME = 64
 

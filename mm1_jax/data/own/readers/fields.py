@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ablations.errors import shown
+from mm1_jax.data.files.urls import absolute, below, is_url
 from mm1_jax.data.own.raw import RawImage, RecordError
-from mm1_jax.data.own.urls import absolute, below, is_url
 
 # What spreadsheets and data frames write where there was nothing.
 _NOT_A_NUMBER = {"nan", "NaN"}

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ablations.errors import UserError
+from mm1_jax.data.files.urls import DAMAGED, opened
 from mm1_jax.data.own.raw import BadRecord, Origin, RecordError
 from mm1_jax.data.own.readers import fields
-from mm1_jax.data.own.urls import DAMAGED, opened
 
 _LIMIT_BYTES = 256 << 20  # a line that is longer is none
 _SKIPPED_BYTES = 1 << 20  # of what is left of it, at a time

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from ablations.errors import UserError
+from mm1_jax.data.files.urls import DAMAGED, opened
 from mm1_jax.data.own.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.own.readers import fields
 from mm1_jax.data.own.readers.lines import objects
-from mm1_jax.data.own.urls import DAMAGED, opened
 
 PLACEHOLDER = "<image>"
 _ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "system": "system"}

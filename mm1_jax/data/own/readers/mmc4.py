@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from mm1_jax.data.files.urls import absolute, folder_of
 from mm1_jax.data.own.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.own.readers import fields
 from mm1_jax.data.own.readers.lines import objects
-from mm1_jax.data.own.urls import absolute, folder_of
 
 MIN_SIMILARITY = 0.24  # OpenFlamingo's recipe
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ablations.errors import UserError, nearest
+from mm1_jax.data.files.urls import local_copy
 from mm1_jax.data.own.raw import RecordError
-from mm1_jax.data.own.urls import local_copy
 
 # With images inside, a row may weigh a megabyte.
 _ROWS_AT_A_TIME = 64

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ablations.errors import UserError
+from mm1_jax.data.files.urls import DAMAGED, opened
 from mm1_jax.data.own.raw import BadRecord, Origin, RawDocument, RawImage, RecordError
 from mm1_jax.data.own.readers import fields
-from mm1_jax.data.own.urls import DAMAGED, opened
 from mm1_jax.images.pictures import LIMIT_BYTES, SUFFIXES
 
 # `image` without a name is the member of a known image type. `text` is a member, or a key of the

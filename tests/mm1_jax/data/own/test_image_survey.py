@@ -12,7 +12,8 @@ from PIL import Image
 from raw_files import bomb, captioned, picture, write_lines, write_tar
 
 from ablations.errors import UserError
-from mm1_jax.data.own import image_survey, urls
+from mm1_jax.data.files import urls
+from mm1_jax.data.own import image_survey
 from mm1_jax.data.own.formats import read
 from mm1_jax.data.own.image_survey import (
     examine,

@@ -21,10 +21,11 @@ from raw_files import write_tar
 from ablations.errors import UserError
 from mm1_jax.config.data import DataConfig
 from mm1_jax.data.own import shard_preparation
-from mm1_jax.data.own.manifest import check_sources, read_manifest
+from mm1_jax.data.own.manifest import read_manifest
 from mm1_jax.data.own.raw import Origin, RawDocument, RawImage
 from mm1_jax.data.own.shard_preparation import prepare_own
 from mm1_jax.data.own.shard_writer import images_of
+from mm1_jax.data.own.suitability import check_sources
 from mm1_jax.data.tokenizer import END, load
 from mm1_jax.images.pictures import STORED_FORMATS, upright_rgb
 

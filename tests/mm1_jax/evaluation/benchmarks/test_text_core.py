@@ -10,6 +10,7 @@ from official_folders import TEXT_FOLDERS, arc_original, triviaqa, write_lines
 
 from ablations.errors import UserError
 from mm1_jax.data.tokenizer import train
+from mm1_jax.evaluation import asking
 from mm1_jax.evaluation.official import likelihood_tasks
 from mm1_jax.evaluation.official.catalogue import official_task
 
@@ -206,7 +207,7 @@ def tokenizer():
 
 
 def encoded(tokenizer, context, continuation):
-    (pair,) = likelihood_tasks.encode_pairs(tokenizer, [(context, continuation)])
+    (pair,) = asking.encode_pairs(tokenizer, [(context, continuation)])
     return pair
 
 

@@ -20,6 +20,7 @@ from ablations.errors import UserError
 from ablations.stage import StageStopped
 from mm1_jax import runner
 from mm1_jax.config.data import GridConfig
+from mm1_jax.config.official import OfficialSettings, OfficialStage
 from mm1_jax.data.batches.images import image_views
 from mm1_jax.evaluation.asking import Encoded, packed
 from mm1_jax.evaluation.benchmarks import scienceqa
@@ -27,7 +28,7 @@ from mm1_jax.evaluation.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation.official.catalogue import OFFICIAL, module_of
 from mm1_jax.evaluation.official.few_shot_prompts import concluded, few_shot_prompt, questions_of
 from mm1_jax.evaluation.official.scoring import Pictures
-from mm1_jax.evaluation.official.task_folder import OfficialSettings, OfficialStage, open_official
+from mm1_jax.evaluation.official.task_folder import open_official
 from mm1_jax.evaluation.tasks.prompts import as_text
 from mm1_jax.images.sub_images import ImageViews
 from mm1_jax.model.initialisation import initialise
@@ -337,9 +338,7 @@ def test_a_model_of_sub_images_is_shown_all_views_of_an_official_image(vqav2):
 def test_demonstrations_may_say_why_and_the_conclusion_is_what_counts(tmp_path, vqav2):
     scienceqa_folder(tmp_path)
     asked, training = scienceqa.read(tmp_path), scienceqa.read_training(tmp_path)
-    settings = OfficialStage(
-        folder="x", prompt="{question}", module="", content="", code="", reasoning=True
-    )
+    settings = OfficialStage(folder="x", prompt="{question}", module="", content="", reasoning=True)
     prompt = few_shot_prompt(
         "scienceqa", settings, asked[0], (), training, number=lambda name, training=False: 0
     )
@@ -359,7 +358,7 @@ def test_a_model_of_conversations_is_asked_in_turns(vqav2):
     folder = open_official("vqav2", OfficialSettings(folder=str(vqav2)))
     asked, training = questions_of(module_of("vqav2"), folder)
     settings = OfficialStage(
-        folder=str(vqav2), prompt="{question}", module="", content="", code="", train=None
+        folder=str(vqav2), prompt="{question}", module="", content="", train=None
     )
     pictures = Pictures(folder)
     prompt = few_shot_prompt(

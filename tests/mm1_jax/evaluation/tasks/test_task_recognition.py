@@ -7,10 +7,10 @@ import pytest
 from ablations.errors import UserError
 from mm1_jax.config.data import DataConfig
 from mm1_jax.data.sources.prepared_packages import open_prepared
-from mm1_jax.evaluation.tasks import prompts, task_recognition
+from mm1_jax.evaluation.tasks import emoji_attributes, emoji_languages, prompts, task_recognition
 from mm1_jax.evaluation.tasks.generation_task import Item
 
-TASKS = (task_recognition.OF_NAMES, task_recognition.OF_ATTRIBUTES)
+TASKS = (emoji_languages.TASK, emoji_attributes.TASK)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from raw_files import write_lines
 
 from ablations.errors import UserError
-from mm1_jax.data.own import urls
+from mm1_jax.data.files import urls
 from mm1_jax.data.own.formats import read
 from mm1_jax.data.own.raw import BadRecord, Origin, RawImage
 

@@ -37,7 +37,7 @@ class Folder:
         self._open: OrderedDict[str, mmap.mmap | bytes] = OrderedDict()  # local files
         self._lock = threading.Lock()
         if "://" in url:
-            from mm1_jax.data.own.urls import file_system
+            from mm1_jax.data.files.urls import file_system
 
             self._files, self._root = file_system(self.url)
 
@@ -176,6 +176,6 @@ class Folder:
             raise UserError(f"{self.place(name)}: there is no such bucket") from None
 
     def _tried(self, name: str, attempt: Any) -> Any:
-        from mm1_jax.data.own.urls import retried
+        from mm1_jax.data.files.urls import retried
 
         return retried(self.place(name), attempt)

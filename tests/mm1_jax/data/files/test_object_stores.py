@@ -18,8 +18,9 @@ from object_store import upload
 from ablations.errors import UserError
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.data.batches.pipeline import batches
-from mm1_jax.data.own import shard_preparation, urls
-from mm1_jax.data.own.folder import Folder, Range
+from mm1_jax.data.files import urls
+from mm1_jax.data.files.folder import Folder, Range
+from mm1_jax.data.own import shard_preparation
 from mm1_jax.data.own.manifest import read_manifest
 from mm1_jax.data.own.shard_preparation import prepare_own
 

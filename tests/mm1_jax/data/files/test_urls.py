@@ -9,7 +9,7 @@ import pytest
 from http_server import serving
 
 from ablations.errors import UserError
-from mm1_jax.data.own import urls
+from mm1_jax.data.files import urls
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB: two blocks of fsspec's HTTP files
 
