@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ablations.plan import Plan
     from ablations.stages import Stage
     from ablations.study import Study
+    from analysis.new_stages import New
     from analysis.results import StudyResults
 
 DEFAULT_STORE = ".mm1"
@@ -264,6 +265,14 @@ def finished_stages(made: Plan, store: str | None = None) -> set[str]:
     from sweeps.store import Store
 
     return Store(root).done(made.stages)
+
+
+def new_stages(made: Plan, finished: set[str], store: str | None = None) -> list[New]:
+    """Why stages of a plan are new, where the store has others that were in their place."""
+    from analysis.new_stages import new_stages
+    from sweeps.store import Store
+
+    return new_stages(Store(store or default_store()), made, finished)
 
 
 def measured_seconds(made: Plan, finished: set[str], store: str | None = None) -> dict[str, float]:

@@ -106,11 +106,12 @@ def plan(
         return
     finished = api.finished_stages(made, store)
     known = made, worker_count(workers), finished, api.measured_seconds(made, finished, store)
+    new = api.new_stages(made, finished, store)
     if as_json:
-        figures = plan_text.summary(*known)
+        figures = plan_text.summary(*known, new=new)
         click.echo(strict_json.dumps({**figures, "store": api.store_place(store)}, indent=2))
     else:
-        plan_text.show(*known, store=api.store_place(store))
+        plan_text.show(*known, new=new, store=api.store_place(store))
 
 
 cli.add_command(try_study)

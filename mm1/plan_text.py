@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError, nearest
 from ablations.plan import Arm, Plan
@@ -17,13 +17,21 @@ from analysis.words import MISSING, count, duration, figure
 from mm1_jax.runner import RUNNERS
 from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
+if TYPE_CHECKING:
+    from analysis.new_stages import New
+
 
 def summary(
-    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float] = NOTHING
+    plan: Plan,
+    workers: int,
+    finished: set[str],
+    measured: Mapping[str, float] = NOTHING,
+    new: Sequence[New] = (),
 ) -> dict[str, object]:
     """The figures of `mm1 plan --json`. Times are estimates for one core a worker, all alike.
 
-    `measured` gives seconds of finished stages that ran on this machine (`sweeps.measured`).
+    `measured` gives seconds of finished stages that ran on this machine (`sweeps.measured`), `new`
+    why stages are new whose place in the store others have (`analysis.new_stages`).
     """
     stages = plan.stages.values()
     missing = [stage for stage in stages if stage.id not in finished]
@@ -53,6 +61,7 @@ def summary(
         "trials": len(plan.trials),
         "stages": len(plan.stages),
         "stages_finished": len(plan.stages) - len(missing),
+        "new": [{**asdict(one), "reason": str(one.because)} for one in new],
         "before": {part: asdict(one) for part, one in before(plan).items()},
         "flops": sum(stage.flops for stage in stages),
         "core_seconds": seconds,
@@ -213,13 +222,14 @@ def show(
     workers: int,
     finished: set[str],
     measured: Mapping[str, float] = NOTHING,
+    new: Sequence[New] = (),
     store: str = "",
 ) -> None:
     """Print the plan as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    figures = summary(plan, workers, finished, measured)
+    figures = summary(plan, workers, finished, measured, new)
     console = Console(highlight=False, soft_wrap=True)
     # In a pipe there is no width to keep to, and a cut name says nothing.
     if not console.is_terminal:
@@ -263,6 +273,8 @@ def show(
         f"{f', {count(flops)}FLOP in all' if flops else ''}",
         markup=False,
     )
+    for one in new:
+        say(f"  new: {one}")
     for line in _before_lines(plan):
         say(f"  before: {line}")
     remaining = estimated_seconds(plan, workers, finished, measured)

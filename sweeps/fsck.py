@@ -23,6 +23,7 @@ from sweeps.finished import STAGE_ID, read_results
 from sweeps.index import differing
 from sweeps.objects import open_file
 from sweeps.records import (
+    CodeRecord,
     DamagedError,
     Done,
     Format,
@@ -139,7 +140,7 @@ def _alone(store: Store, stage_id: str, do: Callable[[], str]) -> str:
 
 
 def _top(store: Store, names: list[str]) -> Iterator[Finding]:
-    known = {"format.json", "stages", "studies", "scratch", "damaged", "reach", "index"}
+    known = {"format.json", "stages", "studies", "scratch", "damaged", "reach", "index", "code"}
     try:
         read_record(store.objects, "format.json", Format)
     except FileNotFoundError:
@@ -155,6 +156,13 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
             yield _note(name, what, "remove it when nobody needs it")
         elif name not in known and not name.startswith(OTHERS):
             yield _note(name, "is not of a store", STRANGE)
+    for name in store.objects.children("code"):
+        try:
+            read_record(store.objects, f"code/{name}", CodeRecord)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except UnreadableError as error:
+            yield _damage(f"code/{name}", _why(store, error), REMOVED)
     for name in ("stages", "studies", "scratch"):
         with contextlib.suppress(FileNotFoundError, UnreadableError, IsADirectoryError):
             read(store.objects, name)

@@ -77,6 +77,13 @@ class Registration(Config):
     before: tuple[str, ...] = ()
 
 
+class CodeRecord(Config):
+    """What the code of some stages was, part by part, to say later which part is another."""
+
+    schema_version: int = SCHEMA_VERSION
+    parts: dict[str, str]  # module or file → hash of what it does
+
+
 class Look(Config):
     """That somebody saw results of a study, the first time with so many stages done."""
 

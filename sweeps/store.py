@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from ablations import identity
 from ablations.errors import UserError, nearest
 from ablations.plan import Plan
 from ablations.shown_text import each_text, without_secrets
@@ -54,6 +55,7 @@ from sweeps.index import Finished, Index, read_scored, write_scored
 from sweeps.objects import open_objects, told_when_refused
 from sweeps.records import (
     SCHEMA_VERSION,
+    CodeRecord,
     DamagedError,
     Done,
     Format,
@@ -446,6 +448,7 @@ class Store:
             registration = self._registration(folder)
         # Names and labels may have changed without changing the meaning, so the newest stands.
         self.objects.write(f"{folder}/plan.json", sealed(plan), durable=True)
+        self._keep_code(plan)
         if registration is None:
             known = self.done(plan.stages)
             begun = filter(self.progress, set(plan.stages) - known)
@@ -465,6 +468,27 @@ class Store:
         latest = Latest(folder=registration_name(plan))
         self.objects.write(f"{study}/latest.json", sealed(latest), durable=True)
         return registration
+
+    def _keep_code(self, plan: Plan) -> None:
+        """Write down what each code of a plan consists of, once for a fingerprint."""
+        codes = {stage.code_fingerprint: stage.work.code for stage in plan.stages.values()}
+        for fingerprint in codes.keys() - self._names_of_code():
+            code = codes[fingerprint]
+            with contextlib.suppress(UserError):  # its source may be elsewhere, or another by now
+                parts = identity.parts_of(code)
+                if identity.original(identity.fingerprint(parts)) == fingerprint:
+                    record = sealed(CodeRecord(parts=parts))
+                    self.objects.create(f"code/{fingerprint}.json", record)
+
+    def _names_of_code(self) -> set[str]:
+        return {name.removesuffix(".json") for name in self.objects.children("code")}
+
+    def code_parts(self, fingerprint: str) -> dict[str, str] | None:
+        """Module or file → what it did in some code; None where that was not kept."""
+        try:
+            return read_record(self.objects, f"code/{fingerprint}.json", CodeRecord).parts
+        except (FileNotFoundError, UnreadableError):
+            return None
 
     def _earlier(self, study: str) -> tuple[str, ...]:
         """Hashes that were registered under a name; of a damaged one, the hash in its name."""

@@ -8,6 +8,7 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.plan import make_plan
+from analysis.new_stages import Difference, New
 from mm1 import plan_text
 from mm1.studies import load_study
 from mm1_jax.workload import load_recipe
@@ -96,3 +97,20 @@ def test_the_estimate_has_the_start_compilation_and_evaluation_in_it_and_says_it
     assert "from finished stages on this machine" in capsys.readouterr().out
     slower = plan_text.summary(made, 1, {first}, measured)["seconds"]
     assert slower > 5 * figures["seconds"]
+
+
+def test_what_is_new_is_shown_with_its_reason(plan, capsys):
+    because = Difference(code={"changed": ["a.b"], "added": [], "removed": []}, config=("x.y",))
+    new = [New("language_model", 2, because)]
+    plan_text.show(plan(), workers=1, finished=set(), new=new)
+    assert (
+        "  new: 2 language model stages: code: changed a.b; config: x.y\n"
+        in capsys.readouterr().out
+    )
+    (told,) = plan_text.summary(plan(), 1, set(), new=new)["new"]
+    assert told["reason"] == "code: changed a.b; config: x.y"
+    assert (told["kind"], told["stages"], told["because"]["config"]) == (
+        "language_model",
+        2,
+        ("x.y",),
+    )
