@@ -79,7 +79,7 @@ def decides(*, kind: str, config: Any, data: str, code: str) -> str:
 
 def stage_id(decided: str, seed: int, inputs: Mapping[str, str]) -> str:
     """Identity of a stage; `inputs` are identities by name."""
-    read = ",".join(f"{name}={inputs[name]}" for name in sorted(inputs))
+    read = ",".join([f"{name}={source}" for name, source in sorted(inputs.items())])
     return hashlib.sha256(f"{decided} {seed} {read}".encode()).hexdigest()[:32]
 
 

@@ -23,7 +23,7 @@ from ablations import claims, identity
 from ablations.averages import AVERAGE, average_shots, known_metric
 from ablations.conditions import Condition, quantities
 from ablations.config_parts import ConfigParts
-from ablations.contrasts import Contrast, ScoreKey
+from ablations.contrasts import Contrast
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
 from ablations.schema import Config
@@ -218,8 +218,10 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     factors, cells = expand(file.design, study.base, schema, document)
     null_cells = tuple(_null_cell(study, cells[0], salt) for salt in range(1, file.null_arms + 1))
     conditions = _conditions(study, factors, cells, primary)
-    needed = claims.keys_of(conditions.values())
-    graphs = [_graph(study, cell, needed) for cell in (*cells, *null_cells)]
+    needed: dict[str, list[Asked]] = {}  # arm → what claims ask of it
+    for key in claims.keys_of(conditions.values()):
+        needed.setdefault(key.arm, []).append(Asked(key.task, key.shots, key.condition))
+    graphs = [_graph(study, cell, needed.get(cell.name, ())) for cell in (*cells, *null_cells)]
     arms = tuple(
         _arm(study, cell, cells[0], graph, graphs[0])
         for cell, graph in zip((*cells, *null_cells), graphs, strict=True)
@@ -396,10 +398,9 @@ def _conditions(
     return found
 
 
-def _graph(study: Study, cell: Cell, needed: Sequence[ScoreKey]) -> Graph:
-    own = [Asked(key.task, key.shots, key.condition) for key in needed if key.arm == cell.name]
+def _graph(study: Study, cell: Cell, needed: Sequence[Asked]) -> Graph:
     try:
-        return study.workload.graph(cell.config, own, study.file.runners)
+        return study.workload.graph(cell.config, needed, study.file.runners)
     except UserError as error:
         study.document.fail(f"{cell.name}: {error.message}", ("design",))
 

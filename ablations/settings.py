@@ -20,11 +20,12 @@ import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ablations.errors import nearest, shortened, shown
 from ablations.schema import FOLLOWS, PresetConfig
@@ -319,8 +320,7 @@ def _kind(model: type[BaseModel]) -> Any:
 
 def _free_paths(model: type[BaseModel], prefix: str) -> Iterable[str]:
     for name, info in model.model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and not extra.get("identity", True):
+        if is_marked(info):
             yield prefix + name
             continue
         for member in models_at(model, (name,)):
@@ -333,16 +333,38 @@ def _free_paths(model: type[BaseModel], prefix: str) -> Iterable[str]:
 def affecting(config: BaseModel) -> dict[str, Any]:
     """The config as plain values, without the fields that do not affect results."""
     dump = config.model_dump(mode="json")
-    for name, info in type(config).model_fields.items():
-        value = getattr(config, name)
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and not extra.get("identity", True):
-            del dump[name]
-        elif isinstance(value, BaseModel):
-            dump[name] = affecting(value)
-        elif isinstance(value, dict):
-            dump[name] |= {k: affecting(v) for k, v in value.items() if isinstance(v, BaseModel)}
+    _leave_out(config, dump)
     return dump
+
+
+def _leave_out(config: BaseModel, dump: dict[str, Any]) -> None:
+    """Take from a config's plain values the fields that do not affect results."""
+    marked, others = _fields(type(config))
+    for name in marked:
+        del dump[name]
+    for name in others:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            _leave_out(value, dump[name])
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if isinstance(inner, BaseModel):
+                    _leave_out(inner, dump[name][key])
+
+
+@cache
+def _fields(model: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Names of the fields that are marked as not affecting results, and of the others."""
+    names: tuple[list[str], list[str]] = ([], [])
+    for name, info in model.model_fields.items():
+        names[not is_marked(info)].append(name)
+    return names
+
+
+def is_marked(info: FieldInfo) -> bool:
+    """Whether a field is marked as not affecting results."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and not extra.get("identity", True)
 
 
 # -- plain mappings ------------------------------------------------------------------------------

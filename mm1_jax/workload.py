@@ -158,19 +158,19 @@ class RecipeWorkload:
                     drawn=tuple(_drawn(work, asked)),
                 )
             )
-        whole = filter(None, (config.train_config(), config.instruction_tuning_stage()))
         last = config.instruction_tuning_stage() or config
+        parameters = costs.parameters(config)
         seeds = config.seeds
         return Graph(
             works=works,
             answers=answers,
             main=SFT if SFT in trained else MULTIMODAL,
             shared=[what for key, what in FIXED.items() if getattr(seeds, key) is not None],
-            parameters=costs.parameters(config),
-            memory_bytes=max(costs.memory_bytes(model) for model in whole),
+            parameters=parameters,
+            memory_bytes=max(costs.memory_bytes(config), costs.memory_bytes(last)),
             figures={
                 # N, weights without embeddings, is what the paper's rate follows from.
-                "N": costs.parameters(config)["language_model"],
+                "N": parameters["language_model"],
                 "image_tokens": last.image_tokens,
                 "peak_lr": costs.peak_lr(config),
             },
@@ -453,9 +453,10 @@ def asked_of(
 
     Those of the recipe, then those (task, shots, condition) that only a claim asks for.
     """
+    tasks = evaluation.tasks
     wanted: dict[Asked, None] = {
         Asked(task, shots, condition): None
-        for task, settings in evaluation.tasks.items()
+        for task, settings in tasks.items()
         for shots in settings.shots
         for condition in settings.conditions
     }
@@ -463,11 +464,10 @@ def asked_of(
     shared = evaluation.model_dump(
         mode="json", include={"seed", "sharp_images", "batch_size", "mesh"}
     )
-    marked = affecting_of(EvaluationConfig())
     for task, shots, condition in wanted:
-        items = evaluation.tasks.get(task, TaskConfig()).items
+        items = tasks[task].items if task in tasks else TaskConfig().items
         config = {"task": task, "shots": shots, "condition": condition, "items": items, **shared}
-        affecting = {k: v for k, v in config.items() if k not in shared or k in marked}
+        affecting = {k: v for k, v in config.items() if f"evaluation.{k}" not in SCHEMA.free}
         if task in OFFICIAL:
             official = official_stage(task, evaluation)
             config["official"] = official.model_dump(mode="json")

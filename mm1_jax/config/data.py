@@ -252,7 +252,8 @@ class DataConfig(Config):
     @property
     def own(self) -> dict[str, SourceConfig]:
         """The user's own sources that are read at any step, by name."""
-        return {name: own for name, own in sorted(self.sources.items()) if name in self.read}
+        read = self.read
+        return {name: own for name, own in sorted(self.sources.items()) if name in read}
 
     @property
     def read(self) -> set[str]:
@@ -272,8 +273,9 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> DataConfig:
+        read = self.read
         for source, record in SOURCES.items():
-            if source in self.read and record.asked_by:
+            if source in read and record.asked_by:
                 lacking = self.embedded.lacking(record.asked_by)
                 if lacking:
                     raise ValueError(f"mixture.{source} is above 0 and {lacking}")
