@@ -206,9 +206,9 @@ def run(
 
 def _asks_officially(stage: Stage) -> bool:
     """Whether a stage is an evaluation of ours that asks an official task."""
-    from mm1_jax.runner import RUNNERS
+    from mm1_jax.stage_kinds import is_ours
 
-    return stage.run == RUNNERS.get(stage.kind) and bool(stage.config.get("official"))
+    return is_ours(stage.kind, stage.run) and bool(stage.config.get("official"))
 
 
 def check_images(stages: Iterable[Stage], store: str) -> None:

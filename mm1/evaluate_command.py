@@ -341,16 +341,16 @@ def _scored(
     from ablations import identity
     from mm1.local import LocalContext, prepare_data
     from mm1_jax import runner
+    from mm1_jax.stage_kinds import EVALUATIONS, KINDS
     from mm1_jax.training.checkpoints import load_config
     from mm1_jax.weights import weights_folder
-    from mm1_jax.workload import EVALUATIONS
 
     part = model.part_of(config["task"])
     assert part is not None
     folder = model.folders[part]
     if not weights_folder.is_imported(folder):
         prepare_data([load_config(folder).data], data)
-    run_task = getattr(runner, runner.RUNNERS[EVALUATIONS[part]].partition(":")[2])
+    run_task = getattr(runner, KINDS[EVALUATIONS[part]].run.partition(":")[2])
     with tempfile.TemporaryDirectory() as temporary:
         output = out or model.output or Path(temporary)
         output = output / "-".join(str(config[key]) for key in ("task", "shots", "condition"))

@@ -14,7 +14,7 @@ from ablations.stages import Trial
 from ablations.workload import with_goal
 from ablations.yaml_files import dump_yaml
 from analysis.words import MISSING, count, duration, figure
-from mm1_jax.runner import RUNNERS
+from mm1_jax.stage_kinds import KINDS, is_ours
 from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
 if TYPE_CHECKING:
@@ -284,7 +284,8 @@ def show(
         f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "
         f"{'core' if workers == 1 else 'cores'}, start and compilation included"
     )
-    own = sorted({s.kind for s in plan.stages.values() if s.run != RUNNERS.get(s.kind, s.run)})
+    ours = [stage for stage in plan.stages.values() if stage.kind in KINDS]
+    own = sorted({stage.kind for stage in ours if not is_ours(stage.kind, stage.run)})
     if own and not measured:
         say(f"  (runners of your own, counted as if they were ours: {', '.join(own)})")
     if plan.claims:

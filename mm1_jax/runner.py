@@ -1,4 +1,4 @@
-"""Our stages, named by import path: "mm1_jax.runner:train" and "mm1_jax.runner:evaluate".
+"""What runs our stages, by import path: `mm1_jax.stage_kinds` says which runs what.
 
 Nothing heavy is imported before a stage runs: planners and schedulers may read this module.
 """
@@ -13,34 +13,13 @@ from ablations.stage import Context, ResultRow
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.config.weights import WeightsStageConfig
 from mm1_jax.scale.freed_memory import keep_freed_memory
 from mm1_jax.scale.stage_times import timed
-
-# Kind of stage → what runs it, unless a study names its own.
-RUNNERS = {
-    "encoder": "mm1_jax.runner:pretrain_encoder",
-    "language_model": "mm1_jax.runner:pretrain_language_model",
-    "weights": "mm1_jax.runner:read_weights",
-    "multimodal": "mm1_jax.runner:train",
-    "sft": "mm1_jax.runner:tune",
-    "evaluation": "mm1_jax.runner:evaluate",
-    "encoder_evaluation": "mm1_jax.runner:evaluate_encoder",
-    "language_model_evaluation": "mm1_jax.runner:evaluate_language_model",
-}
-# Kind of stage → the module whose source, with all it imports, is the stage's code.
-STAGE_MODULES = {
-    "encoder": "mm1_jax.training.encoder_pretraining",
-    "language_model": "mm1_jax.training.language_model_pretraining",
-    "weights": "mm1_jax.weights.weights_stage",
-    "multimodal": "mm1_jax.training.multimodal_training",
-    "sft": "mm1_jax.training.instruction_tuning",
-    "evaluation": "mm1_jax.evaluation.multimodal_evaluation",
-    "encoder_evaluation": "mm1_jax.evaluation.encoder_evaluation",
-    "language_model_evaluation": "mm1_jax.evaluation.language_model_evaluation",
-}
+from mm1_jax.stage_kinds import KINDS
 
 
-@timed(STAGE_MODULES["multimodal"])
+@timed(KINDS["multimodal"].code)
 def train(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -54,7 +33,7 @@ def train(
     return rows
 
 
-@timed(STAGE_MODULES["sft"])
+@timed(KINDS["sft"].code)
 def tune(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -68,7 +47,7 @@ def tune(
     return rows
 
 
-@timed(STAGE_MODULES["encoder"])
+@timed(KINDS["encoder"].code)
 def pretrain_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -80,7 +59,7 @@ def pretrain_encoder(
     return encoder_pretraining.pretrain(stage, seed, context.data, context)
 
 
-@timed(STAGE_MODULES["language_model"])
+@timed(KINDS["language_model"].code)
 def pretrain_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -94,23 +73,24 @@ def pretrain_language_model(
     return rows
 
 
-@timed(STAGE_MODULES["weights"])
+@timed(KINDS["weights"].code)
 def read_weights(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
-    """Read a part's weights from the folder that `config` names; draws nothing."""
+    """Read a part's weights from the folder of a `WeightsStageConfig` dump; draws nothing."""
     from mm1_jax.weights import weights_stage
 
+    stage = WeightsStageConfig.model_validate(config)
     return weights_stage.read_weights(
-        config["part"],
-        Path(config["folder"]),
-        content=config["content"],
-        vocabulary=config["vocabulary"],
+        stage.part,
+        Path(stage.folder),
+        content=stage.content,
+        vocabulary=stage.vocabulary,
         context=context,
     )
 
 
-@timed(STAGE_MODULES["evaluation"])
+@timed(KINDS["evaluation"].code)
 def evaluate(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -121,7 +101,7 @@ def evaluate(
     return multimodal_evaluation.evaluate(config, seed, inputs["model"], context)
 
 
-@timed(STAGE_MODULES["encoder_evaluation"])
+@timed(KINDS["encoder_evaluation"].code)
 def evaluate_encoder(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:
@@ -132,7 +112,7 @@ def evaluate_encoder(
     return encoder_evaluation.evaluate(config, seed, inputs["model"], context)
 
 
-@timed(STAGE_MODULES["language_model_evaluation"])
+@timed(KINDS["language_model_evaluation"].code)
 def evaluate_language_model(
     config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
 ) -> list[ResultRow]:

@@ -43,6 +43,7 @@ from mm1_jax.config.recipe import (
     data_lacking,
 )
 from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.config.weights import WeightsStageConfig
 from mm1_jax.data.own.manifest import data_identity, read_manifest
 from mm1_jax.data.own.suitability import check_sources
 from mm1_jax.evaluation import by_name
@@ -56,17 +57,10 @@ from mm1_jax.evaluation.task_records import (
     check_task_metric,
     part_of,
 )
-from mm1_jax.runner import RUNNERS, STAGE_MODULES
 from mm1_jax.scale import costs
+from mm1_jax.stage_kinds import EVALUATIONS, KINDS, SFT, WEIGHTS, is_ours
 from mm1_jax.weights import weights_folder
 
-SFT, WEIGHTS = "sft", "weights"
-# Part that a task scores → kind of stage that scores it.
-EVALUATIONS = {
-    MULTIMODAL: "evaluation",
-    "encoder": "encoder_evaluation",
-    "language_model": "language_model_evaluation",
-}
 TEXT_ITEM_TOKENS = 150  # of one held-out text, about
 NGRAM_SECONDS = 10.0  # to count the training texts, which pretrained_text does beside
 EVALUATION_COMPILES = 0.6  # of what its training does: the forward pass alone, or generation
@@ -101,7 +95,7 @@ class RecipeWorkload:
     name: str = "recipe"
     means: Any = "recipe"
     schema: ModelSchema = SCHEMA
-    kinds: Collection[str] = tuple(RUNNERS)
+    kinds: Collection[str] = tuple(KINDS)
     listed: bool = False  # a runner of the user's may measure more
     untrained: tuple[str, ...] = ("seeds", "evaluation")
 
@@ -234,8 +228,8 @@ def _drawn(work: Work, asked: Asked) -> Iterator[str]:
 @cache
 def _code(kind: str, run: str, also: tuple[str, ...]) -> tuple[Code, str]:
     """Where the code of a kind of stage stands, and its fingerprint."""
-    if run == RUNNERS[kind]:
-        code = Code(module=STAGE_MODULES[kind], also=also)
+    if is_ours(kind, run):
+        code = Code(module=KINDS[kind].code, also=also)
     else:
         module, _, function = run.partition(":")
         code = Code(module=module, function=function)
@@ -260,7 +254,7 @@ def _work(
     also: tuple[str, ...] = (),
     **rest: Any,
 ) -> Work:
-    run = runners.get(kind, RUNNERS[kind])
+    run = runners.get(kind, KINDS[kind].run)
     code, fingerprint = _code(kind, run, also)
     return Work(
         kind=kind,
@@ -284,45 +278,52 @@ def trainings(recipe: Recipe, runners: Mapping[str, str]) -> dict[str, Work]:
         if work is not None:
             found[part] = work
     parts = {part: part for part in found}
-    found[MULTIMODAL] = _whole_model(MULTIMODAL, recipe.train_config(), "train", parts, runners)
+    found[MULTIMODAL] = _whole_model(MULTIMODAL, recipe.train_config(), parts, runners)
     tuned = recipe.instruction_tuning_stage()
     if tuned is not None:
-        found[SFT] = _whole_model(
-            SFT, tuned, "tune on instructions", {"model": MULTIMODAL}, runners
-        )
+        found[SFT] = _whole_model(SFT, tuned, {"model": MULTIMODAL}, runners)
     return found
 
 
-def _whole_model(
-    kind: str,
-    config: TrainConfig,
-    what: str,
-    inputs: Mapping[str, str],
-    runners: Mapping[str, str],
-) -> Work:
-    # The rate that the law gives is part of what was trained, so it is written down.
-    rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-    config = config.model_copy(update={"optimizer": rate, "data": config.data.as_read()})
-    check_sources(
-        config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
-    )
-    if config.data.tokenizer is not None:
-        _check_tokenizer(config.data.tokenizer, config.data.vocabulary)
-    steps = config.training.steps
+def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -> Work:
+    """The work of a training whose config is as it is to be kept."""
+    record, steps = KINDS[kind], config.training.steps
+    assert record.costs is not None
     return _work(
         kind,
         runners,
         affecting_of(config),
         data_identity(config.data),
         config=config.model_dump(mode="json"),
-        compile_class=costs.compile_class(config),
-        flops=sum(costs.flops_per_step(config).values()) * steps,
-        seconds=costs.seconds_per_step(config) * steps,
-        compile_seconds=costs.seconds_to_compile(config.encoder, config.language_model),
+        compile_class=record.costs.compile_class(config),
+        flops=record.costs.flops(config) * steps,
+        seconds=record.costs.seconds(config) * steps,
+        compile_seconds=record.costs.compile_seconds(config),
         steps=steps,
-        what=what,
-        inputs=dict(inputs),
+        what=record.what,
+        **rest,
     )
+
+
+def _with_rate(config: Any) -> Any:
+    """With the rate that the law gives: it is part of what was trained, so it is written down."""
+    rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
+    return config.model_copy(update={"optimizer": rate})
+
+
+def _whole_model(
+    kind: str,
+    config: TrainConfig,
+    inputs: Mapping[str, str],
+    runners: Mapping[str, str],
+) -> Work:
+    config = _with_rate(config).model_copy(update={"data": config.data.as_read()})
+    check_sources(
+        config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
+    )
+    if config.data.tokenizer is not None:
+        _check_tokenizer(config.data.tokenizer, config.data.vocabulary)
+    return _training(kind, config, runners, inputs=dict(inputs))
 
 
 @cache
@@ -347,30 +348,11 @@ def _pretraining(recipe: Recipe, part: str, runners: Mapping[str, str]) -> Work 
     config = config.model_copy(update={"sources": placed})
     if isinstance(config, LanguageModelStageConfig):
         check_sources(config.data, "data.vocabulary")
-        rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-        config = config.model_copy(update={"optimizer": rate})
-        flops = costs.language_model_stage_flops(config)
-        compiling = costs.seconds_to_compile(config.language_model)
+        config = _with_rate(config)
     else:
         captioned = config.objective.reads_captions
         check_sources(config.data, "encoder_pretraining.vocabulary" if captioned else None)
-        flops = costs.encoder_stage_flops(config)
-        compiling = costs.seconds_to_compile(config.encoder)
-    steps = config.training.steps
-    return _work(
-        part,
-        runners,
-        affecting_of(config),
-        data_identity(config.data),
-        config=config.model_dump(mode="json"),
-        compile_class=costs.pretraining_compile_class(config),
-        flops=flops * steps,
-        seconds=costs.pretraining_seconds_per_step(config) * steps,
-        compile_seconds=compiling,
-        steps=steps,
-        what=f"pre-train the {part.replace('_', ' ')}",
-        epochs=_epochs(config),
-    )
+    return _training(part, config, runners, epochs=_epochs(config))
 
 
 def _epochs(config: EncoderStageConfig | LanguageModelStageConfig) -> dict[str, float]:
@@ -397,13 +379,15 @@ def _weights(recipe: Recipe, part: str, folder: Path, runners: Mapping[str, str]
         vocabulary = stated.vocabulary
     else:
         _check_public(recipe, part, folder)
-    affecting = {"part": part, "content": content, "vocabulary": vocabulary}
+    config = WeightsStageConfig.model_validate(
+        {"part": part, "content": content, "vocabulary": vocabulary, "folder": str(folder)}
+    )
     return _work(
         WEIGHTS,
         runners,
-        affecting,
-        data_identity(DataConfig(vocabulary=vocabulary)),  # of what scores it
-        config={**affecting, "folder": str(folder)},
+        affecting_of(config),
+        data_identity(config.data),
+        config=config.model_dump(mode="json"),
         pinned=True,
         compile_class=f"weights-{content[:12]}",
         flops=0.0,
@@ -569,27 +553,15 @@ def _evaluation_cost(
 
 def data_of(work: Work) -> DataConfig | None:
     """The data that a training stage of ours reads, so that it can be prepared before."""
-    if work.run != RUNNERS.get(work.kind):
-        return None
-    match work.kind:
-        case "multimodal" | "sft":
-            return DataConfig.model_validate(work.config["data"])
-        case "encoder":
-            return EncoderStageConfig.model_validate(work.config).data
-        case "language_model":
-            return LanguageModelStageConfig.model_validate(work.config).data
-        case "weights":
-            return DataConfig(vocabulary=work.config["vocabulary"])
-    return None
+    return KINDS[work.kind].data(work.config) if is_ours(work.kind, work.run) else None
 
 
 def code_fingerprints() -> dict[str, str]:
     """Kind of training, or task → the fingerprint of its code."""
-    asking = set(EVALUATIONS.values())
-    found = {kind: _code(kind, RUNNERS[kind], ())[1] for kind in RUNNERS if kind not in asking}
+    found = {name: _code(name, kind.run, ())[1] for name, kind in KINDS.items() if not kind.scores}
     for task in TASKS:
         kind = EVALUATIONS[part_of(task)]
-        found[task] = _code(kind, RUNNERS[kind], modules_for(task))[1]
+        found[task] = _code(kind, KINDS[kind].run, modules_for(task))[1]
     return found
 
 

@@ -11,7 +11,7 @@ from ablations.errors import UserError
 from ablations.settings import affecting
 from ablations.workload import Code
 from mm1_jax.config.train_config import TrainConfig
-from mm1_jax.runner import STAGE_MODULES
+from mm1_jax.stage_kinds import KINDS
 
 STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", "code": "c"}
 
@@ -189,8 +189,8 @@ def test_a_module_that_is_not_there_is_a_users_mistake():
 
 
 def test_trainings_code_leaves_out_evaluation_and_tasks():
-    training = identity.closure(STAGE_MODULES["multimodal"])
-    evaluation = identity.closure(STAGE_MODULES["evaluation"])
+    training = identity.closure(KINDS["multimodal"].code)
+    evaluation = identity.closure(KINDS["evaluation"].code)
     assert "mm1_jax.model.multimodal" in training
     assert "mm1_jax.data.batches.pipeline" in training
     assert "mm1_jax.evaluation.multimodal_evaluation" not in training

@@ -17,7 +17,7 @@ from ablations.plan import make_plan
 from ablations.study import Claim, StudyFile
 from mm1.studies import load_study
 from mm1_jax.config.questions import Condition
-from mm1_jax.runner import RUNNERS
+from mm1_jax.stage_kinds import KINDS
 
 STUDIES = Path("docs/studies.md").read_text(encoding="utf-8")
 API = Path("docs/api.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_every_key_of_a_study_has_its_row():
 
 
 def test_every_kind_of_stage_is_named():
-    assert [kind for kind in RUNNERS if f"`{kind}`" not in STUDIES] == []
+    assert [kind for kind in KINDS if f"`{kind}`" not in STUDIES] == []
 
 
 def test_the_pages_study_uses_every_key_but_runners_and_can_be_planned(page):

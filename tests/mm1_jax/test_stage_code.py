@@ -13,7 +13,7 @@ from mm1_jax.config import connector, encoder, language_model
 from mm1_jax.config.recipe import Recipe
 from mm1_jax.evaluation.official.catalogue import OFFICIAL
 from mm1_jax.evaluation.task_records import TASKS
-from mm1_jax.runner import STAGE_MODULES
+from mm1_jax.stage_kinds import KINDS
 from mm1_jax.training import multimodal_training
 from mm1_jax.training.multimodal_training import train
 from mm1_jax.workload import (
@@ -35,9 +35,9 @@ EVERYTHING = TRAININGS | OWN_TASKS | OFFICIAL_TASKS | {"weights"}
 
 def codes() -> dict[str, Code]:
     """Kind of training, or task → what its code is."""
-    found = {kind: Code(module=module) for kind, module in STAGE_MODULES.items()}
+    found = {name: Code(module=kind.code) for name, kind in KINDS.items()}
     for task in OWN_TASKS | OFFICIAL_TASKS:
-        module = STAGE_MODULES[EVALUATIONS[part_of(task)]]
+        module = KINDS[EVALUATIONS[part_of(task)]].code
         found[task] = Code(module=module, also=modules_for(task))
     return {name: found[name] for name in EVERYTHING}
 
@@ -141,7 +141,7 @@ def test_what_is_planned_is_what_was_edited():
     )
     works = trainings(recipe, {})
     assert {kind: work.code for kind, work in works.items()} == {
-        kind: Code(module=STAGE_MODULES[kind]) for kind in TRAININGS
+        kind: Code(module=KINDS[kind].code) for kind in TRAININGS
     }
     for _, asked, work in evaluations(recipe, works, {}, RECIPE.asked(recipe)):
         assert work.code == codes()[asked.task]

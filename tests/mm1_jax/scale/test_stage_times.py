@@ -5,6 +5,7 @@ from __future__ import annotations
 from mm1_jax import runner
 from mm1_jax.scale import stage_times
 from mm1_jax.scale.stage_times import Intervals, timed
+from mm1_jax.stage_kinds import KINDS
 
 
 def test_what_nests_and_overlaps_is_counted_once():
@@ -47,6 +48,6 @@ def test_what_jax_compiles_is_recorded_and_what_is_compiled_already_costs_nothin
 
 
 def test_every_runner_of_ours_tells_what_it_ran_on():
-    for path in runner.RUNNERS.values():
-        run = getattr(runner, path.partition(":")[2])
-        assert run.__wrapped__.__module__ == runner.__name__, f"{path} is not timed"
+    for kind in KINDS.values():
+        run = getattr(runner, kind.run.partition(":")[2])
+        assert run.__wrapped__.__module__ == runner.__name__, f"{kind.run} is not timed"
