@@ -5,6 +5,7 @@ What can change no result is left out:
     comments, docstrings, blank lines, formatting
     sentences of errors       in `raise PictureError("bomb", f"{side} pixels are too many")` the
                               second; one word, which a program may ask for, is kept
+    sentences of a log        in `_logger.warning("%d items are asked again", count)`
     descriptions of fields    `Field(4, description="…")`, a docstring of its kind
     functions that say so     `@decides_no_result`, as formulas of what a model costs do
     modules that say so       `DECIDES_NO_RESULT = "why"`; `ablations.identity` passes them by
@@ -22,6 +23,7 @@ from typing import TypeVar
 
 Marked = TypeVar("Marked")
 MODULE_MARK = "DECIDES_NO_RESULT"
+_LOGGERS = ("_logger", "logger", "logging")
 
 
 def decides_no_result(function: Marked) -> Marked:
@@ -34,13 +36,15 @@ def decides_no_result(function: Marked) -> Marked:
 
 
 @cache
-def canonical_source(source: str) -> str:
+def canonical_source(source: str, *, prints: bool = False) -> str:
     """What is left of a source: a row for each logical line, indented by its depth.
 
     Tokens are separated by single spaces. Built on tokens, because `ast.dump` differs between
-    Python versions. `source` is valid Python.
+    Python versions. `source` is valid Python. With `prints`, what it prints may be its results, and
+    a log is kept.
     """
-    return "".join(f"{' ' * depth}{row}\n" for depth, row in _without_marked(_rows(source)))
+    rows = _without_marked(_rows(source, prints))
+    return "".join(f"{' ' * depth}{row}\n" for depth, row in rows)
 
 
 def says_it_decides_nothing(module: ast.Module) -> bool:
@@ -53,7 +57,7 @@ def says_it_decides_nothing(module: ast.Module) -> bool:
     )
 
 
-def _rows(source: str) -> Iterator[tuple[int, str]]:
+def _rows(source: str, prints: bool) -> Iterator[tuple[int, str]]:
     """Depth and text of each logical line."""
     tokens: list[TokenInfo] = []
     row: list[str] = []  # their strings
@@ -69,7 +73,9 @@ def _rows(source: str) -> Iterator[tuple[int, str]]:
             # A statement of nothing but a string does nothing.
             if any(one.type != tokenize.STRING for one in tokens):
                 if "raise" in row:
-                    tokens = _without_sentences(tokens, row.index("raise"))
+                    tokens = _without_told(tokens, row.index("raise"))
+                elif row[0] in _LOGGERS and not prints:
+                    tokens = _without_sentences(tokens, 0)
                 if "description" in row:
                     tokens = _without_descriptions(tokens)
                 yield depth, " ".join([one.string for one in tokens])
@@ -95,18 +101,22 @@ def _without_marked(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]
         yield depth, row
 
 
-def _without_sentences(tokens: list[TokenInfo], place: int) -> list[TokenInfo]:
+def _without_told(tokens: list[TokenInfo], place: int) -> list[TokenInfo]:
     """A logical line's tokens without the sentences of an error that it raises at `place`."""
-    raised = tokens[place:]
     name = ""
-    for token in raised[1:]:
+    for token in tokens[place + 1 :]:
         if token.type != tokenize.NAME and token.string != ".":
             break
         name = token.string
-    if not name.endswith(("Error", "Stopped")):
-        return tokens
+    return _without_sentences(tokens, place) if name.endswith(("Error", "Stopped")) else tokens
+
+
+def _without_sentences(tokens: list[TokenInfo], place: int) -> list[TokenInfo]:
+    """Tokens without strings of several words from `place` on."""
     kept = tokens[:place]
-    for strings, run in itertools.groupby(raised, lambda token: token.type == tokenize.STRING):
+    for strings, run in itertools.groupby(
+        tokens[place:], lambda token: token.type == tokenize.STRING
+    ):
         side_by_side = list(run)
         if not (strings and any(" " in one.string for one in side_by_side)):
             kept += side_by_side

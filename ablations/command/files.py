@@ -181,7 +181,7 @@ def _hashed(path: Path, size: int, changed: int) -> str:
         try:
             source = path.read_text(encoding="utf-8")
             ast.parse(source)
-            return identity.fingerprint(canonical_source(source))
+            return identity.fingerprint(canonical_source(source, prints=True))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             pass  # then its bytes count: whether it is Python is the command's business
     return file_hash(path, size, changed)

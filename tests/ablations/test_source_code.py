@@ -78,6 +78,16 @@ def test_sentences_of_errors_do_not_count_and_words_do():
     assert canonical_source(one_line) == canonical_source(one_line.replace("no x", "an x"))
 
 
+def test_sentences_of_a_log_do_not_count_unless_what_is_printed_is_the_result():
+    source = '_logger.info("%d items left", left(3))\n'
+    reworded = source.replace("left", "to go", 1)
+    assert canonical_source(source) == canonical_source(reworded)
+    assert canonical_source(source) != canonical_source(source.replace("3", "4"))
+    assert canonical_source(source, prints=True) != canonical_source(reworded, prints=True)
+    printed = 'print("%d items left")\n'
+    assert canonical_source(printed) != canonical_source(printed.replace("left", "to go"))
+
+
 def test_descriptions_of_fields_do_not_count():
     canonical = canonical_source("class A:\n    x: int = Field(4, ge=0)\n")
     for arguments in (

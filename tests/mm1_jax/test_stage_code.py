@@ -82,6 +82,9 @@ def changed(before, monkeypatch):
         ("mm1_jax/data/own/suitability.py", "is not what", "is other than"),
         ("mm1_jax/data/own/own_source.py", "cannot be decoded", "cannot be read as an image"),
         ("ablations/errors.py", "; did you mean", "; is it"),
+        # what is logged
+        ("mm1_jax/evaluation/asking.py", "items are asked again", "items are asked anew"),
+        ("mm1_jax/scale/sharding.py", "it is not cut there", "there it is whole"),
         # docstrings, comments, descriptions
         ("mm1_jax/model/layers.py", '"""', '"""Also: '),
         ("mm1_jax/training/loop.py", "# A step that went wrong", "# Whatever went wrong, it"),

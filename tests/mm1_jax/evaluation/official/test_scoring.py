@@ -62,7 +62,7 @@ def run(model_folder, context_of):
         context = context or context_of(f"stage {next(number)}")
         official = {"folder": str(folder), "longest_answer": 4, **(settings or {})}
         content = open_official(task, OfficialSettings.model_validate(official)).content
-        official = {"prompt": OFFICIAL[task].prompt, "content": content, "code": ""} | official
+        official = {"prompt": OFFICIAL[task].prompt, "content": content} | official
         official["module"] = module_of(task)
         config = {"task": task, "batch_size": 4, **stage, "official": official}
         rows = runner.evaluate(config, 0, {"model": model_folder}, context)
