@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.errors import UserError
+from ablations.stage import ResultRow
 from ablations.workload import Metric, Task, Tasks, record_of
 
 AVERAGE = "average"
@@ -33,6 +34,36 @@ def average(arm: str, shots: int, condition: str, first: Mapping[str, str]) -> C
     """The mean over some tasks asked in one form; `first` is task → the metric it is known by."""
     parts = [ScoreKey(arm, task, metric, shots, condition) for task, metric in first.items()]
     return Contrast(dict.fromkeys(parts, 1 / len(parts)))
+
+
+def average_rows(rows: Sequence[ResultRow], first: Mapping[str, str]) -> list[ResultRow]:
+    """The mean over some tasks of one model, a row for each form that all of them were asked in.
+
+    `first` is task → the metric it is known by.
+    """
+    found = {ScoreKey("", r.task, r.metric, r.shots, r.condition): r for r in rows}
+    forms = dict.fromkeys((row.shots, row.condition) for row in rows) if first else {}
+    result = []
+    for shots, condition in forms:
+        mean = average("", shots, condition, first)
+        if not mean.weights.keys() <= found.keys():
+            continue
+        parts = {key: found[key] for key in mean.weights}
+        errors = {key: e for key, part in parts.items() if (e := part.standard_error) is not None}
+        result.append(
+            ResultRow(
+                task=AVERAGE,
+                metric=average_metric(shots),
+                value=mean.value({key: part.value for key, part in parts.items()}),
+                split="test",
+                shots=shots,
+                condition=condition,
+                step=next(iter(parts.values())).step,
+                n_items=sum(part.n_items for part in parts.values()),
+                standard_error=mean.error(errors) if errors.keys() == parts.keys() else None,
+            )
+        )
+    return result
 
 
 def known_metric(tasks: Tasks, averaged: Sequence[str], task: str, metric: str) -> Metric:

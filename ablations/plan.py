@@ -15,6 +15,7 @@ import hashlib
 import itertools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SkipValidation, model_serializer, model_validator
@@ -29,10 +30,11 @@ from ablations.errors import UserError, nearest, shown
 from ablations.schema import Config
 from ablations.stages import Stage, Trial, stages_of
 from ablations.study import FreshSeeds
-from ablations.workload import Answer, Asked, Graph, Metric, Task, Tasks, Work
+from ablations.workload import TRAINING, Answer, Asked, Graph, Metric, Task, Tasks, Work
 
 if TYPE_CHECKING:
     from ablations.study import Study
+    from ablations.workload import AnyConfig, Workload
 
 MANY_TRIALS = 10_000
 MOST_TRIALS = 200_000
@@ -292,6 +294,42 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     )
 
 
+def plan_of_one(name: str, workload: Workload, config: AnyConfig, seed: int, source: str) -> Plan:
+    """A config as it stands, with one seed: a plan of one arm that claims nothing.
+
+    `source` is the text that the config was read from. Raises `UserError` for what cannot be
+    trained or asked.
+    """
+    tasks = dict(workload.tasks(config))
+    graph = workload.graph(config, (), {})
+    task = graph.answers[0].task if graph.answers else TRAINING
+    arm = _arm_of(graph, workload.schema.dump(config), name="base", label=name)
+    made = stages_of(arm.name, graph, seed)
+    decides = {role: work.decides for role, work in graph.works.items()}
+    return Plan(
+        study=name,
+        workload=workload.name,
+        hash=identity.fingerprint({"workload": workload.means, "decides": decides, "seed": seed}),
+        path="",
+        source=source,
+        question="",
+        primary_metric=(task, tasks[task].first.name),
+        alpha=0.05,
+        seeds=(seed,),
+        factors={},
+        arms=(arm,),
+        tasks=tasks,
+        average=workload.averaged(config),
+        mixtures=tuple(workload.schema.mixtures),
+        free=tuple(sorted(workload.schema.free)),
+        untrained=workload.untrained,
+        trials=(Trial(arm.name, seed, {role: stage.id for role, stage in made.items()}),),
+        stages={stage.id: stage for stage in made.values()},
+        claims={},
+        warnings=tuple(workload.warnings(config)),
+    )
+
+
 def _drawn(origin: str, count: int) -> tuple[int, ...]:
     """Fresh seeds, from everything that a study means and how many sets were on record before.
 
@@ -410,12 +448,33 @@ def _arm(study: Study, cell: Cell, base: Cell, graph: Graph, base_graph: Graph) 
     pieces = [labels.get(piece, piece) for piece in cell.name.split(",")]
     ratio = graph.flops / base_graph.flops if base_graph.flops else 1.0
     odd = study.workload.unfairness(cell.config, base.config, cell.varied, ratio)
-    return Arm(
+    return _arm_of(
+        graph,
+        study.workload.schema.dump(cell.config),
         name=cell.name,
-        levels=dict(cell.levels),
         label=labels.get(cell.name, ", ".join(pieces)),
-        config=study.workload.schema.dump(cell.config),
+        levels=cell.levels,
         dropped=cell.dropped,
+        warnings=tuple(odd),
+    )
+
+
+def _arm_of(
+    graph: Graph,
+    config: dict[str, Any],
+    *,
+    name: str,
+    label: str,
+    levels: Mapping[str, str] = MappingProxyType({}),
+    dropped: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Arm:
+    return Arm(
+        name=name,
+        levels=dict(levels),
+        label=label,
+        config=config,
+        dropped=dropped,
         roles=tuple(graph.works),
         answers=tuple(graph.answers),
         main=graph.main,
@@ -424,7 +483,7 @@ def _arm(study: Study, cell: Cell, base: Cell, graph: Graph, base_graph: Graph) 
         flops_per_trial=graph.flops,
         memory_bytes=graph.memory_bytes,
         figures=dict(graph.figures),
-        warnings=tuple(odd),
+        warnings=warnings,
     )
 
 

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 some trials failed, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from mm1.logs_command import logs
 from mm1.options import data_option, json_option, store_option, worker_count, workers_option
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
+from mm1.train_command import train
 from mm1.try_command import try_study
 from mm1.utf8_mode import enter_utf8_mode
 from mm1.weights_commands import encode, weights
@@ -285,50 +285,7 @@ def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
     return serve(Store(store), host=host, port=port, allowed=allow, origin=ORIGIN)
 
 
-@cli.command()
-@click.argument("config")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=None,
-    show_default="runs/CONFIG-seedSEED",
-    help="Folder of the run; interrupted, the same command goes on from it.",
-)
-@click.option(
-    "--distributed",
-    is_flag=True,
-    help="One of several processes that share `training.mesh`; called alike on every host.",
-)
-@store_option
-@data_option
-@json_option
-def train(
-    config: str,
-    seed: int,
-    out: Path | None,
-    distributed: bool,
-    store: str,
-    data: Path | None,
-    as_json: bool,
-) -> int:
-    """Train one model from a recipe, pre-trainings first, in this process: no Ray, no MLflow.
-
-    \b
-    Example: mm1 train ablations/recipes/mini.yaml --seed 1 --out runs/mini
-    """
-    from mm1 import local
-    from mm1_jax.scale.compilation_cache import cache_variables
-
-    for name, value in cache_variables(api.compilation_cache(store)).items():
-        os.environ.setdefault(name, value)
-    if distributed:
-        local.join_processes()
-
-    folder = out or Path("runs") / f"{Path(config).stem}-seed{seed}"
-    return local.train(config, seed, folder, api.data_folder(store, data), as_json)
-
-
+cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(logs)
 cli.add_command(register)

@@ -1,67 +1,180 @@
-"""Running stages in this process, for `mm1 train` and `mm1 evaluate`: no Ray, no MLflow."""
+"""Running stages in this process, for `mm1 train` and `mm1 evaluate`: no Ray, no MLflow.
+
+A stage is run as a worker runs it, into a store, so that leases, checksums, resuming and failures
+are the same. What it reports is told on stderr, and Ctrl-C asks it to save itself and stop.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import os
-import shlex
-import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ablations import strict_json
 from ablations.errors import UserError
-from ablations.stage import StageStopped
+from ablations.stage import Context, ResultRow, Run, StageStopped
+from mm1 import processes
 from mm1_jax.config.data import DataConfig
 
 if TYPE_CHECKING:
     from ablations.stages import Stage
+    from sweeps.store import Store
+
+FAILED, STOPPED = 1, 130  # exit codes
 
 
-def _in_words(metrics: Mapping[str, float]) -> str:
+class NotDoneError(Exception):
+    """A stage came to no result, which was told; `code` is what the command exits with."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code
+
+
+def in_words(metrics: Mapping[str, float]) -> str:
     """One line; what is by part or by source (`grad_norm.encoder`) is left to the rows."""
     shown = {name: value for name, value in metrics.items() if "." not in name}
     return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 @dataclass
-class LocalContext:
-    """A stage's context on the local disk; progress goes to stderr, SIGINT asks it to stop."""
+class ToldContext:
+    """A stage's context whose reports are also told on stderr."""
 
-    output: Path
-    scratch: Path
-    data: Path
+    inner: Context
+    scratch: Path = field(init=False)
+    output: Path = field(init=False)
+    data: Path = field(init=False)
     started: float = field(default_factory=time.monotonic)
-    stopping: bool = False
 
     def __post_init__(self) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        signal.signal(signal.SIGINT, self._stop)
-        signal.signal(signal.SIGTERM, self._stop)
-
-    def _stop(self, *_: object) -> None:
-        self.stopping = True
+        self.scratch, self.output = self.inner.scratch, self.inner.output
+        self.data = self.inner.data
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Print one line of progress."""
-        numbers = _in_words(metrics)
+        """Print one line of progress, and hand it on."""
         seconds = time.monotonic() - self.started
-        print(f"{seconds:7.1f} s  step {step:>6}  {numbers}", file=sys.stderr, flush=True)
+        line = f"{seconds:7.1f} s  step {step:>6}  {in_words(metrics)}"
+        print(line, file=sys.stderr, flush=True)
+        self.inner.report(step, metrics)
 
-    def record(self, facts: Mapping[str, object]) -> None:
-        """Nothing: a run that is not in a store has no execution record."""
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Hand facts on."""
+        self.inner.record(facts)
 
     def stop_requested(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self.stopping
+        """Whether the stage should save itself and raise `StageStopped`."""
+        return self.inner.stop_requested()
+
+
+@contextlib.contextmanager
+def stopping() -> Generator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, in the place of what they do otherwise."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def run_stage(store: Store, stage: Stage, data: Path, stop: threading.Event) -> None:
+    """Run a stage into a store in this process, unless its result is there.
+
+    Of several processes that train one model, the first one has the store and tells the others
+    where to write.
+
+    Raises:
+        NotDoneError: it was stopped, or failed for no fault of the user's; which was told.
+        UserError: it was the user's mistake, or another process works on it.
+    """
+    from sweeps.shipping import git_revision
+    from sweeps.worker import execute, resolve
+
+    run = resolve(stage.run)
+    if not processes.is_first():
+        _join_in(store, stage, run, data, stop)
+        return
+    begun = False
+
+    def told(
+        config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+    ) -> list[ResultRow]:
+        nonlocal begun
+        begun = True
+        print(stage.label, file=sys.stderr)
+        folders = {name: str(folder) for name, folder in inputs.items()}
+        processes.tell({"output": str(context.output), "inputs": folders})
+        return run(config, seed, inputs, ToldContext(context))
+
+    outcome = execute(store, stage, data, stop, git_revision(), run=told)
+    if not begun:
+        processes.tell({"state": outcome.state})
+    _check(store, stage, outcome.state, outcome.error, mistake=not outcome.again)
+
+
+def _join_in(store: Store, stage: Stage, run: Run, data: Path, stop: threading.Event) -> None:
+    """Train along with the first process, which says where."""
+    said = processes.hear()
+    if "output" in said:
+        inputs = {name: Path(folder) for name, folder in said["inputs"].items()}
+        output = Path(said["output"])
+        context = _Follower(store.scratch(stage.id), output, data, stop)
+        try:
+            run(stage.config, stage.seed, inputs, ToldContext(context))
+        except StageStopped:
+            raise NotDoneError(STOPPED) from None
+    elif said["state"] != "done":
+        raise NotDoneError(STOPPED if said["state"] == "stopped" else FAILED)
+
+
+@dataclass
+class _Follower:
+    """The context of a stage in a process that is not the first: it keeps no records."""
+
+    scratch: Path
+    output: Path
+    data: Path
+    stop: threading.Event
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The first process does."""
+
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """The first process does."""
+
+    def stop_requested(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self.stop.is_set()
+
+
+def _check(store: Store, stage: Stage, state: str, error: str, *, mistake: bool) -> None:
+    match state:
+        case "done":
+            return
+        case "stopped":
+            raise NotDoneError(STOPPED)
+        case "elsewhere":
+            raise UserError(
+                f"{stage.label}: another process is at work on it; "
+                f"mm1 logs --store {store.root} says which"
+            )
+        case "disk full":
+            raise UserError(f"{stage.label}: {error}; what was finished is kept, free some room")
+    if mistake:
+        raise UserError(error)
+    failures = store.failures(stage.id)
+    if failures:
+        print(str(failures[-1].get("traceback", "")).rstrip(), file=sys.stderr)
+    print(f"mm1: {stage.label} failed: {error}", file=sys.stderr)
+    raise NotDoneError(FAILED)
 
 
 def prepare_data(configs: Iterable[DataConfig], root: Path) -> Path:
@@ -100,107 +213,3 @@ def progress_bars() -> Generator[Callable[[str, int, int], None]]:
             bars.update(tasks[step], completed=done, total=total)  # ty: ignore[invalid-argument-type]
 
         yield progress
-
-
-def join_processes() -> None:
-    """Join the processes of the other hosts, before JAX does anything else.
-
-    Where JAX cannot tell them by itself, as it can on TPU pods, SLURM and Kubernetes, the variables
-    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do. `UserError` if nothing does.
-    """
-    import jax
-
-    def stated(variable: str) -> int | None:
-        return int(os.environ[variable]) if variable in os.environ else None
-
-    try:
-        jax.distributed.initialize(
-            num_processes=stated("JAX_NUM_PROCESSES"), process_id=stated("JAX_PROCESS_ID")
-        )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"--distributed: no other processes found ({error}); set JAX_COORDINATOR_ADDRESS, "
-            "JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-        ) from None
-
-
-def is_first_process() -> bool:
-    """Whether this process writes what is written once; JAX is not imported for it."""
-    return "jax" not in sys.modules or sys.modules["jax"].process_index() == 0
-
-
-ROWS = "results.jsonl"
-RECIPE = "recipe.json"
-PRETRAINED = "pretrained"  # folder of a run in which lies what was trained before its last stage
-
-
-def train(config: str, seed: int, folder: Path, data: Path, as_json: bool) -> int:
-    """Run all trainings of one recipe into `folder`; a finished one answers from what is stored.
-
-    Raises `UserError` where the folder holds another recipe or seed.
-    """
-    from ablations.stages import stages_of
-    from ablations.workload import Graph
-    from mm1_jax.workload import data_of, load_recipe, trainings
-
-    recipe = load_recipe(config)
-    mine = {"seed": seed, "recipe": recipe.model_dump(mode="json")}
-    note = folder / RECIPE
-    if note.is_file():
-        theirs = json.loads(note.read_text(encoding="utf-8"))
-        if theirs != mine:
-            raise UserError(
-                f"{folder} holds another run ({_first_difference(theirs, mine)}); "
-                "choose another --out or remove the folder"
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty and holds no run; choose another --out")
-    works = trainings(recipe, {})
-    stages = stages_of("recipe", Graph(works, (), main=list(works)[-1]), seed)
-    if is_first_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(mine, indent=2), encoding="utf-8")
-    folders = {part: folder / PRETRAINED / part for part in stages} | {list(stages)[-1]: folder}
-    for part, stage in stages.items():
-        if (folders[part] / ROWS).is_file():
-            continue
-        prepare_data(filter(None, [data_of(stage.work)]), data)
-        try:
-            inputs = {name: folders[read] for name, read in works[part].inputs.items()}
-            _run(stage, inputs, folders[part], data)
-        except StageStopped:
-            print(f"stopped; the same command goes on from {folder}", file=sys.stderr)
-            return 130
-    if not is_first_process():
-        return 0
-    lines = (folder / ROWS).read_text(encoding="utf-8").splitlines()
-    final = {row["metric"]: row["value"] for row in map(json.loads, lines)}
-    if as_json:
-        print(strict_json.dumps({"run": str(folder), "seed": seed, **final}))
-    else:
-        print(_in_words({name: math.nan if v is None else v for name, v in final.items()}))
-        print(f"trained: {folder}; score it with: mm1 evaluate {shlex.quote(str(folder))}")
-    return 0
-
-
-def _run(stage: Stage, inputs: Mapping[str, Path], output: Path, data: Path) -> None:
-    """Run a stage into its folder; it is finished when its rows are there."""
-    from mm1_jax import runner
-
-    print(stage.label, file=sys.stderr)
-    context = LocalContext(output=output, scratch=output / "scratch", data=data)
-    run = getattr(runner, stage.run.partition(":")[2])
-    rows = run(stage.config, stage.seed, inputs, context)
-    if is_first_process():
-        (output / ROWS).write_text(
-            "".join(strict_json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8"
-        )
-        shutil.rmtree(context.scratch)
-
-
-def _first_difference(a: object, b: object, path: str = "") -> str:
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted({*a, *b}):
-            if a.get(key) != b.get(key):
-                return _first_difference(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))
-    return f"{path} is {a!r} there and {b!r} here"

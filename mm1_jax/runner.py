@@ -121,3 +121,16 @@ def evaluate_language_model(
 
     keep_freed_memory()
     return language_model_evaluation.evaluate(config, inputs["model"], context)
+
+
+def evaluate_folder(
+    config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
+) -> list[ResultRow]:
+    """As the runner of an evaluation, of the weights in a folder instead of those of a stage.
+
+    `config` is that runner's, and `model`: {"kind": of the evaluation, "folder": …, "content": …}.
+    """
+    model = config["model"]
+    asked = {key: value for key, value in config.items() if key != "model"}
+    run = globals()[KINDS[model["kind"]].run.partition(":")[2]]
+    return run(asked, seed, {"model": Path(model["folder"])}, context)

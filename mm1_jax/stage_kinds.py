@@ -140,6 +140,8 @@ KINDS: dict[str, StageKind] = {
 }
 # Part that a task scores → kind of stage that scores it.
 EVALUATIONS = {kind.scores: name for name, kind in KINDS.items() if kind.scores}
+# What runs an evaluation of weights that no stage made, with the code of its kind.
+OF_FOLDER = "mm1_jax.runner:evaluate_folder"
 
 
 def is_ours(kind: str, run: str) -> bool:

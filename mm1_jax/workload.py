@@ -58,7 +58,7 @@ from mm1_jax.evaluation.task_records import (
     part_of,
 )
 from mm1_jax.scale import costs
-from mm1_jax.stage_kinds import EVALUATIONS, KINDS, SFT, WEIGHTS, is_ours
+from mm1_jax.stage_kinds import EVALUATIONS, KINDS, OF_FOLDER, SFT, WEIGHTS, is_ours
 from mm1_jax.weights import weights_folder
 
 TEXT_ITEM_TOKENS = 150  # of one held-out text, about
@@ -485,7 +485,7 @@ def _evaluation(
     trained: Mapping[str, Work],
     runners: Mapping[str, str],
 ) -> Work:
-    task, shots, condition = config["task"], config["shots"], config["condition"]
+    task, shots = config["task"], config["shots"]
     part = part_of(task)
     source = SFT if part == MULTIMODAL and SFT in trained else part
     if source not in trained:
@@ -515,9 +515,45 @@ def _evaluation(
         flops=flops,
         seconds=seconds,
         compile_seconds=scored.compile_seconds * EVALUATION_COMPILES,
-        what=f"{task}, {shots}-shot, {condition}",
+        what=_what(config),
         inputs={"model": source},
     )
+
+
+def asked_alone(
+    part: str,
+    config: dict[str, Any],
+    affecting: dict[str, Any],
+    data: DataConfig | None,
+    weights: tuple[Path, str] | None = None,
+) -> Work:
+    """The work of a question about a part that no recipe asks (`asked_of`): it is planned free.
+
+    The model is the input `model`, or the `weights` in a folder, with their content's hash. What
+    is asked in the `data` that it was trained on is the same stage as in a study.
+    """
+    kind = EVALUATIONS[part]
+    if weights is not None:
+        folder, content = weights
+        affecting = {**affecting, "model": content}
+        model = {"kind": kind, "folder": str(folder.absolute()), "content": content}
+        config = {**config, "model": model}
+    work = _work(
+        kind,
+        {},
+        affecting,
+        "" if data is None else data_identity(data),
+        modules_for(config["task"]),
+        config=config,
+        what=_what(config),
+        inputs={"model": part} if weights is None else {},
+        pinned=weights is not None,
+    )
+    return work if weights is None else work.model_copy(update={"run": OF_FOLDER})
+
+
+def _what(config: Mapping[str, Any]) -> str:
+    return f"{config['task']}, {config['shots']}-shot, {config['condition']}"
 
 
 def _evaluation_cost(

@@ -41,7 +41,7 @@ from sweeps.store import Store, registration_name
 # A temporary file of a writer that lives is renamed within seconds.
 OLD_SECONDS = 3600.0
 # What others keep at the top of a store; not part of its layout.
-OTHERS = ("data", "cache", "reports", "mlartifacts", "mlflow")
+OTHERS = ("data", "cache", "reports", "mlartifacts", "mlflow", "pretrained", "evaluations")
 
 Kind = Literal["damage", "leftover", "note"]
 
@@ -154,7 +154,7 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
             count = len(store.objects.children(name))
             what = f"{count} {'stage' if count == 1 else 'stages'} set aside as damaged"
             yield _note(name, what, "remove it when nobody needs it")
-        elif name not in known and not name.startswith(OTHERS):
+        elif name not in known and not name.startswith(OTHERS) and not _shows_a_stage(store, name):
             yield _note(name, "is not of a store", STRANGE)
     for name in store.objects.children("code"):
         try:
@@ -170,6 +170,13 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
     for key, written in store.objects.files("reach").items():
         if time.time() - written > OLD_SECONDS:
             yield _leftover(key.rstrip("/"), "marks a question that was answered long ago")
+
+
+def _shows_a_stage(store: Store, name: str) -> bool:
+    """Whether a name is a link to what a stage here wrote, as `mm1 train` leaves for people."""
+    path = store.local / name
+    stages = (store.local / "stages").resolve()
+    return _is_local(store) and path.is_symlink() and path.resolve().is_relative_to(stages)
 
 
 def _stages(store: Store) -> Iterator[Finding]:
@@ -410,6 +417,7 @@ def _scratch(store: Store) -> Iterator[Finding]:
 def orphans(store: Store) -> Iterator[Finding]:
     """Finished stages, and scratch of others, that no registered study has.
 
+    Nor read from stages of one: what `mm1 evaluate` asks of a study's stage is no study's own.
     None where a registration cannot be read: it may be of that one.
     """
     known: set[str] = set()
@@ -427,7 +435,7 @@ def orphans(store: Store) -> Iterator[Finding]:
         if STAGE_ID.fullmatch(stage_id) and stage_id[:2] == prefix
     ]
     for stage_id in sorted(set(stages) - known):
-        if store.is_done(stage_id):
+        if store.is_done(stage_id) and not _reads_from(store, stage_id, known):
             place = f"stages/{stage_id[:2]}/{stage_id}"
             yield _note(place, "is a result that no study here has", "remove it if nobody needs it")
     folder = store.local / "scratch"
@@ -435,6 +443,15 @@ def orphans(store: Store) -> Iterator[Finding]:
         if STAGE_ID.fullmatch(path.name) and path.name not in known and path.is_dir():
             what = "is the scratch folder of a stage that no study here has"
             yield _note(f"scratch/{path.name}", what, "remove it if nobody needs it")
+
+
+def _reads_from(store: Store, stage_id: str, known: set[str]) -> bool:
+    """Whether a finished stage has inputs, and all of them are known."""
+    try:
+        inputs = set(store.stage(stage_id).inputs.values())
+    except UserError:  # damaged, which is told elsewhere
+        return False
+    return bool(inputs) and inputs <= known
 
 
 def _index(store: Store) -> Iterator[Finding]:

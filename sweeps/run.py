@@ -352,7 +352,7 @@ class Pool:
         """Ask every worker to save what it has."""
         self.stopping = True
         for actor in self._actors.values():
-            actor.stop.remote()
+            actor.stop.options(concurrency_group="control").remote()
 
 
 def lost_worker(error: Exception) -> str:

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
-
 from ablations.errors import UserError, nearest
 from ablations.identity import fingerprint_of
 from ablations.shown_text import visible
@@ -102,10 +100,12 @@ def execute(
     git_revision: str,
     *,
     own_process: bool = False,
+    run: Run | None = None,
 ) -> Outcome:
     """Run one stage and put its results into the store; whatever happens is in the outcome.
 
-    In a process of its own, what the stage prints is kept for `mm1 logs`.
+    In a process of its own, what the stage prints is kept for `mm1 logs`. `run` is called in the
+    place of the stage's runner, which it calls itself.
     """
     lease: leases.Lease | None = None
     attempt: Attempt | None = None
@@ -123,7 +123,7 @@ def execute(
         attempt = store.begin(stage)
         context = StageContext(store, attempt, data, stop, lease)
         try:
-            seconds = _run(store, attempt, context, git_revision, own_process)
+            seconds = _run(store, attempt, context, run, git_revision, own_process)
         except StageStopped:
             if not context.stop_requested():  # else it would be asked again for ever
                 raise UserError("the stage raised StageStopped without being asked to") from None
@@ -148,7 +148,12 @@ def execute(
 
 
 def _run(
-    store: Store, attempt: Attempt, context: StageContext, git_revision: str, own_process: bool
+    store: Store,
+    attempt: Attempt,
+    context: StageContext,
+    run: Run | None,
+    git_revision: str,
+    own_process: bool,
 ) -> float:
     """Run an attempt's stage and finish it; the seconds of work that it took.
 
@@ -156,7 +161,7 @@ def _run(
     """
     stage, started = attempt.stage, time.time()
     clock, cpu = time.perf_counter(), time.process_time()
-    run = resolve(stage.run)
+    run = run or resolve(stage.run)
     if fingerprint_of(stage.work.code) != stage.code_fingerprint:
         raise UserError("the code here is not what the study was planned with; plan it anew")
     inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
@@ -329,7 +334,8 @@ def _traceback(error: BaseException) -> str:
 
 
 class Worker:
-    """The Ray actor around `execute`; `stop` is answered while a stage runs."""
+    """The Ray actor around `execute`; `stop` is asked in its concurrency group `control`, so that
+    it is answered while a stage runs. Ray is not imported for it here."""
 
     def __init__(self, store: str, data: str, git_revision: str):
         self._root = store
@@ -354,7 +360,6 @@ class Worker:
             record = failure_record(error_line(error), "")
             return Outcome(stage.id, "failed", error=record["error"])
 
-    @ray.method(concurrency_group="control")
     def stop(self) -> None:
         """Ask the running stage to save itself and stop."""
         self._stop.set()

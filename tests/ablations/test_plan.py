@@ -12,10 +12,11 @@ from ablations.conditions import quantities
 from ablations.contrasts import ScoreKey
 from ablations.deciding import conditions
 from ablations.errors import UserError
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan, make_plan, plan_of_one
 from mm1_jax.config.recipe import Recipe
 from mm1_jax.scale import costs
 from mm1_jax.scale.costs import SECONDS_PER_EVALUATION
+from mm1_jax.workload import RECIPE
 
 SIZES = {"one_at_a_time": {"encoder.image_size": [32, 16]}}
 
@@ -520,3 +521,16 @@ def test_planning_imports_nothing_heavy():
         [sys.executable, "-c", PLANNING], capture_output=True, encoding="utf-8", check=True
     )
     assert ran.stdout == "[]\n"
+
+
+def test_a_config_on_its_own_is_a_plan_of_the_stages_that_a_study_has(studies):
+    study, base = studies.plan(), studies.load().base
+    plan = plan_of_one("alone", RECIPE, base, 1, "the text")
+    (trial,) = plan.trials
+    (same,) = [t for t in study.trials if (t.arm, t.seed) == ("base", 1)]
+    assert trial == same
+    assert set(trial.stages.values()) == set(plan.stages)
+    assert (plan.seeds, plan.claims, plan.primary_metric) == ((1,), {}, ("easy_vqa", "accuracy"))
+    assert Plan.model_validate_json(plan.model_dump_json()).stages == plan.stages
+    other = plan_of_one("alone", RECIPE, base, 2, "the text")
+    assert other.hash != plan.hash

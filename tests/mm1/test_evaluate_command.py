@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 
 import pyarrow.parquet as pq
@@ -14,17 +13,24 @@ from colour_folders import write_arc_easy, write_vqav2
 from public_folders import llama_tokenizer, make_folder, make_llava
 
 from ablations.errors import UserError
-from mm1 import api
-from mm1.evaluate_command import evaluate, scored_model
+from ablations.workload import Asked
+from mm1 import api, run_folder
+from mm1.evaluate_command import evaluate, questions
+from mm1.find_model import find_model
 from mm1.generate_command import generate
+from mm1.run_folder import stage_at
 from mm1_jax.config.recipe import Recipe
+from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.data import tokenizer
 from mm1_jax.evaluation.evaluated_model import EvaluatedModel
 from mm1_jax.evaluation.official.image_record import digest, facts_of, write_images
 from mm1_jax.model.initialisation import initialise
 from mm1_jax.model.multimodal import MultimodalModel
 from mm1_jax.training.checkpoints import save_part
+from mm1_jax.weights.weights_folder import content_of, is_checkpoint
+from mm1_jax.workload import load_recipe
 from sweeps.store import Store
+from sweeps.worker import StageContext
 
 RECIPE = """
 encoder: {image_size: 16, patch_size: 8, width: 16, layers: 1, heads: 2}
@@ -83,9 +89,13 @@ def test_an_official_task_is_asked_in_every_variant_and_its_scores_are_kept(
     assert set(scores) == {0, 1}
     for shots, row in scores.items():
         assert (row["condition"], row["n_items"], row["step"]) == ("no_image", 6, 6)
-        kept = tmp_path / "out" / f"vqav2-{shots}-no_image"
-        assert row in json.loads((kept / "scores.json").read_text(encoding="utf-8"))
-        assert sorted(p.name for p in kept.iterdir()) == ["examples.parquet", "scores.json"]
+        kept = tmp_path / "out" / "evaluations" / f"vqav2-{shots}-no_image"
+        assert [p.name for p in kept.iterdir()] == ["examples.parquet"]
+        stage = stage_at(kept)
+        assert stage is not None
+        assert stage.store == tmp_path / "out"
+        table = Store("out").rows([stage.stage])
+        assert row["value"] in set(table["value"][table["metric"] == "accuracy"])
 
 
 def test_a_recipe_names_the_tasks_and_what_is_averaged(run, places, tmp_path, saying_red):
@@ -129,12 +139,10 @@ def test_anybodys_llava_is_asked_about_images_in_its_own_words(run, places, tmp_
     rows = {row["shots"]: row for row in run("llava", *asked, "--shots", 0, "--shots", 1)}
     assert {rows[shots]["n_items"] for shots in (0, 1)} == {3}
     assert rows[0]["step"] == 0
-    kept = tmp_path / "out" / "vqav2-1-intact"
-    assert {
-        row["metric"] for row in json.loads((kept / "scores.json").read_text(encoding="utf-8"))
-    } >= {"accuracy"}
     one, two = (
-        pq.read_table(tmp_path / f"out/vqav2-{shots}-intact/examples.parquet").to_pylist()
+        pq.read_table(
+            tmp_path / f"out/evaluations/vqav2-{shots}-intact/examples.parquet"
+        ).to_pylist()
         for shots in (0, 1)
     )
     words = "\nAnswer the question using a single word or phrase. ASSISTANT:"
@@ -183,14 +191,11 @@ def test_a_tokenizer_of_another_model_is_refused(run, places, tmp_path):
 
 
 def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
-    from mm1.local import LocalContext
-
     asked = ("--task", "vqav2", "--folder", places / "vqav2", "--batch-size", 4)
     with monkeypatch.context() as patch:
-        patch.setattr(LocalContext, "stop_requested", lambda context: True)
+        patch.setattr(StageContext, "stop_requested", lambda context: True)
         assert run("ours", *asked) == 130
-    kept = tmp_path / "out/vqav2-0-intact"
-    assert re.fullmatch(r"unfinished-\w{12}", next(kept.iterdir()).name)
+    assert list((tmp_path / "out" / "scratch").iterdir())
     batches = []
     answers = EvaluatedModel.answers
 
@@ -201,8 +206,37 @@ def test_an_interrupted_evaluation_goes_on(run, places, tmp_path, monkeypatch):
     monkeypatch.setattr(EvaluatedModel, "answers", counted)
     assert {row["n_items"] for row in run("ours", *asked)} == {12}
     assert len(batches) == 2  # of three
-    files = ["examples.parquet", "images.parquet", "scores.json"]
+    files = ["examples.parquet", "images.parquet"]
+    kept = tmp_path / "out/evaluations/vqav2-0-intact"
     assert sorted(p.name for p in kept.iterdir()) == files
+    assert not list((tmp_path / "out" / "scratch").iterdir())
+
+
+def test_a_repeated_question_is_answered_from_the_store(run, places, tmp_path, monkeypatch):
+    folder = shutil.copytree(places / "vqav2", tmp_path / "vqav2")
+    asked = ("--task", "vqav2", "--folder", folder)
+    whole, some = run("ours", *asked), run("ours", *asked, "--items", 6)
+    monkeypatch.setattr(EvaluatedModel, "answers", lambda *_: pytest.fail("asked again"))
+    assert (run("ours", *asked), run("ours", *asked, "--items", 6)) == (whole, some)
+    assert [rows[0]["n_items"] for rows in (whole, some)] == [12, 6]
+    image = next(folder.glob("images/val2014/*1.jpg"))
+    image.write_bytes(image.read_bytes() + b"more")
+    with pytest.raises(UserError, match="images are not those that a finished evaluation saw"):
+        run("ours", *asked)
+
+
+def test_what_fails_is_told_with_its_traceback_and_recorded(
+    run, places, tmp_path, monkeypatch, capfd
+):
+    def broken(*_):
+        raise ArithmeticError("no answer")
+
+    monkeypatch.setattr(EvaluatedModel, "answers", broken)
+    assert run("ours", "--task", "vqav2", "--folder", places / "vqav2") == 1
+    (record,) = (tmp_path / "out").glob("stages/*/*/failures/*.json")
+    failure = json.loads(record.read_text(encoding="utf-8"))
+    assert failure["error"] == "ArithmeticError: no answer"
+    assert "broken" in failure["traceback"]
 
 
 @pytest.mark.parametrize(
@@ -293,16 +327,56 @@ def test_a_study_reads_what_it_will_ask_before_it_trains(places, data_root, tmp_
     assert not (tmp_path / "store").exists()
 
 
-def test_the_best_checkpoint_of_a_run_or_a_stage_is_scored(places, tmp_path):
+def finished(store, stage, output, best=True):
+    """Finish a stage as if it had trained what is in `output`."""
+    attempt = store.begin(stage)
+    shutil.copytree(output, attempt.output, dirs_exist_ok=True)
+    if best:
+        shutil.copytree(output, attempt.output / "best")
+    store.finish(attempt, [], {"seconds": 1.0}, "ok")
+
+
+def test_a_run_is_scored_by_what_trained_its_parts(places, tmp_path):
+    recipe = Recipe.model_validate(yaml.safe_load(RECIPE))
+    plan = run_folder.plan_of(recipe, "small", 7, RECIPE)
     run = tmp_path / "run"
-    part = run / "pretrained" / "multimodal"
-    for folder in (run, run / "best", part, part / "best"):
-        shutil.copytree(places / "ours", folder, dirs_exist_ok=True)
-    (run / "recipe.json").write_text(json.dumps({"seed": 7}), encoding="utf-8")
-    for folder in (run / "best", part / "best"):
-        found = scored_model(str(folder), "nowhere")
-        assert found.folders == {"multimodal": folder}
-        assert (found.seed, found.output) == (7, folder / "evaluations")
+    store = Store(run)
+    store.register(plan)
+    with pytest.raises(UserError, match="holds no trained model yet; mm1 train goes on"):
+        find_model(str(run), "nowhere")
+    main = plan.main(plan.trials[0])
+    finished(store, plan.stages[main], places / "ours")
+    run_folder.show_trained(store, plan)
+    found = find_model(str(run), "nowhere")
+    assert (found.stages, found.seed) == ({"multimodal": main}, 7)
+    assert found.shown == run / "evaluations"
+    best = find_model(str(run / "best"), "nowhere")
+    assert best.model.folders == {"multimodal": run / "best"}
+    assert (best.stages, best.seed, best.store) == ({}, 7, str(run))
+    elsewhere = find_model(str(run), "nowhere", tmp_path / "other")
+    assert (elsewhere.stages, elsewhere.store) == ({}, tmp_path / "other")
+    # RUN is a checkpoint wherever the folder of one is taken, with the same content.
+    assert is_checkpoint(run)
+    assert content_of(run) == content_of(places / "ours")
+    other = recipe.model_copy(update={"connector": recipe.connector.model_copy()})
+    run_folder.check_same(run, plan, run_folder.plan_of(other, "small", 7, RECIPE))
+    with pytest.raises(UserError, match=r"another run \(seed is 7 there and 8 here\)"):
+        run_folder.check_same(run, plan, run_folder.plan_of(recipe, "small", 8, RECIPE))
+
+
+def test_what_a_study_asks_is_the_same_stage_where_it_is_asked_alone(places, tmp_path, write_study):
+    place = str(tmp_path / "store")
+    made = api.plan(write_study(tmp_path), store=place)
+    trial = made.trials[0]
+    main = made.stages[made.main(trial)]
+    attempt = Store(place).begin(main)
+    config = TrainConfig.model_validate(main.config)
+    save_part(attempt.output, config, initialise(MultimodalModel(config), 0))
+    Store(place).finish(attempt, [], {"seconds": 1.0}, "ok")
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    (own,) = questions(find_model(main.id[:12], place), recipe.evaluation, must=True)
+    assert own.stage.id == made.answers(trial)[Asked("easy_vqa")]
+    assert own.stage.inputs == {"model": main.id}
 
 
 def test_the_best_checkpoint_of_a_stage_is_scored(places, tmp_path, write_study):
@@ -312,20 +386,16 @@ def test_the_best_checkpoint_of_a_stage_is_scored(places, tmp_path, write_study)
     with_best, without = [made.stages[made.main(trial)] for trial in made.trials][:2]
     store = Store(place)
     for stage in (with_best, without):
-        attempt = store.begin(stage)
-        shutil.copytree(places / "ours", attempt.output, dirs_exist_ok=True)
-        if stage is with_best:
-            shutil.copytree(places / "ours", attempt.output / "best")
-        store.finish(attempt, [], {"seconds": 1.0}, "ok")
-    found = scored_model(f"{with_best.id[:12]}/best", place)
-    assert found.folders == {"multimodal": store.stage_folder(with_best.id) / "best"}
-    assert found.output is None
+        finished(store, stage, places / "ours", best=stage is with_best)
+    found = find_model(f"{with_best.id[:12]}/best", place)
+    assert found.model.folders == {"multimodal": store.stage_folder(with_best.id) / "best"}
+    assert (found.stages, found.store, found.shown) == ({}, place, None)
     with pytest.raises(UserError, match=r"has no best/ .training.keep_best was false."):
-        scored_model(f"{without.id[:12]}/best", place)
+        find_model(f"{without.id[:12]}/best", place)
     with pytest.raises(UserError, match="neither a folder of `mm1 train` nor one finished stage"):
-        scored_model(f"{without.id[:12]}/bests", place)
+        find_model(f"{without.id[:12]}/bests", place)
 
 
 def test_a_folder_without_a_model_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no trained model"):
-        scored_model(str(tmp_path), "nowhere")
+        find_model(str(tmp_path), "nowhere")
