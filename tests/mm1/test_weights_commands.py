@@ -85,7 +85,7 @@ def test_a_llava_answers_about_an_image_also_when_it_was_imported(tmp_path, imag
 def test_a_model_of_conversations_is_asked_in_a_turn(tmp_path, monkeypatch):
     words = tokenizer.train([f"USER: what is it? {n} ASSISTANT:" for n in range(99)], 300)
     prepared = SimpleNamespace(tokenizer=words)
-    monkeypatch.setattr("mm1_jax.data.sources.prepared_packages.open_prepared", lambda *_: prepared)
+    monkeypatch.setattr("mm1_jax.evaluation.answering.open_prepared", lambda *_: prepared)
     answers = []
     start = TEMPLATES["vicuna"].start[0]
     asked = {"vicuna": "what is it?", "plain": f"{start}USER: what is it? ASSISTANT:"}
@@ -112,7 +112,7 @@ def test_the_tokenizer_beside_the_checkpoint_is_the_one_that_speaks(mm1, tmp_pat
     ids = ",".join(map(str, words.encode("red 7")))
     assert json.loads(mm1("generate", *asked, "--ids", ids).stdout) == json.loads(said.stdout)
     prepared = SimpleNamespace(tokenizer=words)
-    monkeypatch.setattr("mm1_jax.data.sources.prepared_packages.open_prepared", lambda *_: prepared)
+    monkeypatch.setattr("mm1_jax.evaluation.answering.open_prepared", lambda *_: prepared)
     data = tmp_path / "data" / data_fingerprint(config.data)
     data.mkdir(parents=True)
     (data / "manifest.json").touch()
