@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ablations.errors import UserError
-from ablations.local_paths import local_path
+from ablations.places import local_path
 
 if TYPE_CHECKING:
     from ablations.plan import Plan

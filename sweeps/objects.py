@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ablations.errors import UserError
-from ablations.local_paths import local_path
+from ablations.places import local_path, remote_files, without_local_protocol
 
 BUSY_TRIES = 5  # of a put that the server was too busy to compare with another
 LONGEST_PATH = 3_400  # of a store; what is in it must come to less than the system's 4,096
@@ -122,9 +122,7 @@ def open_objects(root: str | Path) -> Objects:
     Raises:
         UserError: the URL's protocol is unknown, or a plain file is in the way.
     """
-    text = str(root)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
+    text = without_local_protocol(str(root))
     if "://" in text:
         return RemoteObjects(text)
     path = local_path(text)
@@ -334,12 +332,10 @@ class RemoteObjects:
     """An fsspec file system whose `pipe_file(mode="create")` is put-if-absent (s3, gcs, memory)."""
 
     def __init__(self, url: str):
-        import fsspec
-
         try:
-            self._files, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"cannot open the store {url}: {error}") from error
+            self._files, base = remote_files(url, use_listings_cache=False)
+        except UserError as error:
+            raise UserError(f"cannot open the store {error.message}") from None
         self.root = url.rstrip("/")
         self.base = base.rstrip("/")
         self.local = local_cache(self.root)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
-from ablations.local_paths import local_path
+from ablations.places import local_path
 from ablations.plan import Plan
 from ablations.shown_text import shown_url
 from sweeps import leases, reach

@@ -14,7 +14,7 @@ CONTRACT = {
     "content_hash",
     "errors",
     "identity",
-    "local_paths",
+    "places",
     "schema",
     "settings",
     "shown_text",

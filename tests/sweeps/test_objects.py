@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Generator
@@ -351,3 +352,17 @@ def test_a_new_store_is_its_owners_alone(tmp_path):
         os.umask(old)
     assert (tmp_path / "new" / "store").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755  # somebody's choice
+
+
+def test_a_store_whose_client_is_not_installed_names_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    told = r'cannot open the store gs://b/x: gs:// needs `pip install "mm1\[gcs\]"`'
+    with pytest.raises(UserError, match=told):
+        open_objects("gs://b/x")
+    with pytest.raises(UserError, match=r"cannot open the store nowhere://b: .*nowhere"):
+        open_objects("nowhere://b")
+
+
+def test_a_store_at_a_local_address_is_at_its_path(tmp_path):
+    for protocol in ("file://", "local://"):
+        assert open_objects(f"{protocol}{tmp_path}").root == str(tmp_path)

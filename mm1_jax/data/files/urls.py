@@ -33,15 +33,18 @@ from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from ablations.errors import MissingFileError, UserError
-from ablations.local_paths import local_path
+from ablations.places import (
+    LOCAL_PROTOCOLS,
+    local_path,
+    remote_files,
+    without_local_protocol,
+)
 
 TRIES = 5
 FIRST_WAIT_SECONDS = 0.5  # doubled after every try: 7.5 s in all
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
 _CHUNK_BYTES = 1 << 20
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → extra of this package
 _WEB = ("http://", "https://")
-_LOCAL = ("file://", "local://")
 COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 # Answers of a server that may differ later: time-out, too many requests. So may all from 500 on.
 _PASSING_STATUS = {408, 425, 429}
@@ -86,7 +89,7 @@ class _Links(NamedTuple):
 
 
 def _links(url: str) -> _Links:
-    if "::" not in url or url.startswith((*_WEB, *_LOCAL)) or not is_url(url):
+    if "::" not in url or url.startswith((*_WEB, *LOCAL_PROTOCOLS)) or not is_url(url):
         return _Links("", url, "")
     links = url.split("::")
     place = next((n for n, link in enumerate(links) if "://" in link), len(links) - 1)
@@ -388,27 +391,14 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
         return fsspec.filesystem(protocol, **_web_options()), url
     links = [link.partition("://")[0] for link in url.split("::")]
     options = {link: _web_options() for link in links if f"{link}://" in _WEB}
-
-    def found() -> tuple[AbstractFileSystem, str]:
-        try:
-            return fsspec.core.url_to_fs(url, **options)
-        except ImportError as error:
-            extra = _EXTRAS.get(protocol)
-            wanted = f'{protocol}:// needs `pip install "mm1[{extra}]"`' if extra else str(error)
-            raise UserError(f"{url}: {wanted}") from None
-        except ValueError as error:
-            raise UserError(f"{url}: {error}") from None
-
-    return retried(url, found)  # a chain opens the archive that it names
+    # A chain opens the archive that it names, which may have to be tried again.
+    return retried(url, lambda: remote_files(url, **options))
 
 
 def _local_path(url: str) -> str | None:
     """The absolute path that a name is of; None if it is an address."""
-    protocol = next((start for start in _LOCAL if url.startswith(start)), "")
-    path = url.removeprefix(protocol)
-    if not protocol and is_url(url):
-        return None
-    return str(local_path(path))
+    path = without_local_protocol(url)
+    return None if path == url and is_url(url) else str(local_path(path))
 
 
 # What file systems call a content's name or time; the first that is there tells files apart.

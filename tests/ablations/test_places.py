@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablations.local_paths import local_path
+from ablations.places import local_path
 
 
 def test_a_path_that_exists_is_that_path(tmp_path, monkeypatch):
