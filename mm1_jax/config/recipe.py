@@ -6,12 +6,13 @@ reads: evaluation never retrains anything.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
     NonNegativeInt,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -32,7 +33,7 @@ from mm1_jax.config.questions import MOST_ASKED_AT_ONCE, MOST_ITEMS, MOST_SHOTS,
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.config.training import MeshConfig, OptimizerConfig
 from mm1_jax.evaluation.official.catalogue import OFFICIAL
-from mm1_jax.evaluation.task_records import TASKS
+from mm1_jax.evaluation.task_records import OF_OUR_DATA, TASKS
 
 # The parts that may come from a stage of their own: the stage's kind is the part's name.
 PretrainedPart = Literal["encoder", "language_model"]
@@ -74,24 +75,19 @@ class OfficialTaskConfig(TaskConfig, OfficialSettings):
     """An official task in a folder of the user's, and which variants of it are run."""
 
 
-class EvaluationConfig(Config):
+# A field for each of the tasks; `Any`, because no type checker can know them.
+_FIELDS: dict[str, Any] = dict.fromkeys(OF_OUR_DATA, (TaskConfig | None, None))
+_OfOurData: Any = create_model("_OfOurData", __base__=Config, **_FIELDS)
+
+
+class EvaluationConfig(_OfOurData):
     """Tasks on which a checkpoint is scored; a task that is absent (null) is not run.
 
-    The last three that have a field score a part as its own pre-training (or a folder of weights)
-    left it. `official` maps the names of official tasks to their folders.
+    Those that are asked in the data of the packages have a field each, by `task_records`; some
+    score a part as its own pre-training (or a folder of weights) left it. `official` maps the
+    names of official tasks to their folders.
     """
 
-    easy_vqa: TaskConfig | None = None
-    emoji_caption: TaskConfig | None = None
-    emoji_languages: TaskConfig | None = None
-    emoji_attributes: TaskConfig | None = None
-    fast_binding: TaskConfig | None = None
-    emoji_glossary: TaskConfig | None = None
-    emoji_questions: TaskConfig | None = None
-    held_out_text: TaskConfig | None = None
-    pretrained_text: TaskConfig | None = None
-    emoji_retrieval: TaskConfig | None = None
-    emoji_probe: TaskConfig | None = None
     official: dict[str, OfficialTaskConfig] = Field({})
     average: tuple[str, ...] = Field(
         (), description="tasks whose first metrics `average.8_shot` is the mean of"
@@ -115,8 +111,8 @@ class EvaluationConfig(Config):
     @property
     def tasks(self) -> dict[str, TaskConfig]:
         """Task name → its settings, for the tasks that are run."""
-        named = {name: getattr(self, name) for name in type(self).model_fields} | self.official
-        return {name: task for name, task in named.items() if isinstance(task, TaskConfig)}
+        named = {name: getattr(self, name) for name in OF_OUR_DATA}
+        return {name: task for name, task in named.items() if task is not None} | self.official
 
     @field_validator("official")
     @classmethod

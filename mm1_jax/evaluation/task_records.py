@@ -25,6 +25,7 @@ class TaskRecord:
     part       whose checkpoint it scores
     items      of the test split, about; for the planned cost only
     asks       groups of `data.embedded` that must ask for what it asks
+    seconds    that it takes beside asking, about
     captions   whether images are compared with captions, which not every encoder was trained by
     """
 
@@ -32,6 +33,7 @@ class TaskRecord:
     items: int
     part: str = MULTIMODAL
     asks: tuple[str, ...] = ()
+    seconds: float = 0.0
     captions: bool = False
 
     @property
@@ -113,7 +115,6 @@ TASKS: dict[str, TaskRecord] = {
         _asked(score("accuracy"), _BLIND, baseline("oracle", "accuracy")), 9_673
     ),
     "emoji_caption": TaskRecord(_asked(score("cider"), baseline("blind", "cider")), 214),
-    "emoji_questions": TaskRecord(_asked(score("accuracy"), _BLIND), 856),
     "emoji_languages": TaskRecord(  # in four languages
         _asked(*_KINDS, _BLIND, conditions=MISLEADING),
         2_928,
@@ -130,6 +131,7 @@ TASKS: dict[str, TaskRecord] = {
         500,
         asks=("glossary_documents",),
     ),
+    "emoji_questions": TaskRecord(_asked(score("accuracy"), _BLIND), 856),
     "held_out_text": TaskRecord(Task(metrics=_scores("perplexity", "bits_per_byte")), 311),
     "pretrained_text": TaskRecord(
         Task(
@@ -141,6 +143,7 @@ TASKS: dict[str, TaskRecord] = {
         ),
         311,
         part=LANGUAGE_MODEL,
+        seconds=10.0,  # the n-gram counts the training texts
     ),
     "emoji_retrieval": TaskRecord(
         Task(
@@ -181,9 +184,18 @@ CURVES = Task(metrics=(score("loss"),))
 MEASURED: dict[str, Task] = {name: one.measured for name, one in TASKS.items()} | {TRAINING: CURVES}
 
 
+# Those that are asked in the data that a model was trained on, in no folder of the user's.
+OF_OUR_DATA = tuple(name for name in TASKS if name not in OFFICIAL)
+
+
 def part_of(task: str) -> str:
     """Whose checkpoint a task scores; of a task that is not known, the whole model's."""
     return TASKS[task].part if task in TASKS else MULTIMODAL
+
+
+def reads_captions(task: str) -> bool:
+    """Whether a task compares images with captions; one that is not known does not."""
+    return task in TASKS and TASKS[task].captions
 
 
 def check_task_metric(task: str, metric: str) -> None:

@@ -226,6 +226,17 @@ class TestScoredParts:
         plan = pretrained(design={"one_at_a_time": {"objective": levels}}, seeds=1)
         assert len(stages(plan, "encoder_evaluation")) == 1
 
+    def test_an_evaluation_of_ones_own_may_ask_what_no_record_has(self, pretrained):
+        runners = {**RUNNERS, "evaluation": "ablations.stage:Run"}
+        plan = pretrained(
+            runners=runners,
+            claims={"asked": "score(base, task=my_task, metric=quality) > 0.5"},
+            seeds=1,
+        )
+        mine = [s for s in stages(plan, "evaluation").values() if s.config["task"] == "my_task"]
+        assert len(mine) == 1
+        assert mine[0].seconds > 0
+
     def test_parts_are_scored_in_one_form_only(self, pretrained):
         pretrained.recipe["evaluation"]["emoji_probe"] = {"conditions": ["shuffled"]}
         with pytest.raises(UserError, match="emoji_probe asks no questions"):

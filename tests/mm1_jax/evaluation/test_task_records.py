@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from ablations.averages import average_shots
 from ablations.errors import UserError
 from ablations.workload import Asked, with_goal
-from mm1_jax.config.recipe import EvaluationConfig
-from mm1_jax.evaluation.official.catalogue import OFFICIAL
-from mm1_jax.evaluation.task_records import MEASURED, TASKS, check_form, check_task_metric
+from mm1_jax.config.recipe import EvaluationConfig, TaskConfig
+from mm1_jax.evaluation.by_name import task_module
+from mm1_jax.evaluation.task_records import (
+    MEASURED,
+    OF_OUR_DATA,
+    TASKS,
+    check_form,
+    check_task_metric,
+)
 
 
-def test_every_task_of_a_recipe_is_in_the_table():
+def test_a_recipe_asks_what_has_a_record_and_finds_its_module():
     settings = {"seed", "sharp_images", "batch_size", "mesh", "official", "average"}
-    assert set(TASKS) == (set(EvaluationConfig.model_fields) - settings) | set(OFFICIAL)
+    assert set(OF_OUR_DATA) == set(EvaluationConfig.model_fields) - settings
+    for task in OF_OUR_DATA:
+        asked = EvaluationConfig.model_validate({task: {"shots": [0, 0]}}).tasks
+        assert asked == {task: TaskConfig(shots=(0,))}
+        if TASKS[task].measured.most_shots:
+            assert task_module(task).TASK.name == task
+        else:
+            assert task == task_module(task).NAME
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        EvaluationConfig.model_validate({"vqav2": {}})
 
 
 def test_a_share_of_right_answers_has_a_worst_value_and_a_perplexity_none():
