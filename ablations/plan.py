@@ -218,15 +218,16 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     tasks = dict(workload.tasks(study.base))
     primary = _primary_metric(study)
     factors, cells = expand(file.design, study.base, schema, document)
-    null_cells = tuple(_null_cell(study, cells[0], salt) for salt in range(1, file.null_arms + 1))
     conditions = _conditions(study, factors, cells, primary)
+    null_cells = tuple(_null_cell(study, cells[0], salt) for salt in range(1, file.null_arms + 1))
+    cells += null_cells
     needed: dict[str, list[Asked]] = {}  # arm → what claims ask of it
     for key in claims.keys_of(conditions.values()):
         needed.setdefault(key.arm, []).append(Asked(key.task, key.shots, key.condition))
-    graphs = [_graph(study, cell, needed.get(cell.name, ())) for cell in (*cells, *null_cells)]
+    graphs = [_graph(study, cell, needed.get(cell.name, ())) for cell in cells]
     arms = tuple(
         _arm(study, cell, cells[0], graph, graphs[0])
-        for cell, graph in zip((*cells, *null_cells), graphs, strict=True)
+        for cell, graph in zip(cells, graphs, strict=True)
     )
     _check_labels(study, arms)
 
@@ -244,7 +245,7 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
                 schema.affecting(cell.config),
                 {role: work.decides for role, work in graph.works.items() if work.pinned},
             ]
-            for cell, graph in zip((*cells, *null_cells), graphs, strict=True)
+            for cell, graph in zip(cells, graphs, strict=True)
         },
         "runners": file.runners,
         "claims": {name: " ".join(text.split()) for name, text in texts.items()},
@@ -255,6 +256,8 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         seeds = _drawn(identity.fingerprint([file.study, fresh_set, means]), seeds.count)
     else:
         fresh_set = 0
+    meaning = identity.fingerprint({**means, "seeds": seeds})
+    del cells, means  # half of all memory, which the stages need
 
     stages: dict[str, Stage] = {}
     trials: list[Trial] = []
@@ -269,7 +272,7 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     return Plan(
         study=file.study,
         workload=workload.name,
-        hash=identity.fingerprint({**means, "seeds": seeds}),
+        hash=meaning,
         path=document.path,
         source=document.text,
         question=file.question,
