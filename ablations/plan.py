@@ -9,11 +9,9 @@ Nothing heavy is imported here: `mm1 plan` answers in about a second.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import hashlib
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from ablations.config_parts import ConfigParts
 from ablations.contrasts import Contrast
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
+from ablations.no_collection import no_collection
 from ablations.schema import Config
 from ablations.stages import Stage, Trial, stages_of
 from ablations.study import FreshSeeds
@@ -141,8 +140,8 @@ class Plan(Config):
 
     @model_serializer(mode="wrap")
     def _once(self, rest: Any) -> dict[str, Any]:
-        """Configs by number, and works; stages as [work, seed, inputs, origin], trials as [arm,
-        seed, roles].
+        """Stages as [identity, work, seed, inputs, origin], trials as [arm, seed, roles]: all but
+        identity and seed are numbers of what is listed beside.
         """
         parts = ConfigParts()
         arms = [
@@ -151,7 +150,9 @@ class Plan(Config):
         ]
         numbers: dict[int, int] = {}  # by object: stages of one work share it
         works = []
-        stages = {}
+        number_of = {stage: number for number, stage in enumerate(self.stages)}
+        origins: dict[str, int] = {}
+        stages = []
         for stage in self.stages.values():
             work = stage.work
             number = numbers.get(id(work))
@@ -159,10 +160,16 @@ class Plan(Config):
                 number = numbers[id(work)] = len(works)
                 said = work.model_dump(mode="json", exclude={"config"})
                 works.append({**said, "config": parts.number(work.config)})
-            stages[stage.id] = [number, stage.seed, dict(stage.inputs), stage.origin]
-        trials = [[t.arm, t.seed, dict(t.stages)] for t in self.trials]
-        of_configs = {"parts": parts.written, "arms": arms, "works": works}
-        return {**rest(self), **of_configs, "stages": stages, "trials": trials}
+            inputs = {name: number_of[source] for name, source in stage.inputs.items()}
+            origin = origins.setdefault(stage.origin, len(origins))
+            stages.append([stage.id, number, stage.seed, inputs, origin])
+        arm_number = {arm.name: number for number, arm in enumerate(self.arms)}
+        trials = [
+            [arm_number[t.arm], t.seed, {role: number_of[one] for role, one in t.stages.items()}]
+            for t in self.trials
+        ]
+        shared = {"parts": parts.written, "arms": arms, "works": works, "origins": [*origins]}
+        return {**rest(self), **shared, "stages": stages, "trials": trials}
 
     @model_validator(mode="before")
     @classmethod
@@ -179,29 +186,29 @@ class Plan(Config):
                 Work.model_validate({**work, "config": parts[work["config"]]})
                 for work in values.pop("works")
             ]
+            names = [arm["name"] for arm in values["arms"]]
+            ids = [stage[0] for stage in values["stages"]]
+            values["trials"] = tuple(
+                Trial(names[arm], seed, {role: ids[number] for role, number in roles.items()})
+                for arm, seed, roles in values["trials"]
+            )
+            origins = values.pop("origins")
             values["stages"] = {
-                stage_id: Stage(stage_id, works[number], int(seed), inputs, origin)
-                for stage_id, (number, seed, inputs, origin) in values["stages"].items()
+                stage: Stage(
+                    stage,
+                    works[number],
+                    int(seed),
+                    {name: ids[source] for name, source in inputs.items()},
+                    origins[origin],
+                )
+                for stage, number, seed, inputs, origin in values["stages"]
             }
-            values["trials"] = tuple(Trial(*trial) for trial in values["trials"])
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"its stages cannot be read: {error!r}") from None
         return values
 
 
-@contextlib.contextmanager
-def _no_collection() -> Generator[None]:
-    """What is made inside stays, so nobody looks again and again for what of it is garbage."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@_no_collection()
+@no_collection()
 def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
     """Expand a study: its arms, trials and stages, with their identities and planned costs.
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from ablations.errors import UserError
+from ablations.no_collection import no_collection
 from ablations.schema import Config
 from sweeps.objects import Objects, is_inside
 
@@ -104,6 +105,7 @@ class Latest(Config):
 Record = TypeVar("Record", bound=Config)
 
 
+@no_collection()
 def sealed(record: Config) -> bytes:
     """The bytes of a record, with its seal: a line for each key."""
     fields = record.model_dump(mode="json")
@@ -129,6 +131,7 @@ def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
     return record_of(answer, f"{objects.root}/{key}", kind)
 
 
+@no_collection()
 def record_of(answer: bytes | OSError, place: str, kind: type[Record]) -> Record:
     """A record from what its key was answered with; raises as `read_record` does."""
     fields = as_object(content(answer, place), place)
