@@ -155,17 +155,17 @@ def evaluation_of(
 ) -> EvaluationConfig:
     """What the options ask for; without a task, every one that lies in no folder of the user's."""
     from mm1_jax.config.official import unknown_in_prompt
-    from mm1_jax.config.recipe import EvaluationConfig, TaskConfig
+    from mm1_jax.config.recipe import EvaluationConfig
     from mm1_jax.evaluation.official.catalogue import OFFICIAL
-    from mm1_jax.evaluation.task_records import TASKS
+    from mm1_jax.evaluation.task_records import OF_OUR_DATA, TASKS
 
-    fields = EvaluationConfig.model_fields.items()
-    known = [name for name, field in fields if field.annotation == TaskConfig | None]
     if items is not None and not tasks:
         raise UserError("--items goes with --task: the test splits of the tasks differ in size")
     for task in tasks:
-        if task not in known and task not in OFFICIAL:
-            raise UserError(f"--task {task}: no such task{nearest(task, [*known, *OFFICIAL])}")
+        if task not in OF_OUR_DATA and task not in OFFICIAL:
+            raise UserError(
+                f"--task {task}: no such task{nearest(task, [*OF_OUR_DATA, *OFFICIAL])}"
+            )
     given = {key: value for key, value in official.items() if value is not None}
     named = [task for task in tasks if task in OFFICIAL]
     if given and (len(tasks) != 1 or not named):
@@ -175,7 +175,11 @@ def evaluation_of(
     if "prompt" in given and (wrong := unknown_in_prompt(str(given["prompt"]))) is not None:
         raise UserError(f"--prompt {wrong}")
     plain = tuple(shots) == (0,) and tuple(conditions) == ("intact",)
-    chosen = [t for t in known if t in tasks or (not tasks and (plain or not TASKS[t].one_form))]
+    chosen = [
+        task
+        for task in OF_OUR_DATA
+        if task in tasks or (not tasks and (plain or not TASKS[task].one_form))
+    ]
     variants = {"shots": tuple(shots), "conditions": tuple(conditions), "items": items}
     return EvaluationConfig.model_validate(
         dict.fromkeys(chosen, variants) | {"official": dict.fromkeys(named, variants | given)}

