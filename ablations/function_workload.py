@@ -33,7 +33,7 @@ from ablations.own_workload import (
     metric_parts,
 )
 from ablations.runners import check_runner
-from ablations.settings import MappingSchema, ModelSchema
+from ablations.settings import MappingSchema, ModelSchema, check_model
 from ablations.stage import Context, ResultRow
 from ablations.workload import TRAINING, Asked, Code, Graph, Schema, Work
 
@@ -138,6 +138,7 @@ def _model(path: str) -> type[BaseModel]:
     found = _imported(path)
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         raise UserError(f"{path} is {shown(found)}, not a pydantic model")
+    check_model(found)
     return found
 
 

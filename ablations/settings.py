@@ -27,12 +27,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from ablations.errors import nearest, shortened, shown
+from ablations.errors import UserError, nearest, shortened, shown
 from ablations.schema import FOLLOWS, PresetConfig
 from ablations.workload import Fail
 from ablations.yaml_files import (
     MOST_WHOLE,
     KeyPath,
+    YamlDocument,
     explain,
     load_model,
     load_yaml,
@@ -105,10 +106,12 @@ def level_name(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _check_whole_numbers(values: Mapping[str, Any], fail: Fail) -> None:
+def _check_numbers(values: Mapping[str, Any], fail: Fail) -> None:
     for path, value in values.items():
         if too_large(value) is not None:
             fail(path, f"{path}: a whole number is at most {MOST_WHOLE:,}")
+        if isinstance(value, float) and not math.isfinite(value):
+            fail(path, f"{path}: a number is finite, and this one is too large for any computer")
 
 
 # -- pydantic models -----------------------------------------------------------------------------
@@ -161,7 +164,7 @@ class ModelSchema:
         values = self.as_paths(written, fail)
         if not values:
             return base, ()
-        _check_whole_numbers(values, fail)
+        _check_numbers(values, fail)
         tree = self.dump(base)
         dropped: list[str] = []
         for path in sorted(values):
@@ -314,6 +317,28 @@ class ModelSchema:
         return frozenset(_free_paths(self.model, ""))
 
 
+def check_model(model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> None:
+    """Whether every path of a model of somebody else's can be set.
+
+    Raises:
+        UserError: a group may be one of several models and no `kind` says which, or holds itself.
+    """
+    if model in above:
+        raise UserError(f"{model.__name__} holds itself, so its paths have no end")
+    for name in model.model_fields:
+        entries = any(typing.get_origin(one) is dict for one in places_at(model, (name,)))
+        members = models_at(model, (name, "*") if entries else (name,))
+        for member in members:
+            kind = member.model_fields.get("kind")
+            if len(members) > 1 and (kind is None or not isinstance(kind.default, str)):
+                several = ", ".join(one.__name__ for one in members)
+                raise UserError(
+                    f"{model.__name__}.{name} is one of {several}, and {member.__name__} has no "
+                    'field such as kind: Literal["adam"] = "adam" that says which'
+                )
+            check_model(member, (*above, model))
+
+
 def _kind(model: type[BaseModel]) -> Any:
     return model.model_fields["kind"].default
 
@@ -374,13 +399,21 @@ def is_marked(info: FieldInfo) -> bool:
 class MappingSchema:
     """Configs that are any YAML or JSON mapping: what the base has is what may be set.
 
-    A value keeps the type that the base has (a whole number may stand for a number); where the
-    base has null, anything may stand.
+    A value has the type that the base has; where that is null, anything may stand. A number is
+    written as the base has it, so that 0 and 0.0 are one level: only a fraction in the place of a
+    whole number stays one.
     """
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Read a config file, JSON being YAML too. Raises `UserError`."""
-        return load_yaml(path).value
+        """Read a config file, JSON being YAML too.
+
+        Raises:
+            UserError: it cannot be read, holds what other readers take for something else, or has
+                a key that cannot stand in a path.
+        """
+        document = load_yaml(path, read_by_others=True)
+        _refuse_keys(document, document.value, ())
+        return document.value
 
     def dump(self, config: dict[str, Any]) -> dict[str, Any]:
         """The whole config."""
@@ -405,23 +438,38 @@ class MappingSchema:
         values = self.as_paths(written, fail)
         if not values:
             return base, ()
-        _check_whole_numbers(values, fail)
+        _check_numbers(values, fail)
         tree = copy.deepcopy(base)
         known = _keys(base)
         for path, value in values.items():
             if path not in known:
                 unknown_path(path, list(known), tree, fail)
-            if not _fits(value, known[path]):
+            there = known[path]
+            if value == {} and isinstance(there, dict):
+                continue  # it names nothing, and what is not named stays
+            if not _fits(value, there):
                 fail(
                     path,
                     f"{path}: {shortened(level_name(value))} is not valid: the base has "
-                    f"{_type(known[path])} ({shortened(level_name(known[path]))})",
+                    f"{_type(there)} ({shortened(level_name(there))})",
                 )
-            set_at(tree, path, value)
+            set_at(tree, path, _as_there(value, there))
         return tree, ()
 
     free: frozenset[str] = frozenset()
     mixtures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def _refuse_keys(document: YamlDocument, tree: Any, at: KeyPath) -> None:
+    """Fail for a key that a path cannot name; mappings in lists are set as a whole."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if not key or "." in key:
+            document.fail(
+                f"the key {shown(key)}: a path such as a.b goes from key to key at each dot, so a "
+                "key has no dot and is not empty; nest it, a: {b: …}",
+                (*at, key),
+            )
+        _refuse_keys(document, value, (*at, key))
 
 
 def _keys(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -442,6 +490,17 @@ def _fits(value: Any, there: Any) -> bool:
     if isinstance(there, float):
         return isinstance(value, int | float)
     return isinstance(value, type(there)) or (isinstance(there, int) and isinstance(value, float))
+
+
+def _as_there(value: Any, there: Any) -> Any:
+    """A number as the base has it, where that is the same number."""
+    if isinstance(value, bool) or isinstance(there, bool):
+        return value
+    if isinstance(there, float) and isinstance(value, int):
+        return float(value)
+    if isinstance(there, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _type(value: Any) -> str:

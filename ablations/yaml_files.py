@@ -10,6 +10,7 @@ its depth, and what its aliases come to once they are written out are bounded.
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 import types
@@ -60,8 +61,11 @@ class YamlDocument:
         raise UserError(message, file=self.path, line=self.line(at))
 
 
-def load_yaml(path: str | Path) -> YamlDocument:
+def load_yaml(path: str | Path, *, read_by_others: bool = False) -> YamlDocument:
     """Read a YAML mapping.
+
+    `read_by_others`: somebody else's program reads the file too, as it likes, so what other readers
+    take for something else is refused (`_ambiguous`).
 
     Raises:
         UserError: missing or unreadable file, YAML syntax, duplicate key, or not a mapping.
@@ -70,6 +74,8 @@ def load_yaml(path: str | Path) -> YamlDocument:
     text = _read(Path(path), name)
     try:
         node = yaml.compose(text, Loader=_Yaml12)
+        if read_by_others and node is not None:
+            _refuse_ambiguous(node, name)
         lines: dict[KeyPath, int] = {(): 1}
         value = None if node is None else _plain(node, (), lines, name)
     except yaml.MarkedYAMLError as error:
@@ -412,6 +418,68 @@ def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str) -
         lines[*at, key] = line
         mapping[key] = _plain(value_node, (*at, key), lines, file)
     return mapping
+
+
+def _refuse_ambiguous(node: yaml.Node, file: str) -> None:
+    """Raise `UserError` for a scalar that means one thing here and another to others.
+
+    Most readers speak the YAML 1.1 of PyYAML: to them `no` is false, `010` is eight, `1_000` a
+    thousand, `<<` a merge, and a key `0` is no text. JSON's `NaN` is text to a reader of YAML. Only
+    that `1e-3` is a number is taken for granted.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        for element in node.value:
+            _refuse_ambiguous(element, file)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and (other := _other_than_text(key)):
+                raise UserError(
+                    f"the key {shown(key.value)} is text here and {other} to other readers; put "
+                    "quotes around it if text is meant",
+                    file=file,
+                    line=key.start_mark.line + 1,
+                )
+            _refuse_ambiguous(value, file)
+    elif isinstance(node, yaml.ScalarNode) and (others := _otherwise(node)):
+        raise UserError(
+            f"{shown(node.value)} is {_a(node.tag)} here and {others} to other readers; write what "
+            "is meant: true or false, a plain number, or text in quotes",
+            file=file,
+            line=node.start_mark.line + 1,
+        )
+
+
+def _other_than_text(key: yaml.ScalarNode) -> str:
+    """What an unquoted key is to readers that know other keys than text; "" for text."""
+    if key.style is not None:
+        return ""
+    tags = {_by_yaml_1_1(key.value), key.tag} - {"tag:yaml.org,2002:str"}
+    return _a(min(tags)) if tags else ""
+
+
+def _otherwise(node: yaml.ScalarNode) -> str:
+    """What an unquoted scalar is to other readers, "" where it is the same."""
+    if node.style is not None:
+        return ""
+    if node.value in ("NaN", "Infinity", "-Infinity"):
+        return "a number"  # of JSON, as Python writes it
+    there, value = _by_yaml_1_1(node.value), _scalar_value(node)
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else "too large a number"
+    if isinstance(value, int) and not isinstance(value, bool) and re.match(r"[-+]?0\d", node.value):
+        return "another number"
+    return "" if there == node.tag else _a(there)
+
+
+def _by_yaml_1_1(text: str) -> str:
+    """The tag that PyYAML gives to an unquoted scalar."""
+    return yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+
+
+def _a(tag: str) -> str:
+    kind = tag.rpartition(":")[2]
+    names = {"bool": "true or false", "int": "a number", "float": "a number", "str": "text"}
+    return names.get(kind) or {"timestamp": "a date", "null": "nothing"}.get(kind, f"a {kind}")
 
 
 def _hint(problem: str) -> str:
