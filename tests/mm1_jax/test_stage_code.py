@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -170,20 +171,64 @@ def test_what_says_that_it_decides_nothing_is_known():
     }
 
 
-@pytest.mark.usefixtures("synthetic_batches")
-def test_no_training_asks_what_says_that_it_decides_nothing(tiny, recording_context, monkeypatch):
-    def ask(*whatever):
-        raise AssertionError("a formula of costs was asked")
-
-    formulas = [
+def marked_functions() -> list[tuple[type, str]]:
+    """Class and name of each function of a config that says that it decides nothing."""
+    return [
         (getattr(module, kind.name), function.name)
         for module in (connector, encoder, language_model)
         for kind in identity.parsed(Path(module.__file__)).body
         if isinstance(kind, ast.ClassDef)
         for function in kind.body
-        if isinstance(function, ast.FunctionDef)
-        and any(ast.unparse(one) == "decides_no_result" for one in function.decorator_list)
+        if isinstance(function, ast.FunctionDef) and is_marked(function)
     ]
+
+
+def is_marked(function: ast.FunctionDef) -> bool:
+    return any(ast.unparse(one) == "decides_no_result" for one in function.decorator_list)
+
+
+def unmarked(node: ast.AST) -> Iterator[ast.AST]:
+    """All that is in a module but for functions that say that they decide nothing."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.FunctionDef) and is_marked(child)):
+            yield child
+            yield from unmarked(child)
+
+
+# The same words mean something else where they are asked: N of the learning-rate law, a head's.
+OTHERS = {
+    ("parameters", "mm1_jax.config.language_model"),
+    ("parameters", "mm1_jax.training.schedule"),
+    ("scores", "mm1_jax.training.contrastive"),
+}
+
+
+def test_no_code_of_a_stage_asks_what_says_that_it_decides_nothing():
+    names = {name for _, name in marked_functions()}
+    files = {name: file for code in codes().values() for name, file in closure(code).items()}
+    asked, taken = set(), set()
+    for module, file in files.items():
+        for node in unmarked(identity.parsed(file)):
+            if isinstance(node, ast.Attribute) and node.attr in names:
+                asked.add((node.attr, module))
+            if isinstance(node, ast.ImportFrom) and node.module == "mm1_jax.scale.costs":
+                taken |= {alias.name for alias in node.names}
+    assert asked == OTHERS
+    # What these give is told beside the rows, and is no row (`training.speed`).
+    assert taken == {"encoder_stage_flops", "flops_per_step", "language_model_stage_flops"}
+
+
+def closure(code: Code) -> dict[str, Path]:
+    roots = (code.module, *code.also)
+    return {name: file for root in roots for name, file in identity.closure(root).items()}
+
+
+@pytest.mark.usefixtures("synthetic_batches")
+def test_no_training_asks_what_says_that_it_decides_nothing(tiny, recording_context, monkeypatch):
+    def ask(*whatever):
+        raise AssertionError("a formula of costs was asked")
+
+    formulas = marked_functions()
     assert len(formulas) > 30
     for kind, name in formulas:
         monkeypatch.setattr(kind, name, ask)
