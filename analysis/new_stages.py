@@ -70,6 +70,8 @@ def new_stages(store: Store, plan: Plan, finished: Collection[str]) -> list[New]
     if not missing:
         return []
     before = _before(store, plan)
+    if not before:
+        return []
     done = store.done({stage.id for stage in before.values()})
     found: dict[str, Difference] = {}  # stage → why it is new
     groups: dict[tuple[str, str], list[Difference]] = {}

@@ -269,10 +269,13 @@ def finished_stages(made: Plan, store: str | None = None) -> set[str]:
 
 def new_stages(made: Plan, finished: set[str], store: str | None = None) -> list[New]:
     """Why stages of a plan are new, where the store has others that were in their place."""
+    root = store or default_store()
+    if not is_there(root):
+        return []
     from analysis.new_stages import new_stages
     from sweeps.store import Store
 
-    return new_stages(Store(store or default_store()), made, finished)
+    return new_stages(Store(root), made, finished)
 
 
 def measured_seconds(made: Plan, finished: set[str], store: str | None = None) -> dict[str, float]:

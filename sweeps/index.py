@@ -732,11 +732,10 @@ def _read_checked(place: Path) -> bytes | None:
 
 def _files(folder: Path) -> Iterator[Path]:
     """The files of stages of an index that this version reads."""
-    form = _form()
     with contextlib.suppress(OSError):
         for place in folder.iterdir():
             found = _NAME.fullmatch(place.name)
-            if found and found[1] == form and found[3] == "stages":
+            if found and found[3] == "stages" and found[1] == _form():
                 yield place
 
 
