@@ -156,16 +156,17 @@ class _Follower:
 
 
 def _check(store: Store, stage: Stage, state: str, error: str, *, mistake: bool) -> None:
+    from sweeps import leases
+
     match state:
         case "done":
             return
         case "stopped":
             raise NotDoneError(STOPPED)
         case "elsewhere":
-            raise UserError(
-                f"{stage.label}: another process is at work on it; "
-                f"mm1 logs --store {store.root} says which"
-            )
+            held = leases.holder(store.objects, store.lease_folder(stage.id))
+            who = f"process {held['pid']} on {held['host']}" if held else "another process"
+            raise UserError(f"{stage.label}: {who} is at work on it in the store {store.root}")
         case "disk full":
             raise UserError(f"{stage.label}: {error}; what was finished is kept, free some room")
     if mistake:

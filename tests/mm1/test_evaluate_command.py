@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from public_folders import llama_tokenizer, make_folder, make_llava
 from ablations.errors import UserError
 from ablations.workload import Asked
 from mm1 import api, run_folder
-from mm1.evaluate_command import evaluate, questions
+from mm1.evaluate_command import evaluate, evaluation_of, questions
 from mm1.find_model import find_model
 from mm1.generate_command import generate
 from mm1.run_folder import stage_at
@@ -29,6 +30,7 @@ from mm1_jax.model.multimodal import MultimodalModel
 from mm1_jax.training.checkpoints import save_part
 from mm1_jax.weights.weights_folder import content_of, is_checkpoint
 from mm1_jax.workload import load_recipe
+from sweeps import leases
 from sweeps.store import Store
 from sweeps.worker import StageContext
 
@@ -223,6 +225,20 @@ def test_a_repeated_question_is_answered_from_the_store(run, places, tmp_path, m
     image.write_bytes(image.read_bytes() + b"more")
     with pytest.raises(UserError, match="images are not those that a finished evaluation saw"):
         run("ours", *asked)
+
+
+def test_what_another_process_asks_is_not_asked_twice(run, places, data_root, tmp_path):
+    asked = ("--task", "vqav2", "--folder", places / "vqav2")
+    evaluation = evaluation_of(["vqav2"], (0,), ("intact",), None, {"folder": str(asked[3])})
+    found = find_model(str(places / "ours"), "nowhere", tmp_path / "out")
+    (one,) = questions(found, evaluation, must=True)
+    store = Store(tmp_path / "out")
+    lease = leases.acquire(store.objects, store.lease_folder(one.stage.id))
+    assert lease is not None
+    with pytest.raises(UserError, match=rf"vqav2, 0-shot, intact: process {os.getpid()} on "):
+        run("ours", *asked)
+    lease.release()
+    assert run("ours", *asked)
 
 
 def test_what_fails_is_told_with_its_traceback_and_recorded(
