@@ -131,7 +131,9 @@ class TreeConfig(BaseModel):
 
 
 def test_a_model_whose_paths_cannot_all_be_set_is_refused():
-    with pytest.raises(UserError, match=r"EitherConfig\.optimizer is one of Adam, Sgd, and Adam has"):
+    with pytest.raises(
+        UserError, match=r"EitherConfig\.optimizer is one of Adam, Sgd, and Adam has"
+    ):
         check_model(EitherConfig)
     with pytest.raises(UserError, match="TreeConfig holds itself"):
         check_model(TreeConfig)
