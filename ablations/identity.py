@@ -50,7 +50,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablations.errors import UserError, shown
 from ablations.source_code import canonical_source, says_it_decides_nothing
@@ -189,9 +189,7 @@ def _decides(module: str) -> bool:
     """Whether neither a module nor a package around it says that it decides no result."""
     parts = module.split(".")
     files = (source_file(".".join(parts[:count])) for count in range(1, len(parts) + 1))
-    return not any(
-        says_it_decides_nothing(parsed(file)) for file in files if file and file.suffix == ".py"
-    )
+    return all(_of_closure(file).decides for file in files if file and file.suffix == ".py")
 
 
 @cache
@@ -265,26 +263,43 @@ def parsed(path: Path) -> ast.Module:
         raise UserError(f"not valid Python: {error}", file=str(path)) from None
 
 
-@cache
-def _imports(module: str, path: Path) -> tuple[str, ...]:
-    """Modules that a module's source names in import statements, but for type checkers' sake."""
-    found: list[str] = []
-    waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [*parsed(path).body]
+class _OfClosure(NamedTuple):
+    """What of a Python file says which modules decide a result."""
+
+    decides: bool  # it does not say that it decides nothing
+    imports: list[ast.Import | ast.ImportFrom]  # but for type checkers' sake
+
+
+@cache  # not the tree: a file is read once, and few of its statements are kept
+def _of_closure(path: Path) -> _OfClosure:
+    tree = parsed(path)
+    found: list[ast.Import | ast.ImportFrom] = []
+    waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [*tree.body]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Import):
-            found += (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = imported_from(node, module, path)
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                found.append(inner if source_file(inner) is not None else source)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
         elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             waiting += node.orelse
         else:  # whatever holds statements; expressions hold none
             for block in ("body", "orelse", "handlers", "finalbody", "cases"):
                 waiting += getattr(node, block, [])
-    return tuple(sorted(set(found)))
+    return _OfClosure(not says_it_decides_nothing(tree), found)
+
+
+@cache
+def _imports(module: str, path: Path) -> tuple[str, ...]:
+    """Modules that a module's source names in import statements, but for type checkers' sake."""
+    found: set[str] = set()
+    for node in _of_closure(path).imports:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+            continue
+        source = imported_from(node, module, path)
+        for alias in node.names:
+            inner = f"{source}.{alias.name}"
+            found.add(inner if source_file(inner) is not None else source)
+    return tuple(sorted(found))
 
 
 def imported_from(node: ast.ImportFrom, module: str, path: Path) -> str:

@@ -569,8 +569,8 @@ def _evaluation_cost(
     items = config["items"] or (known.items if known else 1_000)
     part = part_of(config["task"])
     if part == MULTIMODAL:
-        model = recipe.instruction_tuning_stage() or recipe
-        documents = model.training.steps * model.training.batch_size * model.data.images
+        training = scored.config["training"]
+        documents = training["steps"] * training["batch_size"] * scored.config["data"]["images"]
         share = items * (1 + config["shots"]) / (3 * documents)
         return scored.flops * share, costs.SECONDS_PER_EVALUATION + scored.seconds * share
     seconds = costs.SECONDS_PER_EVALUATION + (known.seconds if known else 0.0)

@@ -55,7 +55,15 @@ def package(tmp_path, monkeypatch):
 
     class Package:
         folder = tmp_path / "trainers"
-        cached = ("code_fingerprint", "code_parts", "source_file", "parsed", "_imports", "_decides")
+        cached = (
+            "code_fingerprint",
+            "code_parts",
+            "source_file",
+            "parsed",
+            "_of_closure",
+            "_imports",
+            "_decides",
+        )
 
         def forget(self):
             for cached in (
@@ -63,6 +71,7 @@ def package(tmp_path, monkeypatch):
                 "code_parts",
                 "source_file",
                 "parsed",
+                "_of_closure",
                 "_imports",
                 "_decides",
             ):
