@@ -6,13 +6,16 @@ is the part of its identity that differs. → `ablations.identity`
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ablations import identity
+from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.stages import Stage
+from ablations.workload import Work
 from sweeps.store import Store
 
 _SHOWN = 4  # names in a line
@@ -66,66 +69,75 @@ class New:
 
 def new_stages(store: Store, plan: Plan, finished: Collection[str]) -> list[New]:
     """Reasons, those of inputs first, for what is not finished and was, in another form."""
-    missing = [stage for stage in plan.stages if stage not in finished]
-    if not missing:
+    if len(finished) == len(plan.stages):
         return []
     before = _before(store, plan)
-    if not before:
-        return []
-    done = store.done({stage.id for stage in before.values()})
+    works: dict[tuple[str, str, str, str], Difference] = {}  # what seeds share is compared once
     found: dict[str, Difference] = {}  # stage → why it is new
     groups: dict[tuple[str, str], list[Difference]] = {}
     for trial in plan.trials:
         for role, stage_id in trial.stages.items():
             old, new = before.get((trial.arm, trial.seed, role)), plan.stages[stage_id]
-            if stage_id in finished or stage_id in found or old is None:
+            if stage_id in finished or stage_id in found or old is None or old.kind != new.kind:
                 continue
-            if old.id == stage_id or old.id not in done or old.kind != new.kind:
-                continue
-            found[stage_id] = difference = _difference(store, plan, old, new, found)
+            pair = (old.code_fingerprint, new.code_fingerprint, old.work.decides, new.work.decides)
+            if pair not in works:
+                works[pair] = _difference(store, plan, old.work, new.work)
+            difference = replace(
+                works[pair], seed=old.seed != new.seed, inputs=_inputs(old, new, found)
+            )
+            found[stage_id] = difference
             groups.setdefault((new.kind, str(difference)), []).append(difference)
     return [New(kind, len(those), those[0]) for (kind, _), those in groups.items()]
 
 
 def _before(store: Store, plan: Plan) -> dict[tuple[str, int, str], Stage]:
-    """Arm, seed, role → the stage that was there last, of a registration with other stages."""
+    """Arm, seed, role → what was finished there, of the last registration that has it."""
     registered, _ = store.registrations(plan.study, ())
-    found: dict[tuple[str, int, str], Stage] = {}
-    for earlier, _ in sorted(registered, key=lambda one: one[1].registered_at):
-        for trial in earlier.trials:
-            for role, stage_id in trial.stages.items():
-                found[trial.arm, trial.seed, role] = earlier.stages[stage_id]
-    return found
+    if not registered:
+        return {}
+    plans = [one for one, _ in sorted(registered, key=lambda each: each[1].registered_at)]
+    done = store.done({stage for one in plans for stage in one.stages})
+    return {
+        (trial.arm, trial.seed, role): earlier.stages[stage_id]
+        for earlier in plans
+        for trial in earlier.trials
+        for role, stage_id in trial.stages.items()
+        if stage_id in done
+    }
 
 
-def _difference(
-    store: Store, plan: Plan, old: Stage, new: Stage, known: Mapping[str, Difference]
-) -> Difference:
-    names = sorted(set(old.inputs) | set(new.inputs))
+def _difference(store: Store, plan: Plan, old: Work, new: Work) -> Difference:
+    """Without what belongs to a seed."""
     return Difference(
         code=_code(store, old, new) if old.code_fingerprint != new.code_fingerprint else {},
-        config=_config(plan, old, new) if old.work.decides != new.work.decides else (),
+        config=_config(plan, old, new) if old.decides != new.decides else (),
         data=old.data_fingerprint != new.data_fingerprint,
-        seed=old.seed != new.seed,
-        inputs={
-            name: str(known.get(new.inputs.get(name, ""), ""))
-            for name in names
-            if old.inputs.get(name) != new.inputs.get(name)
-        },
     )
 
 
-def _code(store: Store, old: Stage, new: Stage) -> dict[str, list[str]]:
-    before, now = store.code_parts(old.code_fingerprint), identity.parts_of(new.work.code)
+def _inputs(old: Stage, new: Stage, known: Mapping[str, Difference]) -> dict[str, str]:
+    return {
+        name: str(known.get(new.inputs.get(name, ""), ""))
+        for name in sorted({*old.inputs, *new.inputs})
+        if old.inputs.get(name) != new.inputs.get(name)
+    }
+
+
+def _code(store: Store, old: Work, new: Work) -> dict[str, list[str]]:
     changed: dict[str, list[str]] = {"changed": [], "added": [], "removed": []}
-    if before is not None:
+    before = store.code_parts(old.code_fingerprint)
+    if before is None:
+        return changed
+    with contextlib.suppress(UserError):  # of a study by its name, whose code may be gone
+        now = identity.parts_of(new.code)
         changed["changed"] = [n or "its function" for n in now if before.get(n, now[n]) != now[n]]
         changed["added"] = [name for name in now if name not in before]
         changed["removed"] = [name for name in before if name not in now]
     return changed
 
 
-def _config(plan: Plan, old: Stage, new: Stage) -> tuple[str, ...]:
+def _config(plan: Plan, old: Work, new: Work) -> tuple[str, ...]:
     """Paths of a stage's config that differ, but for those that decide no result."""
     free = [
         tuple(parts[start:])

@@ -142,6 +142,14 @@ def test_the_last_registration_is_what_is_compared_with(world, edit):
     assert not any("config" in line for line in told)
 
 
+def test_a_registration_without_results_has_nothing_in_its_place(world, edit):
+    world.run()
+    edit("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
+    told = world.told()
+    world.store.register(world.plan())  # as a run does that is interrupted at once
+    assert told == world.told() != []
+
+
 def test_without_a_record_of_the_code_its_modules_are_not_named(world, edit):
     world.run()
     assert fsck.examine(world.store) == []
