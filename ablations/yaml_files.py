@@ -420,8 +420,8 @@ def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str) -
     return mapping
 
 
-def _refuse_ambiguous(node: yaml.Node, file: str) -> None:
-    """Raise `UserError` for a scalar that means one thing here and another to others.
+def _refuse_ambiguous(node: Any, file: str) -> None:
+    """Raise `UserError` for a scalar of a YAML node that means another thing to others.
 
     Most readers speak the YAML 1.1 of PyYAML: to them `no` is false, `010` is eight, `1_000` a
     thousand, `<<` a merge, and a key `0` is no text. JSON's `NaN` is text to a reader of YAML. Only
