@@ -190,7 +190,7 @@ class OwnWorkload:
         )
 
     def unfairness(
-        self, arm: Any, base: Any, varied: Collection[str], flops_ratio: float
+        self, arm: Any, base: Any, varied: Collection[str], flops_ratio: float | None
     ) -> Iterable[str]:
         """Nothing: what a key means is its training's business."""
         return ()

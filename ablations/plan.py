@@ -51,9 +51,9 @@ class Arm(Config):
     roles: tuple[str, ...]  # of the stages of its trials, inputs first
     answers: tuple[Answer, ...]  # which of them answers what
     main: str  # role of the last training, whose curves are shown
-    shared: tuple[str, ...] = ()  # what all seeds have in common beside pinned work
+    shared: tuple[str, ...] = ()  # what all seeds have in common, in words of a verdict's scope
     parameters: dict[str, int] = Field({})  # part → count
-    flops_per_trial: float  # of its trainings, those of the parts included
+    flops_per_trial: float | None  # of its trainings, those of the parts included; None: unknown
     memory_bytes: int | None = None
     figures: dict[str, float] = Field({})  # name → what else is worth showing
     warnings: tuple[str, ...]
@@ -456,7 +456,8 @@ def _graph(study: Study, cell: Cell, needed: Sequence[Asked]) -> Graph:
 def _arm(study: Study, cell: Cell, base: Cell, graph: Graph, base_graph: Graph) -> Arm:
     labels = study.file.labels
     pieces = [labels.get(piece, piece) for piece in cell.name.split(",")]
-    ratio = graph.flops / base_graph.flops if base_graph.flops else 1.0
+    usual = base_graph.flops
+    ratio = graph.flops / usual if graph.flops is not None and usual else None
     odd = study.workload.unfairness(cell.config, base.config, cell.varied, ratio)
     return _arm_of(
         graph,
@@ -550,15 +551,23 @@ def _warnings(
                 yield f"claim {name} cannot be decided: its arms come to the same stage"
                 break
     pinned = {
-        arm.name: {work.decides for work in graph.works.values() if work.pinned}
+        arm.name: {role: work.decides for role, work in graph.works.items() if work.pinned}
         for arm, graph in zip(arms, graphs, strict=True)
     }
+    by_name = {arm.name: arm for arm in arms}
     for name, condition in conditions.items():
         for contrast in quantities(condition):
-            compared = [pinned[key.arm] for key, weight in contrast.weights.items() if weight]
-            if any(one != compared[0] for one in compared):
+            compared = [key.arm for key, weight in contrast.weights.items() if weight]
+            differing = {
+                role: None
+                for arm in compared
+                for role in {**pinned[arm], **pinned[compared[0]]}
+                if pinned[arm].get(role) != pinned[compared[0]].get(role)
+            }
+            if differing:
+                alone = dict.fromkeys(what for arm in compared for what in by_name[arm].shared)
                 yield (
-                    f"claim {name} compares weights that were read from folders: it holds for "
-                    "these checkpoints only, whatever the seeds say"
+                    f"claim {name} compares arms whose {', '.join(differing)} differ and are one "
+                    f"for all seeds: it holds for {', '.join(alone)} only, whatever the seeds say"
                 )
                 break

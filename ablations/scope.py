@@ -1,8 +1,8 @@
 """What a verdict holds for: what was fixed while the seeds varied.
 
 The seed is the sample, so whatever all seeds share is part of the scope: the benchmarks always,
-the draw of questions, demonstrations and shuffles, weights that were read from a folder, and kinds
-of randomness that a config fixes.
+and what the workload says beside: a draw of questions, weights that were read from a folder, a step
+that takes no seed, randomness that a config fixes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ablations.plan import Plan
 
 SCOPE = "on these benchmarks"  # test items are fixed, seeds are the sample
-CHECKPOINTS = "these checkpoints"
 
 
 def scope(plan: Plan, keys: Iterable[ScoreKey]) -> str:
@@ -28,9 +27,5 @@ def scope(plan: Plan, keys: Iterable[ScoreKey]) -> str:
     for key in keys:
         answer = plan.arm(key.arm).answer(Asked(key.task, key.shots, key.condition))
         found |= dict.fromkeys(answer.drawn if answer else ())
-    first = {trial.arm: trial for trial in plan.trials[: len(plan.arms)]}
-    read = (stage for arm in arms for stage in first[arm.name].stages.values())
-    if any(plan.stages[stage].work.pinned for stage in read):
-        found[CHECKPOINTS] = None
     found |= dict.fromkeys(what for arm in arms for what in arm.shared)
     return f"on {', '.join(found)}"

@@ -58,8 +58,8 @@ class Stage:
         return self.work.compile_seconds
 
     @property
-    def flops(self) -> float:
-        """Planned."""
+    def flops(self) -> float | None:
+        """Planned; None where nobody knows."""
         return self.work.flops
 
     @property

@@ -142,7 +142,7 @@ class Work(Config):
     code: Code = Code()
     # Beside the identity: what planning and scheduling need to know.
     compile_class: str = ""  # stages of one class share compiled functions
-    flops: float = 0.0
+    flops: float | None = None  # planned; None: nobody knows
     seconds: float = 1.0  # planned, of work on one core, without compilation
     compile_seconds: float = 0.0  # planned, for the first stage of its class that a worker runs
     steps: int = 0  # that it will report, where that is known
@@ -173,16 +173,22 @@ class Graph:
     works: Mapping[str, Work]  # role → work, inputs first
     answers: Sequence[Answer]
     main: str  # role whose curves and first checkpoint are the trial's own
-    shared: Sequence[str] = ()  # what all seeds have in common beside pinned work
+    shared: Sequence[str] = ()  # what all seeds have in common, in words of a verdict's scope
     parameters: Mapping[str, int] = field(default_factory=dict)  # part → count
     memory_bytes: int | None = None
     figures: Mapping[str, float] = field(default_factory=dict)  # name → what else the plan shows
 
     @property
-    def flops(self) -> float:
+    def flops(self) -> float | None:
         """Of all trainings of one trial: of what answers nothing, and of the main stage."""
         answering = {answer.role for answer in self.answers} - {self.main}
-        return sum(work.flops for role, work in self.works.items() if role not in answering)
+        return total(work.flops for role, work in self.works.items() if role not in answering)
+
+
+def total(amounts: Iterable[float | None]) -> float | None:
+    """The sum; None where one of them is not known."""
+    known = list(amounts)
+    return None if None in known else sum(one or 0.0 for one in known)
 
 
 # -- the protocol --------------------------------------------------------------------------------
@@ -306,9 +312,12 @@ class Workload(Protocol):
         ...
 
     def unfairness(
-        self, arm: AnyConfig, base: AnyConfig, varied: Collection[str], flops_ratio: float
+        self, arm: AnyConfig, base: AnyConfig, varied: Collection[str], flops_ratio: float | None
     ) -> Iterable[str]:
-        """What differs from the base beside what was meant to be varied."""
+        """What differs from the base beside what was meant to be varied.
+
+        `flops_ratio` is the arm's training FLOPs over the base's, None where they are not known.
+        """
         ...
 
 

@@ -75,14 +75,14 @@ def load_yaml(path: str | Path, *, read_by_others: bool = False) -> YamlDocument
     try:
         node = yaml.compose(text, Loader=_Yaml12)
         if read_by_others and node is not None:
-            _refuse_ambiguous(node, name)
+            _refuse_ambiguous(node)
         lines: dict[KeyPath, int] = {(): 1}
         value = None if node is None else _plain(node, (), lines, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = shortened(str(error.problem))
+        problem = str(error.problem)
         if not isinstance(error, _RefusedError):
-            problem = f"not valid YAML: {problem}{_hint(problem)}"
+            problem = f"not valid YAML: {shortened(problem)}{_hint(problem)}"
         raise UserError(problem, file=name, line=None if mark is None else mark.line + 1) from None
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {shortened(str(error))}", file=name) from None
@@ -307,7 +307,7 @@ class _Yaml12(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             size = self._sizes.get(event.anchor, 0)
             if size is None:
-                raise _refused(event, f"*{event.anchor}: a value contains itself")
+                raise _refused(event, f"*{shortened(event.anchor)}: a value contains itself")
             self._count(event, size)
             return super().compose_node(parent, index)
         if event.tag is not None:
@@ -420,8 +420,8 @@ def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str) -
     return mapping
 
 
-def _refuse_ambiguous(node: Any, file: str) -> None:
-    """Raise `UserError` for a scalar of a YAML node that means another thing to others.
+def _refuse_ambiguous(node: yaml.Node) -> None:
+    """Raise `_RefusedError` for a scalar that means one thing here and another to others.
 
     Most readers speak the YAML 1.1 of PyYAML: to them `no` is false, `010` is eight, `1_000` a
     thousand, `<<` a merge, and a key `0` is no text. JSON's `NaN` is text to a reader of YAML. Only
@@ -429,23 +429,21 @@ def _refuse_ambiguous(node: Any, file: str) -> None:
     """
     if isinstance(node, yaml.SequenceNode):
         for element in node.value:
-            _refuse_ambiguous(element, file)
+            _refuse_ambiguous(element)
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and (other := _other_than_text(key)):
-                raise UserError(
-                    f"the key {shown(key.value)} is text here and {other} to other readers; put "
-                    "quotes around it if text is meant",
-                    file=file,
-                    line=key.start_mark.line + 1,
+                raise _RefusedError(
+                    problem=f"the key {shown(key.value)} is text here and {other} to other "
+                    "readers; put quotes around it if text is meant",
+                    problem_mark=key.start_mark,
                 )
-            _refuse_ambiguous(value, file)
+            _refuse_ambiguous(value)
     elif isinstance(node, yaml.ScalarNode) and (others := _otherwise(node)):
-        raise UserError(
-            f"{shown(node.value)} is {_a(node.tag)} here and {others} to other readers; write what "
-            "is meant: true or false, a plain number, or text in quotes",
-            file=file,
-            line=node.start_mark.line + 1,
+        raise _RefusedError(
+            problem=f"{shown(node.value)} is {_a(node.tag)} here and {others} to other readers; "
+            "write what is meant: true or false, a plain number, or text in quotes",
+            problem_mark=node.start_mark,
         )
 
 

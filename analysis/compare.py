@@ -21,7 +21,7 @@ from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
 from ablations.schema import Config
 from ablations.shown_text import each_text, in_terminal, without_secrets
-from ablations.workload import Goal, with_goal
+from ablations.workload import Goal, total, with_goal
 from analysis import words
 from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
@@ -93,7 +93,7 @@ class ArmLine(Line):
     label: str
     parameters: int
     figures: dict[str, float]  # what else the workload tells of it
-    flops_per_trial: float
+    flops_per_trial: float | None  # None: nobody knows
     # Measured, means over the trials that are there, without imports and compilation.
     seconds_per_trial: float
     training_seconds_per_trial: float
@@ -178,7 +178,7 @@ class Comparison(Line):
     notices: tuple[str, ...]  # what changes how all of it is read: file changed, seeds missing
     warnings: tuple[str, ...]
     seconds: float  # measured, over all stages of the study, each once
-    flops: float
+    flops: float | None  # planned; None: nobody knows
 
 
 def comparison(results: StudyResults) -> Comparison:
@@ -212,7 +212,7 @@ def comparison(results: StudyResults) -> Comparison:
         notices=tuple(_notices(results)),
         warnings=tuple(_warnings(results)),
         seconds=float(costs["seconds"].sum()),
-        flops=float(costs["flops"].sum()),
+        flops=total(plan.stages[one].flops for one in costs["stage"]),
     )
 
 

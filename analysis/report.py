@@ -15,7 +15,7 @@ from ablations.command.examples import KINDS
 from ablations.contrasts import ScoreKey
 from ablations.errors import MissingFileError
 from ablations.shown_text import in_html
-from ablations.workload import INTACT, LOWER, Asked, with_goal
+from ablations.workload import INTACT, LOWER, Asked, total, with_goal
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -535,7 +535,7 @@ def _image(results: StudyResults, task: str, image_id: int, missing: set[str]) -
 
 def _cost(results: StudyResults, made: Comparison) -> str:
     costs = results.costs.drop_duplicates("stage").dropna(subset=["seconds"])
-    rows = []
+    planned, rows = results.plan.stages, []
     for kind, stages in costs.groupby("kind", sort=False):
         rows.append(
             (
@@ -544,12 +544,13 @@ def _cost(results: StudyResults, made: Comparison) -> str:
                 words.duration(float(stages["planned_seconds"].sum())),
                 words.duration(float((stages["seconds"] - stages["once_seconds"]).sum())),
                 words.duration(float(stages["once_seconds"].sum())),
-                words.count(float(stages["flops"].sum())),
+                words.count(total(planned[one].flops for one in stages["stage"])),
             )
         )
-    total = (
-        f"{words.duration(made.seconds)} of work in {len(costs)} stages, "
-        f"{words.count(made.flops)}FLOP planned. Stages that arms or studies share ran once."
+    flops = "" if made.flops is None else f", {words.count(made.flops)}FLOP planned"
+    in_all = (
+        f"{words.duration(made.seconds)} of work in {len(costs)} stages{flops}. Stages that arms "
+        "or studies share ran once."
     )
     header = (
         "kind of stage",
@@ -559,7 +560,7 @@ def _cost(results: StudyResults, made: Comparison) -> str:
         "imports and compilation",
         "FLOPs",
     )
-    return f"<p>{_say(total)}</p>" + _table(Table("Cost", header, tuple(rows)))
+    return f"<p>{_say(in_all)}</p>" + _table(Table("Cost", header, tuple(rows)))
 
 
 def _warnings(made: Comparison) -> str:

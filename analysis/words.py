@@ -130,8 +130,10 @@ def figure(value: float | None) -> str:
     return count(value) if value >= 10_000 else f"{value:.3g}"
 
 
-def count(value: float) -> str:
-    """`950`, `1.2 k`, `3.4 M`: three digits."""
+def count(value: float | None) -> str:
+    """`950`, `1.2 k`, `3.4 M`: three digits; a dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return MISSING
     for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g} {unit}"

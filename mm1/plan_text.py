@@ -11,7 +11,7 @@ from ablations.errors import UserError, nearest
 from ablations.plan import Arm, Plan
 from ablations.shown_text import in_terminal
 from ablations.stages import Trial
-from ablations.workload import with_goal
+from ablations.workload import total, with_goal
 from ablations.yaml_files import dump_yaml
 from analysis.words import MISSING, count, duration, figure
 from mm1_jax.stage_kinds import KINDS, is_ours
@@ -63,7 +63,7 @@ def summary(
         "stages_finished": len(plan.stages) - len(missing),
         "new": [{**asdict(one), "reason": str(one.because)} for one in new],
         "before": {part: asdict(one) for part, one in before(plan).items()},
-        "flops": sum(stage.flops for stage in stages),
+        "flops": total(stage.flops for stage in stages),
         "core_seconds": seconds,
         "workers": workers,
         "seconds": estimated_seconds(plan, workers, finished, measured),
@@ -163,11 +163,11 @@ class Before:
     """What gives one part its first weights, and how far trials share it."""
 
     different: int  # unlike stages of one seed
-    pinned: int  # those of them that read a folder and are shared by all seeds
+    pinned: int  # those of them that all seeds share
     arms: int  # that read one of them
     stages: int
     seconds: float
-    flops: float
+    flops: float | None  # None: nobody knows
     epochs: dict[str, float]  # own source → the most that one of them goes through it, about
 
 
@@ -189,7 +189,7 @@ def before(plan: Plan) -> dict[str, Before]:
             arms=len({trial.arm for trial, _ in those}),
             stages=len(stages),
             seconds=sum(stage.seconds for stage in stages),
-            flops=sum(stage.flops for stage in stages),
+            flops=total(stage.flops for stage in stages),
             epochs={
                 source: max(stage.work.epochs.get(source, 0.0) for stage in stages)
                 for source in sorted({source for stage in stages for source in stage.work.epochs})
@@ -205,13 +205,13 @@ def _before_lines(plan: Plan) -> Iterator[str]:
             seeds = "seed" if len(plan.seeds) == 1 else "seeds"
             kinds.append(f"{one.different - one.pinned} different × {len(plan.seeds)} {seeds}")
         if one.pinned:
-            kinds.append(f"{one.pinned} from folders, shared by all seeds")
+            kinds.append(f"{one.pinned} shared by all seeds")
         read = [f"{epochs:.3g} epochs of {source}" for source, epochs in one.epochs.items()]
         yield "; ".join(
             [
                 f"{part.replace('_', ' ')}: {', '.join(kinds)}, for {one.arms} of "
                 f"{len(plan.arms)} arms",
-                f"{duration(one.seconds)}, {count(one.flops)}FLOP",
+                duration(one.seconds) + ("" if one.flops is None else f", {count(one.flops)}FLOP"),
                 *read,
             ]
         )
@@ -250,7 +250,7 @@ def show(
         [
             count(sum(arm.parameters.values())) if arm.parameters else MISSING,
             *(figure(arm.figures.get(name)) for name in told),
-            count(arm.flops_per_trial) if arm.flops_per_trial else MISSING,
+            count(arm.flops_per_trial),
             MISSING if arm.memory_bytes is None else f"{arm.memory_bytes / 2**20:.0f} MiB",
         ]
         for arm in plan.arms
@@ -266,11 +266,11 @@ def show(
         say(f"  {line}")
     console.print()
     where = f" in the store {store}" if store else ""
-    flops = sum(stage.flops for stage in plan.stages.values())
+    flops = total(stage.flops for stage in plan.stages.values())
     console.print(
         f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
         f"{len(plan.stages)} stages ({figures['stages_finished']} already finished{where})"
-        f"{f', {count(flops)}FLOP in all' if flops else ''}",
+        f"{f', {count(flops)}FLOP in all' if flops is not None else ''}",
         markup=False,
     )
     for one in new:

@@ -66,6 +66,7 @@ TEXT_ITEM_TOKENS = 150  # of one held-out text, about
 EVALUATION_COMPILES = 0.6  # of what its training does: the forward pass alone, or generation
 # Arms whose planned cost differs by less are called equally expensive.
 COST_TOLERANCE = 1.1
+CHECKPOINTS = "these checkpoints"  # where weights are read from a folder
 # Key of a recipe's `seeds` → what all seeds have in common where it is a number.
 FIXED = {"initialisation": "these first weights", "data_order": "this data order"}
 
@@ -159,7 +160,10 @@ class RecipeWorkload:
             works=works,
             answers=answers,
             main=SFT if SFT in trained else MULTIMODAL,
-            shared=[what for key, what in FIXED.items() if getattr(seeds, key) is not None],
+            shared=[
+                *([CHECKPOINTS] if any(work.pinned for work in works.values()) else []),
+                *(what for key, what in FIXED.items() if getattr(seeds, key) is not None),
+            ],
             parameters=parameters,
             memory_bytes=max(costs.memory_bytes(config), costs.memory_bytes(last)),
             figures={
@@ -184,7 +188,7 @@ class RecipeWorkload:
             yield "packing: total: which documents an arm sees depends on its tokens per image"
 
     def unfairness(
-        self, arm: Recipe, base: Recipe, varied: Collection[str], flops_ratio: float
+        self, arm: Recipe, base: Recipe, varied: Collection[str], flops_ratio: float | None
     ) -> Iterator[str]:
         """Learning rate, FLOPs, text and documents that differ though they were not varied."""
         rate, usual = costs.peak_lr(arm), costs.peak_lr(base)
@@ -192,7 +196,7 @@ class RecipeWorkload:
             yield f"peak learning rate {rate:.3g} instead of the base's {usual:.3g}"
         text_tokens = _text_tokens(arm) / _text_tokens(base)
         for what, ratio in (("training FLOPs", flops_ratio), ("text tokens", text_tokens)):
-            if not 1 / COST_TOLERANCE <= ratio <= COST_TOLERANCE:
+            if ratio is not None and not 1 / COST_TOLERANCE <= ratio <= COST_TOLERANCE:
                 yield f"{ratio:.2g} times the base's {what}"
         if arm.data.packing == "total" and arm.image_tokens != base.image_tokens:
             yield (

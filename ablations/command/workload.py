@@ -113,7 +113,8 @@ class CommandWorkload(OwnWorkload):
             works[name] = self._work(name, step, config, works)
         read = [source for work in works.values() for source in work.inputs.values()]
         main = [name for name in works if name in read] or list(works)
-        return Graph(works=works, answers=self.answers(), main=main[-1])
+        once = [f"one run of {name}" for name, work in works.items() if work.pinned]
+        return Graph(works=works, answers=self.answers(), main=main[-1], shared=once)
 
     def warnings(self, base: Any) -> Iterator[str]:
         """Steps without a seed, keys that nobody reads, scripts that git does not track."""

@@ -287,7 +287,7 @@ class TestWeightsFromFolders:
         claims = {"across": "score(base) > score(other)", "within": "score(base) > score(few)"}
         plan = self.pin(studies, folder, design={"arms": arms}, claims=claims)
         (warning,) = plan.warnings
-        assert warning.startswith("claim across compares weights")
+        assert warning.startswith("claim across compares arms whose encoder differ")
         assert "these checkpoints only" in warning
 
     def test_another_image_size_is_no_other_encoder(self, studies, folder):

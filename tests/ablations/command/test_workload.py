@@ -8,10 +8,12 @@ import textwrap
 import pytest
 
 from ablations.command.placeholders import Values, overrides, words
+from ablations.deciding import claims_of
 from ablations.errors import UserError
 from ablations.plan import make_plan
 from ablations.study import load_study
 from ablations.workload import INTACT, TRAINING
+from mm1 import plan_text
 from mm1_jax.workload import RECIPE
 
 STUDY = """
@@ -120,6 +122,31 @@ def test_steps_that_read_the_same_run_once(home):
     pretrain = plan.stages[found["base", 1, "pretrain"]].work
     assert pretrain.config["config"] == {"model": {"width": 8}, "pretraining": {"steps": 5}}
     assert [metric.name for metric in plan.tasks["finetune"].metrics] == ["accuracy"]
+
+
+def test_what_nobody_has_counted_is_not_none_of_it(home, capsys):
+    plan = planned(home, STEPS)
+    plan_text.show(plan, workers=1, finished=set())
+    said = capsys.readouterr().out
+    assert "FLOP" not in said
+    assert "before: tokenize: 1 shared by all seeds" in said
+    told = plan_text.summary(plan, 1, set())
+    assert (told["flops"], told["arms"][0]["flops_per_trial"]) == (None, None)
+    assert {one["flops"] for one in told["before"].values()} == {None}
+
+
+def test_a_step_without_a_seed_limits_what_a_claim_holds_for(home):
+    text = STEPS.replace("lr: [0.1, 0.2]", "tokens: [64, 32]")
+    text += "claims: {more: 'effect(tokens, 32 -> 64) > 0', wide: 'score(model.width=16) > 1'}\n"
+    plan = planned(home, text)
+    assert {found.scope for found in claims_of(plan)} == {
+        "on these benchmarks, one run of tokenize"
+    }
+    (said,) = [one for one in plan.warnings if "for all seeds" in one]
+    assert said == (
+        "claim more compares arms whose tokenize differ and are one for all seeds: it holds for "
+        "one run of tokenize only, whatever the seeds say"
+    )
 
 
 def plan_roles(plan):
