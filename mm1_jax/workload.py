@@ -572,12 +572,12 @@ def _evaluation_cost(
     known = TASKS.get(config["task"])  # a user's own evaluation may ask others
     items = config["items"] or (known.items if known else 1_000)
     part = part_of(config["task"])
+    seconds = costs.SECONDS_PER_EVALUATION + (known.seconds if known else 0.0)
     if part == MULTIMODAL:
         training = scored.config["training"]
         documents = training["steps"] * training["batch_size"] * scored.config["data"]["images"]
         share = items * (1 + config["shots"]) / (3 * documents)
-        return scored.flops * share, costs.SECONDS_PER_EVALUATION + scored.seconds * share
-    seconds = costs.SECONDS_PER_EVALUATION + (known.seconds if known else 0.0)
+        return scored.flops * share, seconds + scored.seconds * share
     if part == "encoder":
         flops = items * (recipe.encoder.patch_embedding_flops() + recipe.encoder.block_flops())
     else:
