@@ -112,7 +112,12 @@ def run_stage(store: Store, stage: Stage, data: Path, stop: threading.Event) -> 
         print(stage.label, file=sys.stderr)
         folders = {name: str(folder) for name, folder in inputs.items()}
         processes.tell({"output": str(context.output), "inputs": folders})
-        return run(config, seed, inputs, ToldContext(context))
+        try:
+            return run(config, seed, inputs, ToldContext(context))
+        except StageStopped:
+            if processes.are_several():
+                stop.set()  # it may be another that was asked to: all stop together
+            raise
 
     outcome = execute(store, stage, data, stop, git_revision(), run=told)
     if not begun:

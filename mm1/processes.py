@@ -43,9 +43,14 @@ def is_first() -> bool:
     return "jax" not in sys.modules or sys.modules["jax"].process_index() == 0
 
 
+def are_several() -> bool:
+    """Whether there are others; JAX is not imported for it."""
+    return "jax" in sys.modules and sys.modules["jax"].process_count() > 1
+
+
 def tell(message: dict[str, Any]) -> None:
     """From the first process: what the others `hear`. Without others, nothing."""
-    if "jax" in sys.modules and sys.modules["jax"].process_count() > 1:
+    if are_several():
         text = json.dumps(message).encode()
         if len(text) > MESSAGE_BYTES:
             raise UserError(f"paths of {len(text):,} characters are too long for several processes")

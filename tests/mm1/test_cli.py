@@ -268,39 +268,76 @@ def test_a_recipe_with_pretraining_is_trained_stage_by_stage(mm1, study, tmp_pat
     assert "--task emoji_probe: run holds no encoder that it scores" in refusal
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_model_as_one_process_does(tmp_path, data_root):
-    recipe = yaml.safe_load(Path("ablations/recipes/mini.yaml").read_text(encoding="utf-8"))
-    recipe["training"] |= {"steps": 4, "log_every": 2, "checkpoint_every": 2}
-    recipe["optimizer"]["warmup_steps"] = 2
-    (tmp_path / "one.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    recipe["training"]["mesh"]["data"] = 2
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        return free.getsockname()[1]
 
-    def start(name: str, *more: str, **variables: str) -> subprocess.Popen:
+
+@pytest.fixture
+def start(tmp_path, data_root):
+    """`start(name, steps, count)`: `mm1 train name.yaml --out name` in so many processes."""
+    recipe = yaml.safe_load(Path("ablations/recipes/mini.yaml").read_text(encoding="utf-8"))
+    recipe["optimizer"]["warmup_steps"] = 2
+
+    def call(name: str, steps: int, count: int) -> list[subprocess.Popen[str]]:
+        recipe["training"] |= {"steps": steps, "log_every": 2, "checkpoint_every": steps // 2}
+        recipe["training"]["mesh"]["data"] = count
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
         command = [sys.executable, "-m", "mm1", "train", f"{name}.yaml", "--out", name]
-        return subprocess.Popen(
-            [*command, "--data", str(data_root), *more],
-            cwd=tmp_path,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", **variables},
-        )
+        command += ["--data", str(data_root), *(["--distributed"] if count > 1 else [])]
+        shared = {
+            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
+            "JAX_NUM_PROCESSES": str(count),
+            "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        }
+        return [
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env={**os.environ, "JAX_PLATFORMS": "cpu"}
+                | ({**shared, "JAX_PROCESS_ID": str(number)} if count > 1 else {}),
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+            )
+            for number in range(count)
+        ]
 
-    shared = {
-        "JAX_COORDINATOR_ADDRESS": address,
-        "JAX_NUM_PROCESSES": "2",
-        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-    }
-    processes = [start("one")]
-    processes += [
-        start("two", "--distributed", **shared, JAX_PROCESS_ID=str(number)) for number in (0, 1)
-    ]
-    assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
+    return call
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit code and the rest of stderr of each."""
+    said = [process.communicate(timeout=600)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_as_one_process_does(tmp_path, start):
+    for code, said in ended([*start("one", 4, 1), *start("two", 4, 2)]):
+        assert code == 0, said
     one, two = (trained_rows(tmp_path / name) for name in ("one", "two"))
     assert list(one["metric"]) == list(two["metric"])
     np.testing.assert_allclose(two["value"], one["value"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_where_any_of_two_processes_is_interrupted_both_save_and_go_on(tmp_path, start):
+    _, second = running = start("two", 400, 2)
+    for line in second.stderr:
+        if "step" in line:
+            second.send_signal(signal.SIGINT)
+            break
+    for code, said in ended(running):
+        assert code == 130, said
+        assert "goes on from" in said
+    (scratch,) = (tmp_path / "two" / "scratch").iterdir()
+    assert not list((tmp_path / "two").glob("stages/*/*/failures/*"))
+    for code, said in ended(start("two", 400, 2)):
+        assert code == 0, said
+        first_step = next(line for line in said.splitlines() if "step" in line)
+        assert int(first_step.split("step")[1].split()[0]) > 2, "it began anew"
+    assert not scratch.exists()
 
 
 def trained_rows(folder: Path):
