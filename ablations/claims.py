@@ -315,7 +315,7 @@ def _score(arm: str, options: Options, names: Vocabulary) -> Contrast:
     if task != AVERAGE:
         return Contrast({_key(arm, options, names): 1.0})
     if not names.average:
-        raise UserError(f"task {AVERAGE}: the recipe's evaluation.average names no tasks")
+        raise UserError(f"task {AVERAGE}: the base names no tasks to average")
     primary_task, primary_metric = names.primary_metric
     metric = options.get("metric", primary_metric if primary_task == AVERAGE else "0_shot")
     shots = options.get("shots", str(average_shots(metric)))

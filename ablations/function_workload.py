@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,6 @@ class FunctionWorkload(OwnWorkload):
             what=function,
         )
         return Graph(works={ONLY: work}, answers=self.answers(), main=ONLY)
-
-    def warnings(self, base: Any) -> Iterator[str]:
-        """Nothing that can be seen from outside."""
-        return iter(())
 
 
 def _model(path: str) -> type[BaseModel]:

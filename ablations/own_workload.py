@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
+from ablations.averages import AVERAGE
 from ablations.errors import UserError, nearest, shown
 from ablations.schema import Config
 from ablations.workload import (
@@ -33,7 +34,6 @@ from ablations.yaml_files import KeyPath
 ONLY = "run"  # step of a workload that has no names for steps
 SECONDS = 60.0  # planned, where nothing is said
 LONGEST_NAME = 100
-AVERAGE = "average"  # what claims call the mean of several tasks
 _METRIC = re.compile(r"(?:(?P<task>[A-Za-z_]\w*)\.)?(?P<name>[A-Za-z_]\w*)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]i?)?B)?")
 _UNITS = {None: 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
@@ -194,6 +194,17 @@ class OwnWorkload:
     ) -> Iterable[str]:
         """Nothing: what a key means is its training's business."""
         return ()
+
+    def warnings(self, base: Any) -> Iterator[str]:
+        """Resources that nobody reserves."""
+        for name, step in self._measuring.items():
+            said = step.resources
+            if said.cpu > 1 or said.gpu or said.memory:
+                whose = "its" if len(self._measuring) == 1 else f"step {name}'s"
+                yield (
+                    f"{whose} resources are recorded and not reserved: each worker runs one stage "
+                    "at a time on whatever its machine has, so choose --workers such that they fit"
+                )
 
     def answers(self) -> list[Answer]:
         """Which step measures which task."""

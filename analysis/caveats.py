@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ablations.claim_grammar import Comparison, parse
-from ablations.contrasts import ScoreKey
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from ablations.workload import INTACT, LOWER
 from analysis import words
@@ -148,8 +147,8 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
             continue
         goal = table.record(key.task, key.metric).goal
         sign = -1 if goal == "minimise" else 1
-        found = [one.key for one in controls(table, key) if one.beaten and goal]
-        means = {one: sign * summarize(table.score(*one)).mean for one in found}
+        found = [one for one in controls(table, key) if one.beaten and goal]
+        means = {one: sign * summarize(table.score(*one.key)).mean for one in found}
         if alike and not means and table.score(*key):
             why = "nothing that has not learnt was scored on"
             why = why if goal else "nobody has said which way is better of"
@@ -159,22 +158,19 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
                 "known, and models that guess are alike too",
             )
         for control in sorted(means, key=lambda one: -means[one])[:1]:
-            lead = summarize(paired(table.score(*key), table.score(*control)))
+            lead = summarize(paired(table.score(*key), table.score(*control.key)))
             ahead = [sign * value > 0 for value in lead.by_seed.values()]
             ends = sign * lead.ci_low, sign * lead.ci_high
             beats = all(ahead) if math.isnan(lead.ci_low) else min(ends) > 0
             if lead.n and not beats:
+                what = control.name if control.is_own else control.key.metric
                 places = words.decimals([lead.ci_high - lead.ci_low], [lead.mean])
                 places = words.telling_decimals(places, lead.mean, lead.ci_low, lead.ci_high)
                 yield Caveat(
                     "control not beaten",
                     f"{key.arm} does not beat its control on {key.task} "
-                    f"({_control_name(control)}: lead {words.signed(lead.mean, places)}, "
+                    f"({what}: lead {words.signed(lead.mean, places)}, "
                     f"{words.percent(LEVEL)} interval "
                     f"{words.interval(lead.ci_low, lead.ci_high, places)}, unadjusted): it may "
                     "have learnt nothing that this claim is about",
                 )
-
-
-def _control_name(control: ScoreKey) -> str:
-    return control.metric if control.condition == INTACT else f"{control.condition} images"

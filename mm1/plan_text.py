@@ -278,7 +278,10 @@ def show(
     for line in _before_lines(plan):
         say(f"  before: {line}")
     remaining = estimated_seconds(plan, workers, finished, measured)
-    planned = "what the study says" if plan.listed else "formulas for an otherwise idle machine"
+    said = {stage.kind: duration(stage.seconds) for stage in plan.stages.values()}
+    planned = "formulas for an otherwise idle machine"
+    if plan.listed:  # nobody's formula: what is said of each step, or the 60 s of none
+        planned = ", ".join(f"{kind} {seconds}" for kind, seconds in said.items())
     source = "finished stages on this machine" if measured else planned
     console.print(
         f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "

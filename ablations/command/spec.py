@@ -24,10 +24,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
 from ablations import own_workload
+from ablations.averages import AVERAGE
 from ablations.command import placeholders
 from ablations.command.placeholders import Placeholder
 from ablations.errors import shown
-from ablations.own_workload import AVERAGE, LONGEST_NAME, ONLY
+from ablations.own_workload import LONGEST_NAME, ONLY
 from ablations.workload import TRAINING
 
 GRACE_SECONDS = 30.0

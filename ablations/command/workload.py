@@ -117,7 +117,8 @@ class CommandWorkload(OwnWorkload):
         return Graph(works=works, answers=self.answers(), main=main[-1], shared=once)
 
     def warnings(self, base: Any) -> Iterator[str]:
-        """Steps without a seed, keys that nobody reads, scripts that git does not track."""
+        """Beside resources: steps without a seed, keys nobody reads, scripts git does not track."""
+        yield from super().warnings(base)
         for name, step in self.steps.items():
             if step.metrics and not self._seeded(name):
                 yield (

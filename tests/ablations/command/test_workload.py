@@ -130,6 +130,7 @@ def test_what_nobody_has_counted_is_not_none_of_it(home, capsys):
     said = capsys.readouterr().out
     assert "FLOP" not in said
     assert "before: tokenize: 1 shared by all seeds" in said
+    assert "from tokenize 1 min 00 s, pretrain 1 min 00 s, finetune 1 min 00 s: " in said
     told = plan_text.summary(plan, 1, set())
     assert (told["flops"], told["arms"][0]["flops_per_trial"]) == (None, None)
     assert {one["flops"] for one in told["before"].values()} == {None}
@@ -320,6 +321,9 @@ def test_warnings(home):
     )
     (unread,) = [one for one in planned(home, text).warnings if "no step reads" in one]
     assert "pretraining.steps, tokens: varying it changes nothing" in unread
+    asking = STUDY.replace("  metrics:", "  resources: {gpu: 1}\n  metrics:")
+    (reserved,) = [one for one in planned(home, asking).warnings if "resources" in one]
+    assert reserved.startswith("its resources are recorded and not reserved")
 
 
 def test_words_of_a_command():
