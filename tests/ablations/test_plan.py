@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -497,6 +498,45 @@ class TestWarnings:
 def test_a_plan_survives_its_json(studies):
     plan = studies.plan(null_arms=1, claims={"a": {"claim": "score(base) > 1", "min_effect": 2}})
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_a_plan_read_back_has_its_configs_as_they_were_and_its_json_has_them_once(studies):
+    rates = [0.001 * number for number in range(1, 21)]
+    plan = studies.plan(design={"one_at_a_time": {"optimizer.peak_lr": rates}}, null_arms=2)
+    written = plan.model_dump(mode="json")
+    # Of the base, null and the rate that follows.
+    assert sum(part.get("kind") == "adamw" for part in written["parts"]) == len(rates) + 2
+    assert sum(part.get("kind") == "vit" for part in written["parts"]) == 1
+    for arm, read in zip(plan.arms, Plan.model_validate(written).arms, strict=True):
+        assert json.dumps(arm.config) == json.dumps(read.config)  # with keys in their order
+
+
+def test_an_arm_costs_no_more_in_a_study_of_many(studies, monkeypatch):
+    """That time does not grow with the square; how much there is, benchmarks/planning.py says."""
+
+    def calls(arms: int) -> int:
+        rates = [1e-5 * number for number in range(1, arms)]
+        first, last = rates[0], rates[-1]
+        study = studies.load(
+            design={"one_at_a_time": {"optimizer.peak_lr": rates}},
+            claims={"better": f"effect(optimizer.peak_lr, {first} -> {last}) > 0"},
+        )
+        make_plan(study)  # what is kept in a process is kept
+        count = 0
+
+        def one_more(frame, event, argument):
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(one_more)
+        try:
+            make_plan(study)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few, many = calls(20), calls(80)
+    assert many < 4.2 * few
 
 
 def test_the_source_is_kept_as_it_was(studies):
