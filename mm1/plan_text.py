@@ -229,7 +229,6 @@ def show(
     from rich.console import Console
     from rich.table import Table
 
-    figures = summary(plan, workers, finished, measured, new)
     console = Console(highlight=False, soft_wrap=True)
     # In a pipe there is no width to keep to, and a cut name says nothing.
     if not console.is_terminal:
@@ -269,7 +268,7 @@ def show(
     flops = total(stage.flops for stage in plan.stages.values())
     console.print(
         f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
-        f"{len(plan.stages)} stages ({figures['stages_finished']} already finished{where})"
+        f"{len(plan.stages)} stages ({len(finished & plan.stages.keys())} already finished{where})"
         f"{f', {count(flops)}FLOP in all' if flops is not None else ''}",
         markup=False,
     )
