@@ -232,9 +232,8 @@ def _factor(
     if not others:
         document.fail(f"{name} has no level other than the base's; there is nothing to vary", at)
     if base_level is None:
-        has_value = isinstance(written, list) and not name.endswith(".preset")
-        value = schema.level_of(base, name) if has_value else BASE
-        base_level = Level(level_name(value), {}, ())
+        value = schema.level_of(base, name) if isinstance(written, list) else None
+        base_level = Level(BASE if value is None else value, {}, ())
     return Factor(name, (base_level, *others))
 
 

@@ -110,8 +110,13 @@ def _check_numbers(values: Mapping[str, Any], fail: Fail) -> None:
     for path, value in values.items():
         if too_large(value) is not None:
             fail(path, f"{path}: a whole number is at most {MOST_WHOLE:,}")
-        if isinstance(value, float) and not math.isfinite(value):
+        if not _is_finite(value):
             fail(path, f"{path}: a number is finite, and this one is too large for any computer")
+
+
+def _is_finite(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(map(_is_finite, inner)) and (not isinstance(value, float) or math.isfinite(value))
 
 
 # -- pydantic models -----------------------------------------------------------------------------
@@ -148,10 +153,13 @@ class ModelSchema:
         """What was written as one value a path."""
         return as_paths(written, fail, self._is_group)
 
-    def level_of(self, base: BaseModel, path: str) -> Any:
+    def level_of(self, base: BaseModel, path: str) -> str | None:
         """What the base has at a path; an own source that it does not read has no share."""
+        if self._names_preset(path):
+            return None
         value = value_at(self.dump(base), path)
-        return 0.0 if value is None and path.rpartition(".")[0] in self.mixtures else value
+        unread = value is None and path.rpartition(".")[0] in self.mixtures
+        return level_name(0.0 if unread else value)
 
     def assign(
         self, base: Any, written: Mapping[str, Any], fail: Fail
@@ -173,11 +181,11 @@ class ModelSchema:
             if self._chooses_kind(path):
                 dropped += self._change_kind(tree, path, values[path], fail)
         for path in sorted(values):
-            if path.endswith(".preset"):
+            if self._names_preset(path):
                 self._take_preset(tree, path, values[path], fail)
         shares: dict[str, dict[str, float]] = {}  # mixture → source → share
         for path, value in values.items():
-            if path.endswith(".preset"):
+            if self._names_preset(path):
                 continue
             self._check_path(tree, path, fail)
             parent, _, source = path.rpartition(".")
@@ -259,6 +267,14 @@ class ModelSchema:
         kept = [name for name, info in fields.items() if info.json_schema_extra != FOLLOWS]
         set_at(tree, parent, {**{k: v for k, v in current.items() if k in kept}, "kind": kind})
         return [f"{parent}.{name}" for name in current if name not in kept]
+
+    def _names_preset(self, path: str) -> bool:
+        """Whether a path is no field but the `preset` that stands for several of a group."""
+        parent, _, name = path.rpartition(".")
+        if name != "preset" or not parent:
+            return False
+        members = models_at(self.model, tuple(parent.split(".")))
+        return not any(name in member.model_fields for member in members)
 
     def _take_preset(self, tree: dict[str, Any], path: str, name: Any, fail: Fail) -> None:
         """Put the fields that a preset stands for in the place of those that `tree` has."""
@@ -427,9 +443,9 @@ class MappingSchema:
         """What was written as one value a path."""
         return as_paths(written, fail, lambda path: True)
 
-    def level_of(self, base: dict[str, Any], path: str) -> Any:
+    def level_of(self, base: dict[str, Any], path: str) -> str:
         """What the base has at a path."""
-        return value_at(base, path)
+        return level_name(value_at(base, path))
 
     def assign(
         self, base: dict[str, Any], written: Mapping[str, Any], fail: Fail

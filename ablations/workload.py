@@ -224,8 +224,8 @@ class Schema(Protocol):
         """What was written as one value a path."""
         ...
 
-    def level_of(self, base: AnyConfig, path: str) -> Any:
-        """What the base has at a path, as a level of a factor is written."""
+    def level_of(self, base: AnyConfig, path: str) -> str | None:
+        """What the base has at a path, as the name of a level; None where it keeps no value."""
         ...
 
     def dump(self, config: AnyConfig) -> dict[str, Any]:

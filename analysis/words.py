@@ -124,20 +124,21 @@ def p_value(p: float | None, alpha: float = 0.0) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Some figure of an arm in a few characters."""
-    if value is None:
-        return MISSING
-    return count(value) if value >= 10_000 else f"{value:.3g}"
+    """Some figure of an arm in a few characters: `1152`, `0.0003`, `1.2 M`."""
+    if value is None or value >= 10_000:
+        return count(value)
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def count(value: float | None) -> str:
     """`950`, `1.2 k`, `3.4 M`: three digits; a dash for what is not known."""
     if value is None or not math.isfinite(value):
         return MISSING
-    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g}"
+    rounded = float(f"{value:.3g}")  # 999,600 is 1 M, not 1e+03 k
+    for power, unit in zip(range(24, 0, -3), "YZEPTGMk", strict=True):
+        if rounded >= 10**power:
+            return f"{rounded / 10**power:.3g} {unit}"
+    return f"{rounded:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -43,6 +43,7 @@ def test_a_mapping_sets_what_it_names_and_the_base_stays():
         ({"optimizer": {"lr": 1}, "optimizer.lr": 2}, "optimizer.lr is set twice"),
         ({"epochs": 10**12}, "a whole number is at most"),
         ({"optimizer.lr": float("inf")}, "a number is finite"),
+        ({"layers": [64, [float("inf")]]}, "a number is finite"),
     ],
 )
 def test_what_the_base_has_is_what_may_be_set(written, message):
@@ -128,6 +129,23 @@ class EitherConfig(BaseModel):
 
 class TreeConfig(BaseModel):
     inside: TreeConfig | None = None
+
+
+class Shape(BaseModel):
+    preset: str = "small"
+
+
+class ShapedConfig(BaseModel):
+    encoder: Shape = Shape()
+
+
+def test_a_field_of_somebody_elses_that_is_called_preset_is_a_field():
+    schema = ModelSchema(ShapedConfig)
+    changed, _ = schema.assign(ShapedConfig(), {"encoder.preset": "large"}, refuse)
+    assert changed.encoder.preset == "large"
+    assert schema.level_of(changed, "encoder.preset") == "large"
+    assert MappingSchema().level_of({"encoder": {"preset": "small"}}, "encoder.preset") == "small"
+    assert SCHEMA.level_of(Recipe(), "encoder.preset") is None
 
 
 def test_a_model_whose_paths_cannot_all_be_set_is_refused():

@@ -26,6 +26,13 @@ def test_numbers_have_a_real_minus_sign_and_a_dash_for_nothing() -> None:
     assert words.mean_sd(81.26, math.nan, 1) == "81.3"
 
 
+def test_counts_and_figures_have_no_exponent_where_a_unit_says_it() -> None:
+    told = [words.count(one) for one in (950.0, 1234, 999_600, 2.5e21, 0.0, None, math.nan)]
+    assert told == ["950", "1.23 k", "1 M", "2.5 Z", "0", "–", "–"]
+    figures = [words.figure(one) for one in (0.0003, 16, 1152, 9_999.0, 12_000, None)]
+    assert figures == ["0.0003", "16", "1152", "9999", "12 k", "–"]
+
+
 def test_a_p_value_is_never_printed_as_zero() -> None:
     assert words.p_value(1e-12) == "< 0.0001"
     assert words.p_value(0.0344) == "0.034"
