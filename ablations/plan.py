@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MANY_TRIALS = 10_000
 MOST_TRIALS = 200_000
+MOST_NAMED = 5  # arms, in a warning
 FEW_SEEDS = 3  # below, hardly any effect can be told from chance
 
 
@@ -536,6 +537,16 @@ def _warnings(
         yield f"overrides dropped {field}"
     yield from study.workload.warnings(study.base)
     first = {trial.arm: trial for trial in trials[: len(arms)]}
+    alike: dict[tuple[str, ...], list[str]] = {}  # stages of the first seed → arms
+    for trial in first.values():
+        alike.setdefault(tuple(trial.stages.values()), []).append(trial.arm)
+    for same in alike.values():
+        if len(same) > 1:
+            more = f" and {len(same) - MOST_NAMED} more" if len(same) > MOST_NAMED else ""
+            yield (
+                f"{', '.join(same[:MOST_NAMED])}{more} come to the same stages: they differ in "
+                "nothing that decides a result, so any difference between them is 0"
+            )
     answers = {
         (arm.name, *one.asked): first[arm.name].stages[one.role]
         for arm in arms
