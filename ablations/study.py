@@ -1,4 +1,4 @@
-"""The study file: a question, a base recipe, what is varied, and what is claimed.
+"""The study file: a question, a base config, what is varied, and what is claimed.
 
     study: demo
     question: What matters most for a small model that answers questions about pictures?

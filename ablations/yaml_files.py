@@ -102,7 +102,7 @@ def _read(path: Path, name: str) -> str:
         if status.st_size > MOST_BYTES:
             raise UserError(
                 f"cannot be read: {status.st_size:,} bytes, more than the {MOST_BYTES:,} of any "
-                "study, recipe or specification",
+                "study or config",
                 file=name,
             )
         content = path.read_bytes()

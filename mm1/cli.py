@@ -86,14 +86,14 @@ def cli(ctx: click.Context) -> None:
 @store_option
 @workers_option
 @yes_option
-@click.option("--show", "arm", default=None, help="Print this arm's resolved recipe and no more.")
+@click.option("--show", "arm", default=None, help="Print this arm's resolved config and no more.")
 @json_option
 def plan(
     study: str, store: str, workers: int | None, yes: bool, arm: str | None, as_json: bool
 ) -> None:
     """Show what a study would run, and what it costs. Runs nothing.
 
-    `--show ARM` prints the complete recipe of one arm, which `mm1 train` takes.
+    `--show ARM` prints the complete config of one arm; `mm1 train` takes that of a recipe.
 
     \b
     Example: mm1 plan ablations/studies/demo.yaml --show encoder.image_size=16
