@@ -219,6 +219,11 @@ def _measure(metric: Metric) -> str:
 
 def _blind(term: Blind, other: Term, names: Vocabulary) -> ScoreKey:
     """The blind answerer's score on the items that the other side was asked."""
+    if not any(one.by == "blind" for task in names.tasks.values() for one in task.metrics):
+        raise UserError(
+            f"nobody answers {term.task} blind here; a metric of a baseline is "
+            "score(base, metric=NAME)"
+        )
     metric = names.blind(term.task)
     names.check(term.task, metric)
     options: dict[str, str] = {"task": term.task, "metric": metric}

@@ -573,10 +573,8 @@ def costs_table(made: Comparison) -> Table:
             arm.flops_per_trial and words.count(arm.flops_per_trial) for arm in made.arms
         ],
         "training/trial": [words.duration(arm.training_seconds_per_trial) for arm in made.arms],
-        "evaluation/trial": [words.duration(arm.evaluation_seconds_per_trial) for arm in made.arms],
-        "compilation/trial": [
-            words.duration(arm.compilation_seconds_per_trial) for arm in made.arms
-        ],
+        "evaluation/trial": _durations(arm.evaluation_seconds_per_trial for arm in made.arms),
+        "compilation/trial": _durations(arm.compilation_seconds_per_trial for arm in made.arms),
     }
     known = {
         name: [cell or words.MISSING for cell in cells]
@@ -586,6 +584,14 @@ def costs_table(made: Comparison) -> Table:
     labels = [arm.label for arm in made.arms]
     rows = tuple(tuple(row) for row in zip(labels, *known.values(), strict=True))
     return Table("Cost", ("arm", *known), rows)
+
+
+def _durations(seconds: Iterable[float]) -> list[str]:
+    """As words; nothing where none was measured or all took no time at all."""
+    seconds = list(seconds)
+    if not any(one > 0 for one in seconds):
+        return []
+    return [words.duration(one) for one in seconds]
 
 
 def arms_table(made: Comparison) -> Table:

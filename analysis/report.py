@@ -537,6 +537,8 @@ def _cost(results: StudyResults, made: Comparison) -> str:
     costs = results.costs.drop_duplicates("stage").dropna(subset=["seconds"])
     planned, rows = results.plan.stages, []
     for kind, stages in costs.groupby("kind", sort=False):
+        flops = words.count(total(planned[one].flops for one in stages["stage"]))
+        counted = () if made.flops is None else (flops,)  # nobody counts those of a command
         rows.append(
             (
                 str(kind),
@@ -544,7 +546,7 @@ def _cost(results: StudyResults, made: Comparison) -> str:
                 words.duration(float(stages["planned_seconds"].sum())),
                 words.duration(float((stages["seconds"] - stages["once_seconds"]).sum())),
                 words.duration(float(stages["once_seconds"].sum())),
-                words.count(total(planned[one].flops for one in stages["stage"])),
+                *counted,
             )
         )
     flops = "" if made.flops is None else f", {words.count(made.flops)}FLOP planned"
@@ -558,7 +560,7 @@ def _cost(results: StudyResults, made: Comparison) -> str:
         "planned time",
         "measured time",
         "imports and compilation",
-        "FLOPs",
+        *(() if made.flops is None else ("FLOPs",)),
     )
     return f"<p>{_say(in_all)}</p>" + _table(Table("Cost", header, tuple(rows)))
 

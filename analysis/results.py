@@ -218,8 +218,9 @@ class StudyResults:
         self, trial: Trial, scored: set[str], repeated: set[str]
     ) -> list[str | None]:
         names = {role: role for role in trial.stages}
-        names |= {role: f"{role} before" for role in self.plan.trainings(trial)}
-        names[self.plan.arm(trial.arm).main] = "training"
+        if not self.plan.listed:  # else the roles are the user's own words
+            names |= {role: f"{role} before" for role in self.plan.trainings(trial)}
+            names[self.plan.arm(trial.arm).main] = "training"
         stages = {stage: names[role] for role, stage in trial.stages.items()}
         waiting = [s for s in stages if s not in self.done and s not in self.damaged]
         failures = {stage: self._last_failure(stage) for stage in waiting}
@@ -235,7 +236,7 @@ class StudyResults:
                 texts.append(f"{name} is damaged")
             elif stage in repeated:
                 texts.append(f"{name} is there more than once")
-            elif stage in self.done and stage not in scored:
+            elif stage in self.done and stage not in scored and not self.plan.listed:
                 texts.append(f"{name} has no result rows")
         if self.plan.listed:
             texts += [
@@ -301,9 +302,10 @@ class StudyResults:
         shape = f"{len(self.plan.arms)} arms × {len(self.plan.seeds)} seeds"
         if not self.problems:
             return f"All {planned} planned trials ({shape}) are there exactly once."
-        named = "; ".join(
-            f"{arm} seed {seed}: {text}" for (arm, seed), text in self.problems.items()
-        )
+        alike: dict[str, list[str]] = {}
+        for (arm, seed), text in self.problems.items():
+            alike.setdefault(text, []).append(f"{arm} seed {seed}")
+        named = "; ".join(f"{', '.join(trials)}: {text}" for text, trials in alike.items())
         return f"{self.trials_there} of {planned} planned trials ({shape}) are there; not: {named}."
 
     @property

@@ -260,9 +260,10 @@ def show(
     for arm, line in zip(plan.arms, lines, strict=True):
         table.add_row(in_terminal(arm.label), *(line[i] for i in known))
     console.print(table)
-    console.print("\n[bold]what the arms set[/bold] (all else is the base's)")
-    for line in _set_lines(plan):
-        say(f"  {line}")
+    if set_lines := list(_set_lines(plan)):
+        console.print("\n[bold]what the arms set[/bold] (all else is the base's)")
+        for line in set_lines:
+            say(f"  {line}")
     console.print()
     where = f" in the store {store}" if store else ""
     flops = total(stage.flops for stage in plan.stages.values())

@@ -71,7 +71,9 @@ def _works(planned: Plan, arm: str) -> Mapping[str, Work]:
     from ablations.command.workload import RUN
 
     if any(work.run != RUN for work in works.values()):
-        raise UserError("mm1 try is for studies whose workload is a command")
+        raise UserError(
+            "mm1 try is for studies whose workload is a command; mm1 plan checks this one"
+        )
     return works
 
 

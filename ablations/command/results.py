@@ -275,11 +275,13 @@ class Results:
     """The results of one run, wherever the command writes them.
 
     `named` is what the study says: a file or glob below the output folder, `stdout`, or "" for
-    the usual places. What is printed counts only where no file is there in the end.
+    the usual places. What is printed counts only where no file is there in the end. A step that
+    declares no metric and names no results may have none: it prepares something for others.
     """
 
     def __init__(self, named: str, output: Path, declared: Collection[str], step_key: str):
         self._named, self._output = named, output
+        self._expected = bool(named or declared)
         self._printed = PrintedReader()
         self._waiting: list[tuple[dict[str, Any], str]] = []  # rows that were printed
         self._reader: LinesReader | None = None
@@ -300,7 +302,7 @@ class Results:
         """(step, numbers) of the rows that came since; `last` when nothing will come any more.
 
         Raises:
-            UserError: what is there is not of the form; at last, nothing is there.
+            UserError: what is there is not of the form; at last, what is expected is not there.
         """
         if self._path is None and self._named != STDOUT:
             self._path = self._find(last=last)
@@ -317,7 +319,7 @@ class Results:
             rows = whole_file(self._path, self._path.name)
         for row, place in rows:
             yield self.numbers.take(row, place)
-        if last and not self.numbers.rows:
+        if last and self._expected and not self.numbers.rows:
             raise UserError(f"no results: {self._lacking()}")
 
     def _find(self, *, last: bool) -> Path | None:
@@ -414,6 +416,9 @@ def _absent(name: str, key: str, numbers: Numbers) -> str:
     if key in numbers.nulls:
         return f"metric {name} is null in every row"
     said = "" if key == name else f", {key} in the results,"
+    last = name.rpartition(".")[2]
+    if last in numbers.curves:
+        return f"no row has the metric {name}{said}; if {last} is it, say so: {{key: {last}}}"
     near = nearest(key, numbers.curves)
     return f"no row has the metric {name}{said}{near} (what the results call it goes into its key)"
 

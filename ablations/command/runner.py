@@ -117,7 +117,7 @@ def run(
     try:
         rows = measured(stage, folders, results, reports)
     except UserError as error:
-        raise printed.told(CommandError(f"{stage.step}: {error.message}")) from None
+        raise printed.told(CommandError(error.message)) from None
     if lost := lost_at_its_end(results.numbers):
         context.record({"diverged_by": lost})
         printed.write(2, f"mm1: it diverged: {', '.join(lost)} in the end\n".encode())
@@ -160,7 +160,7 @@ def carry_out(
                 for step, numbers in results.poll():
                     reports.take(step, numbers)
             except UserError as error:
-                raise printed.told(CommandError(f"{stage.step}: {error.message}")) from None
+                raise printed.told(CommandError(error.message)) from None
             if why := ends(time.monotonic() - started):
                 grace = TIMEOUT_GRACE_SECONDS if why == "timeout" else stage.grace
                 process.stop()

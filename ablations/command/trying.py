@@ -137,7 +137,9 @@ def findings(tried: Tried) -> Iterator[Finding]:
             for row in tried.rows
             if (row.task, row.metric) in declared and row.split == "test"
         )
-        yield Finding(False, f"it ended well after {tried.seconds:.1f} s; {scores}")
+        yield Finding(
+            False, f"it ended well after {tried.seconds:.1f} s{f'; {scores}' if scores else ''}"
+        )
         if lost := lost_at_its_end(tried.numbers):
             yield Finding(
                 False,

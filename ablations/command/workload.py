@@ -331,7 +331,7 @@ class CommandWorkload(OwnWorkload):
                 self._fail(
                     self._at(name, "reads"),
                     "its command takes neither {config} nor {overrides}, so it reads nothing but "
-                    "{config:KEY}",
+                    "{config:KEY}; leave reads out",
                 )
             if step.seed_key and step.seed_key not in self._read_paths(step, base):
                 self._fail(

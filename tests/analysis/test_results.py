@@ -100,7 +100,7 @@ def test_of_two_splits_nobody_has_said_which_is_meant(
 
     fill(store, plan, rows=of_two_splits)
     results = load_results("demo", store)
-    assert "base seed 1: several numbers of easy_vqa.accuracy" in results.completeness
+    assert "base seed 3: several numbers of easy_vqa.accuracy" in results.completeness
     assert all(math.isnan(x) for x in results.score("base", "easy_vqa", "accuracy").values())
     assert len(results.score("base", "easy_vqa", "blind_accuracy")) == 3
     verdicts = {verdict.name: verdict for verdict in results.verdicts}

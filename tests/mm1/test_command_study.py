@@ -123,6 +123,7 @@ def test_status_logs_plan_and_report(ran):
     assert "Does a linear classifier of irises learn faster" in page
     assert "train.loss" in page
     assert "versicolor" in page  # of the examples
+    assert "FLOP" not in page  # nobody counts those of a script
 
 
 def test_a_failure_is_told_with_the_end_of_stderr(ran):

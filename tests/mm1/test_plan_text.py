@@ -114,3 +114,30 @@ def test_what_is_new_is_shown_with_its_reason(plan, capsys):
         2,
         ("x.y",),
     )
+
+
+def test_of_a_training_of_the_users_own_nothing_is_told_that_nobody_knows(tmp_path, capsys):
+    (tmp_path / "base.yaml").write_text("lr: 0.1\n", encoding="utf-8")
+    (tmp_path / "train.py").touch()
+    (tmp_path / "study.yaml").write_text(
+        """\
+study: own
+question: Is half of it better?
+workload:
+  command: python3 train.py {config} {seed} {output}
+  metrics: {loss: {goal: minimize}}
+  code: [train.py]
+base: base.yaml
+design: {one_at_a_time: {lr: [0.1, 0.2]}}
+seeds: 2
+primary_metric: loss
+""",
+        encoding="utf-8",
+    )
+    made = make_plan(load_study(tmp_path / "study.yaml"))
+    plan_text.show(made, workers=1, finished=set())
+    told = capsys.readouterr().out
+    assert "what the arms set" not in told  # their names say it
+    figures = plan_text.summary(made, 1, set())
+    assert figures["flops"] is None
+    assert [arm["flops_per_trial"] for arm in figures["arms"]] == [None, None]  # ty: ignore

@@ -269,6 +269,7 @@ BAD = [
     ("lr: [0.1", "lrr: [0.1", 9, "unknown path 'lrr'; did you mean 'lr'?"),
     ("lr: [0.1, 0.2]", "lr: [0.1, fast]", 9, "fast is not valid: the base has a number"),
     ("> 0", "on nothing > 0", 13, ""),
+    ("effect(lr, 0.1 -> 0.2) > 0", "score(base) > blind(val)", 13, "nobody answers val blind here"),
 ]
 
 
