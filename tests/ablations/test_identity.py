@@ -159,8 +159,10 @@ def test_what_says_that_it_decides_nothing_is_not_followed(package):
 
 def test_a_package_that_says_so_is_not_followed(package):
     (package.folder / "files").mkdir(parents=True)
-    (package.folder / "files" / "__init__.py").write_text('DECIDES_NO_RESULT = "moves bytes"\n')
-    (package.folder / "files" / "urls.py").write_text("")
+    (package.folder / "files" / "__init__.py").write_text(
+        'DECIDES_NO_RESULT = "moves bytes"\n', encoding="utf-8"
+    )
+    (package.folder / "files" / "urls.py").write_text("", encoding="utf-8")
     package.write(main="from trainers.files import urls\n")
     assert package.closure() == ["trainers.main"]
 

@@ -93,7 +93,7 @@ def test_an_empty_mapping_names_nothing_so_everything_stays():
     ],
 )
 def test_a_base_means_the_same_to_us_and_to_the_script_that_reads_it(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         MappingSchema().load(tmp_path / name)
 
@@ -111,7 +111,7 @@ def test_a_base_means_the_same_to_us_and_to_the_script_that_reads_it(tmp_path, n
     ],
 )
 def test_what_all_readers_take_alike_is_read(tmp_path, text, value):
-    (tmp_path / "b.yaml").write_text(text)
+    (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     assert MappingSchema().load(tmp_path / "b.yaml") == value
 
 
