@@ -13,12 +13,13 @@ runner: its module with what it imports from its own package, comments left out.
 from __future__ import annotations
 
 import importlib
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ValidationError, field_validator
 
 from ablations import identity
 from ablations.command import files
@@ -34,11 +35,11 @@ from ablations.own_workload import (
 )
 from ablations.runners import check_runner
 from ablations.settings import MappingSchema, ModelSchema, check_model
-from ablations.stage import Context, ResultRow
+from ablations.stage import DIVERGED, Context, ResultRow
 from ablations.workload import TRAINING, Asked, Code, Graph, Schema, Work
+from ablations.yaml_files import YamlDocument, as_model, load_yaml, models_at
 
 RUN = "ablations.function_workload:run"
-DIVERGED = "diverged"
 
 
 class FunctionSpec(StepSpec):
@@ -62,6 +63,55 @@ class FunctionSpec(StepSpec):
             if metric.key or metric.value != "last":
                 raise ValueError(f"{name}: key and value are for commands; a function says both")
         return value
+
+
+class OwnModelSchema(ModelSchema):
+    """Configs of a pydantic model that was not written for studies."""
+
+    def load(self, path: Path) -> BaseModel:
+        """Read a config file.
+
+        Raises:
+            UserError: it is none of the model's, has a key that the model drops in silence, or does
+                not come back from being written down, so that no level of it could be set.
+        """
+        document = load_yaml(path, read_by_others=True)
+        config = as_model(document, self.model)
+        _refuse_dropped(document, document.value, self.model, ())
+        try:
+            again = self.model.model_validate_json(json.dumps(self.dump(config)), strict=True)
+        except ValidationError as error:
+            again = str(error.errors()[0]["msg"])
+        if again != config:
+            document.fail(
+                f"{self.model.__name__}, written down by its fields' names, is not read as what it "
+                f"was ({shown(str(again))}); a field with an alias needs populate_by_name=True"
+            )
+        return config
+
+
+def _refuse_dropped(
+    document: YamlDocument, value: Any, model: type[BaseModel], at: tuple[str, ...]
+) -> None:
+    """Fail for a key that a model neither has nor keeps, which pydantic's default is to ignore."""
+    members = models_at(model, at)
+    if not members or not isinstance(value, dict):
+        return
+    known = {name for one in members for name in _names(one)}
+    keeps = any(one.model_config.get("extra") == "allow" for one in members)
+    for key, inner in value.items():
+        if key not in known and not keeps:
+            document.fail(
+                f"unknown key {shown('.'.join((*at, key)))}{nearest(key, known)}", (*at, key)
+            )
+        _refuse_dropped(document, inner, model, (*at, key))
+
+
+def _names(model: type[BaseModel]) -> Iterator[str]:
+    """All that a key of a model may be called."""
+    for name, field in model.model_fields.items():
+        yield name
+        yield from (one for one in (field.alias, field.validation_alias) if isinstance(one, str))
 
 
 class FunctionWorkload(OwnWorkload):
@@ -89,7 +139,7 @@ class FunctionWorkload(OwnWorkload):
         self.schema: Schema = MappingSchema()
         if spec.config:
             try:
-                self.schema = ModelSchema(_model(spec.config))
+                self.schema = OwnModelSchema(_model(spec.config))
             except UserError as error:
                 fail(("config",), error.message)
 
@@ -165,8 +215,7 @@ def run(
         )
     function = _imported(config["function"])
     rows = _rows(config["function"], function(config["config"], seed, inputs, context))
-    there = {(row.task, row.metric): row.value for row in rows if row.task != TRAINING}
-    ends = []
+    there = {(row.task, row.metric) for row in rows if row.task != TRAINING}
     for name in config["metrics"]:
         task, metric = metric_parts(name)
         key = task or ONLY, metric
@@ -176,10 +225,19 @@ def run(
                 f"{config['function']} returned no row of the metric {name}"
                 f"{nearest('.'.join(key), known)}"
             )
-        ends.append(there[key])
-    if not all(map(math.isfinite, ends)) and not any(row.metric == DIVERGED for row in rows):
+    if not any(row.metric == DIVERGED for row in rows) and not all(map(math.isfinite, _ends(rows))):
         rows.append(ResultRow(TRAINING, DIVERGED, 1.0, step=max(row.step for row in rows)))
     return rows
+
+
+def _ends(rows: Iterable[ResultRow]) -> Iterable[float]:
+    """The last value of each number, declared or not: what diverged is not the study's to say."""
+    last: dict[tuple[object, ...], ResultRow] = {}
+    for row in rows:
+        what = row.task, row.metric, row.split, row.shots, row.condition
+        if what not in last or row.step >= last[what].step:
+            last[what] = row
+    return [row.value for row in last.values()]
 
 
 def _rows(function: str, returned: Any) -> list[ResultRow]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+DIVERGED = "diverged"  # metric of a row that says, by any value but 0, that a training diverged
 PRINTED = "printed.txt"  # in the scratch folder: what a stage in a worker has printed so far
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from ablations.errors import UserError, nearest
 from ablations.identity import fingerprint_of
 from ablations.shown_text import visible
-from ablations.stage import ResultRow, Run, StageStopped
+from ablations.stage import DIVERGED, ResultRow, Run, StageStopped
 from ablations.stages import Stage
 from sweeps import leases
 from sweeps.objects import is_disk_full
@@ -274,7 +274,7 @@ def resolve(path: str) -> Run:
 
 def _status(store: Store, stage: Stage, rows: Sequence[ResultRow]) -> Status:
     """A stage says that it diverged by a row `diverged`; what takes input from it did so too."""
-    if any(row.metric == "diverged" and row.value for row in rows):
+    if any(row.metric == DIVERGED and row.value for row in rows):
         return "diverged"
     if any(store.status(source) == "diverged" for source in stage.inputs.values()):
         return "diverged"

@@ -22,7 +22,7 @@ from typing import Any
 from ablations.errors import UserError, nearest, shown
 from ablations.own_workload import metric_parts
 from ablations.schema import Config
-from ablations.stage import ResultRow
+from ablations.stage import DIVERGED, ResultRow
 from ablations.workload import TRAINING
 
 STDOUT = "stdout"
@@ -35,7 +35,6 @@ LONGEST_LINE = 2**20  # bytes
 MOST_BYTES = 2**28  # of results
 MOST_NAMES = 200  # numbers beside the declared metrics
 MOST_POINTS = 2_000  # of a curve
-DIVERGED = "diverged"
 
 
 class Measured(Config):

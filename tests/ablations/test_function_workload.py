@@ -12,13 +12,17 @@ import pytest
 from ablations import function_workload
 from ablations.errors import UserError
 from ablations.plan import make_plan
+from ablations.stage import ResultRow
 from ablations.study import load_study
 from mm1_jax.workload import RECIPE
 
 MODULE = """
 from ablations.schema import NOT_IDENTITY, Config
 from ablations.stage import ResultRow
-from pydantic import Field
+from pydantic import BaseModel, Field
+
+class Inner(BaseModel):
+    width: int = 8
 
 class Config(Config):
     lr: float = Field(0.1, gt=0)
@@ -32,6 +36,13 @@ def rows(config, seed, inputs, context):
     return [*curve, ResultRow("val", "accuracy", config["lr"], split="test", step=2)]
 
 NOT_A_MODEL = 3
+
+class Lax(BaseModel):
+    lr: float = 0.1
+    inner: Inner = Inner()
+
+class Aliased(BaseModel):
+    lr: float = Field(0.1, alias="learning_rate")
 """
 STUDY = """
 study: mine
@@ -114,6 +125,26 @@ def test_mistakes(made, old, new, said):
 
 
 @pytest.mark.parametrize(
+    ("model", "base", "said"),
+    [
+        (":Lax", "lr: 0.1\nsteps: 3\n", r"base\.yaml:2: unknown key 'steps'; valid: inner, lr"),
+        (":Lax", "inner: {widht: 9}\n", "unknown key 'inner.widht'; did you mean 'width'"),
+        (":Aliased", "learning_rate: 0.5\n", r"base\.yaml:1: Aliased, written down .* an alias"),
+    ],
+)
+def test_a_model_that_would_lose_a_value_in_silence(made, tmp_path, model, base, said):
+    (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        made(":Config", model)
+
+
+def test_a_model_that_was_not_written_for_studies(made, tmp_path):
+    (tmp_path / "base.yaml").write_text("lr: 0.1\ninner: {width: 9}\n", encoding="utf-8")
+    config = made(":Config", ":Lax").arms[1].config
+    assert config == {"lr": 0.2, "inner": {"width": 9}}
+
+
+@pytest.mark.parametrize(
     ("returned", "said"),
     [
         ({"val.acc": 1.0}, "returned no row of the metric val.accuracy; did you mean 'val.acc'"),
@@ -136,3 +167,21 @@ def test_a_number_that_is_none_is_divergence(made, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run", lambda *_: {"val.accuracy": math.nan})
     rows = execute(stage, Path(tmp_path))
     assert [row.value for row in rows if row.metric == "diverged"] == [1.0]
+
+
+def test_divergence_does_not_depend_on_what_the_study_declares(made, tmp_path, monkeypatch):
+    stage = next(iter(made().stages.values()))
+    module = sys.modules[stage.config["function"].partition(":")[0]]
+
+    def diverged(*losses, **others):
+        def function(*_):
+            yield ResultRow("val", "accuracy", 0.5, split="test")
+            yield from (ResultRow("training", "loss", one, step=i) for i, one in enumerate(losses))
+            yield from (ResultRow("val", name, one, split="test") for name, one in others.items())
+
+        monkeypatch.setattr(module, "run", function)
+        return any(row.metric == "diverged" for row in execute(stage, tmp_path))
+
+    assert diverged(1.0, math.nan)
+    assert diverged(1.0, other=math.inf)
+    assert not diverged(math.nan, 1.0)  # it came back
