@@ -170,15 +170,20 @@ def test_what_is_printed_does_not_mix_with_a_file(step):
 
 def test_progress_is_told_while_it_runs(step):
     seen = []
-    step.context.report = lambda at, numbers: seen.append((time.monotonic(), at, dict(numbers)))
-    step.run("""
+    heard = step.context.root / "heard"
+
+    def report(at, numbers):
+        seen.append((at, dict(numbers)))
+        heard.touch()
+
+    step.context.report = report
+    step.run(f"""
         log(step=1, loss=2.0)
-        time.sleep(2.5)
-        log(step=2, loss=1.0, **{"val.accuracy": 3})
+        while not Path("{heard}").exists():
+            time.sleep(0.05)
+        log(step=2, loss=1.0, **{{"val.accuracy": 3}})
     """)
-    assert [at for _, at, _ in seen] == [1, 2]
-    assert seen[1][0] - seen[0][0] > 1.5
-    assert seen[1][2] == {"loss": 1.0, "val.accuracy": 3.0}
+    assert seen == [(1, {"loss": 2.0}), (2, {"loss": 1.0, "val.accuracy": 3.0})]
 
 
 def test_a_row_that_is_written_twice_counts_as_it_was_last(step):
@@ -341,7 +346,7 @@ def test_a_timeout(step):
     began = time.monotonic()
     with pytest.raises(CommandError, match=r"did not end within its timeout of 1 s"):
         step.run("print('here', file=sys.stderr); time.sleep(60)", timeout=1.0)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 45  # it would sleep for 60
 
 
 def test_a_stop_lets_it_save_and_go_on(step):
@@ -387,10 +392,11 @@ def test_a_script_that_does_not_stop_is_ended_with_all_that_it_started(step):
     seen = []
 
     def stop():
+        wait_for(lambda: len(living(marker)) == 2)
         seen.extend(living(marker))
         step.context.stop.set()
 
-    threading.Timer(1.0, stop).start()
+    threading.Thread(target=stop, daemon=True).start()
     began = time.monotonic()
     with pytest.raises(StageStopped):
         step.run(
@@ -404,7 +410,7 @@ def test_a_script_that_does_not_stop_is_ended_with_all_that_it_started(step):
             """,
             grace=1.0,
         )
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 45  # it would sleep for 60
     assert len(seen) == 2
     assert not living(marker)
 
