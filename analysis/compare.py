@@ -21,7 +21,7 @@ from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
 from ablations.schema import Config
 from ablations.shown_text import each_text, in_terminal, without_secrets
-from ablations.workload import Goal, total, with_goal
+from ablations.workload import INTACT, Goal, total, with_goal
 from analysis import words
 from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
@@ -608,7 +608,7 @@ def primary(made: Comparison) -> str:
 
 
 def _intact(score: ScoreLine) -> bool:
-    return score.condition == "intact"
+    return score.condition == INTACT
 
 
 def controls_table(made: Comparison) -> Table:

@@ -26,7 +26,7 @@ from ablations.plan import Plan, make_plan
 from ablations.stages import Stage, Trial
 from ablations.study import Study, is_file, study_name
 from ablations.verdicts import Verdict
-from ablations.workload import Asked
+from ablations.workload import INTACT, Asked
 from analysis.registry import (
     History,
     Other,
@@ -372,7 +372,7 @@ class StudyResults:
         return self.table.scores
 
     def score(
-        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = "intact"
+        self, arm: str, task: str, metric: str, shots: int = 0, condition: str = INTACT
     ) -> dict[int, float]:
         """Seed → score of one arm, in the order of the registered seeds; empty if there is none."""
         return self.table.score(arm, task, metric, shots, condition)
@@ -600,7 +600,7 @@ class StudyResults:
     def curves(self, metric: str = "loss") -> pandas.DataFrame:
         """Columns arm, seed, step, value of one training metric, by step.
 
-        Of the multimodal training: those of the parts before it have losses of another kind.
+        Of each trial's main stage: those of the stages before it have losses of another kind.
         """
         trained = set(map(self.plan.main, self.plan.trials))
         rows = self.found.curves(metric)
@@ -648,7 +648,7 @@ class StudyResults:
         return next(t for t in self.plan.trials if (t.arm, t.seed) == (arm, seed))
 
     def examples(
-        self, arm: str, seed: int, task: str, shots: int = 0, condition: str = "intact"
+        self, arm: str, seed: int, task: str, shots: int = 0, condition: str = INTACT
     ) -> pandas.DataFrame | None:
         """Stored examples of one evaluation; None where it is not there or keeps none."""
         stage = self.plan.answers(self.trial(arm, seed)).get(Asked(task, shots, condition))

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Iterable
 
+from ablations.workload import INTACT
+
 MISSING = "–"
 HUGE = 1e15  # from here on the decimals of a float are none
 MOST_DECIMALS = 15  # a float holds no more
@@ -155,7 +157,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def metric_name(task: str, metric: str, shots: int = 0, condition: str = "intact") -> str:
+def metric_name(task: str, metric: str, shots: int = 0, condition: str = INTACT) -> str:
     """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
     name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
-    return name if condition == "intact" else f"{name}, {condition}"
+    return name if condition == INTACT else f"{name}, {condition}"

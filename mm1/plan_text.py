@@ -172,7 +172,7 @@ class Before:
 
 
 def before(plan: Plan) -> dict[str, Before]:
-    """The parts that some arm trains or reads before the multimodal training."""
+    """The parts that some arm trains or reads before the main stage."""
     found = {}
     having: dict[str, list[tuple[Trial, str]]] = {}  # role → trials and their stages
     for trial in plan.trials:

@@ -26,7 +26,7 @@ from ablations import identity
 from ablations.errors import UserError, nearest
 from ablations.settings import ModelSchema
 from ablations.settings import affecting as affecting_of
-from ablations.workload import Answer, Asked, Code, Graph, Tasks, Work
+from ablations.workload import INTACT, Answer, Asked, Code, Graph, Tasks, Work
 from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
 from mm1_jax.config.instruction_tuning import InstructionTuningConfig
@@ -430,7 +430,7 @@ def evaluations(
     for config, affecting in asked_of(recipe.evaluation, needed):
         asked = Asked(config["task"], config["shots"], config["condition"])
         role = asked.task + (f" {asked.shots}-shot" if asked.shots else "")
-        role += "" if asked.condition == "intact" else f" {asked.condition}"
+        role += "" if asked.condition == INTACT else f" {asked.condition}"
         yield role, asked, _evaluation(recipe, config, affecting, trained, runners)
 
 

@@ -37,6 +37,7 @@ from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.shown_text import secrets_of, shown_url, visible, without_secrets
 from ablations.stages import Trial
+from ablations.workload import INTACT
 from sweeps import leases
 from sweeps.mlflow_names import distinct_names, valid_name
 from sweeps.store import Registration, Store, registration_name
@@ -442,7 +443,7 @@ def metric_name(row: Mapping[str, Any]) -> str:
     name = f"{row['task']}.{row['metric']}"
     if row["shots"]:
         name += f".{row['shots']}-shot"
-    return name if row["condition"] == "intact" else f"{name}.{row['condition']}"
+    return name if row["condition"] == INTACT else f"{name}.{row['condition']}"
 
 
 Measured = tuple[str, str, int, str, str]
