@@ -329,11 +329,11 @@ class StudyResults:
 
     @cached_property
     def diverged(self) -> tuple[tuple[str, int], ...]:
-        """(arm, seed) of the trials whose training diverged."""
+        """(arm, seed) of the trials of which a stage diverged, whichever it was."""
         return tuple(
             (trial.arm, trial.seed)
             for trial in self.plan.trials
-            if self.plan.main(trial) in self.diverged_stages
+            if not self.diverged_stages.isdisjoint(trial.stages.values())
         )
 
     @cached_property

@@ -121,6 +121,18 @@ def test_a_diverged_trial_has_the_worst_value_and_is_listed(
     assert not results.problems
 
 
+def test_a_trial_whose_last_step_diverged_is_listed_too(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan()
+    store.register(plan)
+    (form, stage), *_ = plan.answers(plan.trials[0]).items()
+    attempt = store.begin(plan.stages[stage])
+    lost = [ResultRow(form.task, "accuracy", math.nan, split="test")]
+    store.finish(attempt, lost, {"seconds": 1.0}, "diverged")
+    fill(store, plan)
+    results = load_results("demo", store)
+    assert results.diverged == ((plan.trials[0].arm, plan.trials[0].seed),)
+
+
 def test_what_was_known_before_registration_decides_a_claims_standing(
     tmp_path: Path, make_plan, fill
 ) -> None:
