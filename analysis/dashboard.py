@@ -29,7 +29,6 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.shown_text import each_text, in_html, shown_url, visible, without_secrets
-from ablations.workload import LOWER
 from analysis import figures, words
 from analysis.claim_words import numbers
 from analysis.compare import (
@@ -45,7 +44,7 @@ from analysis.compare import (
     shown_verdict,
 )
 from analysis.registry import Elsewhere, History, Other
-from analysis.report import by_metric, curve_lines
+from analysis.report import by_metric, curve_lines, curve_name
 from analysis.results import Origin, StudyResults, read_results
 from sweeps.store import Registration, Store
 
@@ -176,9 +175,7 @@ def make_app(store: Store, allowed: Iterable[str] = (), origin: Origin | None = 
                                 _graph("effects"),
                             ]
                         ),
-                        html.Section(
-                            [html.H2(f"Training loss by step ({LOWER})"), _graph("curves")]
-                        ),
+                        html.Section([html.H2("Learning curves"), _graph("curves")]),
                     ],
                     className="pair",
                 ),
@@ -390,14 +387,15 @@ Curves = dict[str, dict[int, list[tuple[float, float]]]]
 
 
 def live_curves(results: StudyResults) -> Curves:
-    """Label of the arm → seed → (step, loss) of trainings that are under way."""
+    """Label of the arm → seed → (step, value) of what is under way."""
     labels = {arm.name: arm.label for arm in results.plan.arms}
     found: Curves = {}
     for trial in results.plan.trials:
-        stage = results.plan.main(trial)
+        stage = results.curve_stage(trial)
         if stage not in results.done:
             reports = results.store.progress(stage)
-            line = [(report["step"], report["loss"]) for report in reports if "loss" in report]
+            name = results.curve
+            line = [(report["step"], report[name]) for report in reports if name in report]
             if line:
                 found.setdefault(labels[trial.arm], {})[trial.seed] = line
     return found
@@ -515,7 +513,8 @@ def _is_sure(effect: EffectLine) -> bool:
 
 
 def curves_figure(results: StudyResults, live: Curves) -> go.Figure:
-    """Training loss by step: one line a trial, one colour an arm."""
+    """The curve that is shown, by step: one line a trial, one colour an arm."""
+    shown, is_loss = curve_name(results)
     labels = {arm.name: arm.label for arm in results.plan.arms}
     done = curve_lines(results, labels)
     figure = _figure(results.plan.study, len(labels))
@@ -540,7 +539,9 @@ def curves_figure(results: StudyResults, live: Curves) -> go.Figure:
                 "%{y:.3f} at step %{x}<extra></extra>",
             )
     values = [line["y"] for line in figure.data]
-    figure.update_yaxes(type="log", tickvals=_log_ticks(values))
+    if is_loss and all(value > 0 for line in values for value in line if math.isfinite(value)):
+        figure.update_yaxes(type="log", tickvals=_log_ticks(values))
+    figure.update_yaxes(title=in_html(shown))
     figure.update_xaxes(rangemode="tozero")
     return figure
 

@@ -137,6 +137,11 @@ def _code(store: Store, old: Work, new: Work) -> dict[str, list[str]]:
     return changed
 
 
+# Of a training of the user's own: where and how it runs, which decides no result.
+PLACES = ("home", "folder", "code", "data", "data_fingerprint", "config_name", "examples")
+PLACES += ("timeout", "grace", "resumable", "cpu")
+
+
 def _config(plan: Plan, old: Work, new: Work) -> tuple[str, ...]:
     """Paths of a stage's config that differ, but for those that decide no result."""
     free = [
@@ -147,7 +152,8 @@ def _config(plan: Plan, old: Work, new: Work) -> tuple[str, ...]:
     return tuple(
         path
         for path in _differing(old.config, new.config)
-        if not any(tuple(path.split("."))[: len(one)] == one for one in free)
+        if not (plan.listed and path.split(".")[0] in PLACES)
+        and not any(tuple(path.split("."))[: len(one)] == one for one in free)
     )
 
 

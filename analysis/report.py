@@ -315,19 +315,30 @@ def few_shot_lines(
 
 def _curves(results: StudyResults) -> str:
     labels = {arm.name: arm.label for arm in results.plan.arms}
-    shown = f"training loss ({LOWER})"
-    picture = figures.curves(curve_lines(results, labels), "training step", shown)
-    return (
-        f"<figure>{picture}<figcaption>Thin: one seed; thick: the mean over seeds. Losses of arms "
-        "with another data mixture are of other documents, so their heights do not compare."
-        "</figcaption></figure>"
-    )
+    shown, is_loss = curve_name(results)
+    note = "Thin: one seed; thick: the mean over seeds."
+    if not results.plan.listed:
+        note += (
+            " Losses of arms with another data mixture are of other documents, so their heights do "
+            "not compare."
+        )
+    step = "step" if results.plan.listed else "training step"
+    picture = figures.curves(curve_lines(results, labels), step, shown, log=is_loss)
+    return f"<figure>{picture}<figcaption>{note}</figcaption></figure>"
+
+
+def curve_name(results: StudyResults) -> tuple[str, bool]:
+    """The curve for readers, and whether low is better, so that its scale is logarithmic."""
+    if not results.plan.listed:
+        return f"training loss ({LOWER})", True
+    goal = results.plan.metric(*results.plan.primary_metric).goal
+    return with_goal(".".join(results.plan.primary_metric), goal), goal == "minimise"
 
 
 def curve_lines(
     results: StudyResults, labels: dict[str, str]
 ) -> dict[str, dict[int, list[tuple[float, float]]]]:
-    """Label of the arm → seed → (step, training loss)."""
+    """Label of the arm → seed → (step, value) of the curve that is shown."""
     found: dict[str, dict[int, list[tuple[float, float]]]] = {}
     curves = results.curves()
     for name, label in labels.items():
@@ -590,11 +601,14 @@ def _reproduce(results: StudyResults) -> str:
         f".venv/bin/mm1 run {plan.path}",
         f".venv/bin/mm1 report {plan.study}",
     ]
+    if plan.listed:  # the revision is the platform's, and a study of one's own is no file of it
+        commands = [f"mm1 run {plan.path}", f"mm1 report {plan.study}"]
     facts = [
         ("study", plan.hash),
         ("seeds", ", ".join(map(str, plan.seeds))),
-        ("data", ", ".join(_distinct(s.data_fingerprint for s in plan.stages.values()))),
     ]
+    if data := _distinct(stage.data_fingerprint for stage in plan.stages.values()):
+        facts.append(("data", ", ".join(data)))
     codes: dict[str, list[str]] = {}
     for stage in plan.stages.values():
         codes.setdefault(stage.kind, []).append(stage.code_fingerprint)

@@ -22,6 +22,7 @@ from ablations.claims import first_shots, keys_of
 from ablations.contrasts import ScoreKey, Scores
 from ablations.deciding import claim_stages, claims_of, conditions, places, vocabulary
 from ablations.errors import UserError
+from ablations.own_workload import metric_parts
 from ablations.plan import Plan, make_plan
 from ablations.stages import Stage, Trial
 from ablations.study import Study, is_file, study_name
@@ -597,13 +598,40 @@ class StudyResults:
 
     # -- curves and cost ---------------------------------------------------------------------
 
-    def curves(self, metric: str = "loss") -> pandas.DataFrame:
-        """Columns arm, seed, step, value of one training metric, by step.
+    @cached_property
+    def curve(self) -> str:
+        """What the curve is called that is shown of every trial.
 
-        Of each trial's main stage: those of the stages before it have losses of another kind.
+        Of our model the training loss; of a training of the user's own the primary metric, by the
+        name that its results have for it.
         """
-        trained = set(map(self.plan.main, self.plan.trials))
-        rows = self.found.curves(metric)
+        if not self.plan.listed:
+            return "loss"
+        asked = self.plan.primary_metric
+        stage = self.curve_stage(self.plan.trials[0])
+        declared = self.plan.stages[stage].config["metrics"]
+        for written in declared:
+            task, name = metric_parts(written)
+            if (task or self.plan.stages[stage].kind, name) == asked:
+                return declared[written]["key"] if isinstance(declared, dict) else written
+        return ".".join(asked)
+
+    def curve_stage(self, trial: Trial) -> str:
+        """The stage that `curve` is of.
+
+        Of our model the main stage: those of the stages before it have losses of another kind;
+        of a training of the user's own the step that measures the primary metric.
+        """
+        if not self.plan.listed:
+            return self.plan.main(trial)
+        task, _ = self.plan.primary_metric
+        role = next(one.role for one in self.plan.arm(trial.arm).answers if one.task == task)
+        return trial.stages[role]
+
+    def curves(self, metric: str = "") -> pandas.DataFrame:
+        """Columns arm, seed, step, value of one metric of `curve_stage`, by step; of `curve`."""
+        trained = set(map(self.curve_stage, self.plan.trials))
+        rows = self.found.curves(metric or self.curve)
         picked = self._with_arms(rows[rows["stage"].isin(trained)])
         return picked[["arm", "seed", "step", "value"]].sort_values(["arm", "seed", "step"])
 

@@ -358,3 +358,52 @@ def test_every_form_of_output_is_the_same_with_and_without_the_index(
     assert list(tmp_path.glob("index/*.stages"))
     monkeypatch.setattr(index, "read_results", lambda objects, records: {})
     assert everything() == with_folders
+
+
+OWN = """\
+study: own
+question: Does it?
+workload:
+  steps:
+    prepare:
+      command: python3 train.py {output}
+    train:
+      command: python3 train.py {config} {seed} {output} {input:prepare}
+      metrics: {val.loss: {goal: minimize, key: val.nll}, accuracy: {goal: maximize}}
+  code: [train.py]
+base: base.yaml
+design: {one_at_a_time: {lr: [0.1, 0.2]}}
+seeds: 2
+primary_metric: PRIMARY
+"""
+
+
+@pytest.mark.parametrize(("primary", "value"), [("val.loss", 2.0), ("train.accuracy", 40.0)])
+def test_of_ones_own_training_the_primary_metric_is_the_curve_and_steps_may_measure_nothing(
+    tmp_path: Path, primary, value
+) -> None:
+    (tmp_path / "base.yaml").write_text("lr: 0.1\n", encoding="utf-8")
+    (tmp_path / "train.py").touch()
+    study = tmp_path / "study.yaml"
+    study.write_text(OWN.replace("PRIMARY", primary), encoding="utf-8")
+    store, plan = Store(tmp_path / "store"), planning.make_plan(load_study(study))
+    store.register(plan)
+    for stage in plan.stages.values():
+        rows = [
+            ResultRow("training", "val.nll", 2.0, step=1),
+            ResultRow("training", "accuracy", 40.0, step=1),
+            ResultRow("val", "loss", 2.0, split="test"),
+            ResultRow("train", "accuracy", 40.0, split="test"),
+        ]
+        attempt = store.begin(stage)
+        store.finish(attempt, rows if stage.kind == "train" else [], {"seconds": 1.0})
+    results = load_results("own", store)
+    assert "All 4 planned trials" in results.completeness
+    curves = results.curves()
+    assert list(zip(curves["arm"], curves["seed"], strict=True)) == [
+        ("base", 0),
+        ("base", 1),
+        ("lr=0.2", 0),
+        ("lr=0.2", 1),
+    ]
+    assert set(curves["value"]) == {value}
