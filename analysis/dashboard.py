@@ -378,9 +378,9 @@ def _is_tick(asked: Request, app: Dash) -> bool:
 
 
 def _graph(name: str) -> dcc.Graph:
-    return dcc.Graph(
-        id=name, config={"displaylogo": False, "displayModeBar": False}, responsive=True
-    )
+    # As high as the figure says: a responsive graph drops that height, and is left a strip.
+    config = {"displaylogo": False, "displayModeBar": False}
+    return dcc.Graph(id=name, config=config)
 
 
 Curves = dict[str, dict[int, list[tuple[float, float]]]]
