@@ -598,7 +598,7 @@ def test_examples_that_are_not_of_the_form(step, row, said):
 
 def test_a_step_that_prepares_something_may_measure_nothing(step):
     assert step.run('(output / "table.txt").write_text("1 2 3")', metrics=()) == []
-    assert (step.context.output / "table.txt").read_text() == "1 2 3"
+    assert (step.context.output / "table.txt").read_text(encoding="utf-8") == "1 2 3"
     step.context.again()
     with pytest.raises(UserError, match=r"no results: no numbers\.csv"):
         step.run("pass", metrics=(), results="numbers.csv")
