@@ -379,8 +379,7 @@ def _is_tick(asked: Request, app: Dash) -> bool:
 
 def _graph(name: str) -> dcc.Graph:
     # As high as the figure says: a responsive graph drops that height, and is left a strip.
-    config = {"displaylogo": False, "displayModeBar": False}
-    return dcc.Graph(id=name, config=config)
+    return dcc.Graph(id=name, config={"displaylogo": False, "displayModeBar": False})
 
 
 Curves = dict[str, dict[int, list[tuple[float, float]]]]
