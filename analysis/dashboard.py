@@ -37,6 +37,7 @@ from analysis.compare import (
     EffectLine,
     Table,
     arms_table,
+    beside,
     comparison,
     effect_words,
     family,
@@ -438,11 +439,11 @@ def verdicts(made: Comparison) -> list[Any]:
         told = f"{SYMBOLS[shown]} {shown.capitalize()}"
         said = claim.sentence if claim.interim else claim.sentence.partition(": ")[2]
         name = html.P([html.B(claim.name), " ", html.Code(claim.text)], className="faint")
-        beside = [f"{c.word}: {c.told}" for c in claim.caveats]
-        beside += [f"scope: {claim.scope}"]
-        beside += [f"of {', '.join(claim.metrics)}"]
-        beside += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
-        notes = [html.P(text, className="faint") for text in beside]
+        below = [beside(claim), *(f"{c.word}: {c.told}" for c in claim.caveats)]
+        below += [f"scope: {claim.scope}"]
+        below += [f"of {', '.join(claim.metrics)}"]
+        below += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
+        notes = [html.P(text, className="faint") for text in below]
         lines.append(
             html.Div(
                 [

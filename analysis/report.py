@@ -25,6 +25,7 @@ from analysis.compare import (
     EffectLine,
     Table,
     arms_table,
+    beside,
     comparison,
     controls_table,
     effect_words,
@@ -195,7 +196,7 @@ def _verdicts(made: Comparison) -> str:
 
 def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     shown = shown_verdict(claim)
-    notes = [] if one_scope else [f"scope: {claim.scope}"]
+    notes = [beside(claim)] + ([] if one_scope else [f"scope: {claim.scope}"])
     notes += [f"{caveat.word}: {caveat.told}" for caveat in claim.caveats]
     notes += [f"of {', '.join(claim.metrics)}"]
     notes += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []

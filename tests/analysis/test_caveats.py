@@ -80,6 +80,17 @@ WAYS = {
 }
 
 
+def test_the_standing_is_beside_a_plain_verdict_in_every_form(lab: Any) -> None:
+    lab.run()
+    results = lab.results()
+    assert lab.standing() == "registered"
+    for form in ("text", "markdown", "latex"):
+        assert "registered" in render(results, form)
+    assert json.loads(render(results, "json"))["claims"][0]["standing"] == "registered"
+    assert "registered" in str(verdicts(comparison(results)))
+    assert '<p class="note">registered' in report(results)
+
+
 @pytest.mark.parametrize("word", WAYS)
 def test_a_caveat_stands_beside_the_verdict_in_every_form(lab: Any, word: str) -> None:
     WAYS[word](lab)
