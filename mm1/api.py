@@ -97,7 +97,12 @@ def _planned(study: Study, store: str, many: bool) -> Plan:
 
 def is_there(store: str) -> bool:
     """Whether there may be something in a store; a folder that is not there holds nothing."""
-    return "://" in store or Path(store).exists()
+    if "://" in store:
+        return True
+    path = local_path(store)
+    # An `OSError` now and not after a training, where what a store has in it would not fit below.
+    (path / "stages" / "00" / ("0" * 64) / "done.json").exists()
+    return path.exists()
 
 
 def results(
