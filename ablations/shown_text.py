@@ -77,10 +77,21 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     Secrets that are `known`, and those of this process's environment (MLFLOW_TRACKING_PASSWORD,
     AWS_SECRET_ACCESS_KEY, RAY_AUTH_TOKEN, …), are hidden wherever they stand.
     """
-    for secret in sorted({*known, *_of_environment(os.environ)}, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    text = _URL.sub(lambda found: shown_url(found[0]), text)
-    return _SIGNED.sub(rf"\1={HIDDEN}", text)
+    return hiding(known)(text)
+
+
+def hiding(known: Iterable[str] = ()) -> Callable[[str], str]:
+    """`without_secrets` for many texts: this process's environment is looked at once."""
+    secrets = sorted({*known, *_of_environment(os.environ)}, key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, HIDDEN)
+        if "://" in text:
+            text = _URL.sub(lambda found: shown_url(found[0]), text)
+        return _SIGNED.sub(rf"\1={HIDDEN}", text) if "=" in text else text
+
+    return hide
 
 
 def _of_environment(variables: Mapping[str, str]) -> set[str]:

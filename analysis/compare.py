@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
 from ablations.schema import Config
-from ablations.shown_text import each_text, in_terminal, without_secrets
+from ablations.shown_text import each_text, hiding, in_terminal
 from ablations.workload import INTACT, Goal, total, with_goal
 from analysis import words
 from analysis.audit import amended_after_results
@@ -386,7 +386,7 @@ def render(results: StudyResults, form: str = "text", *, color: bool = False) ->
     made = comparison(results)
     if form == "json":
         # Not-a-number is null; what a terminal would obey is written as `\\u202e`.
-        plain = each_text(json.loads(made.model_dump_json()), without_secrets)
+        plain = each_text(json.loads(made.model_dump_json()), hiding())
         return json.dumps(plain, indent=2)
     if form == "text":
         return _text(made, color)

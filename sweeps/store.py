@@ -35,7 +35,7 @@ from urllib.parse import quote, unquote
 from ablations import identity
 from ablations.errors import UserError, nearest
 from ablations.plan import Plan
-from ablations.shown_text import each_text, without_secrets
+from ablations.shown_text import each_text, hiding
 from ablations.stage import ResultRow
 from ablations.stages import Stage
 from sweeps import leases
@@ -237,7 +237,7 @@ class Store:
     def record_failure(self, stage_id: str, attempt: str, record: Mapping[str, Any]) -> None:
         """Keep the record of an attempt that came to nothing."""
         key = f"{stage_key(stage_id)}/failures/{attempt}.json"
-        told = each_text(record, without_secrets)
+        told = each_text(record, hiding())
         self.objects.create(key, json.dumps(told, indent=1).encode())
 
     def discard(self, attempt: Attempt) -> None:

@@ -134,9 +134,7 @@ def test_a_failure_is_told_with_the_end_of_stderr(ran):
     study.write_text(text.replace("sh train.sh", "sh train.sh ./no"), encoding="utf-8")
     told = mm1(folder, "run", "shell/broken.yaml")
     assert told.returncode == 1
-    assert "run failed (run (sh) ended with exit code 2: awk: " in " ".join(
-        told.stdout.split()
-    )
+    assert "run failed (run (sh) ended with exit code 2: awk: " in " ".join(told.stdout.split())
     logs = mm1(folder, "logs", "base", "seed", "0", "--study", "broken")
     assert "the end of what it printed to stderr:" in logs.stdout
     assert "attempt failed" in logs.stdout
