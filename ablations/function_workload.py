@@ -12,7 +12,6 @@ runner: its module with what it imports from its own package, comments left out.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +34,7 @@ from ablations.own_workload import (
 )
 from ablations.runners import check_runner
 from ablations.settings import MappingSchema, ModelSchema, check_model
-from ablations.stage import DIVERGED, Context, ResultRow
+from ablations.stage import DIVERGED, Context, ResultRow, resolve
 from ablations.workload import TRAINING, Asked, Code, Graph, Schema, Work
 from ablations.yaml_files import YamlDocument, as_model, load_yaml, models_at
 
@@ -181,23 +180,11 @@ class FunctionWorkload(OwnWorkload):
 
 def _model(path: str) -> type[BaseModel]:
     """The pydantic model that an import path names. Raises `UserError`."""
-    found = _imported(path)
+    found = resolve(path)
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         raise UserError(f"{path} is {shown(found)}, not a pydantic model")
     check_model(found)
     return found
-
-
-def _imported(path: str) -> Any:
-    module_name, _, name = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"cannot import {path!r}: {error}") from error
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise UserError(f"{module_name} has no {name!r}{nearest(name, vars(module))}") from None
 
 
 def run(
@@ -213,7 +200,7 @@ def run(
             f"the data here ({', '.join(config['data'])}) is not what the study was planned with; "
             "plan it anew"
         )
-    function = _imported(config["function"])
+    function = resolve(config["function"])
     rows = _rows(config["function"], function(config["config"], seed, inputs, context))
     there = {(row.task, row.metric) for row in rows if row.task != TRAINING}
     for name in config["metrics"]:

@@ -136,7 +136,7 @@ class OwnWorkload:
     """
 
     kinds: Collection[str] = ()
-    listed = True
+    is_own = True
     untrained: tuple[str, ...] = ()
 
     def __init__(self, steps: Mapping[str, StepSpec], at: Callable[[str], KeyPath], fail: Fail):

@@ -89,7 +89,7 @@ class Plan(Config):
     factors: dict[str, tuple[str, ...]]  # factor → level names, base level first
     arms: tuple[Arm, ...] = Field(exclude=True)  # base first
     tasks: dict[str, Task]  # what could be asked, and what its numbers mean
-    listed: bool = False  # whether metrics that are not declared are kept, but not shown
+    is_own: bool = False  # whether what is trained is the user's own (`Workload.is_own`)
     average: tuple[str, ...] = ()  # tasks that `average` is the mean of
     mixtures: tuple[str, ...] = ()  # paths of a config's groups of shares
     free: tuple[str, ...] = ()  # paths of a config that decide no result; `*` is any name
@@ -291,7 +291,7 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         factors={f.name: tuple(level.name for level in f.levels) for f in factors},
         arms=arms,
         tasks=tasks,
-        listed=workload.listed,
+        is_own=workload.is_own,
         average=workload.averaged(study.base),
         mixtures=tuple(schema.mixtures),
         free=tuple(sorted(schema.free)),

@@ -14,10 +14,13 @@ Ours and a user's own trainer go through the same door.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from ablations.errors import UserError, nearest
 
 DIVERGED = "diverged"  # metric of a row that says, by any value but 0, that a training diverged
 PRINTED = "printed.txt"  # in the scratch folder: what a stage in a worker has printed so far
@@ -36,6 +39,23 @@ class ResultRow:
     step: int = 0  # training step the number belongs to
     n_items: int = 0  # 0 where items make no sense
     standard_error: float | None = None  # over items, for this seed; None where it has none
+
+
+def resolve(path: str) -> Any:
+    """What an import path `package.module:name` names, such as the function that runs a stage.
+
+    Raises:
+        UserError: there is no such module or name.
+    """
+    module_name, _, name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"cannot import {path!r}: {error}") from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise UserError(f"{module_name} has no {name!r}{nearest(name, vars(module))}") from None
 
 
 class StageStopped(Exception):  # noqa: N818 - not an error

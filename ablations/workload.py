@@ -261,8 +261,10 @@ class Workload(Protocol):
         ...
 
     @property
-    def listed(self) -> bool:
-        """Whether numbers beside the declared metrics are only kept, and not shown."""
+    def is_own(self) -> bool:
+        """Whether what is trained is the user's own: roles are their words, curves those of the
+        declared metrics, and numbers that are not declared are kept and not shown.
+        """
         ...
 
     @property

@@ -152,7 +152,7 @@ def _config(plan: Plan, old: Work, new: Work) -> tuple[str, ...]:
     return tuple(
         path
         for path in _differing(old.config, new.config)
-        if not (plan.listed and path.split(".")[0] in PLACES)
+        if not (plan.is_own and path.split(".")[0] in PLACES)
         and not any(tuple(path.split("."))[: len(one)] == one for one in free)
     )
 

@@ -318,19 +318,19 @@ def _curves(results: StudyResults) -> str:
     labels = {arm.name: arm.label for arm in results.plan.arms}
     shown, is_loss = curve_name(results)
     note = "Thin: one seed; thick: the mean over seeds."
-    if not results.plan.listed:
+    if not results.plan.is_own:
         note += (
             " Losses of arms with another data mixture are of other documents, so their heights do "
             "not compare."
         )
-    step = "step" if results.plan.listed else "training step"
+    step = "step" if results.plan.is_own else "training step"
     picture = figures.curves(curve_lines(results, labels), step, shown, log=is_loss)
     return f"<figure>{picture}<figcaption>{note}</figcaption></figure>"
 
 
 def curve_name(results: StudyResults) -> tuple[str, bool]:
     """The curve for readers, and whether low is better, so that its scale is logarithmic."""
-    if not results.plan.listed:
+    if not results.plan.is_own:
         return f"training loss ({LOWER})", True
     goal = results.plan.metric(*results.plan.primary_metric).goal
     return with_goal(".".join(results.plan.primary_metric), goal), goal == "minimise"
@@ -602,7 +602,7 @@ def _reproduce(results: StudyResults) -> str:
         f".venv/bin/mm1 run {plan.path}",
         f".venv/bin/mm1 report {plan.study}",
     ]
-    if plan.listed:  # the revision is the platform's, and a study of one's own is no file of it
+    if plan.is_own:  # the revision is the platform's, and a study of one's own is no file of it
         commands = [f"mm1 run {plan.path}", f"mm1 report {plan.study}"]
     facts = [
         ("study", plan.hash),

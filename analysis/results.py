@@ -185,7 +185,7 @@ class StudyResults:
         """(arm, seed) of every trial that is not there exactly once → what is wrong with it."""
         odd = set(self.plan.stages) - self.found.whole
         stages = self.found.stages
-        if self.plan.listed:  # a metric may have been declared since
+        if self.plan.is_own:  # a metric may have been declared since
             odd |= {
                 trial.stages[role]
                 for trial in self.plan.trials
@@ -219,7 +219,7 @@ class StudyResults:
         self, trial: Trial, scored: set[str], repeated: set[str]
     ) -> list[str | None]:
         names = {role: role for role in trial.stages}
-        if not self.plan.listed:  # else the roles are the user's own words
+        if not self.plan.is_own:  # else the roles are the user's own words
             names |= {role: f"{role} before" for role in self.plan.trainings(trial)}
             names[self.plan.arm(trial.arm).main] = "training"
         stages = {stage: names[role] for role, stage in trial.stages.items()}
@@ -237,9 +237,9 @@ class StudyResults:
                 texts.append(f"{name} is damaged")
             elif stage in repeated:
                 texts.append(f"{name} is there more than once")
-            elif stage in self.done and stage not in scored and not self.plan.listed:
+            elif stage in self.done and stage not in scored and not self.plan.is_own:
                 texts.append(f"{name} has no result rows")
-        if self.plan.listed:
+        if self.plan.is_own:
             texts += [
                 f"{role} measured no {task}.{metric}"
                 for role, task, metric in self._asked_of[trial.arm]
@@ -341,7 +341,7 @@ class StudyResults:
     def evaluations(self) -> pandas.DataFrame:
         """The rows of evaluation stages: one number per (arm, seed, task, metric, …)."""
         rows = self._with_arms(self.found.scores)
-        if self.plan.listed:
+        if self.plan.is_own:
             named = zip(rows["task"], rows["metric"], strict=True)
             rows = rows.loc[[self.plan.is_declared(*one) for one in named]]
         return rows
@@ -605,7 +605,7 @@ class StudyResults:
         Of our model the training loss; of a training of the user's own the primary metric, by the
         name that its results have for it.
         """
-        if not self.plan.listed:
+        if not self.plan.is_own:
             return "loss"
         asked = self.plan.primary_metric
         stage = self.curve_stage(self.plan.trials[0])
@@ -622,7 +622,7 @@ class StudyResults:
         Of our model the main stage: those of the stages before it have losses of another kind;
         of a training of the user's own the step that measures the primary metric.
         """
-        if not self.plan.listed:
+        if not self.plan.is_own:
             return self.plan.main(trial)
         task, _ = self.plan.primary_metric
         role = next(one.role for one in self.plan.arm(trial.arm).answers if one.task == task)

@@ -280,7 +280,7 @@ def show(
     remaining = estimated_seconds(plan, workers, finished, measured)
     said = {stage.kind: duration(stage.seconds) for stage in plan.stages.values()}
     planned = "formulas for an otherwise idle machine"
-    if plan.listed:  # nobody's formula: what is said of each step, or the 60 s of none
+    if plan.is_own:  # nobody's formula: what is said of each step, or the 60 s of none
         planned = ", ".join(f"{kind} {seconds}" for kind, seconds in said.items())
     source = "finished stages on this machine" if measured else planned
     console.print(

@@ -97,7 +97,7 @@ class RecipeWorkload:
     means: Any = "recipe"
     schema: ModelSchema = SCHEMA
     kinds: Collection[str] = tuple(KINDS)
-    listed: bool = False  # a runner of the user's may measure more
+    is_own: bool = False
     untrained: tuple[str, ...] = ("seeds", "evaluation")
 
     def tasks(self, base: Recipe) -> Tasks:

@@ -7,7 +7,6 @@ driver gave are in force.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import platform
@@ -22,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.errors import UserError, nearest
+from ablations.errors import UserError
 from ablations.identity import fingerprint_of
 from ablations.shown_text import visible
-from ablations.stage import DIVERGED, ResultRow, Run, StageStopped
+from ablations.stage import DIVERGED, ResultRow, Run, StageStopped, resolve
 from ablations.stages import Stage
 from sweeps import leases
 from sweeps.objects import is_disk_full
@@ -251,25 +250,6 @@ def process_kept() -> Generator[None]:
                 os.environ[name] = value
         os.fchdir(folder)
         os.close(folder)
-
-
-def resolve(path: str) -> Run:
-    """The function that an import path `package.module:function` names.
-
-    Raises:
-        UserError: there is no such module or function.
-    """
-    module_name, _, function = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"cannot import {path!r}: {error}") from error
-    try:
-        return getattr(module, function)
-    except AttributeError:
-        raise UserError(
-            f"{module_name} has no {function!r}{nearest(function, vars(module))}"
-        ) from None
 
 
 def _status(store: Store, stage: Stage, rows: Sequence[ResultRow]) -> Status:

@@ -62,11 +62,6 @@ def code_parts(folder: Path, globs: Sequence[str]) -> dict[str, str]:
     return {_name(path, folder): _meaning(path) for path in code_files(folder, globs)}
 
 
-def code_fingerprint(folder: Path, globs: Sequence[str]) -> str:
-    """Fingerprint of `code_parts`, equivalences applied."""
-    return identity.original(identity.fingerprint(code_parts(folder, globs)))
-
-
 def data_fingerprint(folder: Path, paths: Sequence[str]) -> str:
     """Fingerprint of what files and folders hold, "" where there are none.
 

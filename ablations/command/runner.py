@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
+from ablations import identity
 from ablations.command import files, placeholders
 from ablations.command.examples import write_examples
 from ablations.command.process import Process, how_it_ended
@@ -28,6 +29,7 @@ from ablations.errors import UserError, shortened
 from ablations.schema import Config
 from ablations.shown_text import visible
 from ablations.stage import PRINTED, Context, ResultRow, StageStopped
+from ablations.workload import Code
 
 POLL_SECONDS = 0.25
 REPORT_SECONDS = 1.0  # between two reports of progress
@@ -300,7 +302,7 @@ class Watched:
         self._seen = dict(self._files())
 
     def _code_now(self) -> str:
-        return files.code_fingerprint(Path(self._stage.home), self._stage.code)
+        return identity.fingerprint_of(Code(folder=self._stage.home, files=self._stage.code))
 
     def _files(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Size and time of change of what lies in the folder, two levels deep."""

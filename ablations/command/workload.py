@@ -72,8 +72,7 @@ class CommandWorkload(OwnWorkload):
             self._check_files(name, step)
         # Of all arms, so worked out once.
         self._code = {
-            name: files.code_fingerprint(self.home, step.code or ())
-            for name, step in self.steps.items()
+            name: identity.fingerprint_of(self._code_of(step)) for name, step in self.steps.items()
         }
         self._data = {
             name: files.data_fingerprint(self.home, step.data) for name, step in self.steps.items()
@@ -171,7 +170,7 @@ class CommandWorkload(OwnWorkload):
             data=step.data,
             data_fingerprint=self._data[name],
         )
-        code = Code(folder=str(self.home), files=step.code or ())
+        code = self._code_of(step)
         decided = identity.decides(
             kind=name,
             config=_affecting(stage, step),
@@ -193,6 +192,9 @@ class CommandWorkload(OwnWorkload):
             resources=step.resources.record(),
             what=name,
         )
+
+    def _code_of(self, step: StepSpec) -> Code:
+        return Code(folder=str(self.home), files=step.code or ())
 
     def _folder(self, step: StepSpec) -> Path:
         return Path(os.path.normpath(self.home / step.working_folder))

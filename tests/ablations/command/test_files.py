@@ -8,9 +8,14 @@ import time
 
 import pytest
 
-from ablations import content_hash
-from ablations.command.files import code_files, code_fingerprint, data_fingerprint
+from ablations import content_hash, identity
+from ablations.command.files import code_files, data_fingerprint
 from ablations.errors import UserError
+from ablations.workload import Code
+
+
+def code_fingerprint(folder, globs):
+    return identity.fingerprint_of(Code(folder=str(folder), files=tuple(globs)))
 
 
 def put(folder, files):
