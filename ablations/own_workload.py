@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
 from ablations.averages import AVERAGE
+from ablations.byte_sizes import ByteSize
 from ablations.errors import UserError, nearest, shown
 from ablations.schema import Config
 from ablations.workload import (
@@ -35,23 +36,12 @@ ONLY = "run"  # step of a workload that has no names for steps
 SECONDS = 60.0  # planned, where nothing is said
 LONGEST_NAME = 100
 _METRIC = re.compile(r"(?:(?P<task>[A-Za-z_]\w*)\.)?(?P<name>[A-Za-z_]\w*)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]i?)?B)?")
-_UNITS = {None: 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
-    f"{letter}i": 2 ** (10 * power) for power, letter in enumerate("KMGT", start=1)
-}
 
 Fail = Callable[[KeyPath, str], NoReturn]  # (place below `workload`, message)
 
 
 def _goal(value: Any) -> Any:
     return f"{value[:-3]}ise" if value in ("maximize", "minimize") else value
-
-
-def _bytes(value: Any) -> Any:
-    found = _SIZE.fullmatch(str(value)) if isinstance(value, int | str) else None
-    if found is None or isinstance(value, bool):
-        raise ValueError(f"{shown(value)} is not a size such as 16 GB")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 class MetricSpec(Config):
@@ -84,7 +74,7 @@ class ResourcesSpec(Config):
 
     cpu: float = Field(1.0, gt=0)
     gpu: float = Field(0.0, ge=0)
-    memory: Annotated[int, BeforeValidator(_bytes)] = Field(0, description="such as 16 GB")
+    memory: ByteSize = Field(0, description="such as 16 GB")
 
     def record(self) -> Resources:
         """As a plan has it."""
