@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, mod
 from ablations.averages import AVERAGE
 from ablations.byte_sizes import ByteSize
 from ablations.errors import UserError, nearest, shown
+from ablations.resources import Resources, Slice
 from ablations.schema import Config
 from ablations.workload import (
     INTACT,
@@ -24,7 +25,6 @@ from ablations.workload import (
     Asked,
     Goal,
     Metric,
-    Resources,
     Role,
     Task,
     Tasks,
@@ -69,16 +69,43 @@ class MetricSpec(Config):
         return Metric(name=name, **said)
 
 
-class ResourcesSpec(Config):
-    """What a step occupies while it runs."""
+def _slice(value: Any) -> Any:
+    try:
+        return Slice.of(value) if isinstance(value, str) else value
+    except UserError as error:
+        raise ValueError(error.message) from None
 
-    cpu: float = Field(1.0, gt=0)
-    gpu: float = Field(0.0, ge=0)
+
+class ResourcesSpec(Config):
+    """What a step needs while it runs: `hosts` processes, each with all but `devices` and `tpu`."""
+
+    cpu: float | None = Field(None, gt=0, description="cores")
+    gpu: float | None = Field(None, ge=0, description="whole GPUs, or a share of one")
+    per_gpu: int | None = Field(None, ge=1, description="runs that share a GPU: gpu is 1/per_gpu")
     memory: ByteSize = Field(0, description="such as 16 GB")
+    hosts: int = Field(1, ge=1, description="processes that run it together, a node each")
+    devices: int = Field(1, ge=1, description="in all; without accelerators JAX simulates them")
+    tpu: Annotated[Slice | None, BeforeValidator(_slice)] = Field(
+        None, description="a slice such as v5e-16 or v5e:4x4"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResourcesSpec:
+        if self.per_gpu is not None and self.gpu is not None:
+            raise ValueError("gpu and per_gpu say the same in two ways: give one of them")
+        self.record()
+        return self
 
     def record(self) -> Resources:
         """As a plan has it."""
-        return Resources(cpu=self.cpu, gpu=self.gpu, memory_bytes=self.memory)
+        return Resources(
+            cpu=self.cpu,
+            gpu=self.gpu if self.per_gpu is None else 1 / self.per_gpu,
+            memory_bytes=self.memory,
+            hosts=self.hosts,
+            devices=self.devices,
+            tpu=self.tpu,
+        )
 
 
 def metric_parts(name: str) -> tuple[str, str]:
@@ -189,7 +216,7 @@ class OwnWorkload:
         """Resources that nobody reserves."""
         for name, step in self._measuring.items():
             said = step.resources
-            if said.cpu > 1 or said.gpu or said.memory:
+            if said != ResourcesSpec():
                 whose = "its" if len(self._measuring) == 1 else f"step {name}'s"
                 yield (
                     f"{whose} resources are recorded and not reserved: each worker runs one stage "

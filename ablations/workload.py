@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 from pydantic import Field
 
 from ablations.errors import UserError, nearest
+from ablations.resources import Resources
 from ablations.schema import Config
 
 TRAINING = "training"  # task of the rows that are curves, by step
@@ -118,14 +119,6 @@ class Code(Config):
     also: tuple[str, ...] = ()  # modules that are found by name while it runs
     folder: str = ""  # the files' names are relative to it; it is no part of the fingerprint
     files: tuple[str, ...] = ()  # globs; none: what git tracks in the folder
-
-
-class Resources(Config):
-    """What a stage occupies while it runs."""
-
-    cpu: float = Field(1.0, gt=0)
-    gpu: float = Field(0.0, ge=0)
-    memory_bytes: int = Field(0, ge=0)  # 0: not said
 
 
 class Work(Config):

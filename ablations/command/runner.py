@@ -70,7 +70,7 @@ class CommandStage(Config):
     timeout: float | None = None
     grace: float
     resumable: bool = False
-    cpu: float = 1.0
+    cpu: float | None = None  # cores that the study says; else what this process has
     home: str  # folder that code and data are relative to
     code: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
@@ -215,10 +215,15 @@ def started_with(
         inputs={name: str(folder) for name, folder in inputs.items()},
     )
     environment = {name: text for name, text in os.environ.items() if not _OURS.fullmatch(name)}
-    environment |= dict.fromkeys(THREADS, str(max(1, int(stage.cpu))))
+    environment |= {name: _threads(stage, name) for name in THREADS}
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
     environment |= {name: values.filled(text) for name, text in stage.environment.items()}
     return values.arguments(stage.command), environment
+
+
+def _threads(stage: CommandStage, name: str) -> str:
+    """How many threads a library starts: one a core that the study says, else the worker's."""
+    return os.environ.get(name, "1") if stage.cpu is None else str(max(1, int(stage.cpu)))
 
 
 def config_text(config: Mapping[str, Any]) -> str:

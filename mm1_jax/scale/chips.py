@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ablations.errors import UserError, nearest
+from ablations.resources import SLICES
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,13 @@ class Chip:
         return tuple(f"{self.name}:{shape}" for shape in self.slices)
 
 
-_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
-
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", 16 * 2**30, 197e12, 819e9, 200e9, _FLAT),
-        Chip("v6e", 32 * 2**30, 918e12, 1638e9, 400e9, _FLAT),
-        Chip("v5p", 95 * 2**30, 459e12, 2765e9, 600e9, _CUBES),
-        Chip("v4", 32 * 2**30, 275e12, 1200e9, 300e9, _CUBES),
+        Chip("v5e", 16 * 2**30, 197e12, 819e9, 200e9, SLICES["v5e"]),
+        Chip("v6e", 32 * 2**30, 918e12, 1638e9, 400e9, SLICES["v6e"]),
+        Chip("v5p", 95 * 2**30, 459e12, 2765e9, 600e9, SLICES["v5p"]),
+        Chip("v4", 32 * 2**30, 275e12, 1200e9, 300e9, SLICES["v4"]),
     )
 }
 

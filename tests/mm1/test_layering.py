@@ -15,6 +15,7 @@ CONTRACT = {
     "errors",
     "identity",
     "places",
+    "resources",
     "schema",
     "settings",
     "shown_text",
