@@ -80,6 +80,10 @@ class Values:
         signs = {weight > 0 for weight in contrast.weights.values()}
         return cls(parts.sum(axis=1) + contrast.constant, np.asarray(size), len(signs) > 1)
 
+    def only(self, n: int) -> Values:
+        """Keep the first n seeds; the size of the scores stays that of all."""
+        return replace(self, values=self.values[..., :n])
+
     def without(self, seed: int) -> Values:
         """Leave out the seed at this index."""
         return replace(self, values=np.delete(self.values, seed, axis=-1))
