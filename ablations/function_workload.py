@@ -172,6 +172,7 @@ class FunctionWorkload(OwnWorkload):
             code=code,
             compile_class=self.spec.function,
             seconds=self.spec.seconds,
+            seconds_said="seconds" in self.spec.model_fields_set,
             resources=self.spec.resources.record(),
             what=function,
         )

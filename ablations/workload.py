@@ -135,12 +135,17 @@ class Work(Config):
     code: Code = Code()
     # Beside the identity: what planning and scheduling need to know.
     compile_class: str = ""  # stages of one class share compiled functions
+    alike: str = ""  # a name for its kind of work, whose planned times are off alike; "": its kind
     flops: float | None = None  # planned; None: nobody knows
     seconds: float = 1.0  # planned, of work on one core, without compilation
+    seconds_said: bool = True  # by a formula or by the user; else they only stand for something
     compile_seconds: float = 0.0  # planned, for the first stage of its class that a worker runs
     steps: int = 0  # that it will report, where that is known
     epochs: dict[str, float] = Field({})  # own source → how often a training reads it, about
     resources: Resources = Resources()
+    memory_bytes: int | None = None  # of a training on one CPU; None: nobody knows
+    device_memory_bytes: int | None = None  # of it, on each accelerator of its mesh
+    dtype: str = "float32"  # of its products: which of an accelerator's peaks counts
     what: str = ""  # for people
 
 

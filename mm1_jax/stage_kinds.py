@@ -29,12 +29,16 @@ class Costs:
     compile_class        equal where two trainings run the same compiled program
     flops, seconds       of one step
     compile_seconds      of the first training of a class
+    memory_bytes         of a training, of all of it on a CPU
+    device_memory_bytes  of it, on each accelerator of its mesh
     """
 
     compile_class: Callable[[Any], str]
     flops: Callable[[Any], float]
     seconds: Callable[[Any], float]
     compile_seconds: Callable[[Any], float]
+    memory_bytes: Callable[[Any], int | None] = lambda config: None
+    device_memory_bytes: Callable[[Any], int | None] = lambda config: None
 
 
 class StageConfig(Protocol):
@@ -77,6 +81,8 @@ _OF_MODEL = Costs(
     flops=lambda config: sum(costs.flops_per_step(config).values()),
     seconds=costs.seconds_per_step,
     compile_seconds=lambda config: costs.seconds_to_compile(config.encoder, config.language_model),
+    memory_bytes=costs.memory_bytes,
+    device_memory_bytes=lambda config: round(sum(costs.memory_per_chip(config).values())),
 )
 KINDS: dict[str, StageKind] = {
     ENCODER: StageKind(

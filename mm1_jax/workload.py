@@ -24,6 +24,7 @@ from typing import Any
 
 from ablations import identity
 from ablations.errors import UserError, nearest
+from ablations.resources import Resources
 from ablations.settings import ModelSchema
 from ablations.settings import affecting as affecting_of
 from ablations.workload import INTACT, Answer, Asked, Code, Graph, Tasks, Work
@@ -43,6 +44,7 @@ from mm1_jax.config.recipe import (
     data_lacking,
 )
 from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.config.training import MeshConfig
 from mm1_jax.config.weights import WeightsStageConfig
 from mm1_jax.data.own.manifest import data_identity, read_manifest
 from mm1_jax.data.own.suitability import check_sources
@@ -304,6 +306,10 @@ def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -
         seconds=record.costs.seconds(config) * steps,
         compile_seconds=record.costs.compile_seconds(config),
         steps=steps,
+        resources=Resources(devices=config.training.mesh.devices),
+        memory_bytes=record.costs.memory_bytes(config),
+        device_memory_bytes=record.costs.device_memory_bytes(config),
+        dtype=config.training.compute_dtype,
         what=record.what,
         **rest,
     )
@@ -516,12 +522,22 @@ def _evaluation(
         modules_for(task),
         config=config,
         compile_class=f"{scored.compile_class}-{task}-{shots}",
+        alike=f"{task} {shots}-shot",
         flops=flops,
         seconds=seconds,
         compile_seconds=scored.compile_seconds * EVALUATION_COMPILES,
+        resources=_evaluation_devices(config, scored),
+        dtype=scored.dtype,
         what=_what(config),
         inputs={"model": source},
     )
+
+
+def _evaluation_devices(config: Mapping[str, Any], scored: Work) -> Resources:
+    """Those of its own mesh where one is stated, else of the training's."""
+    if config["mesh"] is None:
+        return scored.resources
+    return Resources(devices=MeshConfig.model_validate(config["mesh"]).devices)
 
 
 def asked_alone(

@@ -30,3 +30,12 @@ def measured_seconds(store: Store, plan: Plan, done: Iterable[str]) -> dict[str,
         if execution.get("host") == socket.gethostname():
             found[stage_id] = float(execution["seconds"]) - once_seconds(execution)
     return found
+
+
+def compile_seconds(store: Store, stage_id: str) -> float | None:
+    """What a finished stage spent on compilation; None where its runner did not measure it."""
+    try:
+        seconds = store.execution(stage_id).get("compilation_seconds")
+    except UserError:  # damaged: whoever reads its result says so
+        return None
+    return None if seconds is None else float(seconds)

@@ -20,7 +20,7 @@ from ablations.errors import UserError
 from ablations.plan import Plan
 from sweeps import leases, reach
 from sweeps.interrupt import Interrupt
-from sweeps.measured import measured_seconds
+from sweeps.measured import compile_seconds, measured_seconds
 from sweeps.mlflow_mirror import MirrorProcess, is_current, tracking_uri
 from sweeps.patience import patient
 from sweeps.pool import Pool
@@ -191,7 +191,7 @@ def _drive(run: _Run, pool: Pool) -> None:
                 if stage_id is not None:
                     pool.start(worker, scheduler.stages[stage_id])
         for worker, outcome in pool.wait(timeout=0.5):
-            _take_in(scheduler, pool, progress, worker, outcome)
+            _take_in(scheduler, pool, store, progress, worker, outcome)
         if time.monotonic() - looked > ELSEWHERE_SECONDS:
             looked = time.monotonic()
             for stage_id in scheduler.in_state("elsewhere"):
@@ -203,11 +203,18 @@ def _drive(run: _Run, pool: Pool) -> None:
 
 
 def _take_in(
-    scheduler: Scheduler, pool: Pool, progress: Progress, worker: str, outcome: Outcome
+    scheduler: Scheduler,
+    pool: Pool,
+    store: Store,
+    progress: Progress,
+    worker: str,
+    outcome: Outcome,
 ) -> None:
     match outcome.state:
         case "done":
-            scheduler.finished(outcome.stage, outcome.seconds or None)
+            compiled = outcome.seconds and scheduler.compiles(outcome.stage)
+            once = compile_seconds(store, outcome.stage) if compiled else None
+            scheduler.finished(outcome.stage, outcome.seconds or None, once)
         case "elsewhere":
             scheduler.elsewhere(outcome.stage)
         case "stopped":

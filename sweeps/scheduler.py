@@ -22,6 +22,8 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from ablations.plan import Plan
+from ablations.stages import Stage
+from sweeps.calibration import Calibration, kind_of
 
 # Tracing and compiling a small model with a warm persistent cache, one core.
 COMPILE_SECONDS = 4.0
@@ -71,10 +73,12 @@ class _Home:
 class _Times:
     """How long stages of a compile class take."""
 
+    one: Stage  # of the class
     measured: int = 0
     total: float = 0.0  # seconds
     running: dict[str, float] = field(default_factory=dict)  # stage → since when, the first first
     at_least: float = 0.0  # seconds that one took which was not measured
+    least_slowness: float = 0.0  # the same over what was planned of it
     left: int = 0
     left_planned: float = 0.0
 
@@ -130,6 +134,8 @@ class Scheduler:
         }
         self._due: dict[str, float] = {}  # worker that others could help → when it is at the last
         self._behind: list[tuple[float, str]] = []  # a heap of (-due, worker); old ones too
+        self.calibration = Calibration()
+        self._compiling: set[str] = set()  # stages that were the first of their class in a worker
         self._measured_total = self._planned_total = 0.0
 
         seeds = {seed: position for position, seed in enumerate(plan.seeds)}
@@ -167,6 +173,9 @@ class Scheduler:
         self._worker_of[chosen] = worker
         compile_class = self.stages[chosen].compile_class
         self._times[compile_class].running[chosen] = now
+        self._compiling.discard(chosen)
+        if worker not in self._queues[compile_class].holders:
+            self._compiling.add(chosen)
         self._hold(worker, self._queues[compile_class])
         self._rank(worker)
         return chosen
@@ -212,12 +221,22 @@ class Scheduler:
 
     # -- events ------------------------------------------------------------------------------
 
-    def finished(self, stage_id: str, seconds: float | None = None) -> None:
-        """The stage has a result; `seconds` only if it was measured here and now."""
+    def finished(
+        self,
+        stage_id: str,
+        seconds: float | None = None,
+        compile_seconds: float | None = None,
+    ) -> None:
+        """The stage has a result; seconds only if they were measured here and now.
+
+        `seconds` are of its work alone, `compile_seconds` what its compilation took beside it.
+        """
         worker = self._leave(stage_id)
         self._put(stage_id, "done")
         if seconds is not None:
             self._measure(stage_id, seconds)
+        if compile_seconds is not None and self.compiles(stage_id):
+            self.calibration.measure_compilation(self.stages[stage_id], compile_seconds)
         if worker is not None:
             for follower in self._followers[stage_id]:
                 self._origin[follower] = worker
@@ -271,23 +290,39 @@ class Scheduler:
         """Whether any stage could be started now."""
         return bool(self._in["ready"])
 
+    def compiles(self, stage_id: str) -> bool:
+        """Whether a stage was the first of its compile class in the worker that had it last."""
+        return stage_id in self._compiling
+
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do or to wait for."""
         return not any(self._in[state] for state in OPEN)
 
     def seconds(self, stage_id: str) -> float:
-        """How long a stage takes, by what was measured so far."""
-        return self._seconds(stage_id, self._slowness(), self._now)
+        """How long a stage takes, by what was measured so far of its class, else as planned.
 
-    def _seconds(self, stage_id: str, slowness: float, now: float) -> float:
-        """Measured of its class; else as planned, or as long as one is running already."""
+        Or as long as one of its class is running already. Decisions rest on it.
+        """
         stage = self.stages[stage_id]
         times = self._times[stage.compile_class]
         if times.measured:
             return times.total / times.measured
-        first = next(iter(times.running.values()), now)
-        return max(stage.seconds * slowness, times.at_least, now - first)
+        first = next(iter(times.running.values()), self._now)
+        return max(stage.seconds * self._slowness(), times.at_least, self._now - first)
+
+    def _least_slowness(self, times: _Times, now: float) -> float:
+        """Of a class of which none was measured: what those that run, or ran, say of it."""
+        if times.measured:
+            return 0.0
+        running = next(iter(times.running.items()), None)
+        if running is None:
+            return times.least_slowness
+        return max(times.least_slowness, (now - running[1]) / self._planned_alone(running[0]))
+
+    def _planned_alone(self, stage_id: str) -> float:
+        """Planned seconds of a stage in a worker that has not compiled its class."""
+        return (self.stages[stage_id].seconds + self.stages[stage_id].compile_seconds) or 1.0
 
     def remaining_seconds(self, now: float, projected: Mapping[str, float] = NOTHING) -> float:
         """Time until everything is done, estimated; changes nothing.
@@ -298,36 +333,30 @@ class Scheduler:
         is spread evenly. `projected` gives the seconds that running stages take in all, by their
         own reports.
         """
-        slowness = self._slowness(projected)
+        pace = _Pace(self, projected, now)
         ends = dict.fromkeys(self.workers, 0.0)  # worker → when it is through
         for worker, stage_id in self.running.items():
             passed = now - self.since[worker]
-            stage = self.stages[stage_id]
-            times = self._times[stage.compile_class]
-            takes = projected.get(stage_id) or (
-                times.total / times.measured
-                if times.measured
-                else (stage.seconds + stage.compile_seconds) * slowness
-            )
+            takes = projected.get(stage_id)
+            if not takes:
+                takes = pace.estimated(stage_id)
+                if self.compiles(stage_id):
+                    takes += pace.compilation(stage_id)
             # What has taken longer than it should is taken to need a tenth of that again.
             ends[worker] = max(takes - passed, 0.1 * passed if takes < passed else 0.0)
         if sum(len(self._in[state]) for state in LEFT) > MOST_HANDED_OUT:
-            return max(*ends.values(), self._spread(ends, slowness, now))
-        return self._handed_out(ends, slowness, now)
+            return max(*ends.values(), self._spread(ends, pace))
+        return self._handed_out(ends, pace)
 
-    def _spread(self, ends: Mapping[str, float], slowness: float, now: float) -> float:
+    def _spread(self, ends: Mapping[str, float], pace: _Pace) -> float:
         """When all workers are through that share what is left evenly."""
         total = math.fsum(ends.values())
         for times in self._times.values():
-            if times.measured:
-                total += times.left * times.total / times.measured
-            elif times.left:
-                passed = now - next(iter(times.running.values()), now)
-                least = max(times.at_least, passed)
-                total += max(times.left_planned * slowness, times.left * least)
+            if times.left:
+                total += times.left_planned * pace.slowness(times.one)
         return total / len(ends)
 
-    def _handed_out(self, ends: dict[str, float], slowness: float, now: float) -> float:
+    def _handed_out(self, ends: dict[str, float], pace: _Pace) -> float:
         """When all workers are through to whom what is left is handed out stage by stage."""
         there = {stage_id: ends[worker] for worker, stage_id in self.running.items()}
         left = dict.fromkeys(self.in_state(*LEFT))
@@ -366,9 +395,9 @@ class Scheduler:
                 through = max(ends[worker], ready)
                 for one in group:
                     stage = self.stages[one]
-                    through += self._seconds(one, slowness, now)
+                    through += pace.estimated(one)
                     if worker not in known(stage.compile_class):
-                        through += stage.compile_seconds * slowness
+                        through += pace.compilation(one)
                 if through < end:
                     best, end = worker, through
             ends[best] = end
@@ -472,7 +501,10 @@ class Scheduler:
             del self.running[worker]
             times = self._times[self.stages[stage_id].compile_class]
             del times.running[stage_id]
-            times.at_least = max(times.at_least, self._now - self.since.pop(worker))
+            passed = self._now - self.since.pop(worker)
+            times.at_least = max(times.at_least, passed)
+            slowness = passed / self._planned_alone(stage_id)
+            times.least_slowness = max(times.least_slowness, slowness)
             self._rank(worker)
         return worker
 
@@ -492,22 +524,19 @@ class Scheduler:
     def _measure(self, stage_id: str, seconds: float) -> None:
         stage = self.stages[stage_id]
         times = self._times[stage.compile_class]
+        self.calibration.measure(stage, seconds)
         times.measured += 1
         times.total += seconds
         self._measured_total += seconds
         self._planned_total += stage.seconds
 
-    def _slowness(self, projected: Mapping[str, float] = NOTHING) -> float:
-        """How much longer than planned the finished stages took, and the running ones will."""
-        took, planned = self._measured_total, self._planned_total
-        for stage_id, seconds in projected.items():
-            took += seconds
-            planned += self.stages[stage_id].seconds + self.stages[stage_id].compile_seconds
-        return took / planned if planned else 1.0
+    def _slowness(self) -> float:
+        """How much longer than planned the finished stages took."""
+        return self._measured_total / self._planned_total if self._planned_total else 1.0
 
     def _count_left(self, stage_id: str, count: int) -> None:
         stage = self.stages[stage_id]
-        times = self._times.setdefault(stage.compile_class, _Times())
+        times = self._times.setdefault(stage.compile_class, _Times(stage))
         times.left += count
         times.left_planned = times.left_planned + count * stage.seconds if times.left else 0.0
 
@@ -537,3 +566,34 @@ class Scheduler:
         seconds = self.seconds(stage_id)
         followers = self._tail(stage_id) - seconds
         return max(0.0, seconds - (self._now - self.since[worker])) + followers
+
+
+class _Pace:
+    """How long stages are going to take, by what was measured until `now` and still runs."""
+
+    def __init__(self, scheduler: Scheduler, projected: Mapping[str, float], now: float):
+        self.now = now
+        self._scheduler = scheduler
+        self._running: dict[str, tuple[float, float]] = {}  # kind → will have taken, planned
+        for stage_id, seconds in projected.items():
+            stage = scheduler.stages[stage_id]
+            took, planned = self._running.get(kind_of(stage), (0.0, 0.0))
+            planned += stage.seconds + stage.compile_seconds
+            self._running[kind_of(stage)] = (took + seconds, planned)
+
+    def slowness(self, stage: Stage) -> float:
+        """Of a stage: measured over planned seconds of what is nearest to it."""
+        scheduler = self._scheduler
+        least = scheduler._least_slowness(scheduler._times[stage.compile_class], self.now)
+        return max(scheduler.calibration.slowness(stage, self._running), least)
+
+    def estimated(self, stage_id: str) -> float:
+        """Seconds of a stage's work."""
+        stage = self._scheduler.stages[stage_id]
+        return stage.seconds * self.slowness(stage)
+
+    def compilation(self, stage_id: str) -> float:
+        """Seconds that a stage compiles in a worker that does not hold its class."""
+        stage = self._scheduler.stages[stage_id]
+        ratio = self._scheduler.calibration.of_compilation
+        return stage.compile_seconds * (self.slowness(stage) if ratio is None else ratio)

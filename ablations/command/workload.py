@@ -189,6 +189,7 @@ class CommandWorkload(OwnWorkload):
             code=code,
             compile_class=name,
             seconds=step.seconds,
+            seconds_said="seconds" in step.model_fields_set,
             resources=step.resources.record(),
             what=name,
         )
