@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ablations.claims import Vocabulary, first_shots, keys_of, meaning
 from ablations.conditions import Condition, mapped, quantities
 from ablations.contrasts import Contrast, Place, ScoreKey, Scores
+from ablations.exclusions import counting
 from ablations.plan import Plan
 from ablations.scope import SCOPE, scope
 from ablations.workload import Asked, Tasks, record_of
@@ -46,7 +47,9 @@ def claim_stages(plan: Plan) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in plan.claims}
     read = {name: keys_of([condition]) for name, condition in conditions(plan).items()}
     wanted: dict[str, dict[Asked, list[str]]] = {}  # arm → form → claims
+    seeds: dict[str, set[int]] = {}  # claim → those that it is decided on
     for name, keys in read.items():
+        seeds[name] = set(counting(plan.seeds, {key.arm for key in keys}, plan.left_out))
         for key in keys:
             asked = Asked(key.task, key.shots, key.condition)
             wanted.setdefault(key.arm, {}).setdefault(asked, []).append(name)
@@ -55,6 +58,8 @@ def claim_stages(plan: Plan) -> dict[str, set[str]]:
         for asked, names in wanted.get(trial.arm, {}).items():
             stage = answers[asked]
             for name in names:
+                if trial.seed not in seeds[name]:
+                    continue
                 found[name] |= {stage, *plan.stages[stage].inputs.values()}
     return found
 
@@ -93,25 +98,36 @@ def decide(
     alpha: float,
     tasks: Tasks,
     diverged: Collection[Place] = frozenset(),
+    excluded: Collection[tuple[str, int]] = frozenset(),
 ) -> list[Verdict]:
     """The verdict of each claim; what is known beside the scores changes none.
 
     `scores` holds what has come in. Where a model was asked that had `diverged`, what it scored is
     the worst value of its metric; a claim on a metric without one is undecided. What was scored
     before, such as an encoder's probe, or without the model stands. A claim is undecided until all
-    `seeds` of its arms are in; Holm's correction is over all of these claims, with p = 1 for those
+    `seeds` of its arms are in, but for those of which a trial, (arm, seed), is `excluded`: it is
+    decided without them. Holm's correction is over all of these claims, with p = 1 for those
     (a later p value can only help the others).
     """
     from ablations.verdicts import judge  # numpy; planning does without
 
-    read = [_Read.of(claim.condition, seeds, scores, diverged, tasks) for claim in claims]
-    evidence = [one.evidence(claim, seeds) for one, claim in zip(read, claims, strict=True)]
+    counted = [
+        counting(seeds, {key.arm for key in keys_of([claim.condition])}, excluded)
+        for claim in claims
+    ]
+    read = [
+        _Read.of(claim.condition, own, scores, diverged, tasks)
+        for claim, own in zip(claims, counted, strict=True)
+    ]
+    evidence = [
+        one.evidence(claim, own) for one, claim, own in zip(read, claims, counted, strict=True)
+    ]
     verdicts = judge(evidence, alpha)
     for index, claim in enumerate(claims):
         affected, there = read[index].diverged_seeds, evidence[index].seeds
-        if not affected or len(there) < len(seeds):
+        if not affected or len(there) < len(counted[index]):
             continue
-        rest = [seed for seed in seeds if seed not in affected]
+        rest = [seed for seed in counted[index] if seed not in affected]
         other = _Read.of(claim.condition, rest, scores, frozenset(), tasks).evidence(claim, rest)
         without = judge([*evidence[:index], other, *evidence[index + 1 :]], alpha)[index]
         told = (*verdicts[index].warnings, _told_without(without))
@@ -200,6 +216,7 @@ class _Read:
 
         there = tuple(seed for seed in seeds if seed in self.table)
         missing = f"{len(there)} of {len(seeds)} seeds" if len(there) < len(seeds) else ""
+        missing = missing if seeds else "no seed is left of which nothing is left out"
         return Evidence(
             name=claim.name,
             text=claim.text,

@@ -25,6 +25,7 @@ from ablations.config_parts import ConfigParts
 from ablations.contrasts import Contrast
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
+from ablations.exclusions import Exclusion, excluded
 from ablations.no_collection import no_collection
 from ablations.schema import Config
 from ablations.stages import Stage, Trial, stages_of
@@ -99,6 +100,7 @@ class Plan(Config):
     claims: dict[str, str]  # name → text, as written
     min_effects: dict[str, float] = Field({})  # claim → what its effect must exceed, if not 0
     null_arms: tuple[str, ...] = ()  # copies of the base with other first weights
+    excluded: tuple[Exclusion, ...] = ()  # trials that are not run and do not count
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -112,6 +114,11 @@ class Plan(Config):
     def arm(self, name: str) -> Arm:
         """The arm of this name."""
         return self._arms[name]
+
+    @cached_property
+    def left_out(self) -> frozenset[tuple[str, int]]:
+        """(arm, seed) of the trials that are excluded."""
+        return frozenset((one.arm, one.seed) for one in self.excluded)
 
     @cached_property
     def _arms(self) -> dict[str, Arm]:
@@ -264,6 +271,8 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         seeds = _drawn(identity.fingerprint([file.study, fresh_set, means]), seeds.count)
     else:
         fresh_set = 0
+    if file.exclude:
+        means["exclude"] = file.exclude
     meaning = identity.fingerprint({**means, "seeds": seeds})
     del cells, means  # half of all memory, which the stages need
 
@@ -276,6 +285,12 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
             trials.append(Trial(arm.name, seed, roles))
             for stage in made.values():
                 stages.setdefault(stage.id, stage)
+    exclusions = excluded(study, trials)
+    gone = {(one.arm, one.seed) for one in exclusions}
+    counted = [trial for trial in trials if (trial.arm, trial.seed) not in gone]
+    if gone:
+        needed_stages = {stage for trial in counted for stage in trial.stages.values()}
+        stages = {id_: stage for id_, stage in stages.items() if id_ in needed_stages}
 
     return Plan(
         study=file.study,
@@ -296,11 +311,12 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         mixtures=tuple(schema.mixtures),
         free=tuple(sorted(schema.free)),
         untrained=workload.untrained,
-        trials=tuple(trials),
+        trials=tuple(counted),
         stages=stages,
         claims=texts,
         min_effects=least,
         null_arms=tuple(cell.name for cell in null_cells),
+        excluded=exclusions,
         warnings=tuple(_warnings(study, seeds, conditions, arms, graphs, trials)),
     )
 

@@ -117,6 +117,7 @@ class StudyFile(Config):
         {}, description="kind of stage → import path of your own runner, package.module:function"
     )
     labels: dict[str, str] = Field({}, description="arm or factor=level → text for display")
+    exclude: dict[str, str] = Field({}, description="trial, as ARM seed N → why it does not count")
 
     @model_validator(mode="after")
     def _possible(self) -> StudyFile:
@@ -126,6 +127,14 @@ class StudyFile(Config):
             for name in names:
                 if (wrong := unusable_name(name)) is not None:
                     raise ValueError(f"{key}: {wrong}")
+        for name, reason in self.exclude.items():
+            if not reason.strip():
+                raise ValueError(f"exclude: {shown(name)} has no reason")
+        if self.exclude and isinstance(self.seeds, FreshSeeds):
+            raise ValueError(
+                "exclude: with seeds that are drawn; write those that were drawn, which mm1 plan "
+                "--json prints, in the place of {from: fresh}"
+            )
         for kind, path in self.runners.items():
             module, _, function = path.partition(":")
             if not all(part.isidentifier() for part in [*module.split("."), function]):

@@ -148,6 +148,14 @@ def differences(before: Plan, after: Plan) -> Iterator[str]:
         if said[0] != said[1]:
             least = f" by {said[0][1]:g}" if said[0][1] else ""
             yield f"claim {name} was {said[0][0]!r}{least}"
+    left_out = [{one.trial: one.reason for one in plan.excluded} for plan in (before, after)]
+    for name, reason in left_out[1].items():
+        if name not in left_out[0]:
+            yield f"excluded {name}: {reason}"
+        elif reason != left_out[0][name]:
+            yield f"{name} was excluded because {left_out[0][name]!r}"
+    for name in left_out[0].keys() - left_out[1].keys():
+        yield f"no longer excluded: {name}"
     if before.alpha != after.alpha:
         yield f"alpha was {before.alpha:g}"
     if before.primary_metric != after.primary_metric:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ablations.claim_grammar import Comparison, parse
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from ablations.workload import INTACT, LOWER
-from analysis import words
+from analysis import exclusions, words
 from analysis.controls import controls
 from analysis.effects import LEVEL, paired, summarize
 from analysis.registry import History
@@ -39,6 +39,7 @@ def caveats(results: StudyResults, verdict: Verdict) -> tuple[Caveat, ...]:
     return (
         *_standing(results, verdict.name),
         *_alpha(verdict),
+        *_excluded(results, verdict.name),
         *(Caveat("diverged", warning) for warning in verdict.warnings),
         *(() if interim else _firmness(verdict)),
         *(Caveat("mixed devices", warning) for warning in mixed),
@@ -81,6 +82,12 @@ def _alpha(verdict: Verdict) -> Iterator[Caveat]:
     if verdict.alpha > USUAL_ALPHA:
         chance = words.percent(verdict.alpha)
         yield Caveat(f"alpha {chance}", f"a wrong verdict is allowed in {chance} of studies")
+
+
+def _excluded(results: StudyResults, claim: str) -> Iterator[Caveat]:
+    arms = {key.arm for key in results.claim_keys[claim]}
+    for one in exclusions.told(results, arms):
+        yield Caveat(*one)
 
 
 def _tries(results: StudyResults, history: History) -> str:

@@ -19,10 +19,11 @@ from pydantic import ConfigDict, Field
 
 from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
+from ablations.exclusions import counting
 from ablations.schema import Config
 from ablations.shown_text import each_text, hiding, in_terminal
 from ablations.workload import INTACT, Goal, total, with_goal
-from analysis import words
+from analysis import exclusions, words
 from analysis.audit import amended_after_results
 from analysis.caveats import OWN_FAMILY, Caveat, caveats
 from analysis.claim_words import numbers, sentence
@@ -245,10 +246,18 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
                 interim=interim,
                 standing=results.standing(verdict.name),
                 caveats=caveats(results, verdict),
-                sentence=sentence(verdict, len(results.plan.seeds), least, interim=interim),
+                sentence=sentence(
+                    verdict, len(_counted(results, verdict.name)), least, interim=interim
+                ),
             )
         )
     return lines
+
+
+def _counted(results: StudyResults, claim: str) -> list[int]:
+    """The seeds that a claim is decided on."""
+    arms = {key.arm for key in results.claim_keys[claim]}
+    return counting(results.plan.seeds, arms, results.plan.left_out)
 
 
 def _metrics_of(keys: Iterable[ScoreKey]) -> tuple[str, ...]:
@@ -369,7 +378,8 @@ def _notices(results: StudyResults) -> list[str]:
 
 def _warnings(results: StudyResults) -> list[str]:
     plan = results.plan
-    found = [f"{arm} seed {seed} diverged" for arm, seed in results.diverged]
+    found = [one.told for one in exclusions.told(results)]
+    found += [f"{arm} seed {seed} diverged" for arm, seed in results.diverged]
     found += plan.warnings
     found += [f"{arm.label}: {warning}" for arm in plan.arms for warning in arm.warnings]
     found += results.mixed_executions()

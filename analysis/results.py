@@ -301,6 +301,8 @@ class StudyResults:
         """One line: every planned trial is there exactly once, or which are not."""
         planned = len(self.plan.trials)
         shape = f"{len(self.plan.arms)} arms × {len(self.plan.seeds)} seeds"
+        if self.plan.excluded:
+            shape += f", {len(self.plan.excluded)} excluded"
         if not self.problems:
             return f"All {planned} planned trials ({shape}) are there exactly once."
         alike: dict[str, list[str]] = {}
@@ -363,6 +365,7 @@ class StudyResults:
             averaged=plan.average,
             diverged=places(plan, self.diverged_stages),
             missing=frozenset(self.problems),
+            excluded=plan.left_out,
         )
 
     def scores(self) -> Scores:
@@ -679,6 +682,8 @@ class StudyResults:
         self, arm: str, seed: int, task: str, shots: int = 0, condition: str = INTACT
     ) -> pandas.DataFrame | None:
         """Stored examples of one evaluation; None where it is not there or keeps none."""
+        if (arm, seed) in self.plan.left_out:
+            return None
         stage = self.plan.answers(self.trial(arm, seed)).get(Asked(task, shots, condition))
         return self.store.examples(stage) if stage in self.done else None
 

@@ -41,6 +41,7 @@ class ScoreTable:
     diverged   where a model was asked whose training had diverged: its scores are the worst value
                of their metric, NaN where there is none; what was scored without it stands
     missing    (arm, seed) whose numbers are not all there yet
+    excluded   (arm, seed) that are left out: their seeds are not among those of the arm's claims
     """
 
     design: Design
@@ -52,6 +53,7 @@ class ScoreTable:
     averaged: tuple[str, ...] = ()  # tasks that the metrics of `average` are the mean of
     diverged: frozenset[Place] = frozenset()
     missing: frozenset[tuple[str, int]] = frozenset()
+    excluded: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def base(self) -> str:
@@ -171,6 +173,7 @@ class ScoreTable:
             alpha=alpha,
             tasks=self.tasks,
             diverged=self.diverged,
+            excluded=self.excluded,
         )
 
     def has_diverged(self, key: ScoreKey, seed: int) -> bool:

@@ -59,6 +59,7 @@ def summary(
             for arm in plan.arms
         ],
         "trials": len(plan.trials),
+        "excluded": {one.trial: one.reason for one in plan.excluded},
         "stages": len(plan.stages),
         "stages_finished": len(plan.stages) - len(missing),
         "new": [{**asdict(one), "reason": str(one.because)} for one in new],
@@ -267,12 +268,15 @@ def show(
     console.print()
     where = f" in the store {store}" if store else ""
     flops = total(stage.flops for stage in plan.stages.values())
+    left_out = f" - {len(plan.excluded)} excluded" if plan.excluded else ""
     console.print(
-        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.trials)} trials, "
+        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds{left_out} = {len(plan.trials)} trials, "
         f"{len(plan.stages)} stages ({len(finished & plan.stages.keys())} already finished{where})"
         f"{f', {count(flops)}FLOP in all' if flops is not None else ''}",
         markup=False,
     )
+    for one in plan.excluded:
+        say(f"  excluded: {one.trial}: {one.reason}")
     for one in new:
         say(f"  new: {one}")
     for line in _before_lines(plan):

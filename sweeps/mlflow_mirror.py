@@ -422,7 +422,10 @@ def verdict_tags(compared: Mapping[str, Any]) -> dict[str, str]:
     `mm1.verdict.CLAIM` is the verdict with its standing and its caveats in a word each, so that no
     column of MLflow's table shows one without the other; the sentences are beside it.
     """
-    tags = {"mm1.notices": "\n".join(compared["notices"]) or "none"}
+    tags = {
+        "mm1.notices": "\n".join(compared["notices"]) or "none",
+        "mm1.warnings": "\n".join(compared["warnings"]) or "none",
+    }
     for claim in compared["claims"]:
         verdict = "interim" if claim["interim"] else claim["verdict"]
         words = dict.fromkeys([claim["standing"], *(word for word, _ in claim["caveats"])])

@@ -86,7 +86,8 @@ def test_interim_verdicts_say_so() -> None:
         "sentence": "Not yet: 1 of 3 seeds are in.",
         "scope": "on these benchmarks",
     }
-    tags = verdict_tags({"claims": [claim], "notices": ["interim: 1 of 3 seeds are complete"]})
+    notices = ["interim: 1 of 3 seeds are complete"]
+    tags = verdict_tags({"claims": [claim], "notices": notices, "warnings": []})
     assert tags["mm1.verdict.better"] == "interim (registered)"
     assert tags["mm1.caveats.better"] == "none"
     assert tags["mm1.notices"] == "interim: 1 of 3 seeds are complete"
