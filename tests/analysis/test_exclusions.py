@@ -1,4 +1,4 @@
-"""A trial that is left out: its seed drops from the claims about its arm, and all output says so."""
+"""A trial that is left out: its seed drops from the claims about its arm, and all forms say so."""
 
 from __future__ import annotations
 
