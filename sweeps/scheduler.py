@@ -6,9 +6,13 @@ worker; a training that waits for others (pre-trained parts) goes to the home of
 worker without work of its own helps the one that is furthest behind: it takes the first stage that
 would otherwise wait longer than one compilation, and holds its class then as well.
 
+Workers that hold the same (cores, accelerators, hosts) are a crew. Each stage belongs to one, and
+all of the above is said of one crew: its workers do its stages and no others.
+
 Nothing here looks at all stages or all workers for one decision. What is ready stands in queues,
 one for each compile class and one for what follows at each worker; each worker knows the first
-stages of the queues it is home to; and workers stand in the order of how far they are behind.
+stages of the queues it is home to; and workers of a crew stand in the order of how far they are
+behind.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ MOST_HANDED_OUT = 5_000
 MOST_LOOKED_AT = 32
 MOST_HOLDERS = 8
 NOTHING: Mapping[str, float] = MappingProxyType({})
+NO_CREWS: Mapping[str, str] = MappingProxyType({})
 
 State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked"]
 OPEN: tuple[State, ...] = ("waiting", "ready", "running", "elsewhere")
@@ -49,6 +54,7 @@ class _Queue:
     """Ready stages that the same workers do without compiling or loading anything anew."""
 
     holders: dict[str, None]  # workers, as they came; the first is its home
+    crew: str
     keys: list[Key] = field(default_factory=list)  # a heap; some may be ready no more
     count: int = 0
     planned: float = 0.0  # seconds, of what follows its stages too
@@ -60,13 +66,23 @@ class _Queue:
 
 @dataclass
 class _Home:
-    """What waits for a worker: queues whose home it is; for None, those that nobody holds."""
+    """What waits for a worker: queues whose home it is; or for a crew: those that nobody holds."""
 
-    follow: _Queue  # what takes input from something that it has made
+    follow: _Queue  # what takes input from something that it has made; of a crew, nothing
     shared: list[_Queue] = field(default_factory=list)  # held too; each cost it a compilation
     heads: list[Key] = field(default_factory=list)  # a heap; none is later than its queue's first
     count: int = 0
     planned: float = 0.0  # seconds; of what others hold as well, its share
+
+
+@dataclass
+class Crew:
+    """What is open of the stages of one crew."""
+
+    workers: dict[str, None] = field(default_factory=dict)
+    ready: int = 0
+    open: int = 0
+    planned: float = 0.0  # seconds, of what nobody is at
 
 
 @dataclass
@@ -88,7 +104,8 @@ class Scheduler:
 
     `workers` are names. All seconds are planned ones until stages of the same compile class have
     been measured: `measured` gives those of stages that were done on this machine before. Times
-    (`now`) are seconds on a clock of the caller's that does not go back.
+    (`now`) are seconds on a clock of the caller's that does not go back. `crews` says to which crew
+    a stage belongs, "" where it does not; `workers` are of that one, others `join`.
     """
 
     def __init__(
@@ -98,9 +115,13 @@ class Scheduler:
         workers: Iterable[str],
         compile_seconds: float = COMPILE_SECONDS,
         measured: Mapping[str, float] = NOTHING,
+        crews: Mapping[str, str] = NO_CREWS,
     ):
         self.stages = plan.stages
-        self.workers = tuple(workers)
+        self.workers: tuple[str, ...] = ()
+        self.crews = {name: Crew() for name in dict.fromkeys(["", *crews.values()])}
+        self._crews = dict(crews)
+        self._crew_of: dict[str, str] = {}  # worker → its crew
         self.compile_seconds = compile_seconds
         self.state: dict[str, State] = dict.fromkeys(plan.stages, "waiting")
         self.running: dict[str, str] = {}  # worker → stage
@@ -114,29 +135,32 @@ class Scheduler:
         self._origin: dict[str, str] = {}  # stage → worker that made its input
         self._dependents: dict[str, list[str]] = {stage_id: [] for stage_id in plan.stages}
         self._lacking: dict[str, int] = {}  # stage → inputs that are not done
-        self._queues: dict[str, _Queue] = {}  # compile class → what is ready of it
+        self._queues: dict[tuple[str, str], _Queue] = {}  # crew, compile class → what is ready
         self._times: dict[str, _Times] = {}  # compile class → …
         for stage in plan.stages.values():
             inputs = set(stage.inputs.values())
             self._lacking[stage.id] = len(inputs)
             for source in inputs:
                 self._dependents[source].append(stage.id)
-            self._queues.setdefault(stage.compile_class, _Queue({}))
+            crew = self._crew(stage.id)
+            self._queues.setdefault((crew, stage.compile_class), _Queue({}, crew))
             self._count_left(stage.id, 1)
+            self._count_open(stage.id, "waiting", 1)
         # What follows a stage on the same worker: its dependents that nothing else waits for.
         self._followers = {
             stage_id: [one for one in dependents if not self._dependents[one]]
             for stage_id, dependents in self._dependents.items()
         }
-        self._homes: dict[str | None, _Home] = {
-            worker: _Home(_Queue({} if worker is None else {worker: None}))
-            for worker in (None, *self.workers)
-        }
+        self._homes: dict[str, _Home] = {}  # by worker
+        self._unheld = {crew: _Home(_Queue({}, crew)) for crew in self.crews}
         self._due: dict[str, float] = {}  # worker that others could help → when it is at the last
-        self._behind: list[tuple[float, str]] = []  # a heap of (-due, worker); old ones too
+        # By crew, heaps of (-due, worker); old ones too.
+        self._behind: dict[str, list[tuple[float, str]]] = {crew: [] for crew in self.crews}
         self.calibration = Calibration()
         self._compiling: set[str] = set()  # stages that were the first of their class in a worker
         self._measured_total = self._planned_total = 0.0
+        for worker in workers:
+            self.join(worker)
 
         seeds = {seed: position for position, seed in enumerate(plan.seeds)}
         ways: dict[str, float] = {}
@@ -174,28 +198,31 @@ class Scheduler:
         compile_class = self.stages[chosen].compile_class
         self._times[compile_class].running[chosen] = now
         self._compiling.discard(chosen)
-        if worker not in self._queues[compile_class].holders:
+        queue = self._queues[self._crew(chosen), compile_class]
+        if worker not in queue.holders:
             self._compiling.add(chosen)
-        self._hold(worker, self._queues[compile_class])
+        self._hold(worker, queue)
         self._rank(worker)
         return chosen
 
     def _at_home(self, worker: str) -> Key | None:
         """The first stage of a class that this worker holds, or that nobody does."""
-        firsts = [self._first(worker), self._first(None)]
+        crew = self._crew_of[worker]
+        firsts = [self._first(self._homes[worker], worker), self._first(self._unheld[crew], None)]
         firsts += [self._head(queue) for queue in self._homes[worker].shared if queue.count]
         return min(filter(None, firsts), default=None)
 
     def _take_over(self, worker: str) -> Key | None:
         """The first stage that waits for the worker furthest behind and will do so for long."""
-        home = self._furthest_behind()
+        crew = self._crew_of[worker]
+        home = self._furthest_behind(crew)
         if home is None:
             return None
         sooner, found, others = [], None, 0.0
-        while (key := self._first(home)) is not None:
+        while (key := self._first(self._homes[home], home)) is not None:
             queue = self._queue(key[2])
             free = min(map(self._seconds_until_free, islice(queue.holders, MOST_HOLDERS)))
-            compiled = worker in self._queues[self.stages[key[2]].compile_class].holders
+            compiled = worker in self._queues[crew, self.stages[key[2]].compile_class].holders
             cost = 0.0 if compiled else self.compile_seconds
             if len(sooner) == MOST_LOOKED_AT:  # the rest is judged as a whole
                 others = self._homes[home].planned * self._slowness()
@@ -210,13 +237,14 @@ class Scheduler:
             heappush(self._homes[home].heads, key)
         return found
 
-    def _furthest_behind(self) -> str | None:
-        """The worker that would be last at the last of what waits for it."""
-        while self._behind:
-            due, worker = self._behind[0]
-            if self._due.get(worker) == -due:
+    def _furthest_behind(self, crew: str) -> str | None:
+        """The worker of a crew that would be last at the last of what waits for it."""
+        behind = self._behind[crew]
+        while behind:
+            due, worker = behind[0]
+            if self._due.get(worker) == -due and self._crew_of[worker] == crew:
                 return worker
-            heappop(self._behind)
+            heappop(behind)
         return None
 
     # -- events ------------------------------------------------------------------------------
@@ -239,7 +267,8 @@ class Scheduler:
             self.calibration.measure_compilation(self.stages[stage_id], compile_seconds)
         if worker is not None:
             for follower in self._followers[stage_id]:
-                self._origin[follower] = worker
+                if self._crew(follower) == self._crew_of.get(worker):
+                    self._origin[follower] = worker
         for dependent in self._dependents[stage_id]:
             self._lacking[dependent] -= 1
             self._make_ready(dependent)
@@ -273,11 +302,35 @@ class Scheduler:
         self._make_ready(stage_id)
 
     def forget(self, worker: str) -> None:
-        """The worker's process is a new one that has compiled nothing."""
+        """The worker's process is a new one: it has compiled nothing, and may not be there yet."""
         for queue in self._queues.values():
             if worker in queue.holders:
                 self._change_holders(queue, {one: None for one in queue.holders if one != worker})
         self._homes[worker].shared.clear()
+        for stage_id in [one for one, home in self._origin.items() if home == worker]:
+            ready = self.state[stage_id] == "ready"
+            if ready:
+                self._leave(stage_id)
+            del self._origin[stage_id]
+            if ready:
+                self._put(stage_id, "waiting")
+                self._make_ready(stage_id)
+        self._homes[worker].follow.keys.clear()
+
+    def join(self, worker: str, crew: str = "") -> None:
+        """One more worker."""
+        self.workers = (*self.workers, worker)
+        self.crews[crew].workers[worker] = None
+        self._crew_of[worker] = crew
+        self._homes[worker] = _Home(_Queue({worker: None}, crew))
+
+    def dismiss(self, worker: str) -> None:
+        """A worker without a stage is ended; what waited for it waits for its crew."""
+        self.forget(worker)
+        self.workers = tuple(one for one in self.workers if one != worker)
+        del self.crews[self._crew_of.pop(worker)].workers[worker]
+        del self._homes[worker]
+        self._due.pop(worker, None)
 
     # -- figures -----------------------------------------------------------------------------
 
@@ -334,7 +387,7 @@ class Scheduler:
         own reports.
         """
         pace = _Pace(self, projected, now)
-        ends = dict.fromkeys(self.workers, 0.0)  # worker → when it is through
+        ends = dict.fromkeys(self.workers or ("nobody",), 0.0)  # worker → when it is through
         for worker, stage_id in self.running.items():
             passed = now - self.since[worker]
             takes = projected.get(stage_id)
@@ -360,22 +413,29 @@ class Scheduler:
         """When all workers are through to whom what is left is handed out stage by stage."""
         there = {stage_id: ends[worker] for worker, stage_id in self.running.items()}
         left = dict.fromkeys(self.in_state(*LEFT))
-        held: dict[str, set[str]] = {}  # compile class → workers, those that will hold it too
-        free = {"": [(end, worker) for worker, end in ends.items()]}  # the same by class; heaps
-        heapify(free[""])
+        # Crew and compile class → workers, those that will hold it too; the same as heaps, with all
+        # of a crew by the class "". Workers of a crew that has none are to come: anybody's place.
+        held: dict[tuple[str, str], set[str]] = {}
+        free: dict[tuple[str, str], list[tuple[float, str]]] = {}
+        for name, crew in self.crews.items():
+            free[name, ""] = [(ends[worker], worker) for worker in crew.workers or ends]
+            heapify(free[name, ""])
 
-        def first_free(compile_class: str) -> str | None:
-            heap = free.get(compile_class, [])
+        def first_free(place: tuple[str, str]) -> str | None:
+            heap = free.get(place, [])
             while heap and heap[0][0] != ends[heap[0][1]]:
                 heapreplace(heap, (ends[heap[0][1]], heap[0][1]))
             return heap[0][1] if heap else None
 
-        def known(compile_class: str) -> set[str]:
-            if compile_class not in held:
-                held[compile_class] = set(self._queues[compile_class].holders)
-                free[compile_class] = [(ends[one], one) for one in held[compile_class]]
-                heapify(free[compile_class])
-            return held[compile_class]
+        def known(place: tuple[str, str]) -> set[str]:
+            if place not in held:
+                held[place] = set(self._queues[place].holders)
+                free[place] = [(ends[one], one) for one in held[place]]
+                heapify(free[place])
+            return held[place]
+
+        def place_of(stage_id: str) -> tuple[str, str]:
+            return self._crew(stage_id), self.stages[stage_id].compile_class
 
         def take(stage_id: str) -> None:
             if stage_id not in left:
@@ -383,30 +443,31 @@ class Scheduler:
             del left[stage_id]
             for source in self.stages[stage_id].inputs.values():
                 take(source)
-            group = [stage_id, *(f for f in self._followers[stage_id] if f in left)]
+            crew = self._crew(stage_id)
+            followers = (f for f in self._followers[stage_id] if self._crew(f) == crew)
+            group = [stage_id, *(one for one in followers if one in left)]
             for one in group[1:]:
                 del left[one]
             inputs = self.stages[stage_id].inputs.values()
             ready = max((there.get(source, 0.0) for source in inputs), default=0.0)
             best, end = "", math.inf
-            for worker in (first_free(self.stages[stage_id].compile_class), first_free("")):
+            for worker in (first_free(place_of(stage_id)), first_free((crew, ""))):
                 if worker is None:
                     continue
                 through = max(ends[worker], ready)
                 for one in group:
-                    stage = self.stages[one]
                     through += pace.estimated(one)
-                    if worker not in known(stage.compile_class):
+                    if worker not in known(place_of(one)):
                         through += pace.compilation(one)
                 if through < end:
                     best, end = worker, through
             ends[best] = end
             there.update(dict.fromkeys(group, end))
             for one in group:
-                compile_class = self.stages[one].compile_class
-                if best not in known(compile_class):
-                    held[compile_class].add(best)
-                    heappush(free[compile_class], (end, best))
+                place = place_of(one)
+                if best not in known(place):
+                    held[place].add(best)
+                    heappush(free[place], (end, best))
 
         for stage_id in list(left):
             take(stage_id)
@@ -414,11 +475,19 @@ class Scheduler:
 
     # -- queues ------------------------------------------------------------------------------
 
+    def _crew(self, stage_id: str) -> str:
+        return self._crews.get(stage_id, "")
+
     def _queue(self, stage_id: str) -> _Queue:
         origin = self._origin.get(stage_id)
         if origin is not None:
             return self._homes[origin].follow
-        return self._queues[self.stages[stage_id].compile_class]
+        return self._queues[self._crew(stage_id), self.stages[stage_id].compile_class]
+
+    def _home(self, queue: _Queue) -> _Home:
+        """Where a queue waits."""
+        home = queue.home
+        return self._unheld[queue.crew] if home is None else self._homes[home]
 
     def _head(self, queue: _Queue) -> Key | None:
         """The first ready stage of a queue."""
@@ -426,13 +495,13 @@ class Scheduler:
             heappop(queue.keys)
         return queue.keys[0] if queue.keys else None
 
-    def _first(self, home: str | None) -> Key | None:
-        """The first ready stage of all queues whose home a worker is."""
-        heads = self._homes[home].heads
+    def _first(self, home: _Home, worker: str | None) -> Key | None:
+        """The first ready stage of all queues whose home a worker is, or of those without one."""
+        heads = home.heads
         while heads:
             queue = self._queue(heads[0][2])
             head = self._head(queue)
-            if head is None or queue.home != home:
+            if head is None or queue.home != worker:
                 heappop(heads)
             elif head != heads[0]:
                 heapreplace(heads, head)
@@ -455,11 +524,11 @@ class Scheduler:
         self._add(queue, count, planned)
         head = self._head(queue)
         if head is not None:
-            heappush(self._homes[queue.home].heads, head)
+            heappush(self._home(queue).heads, head)
 
     def _add(self, queue: _Queue, count: int, planned: float) -> None:
         """So many more stages, or fewer, are ready in a queue and wait for its home."""
-        home = self._homes[queue.home]
+        home = self._home(queue)
         queue.count += count
         queue.planned = queue.planned + planned if queue.count else 0.0
         home.count += count
@@ -477,10 +546,12 @@ class Scheduler:
             return
         others = home.planned * (home.count - 1) / home.count * self._slowness()
         self._due[worker] = self._now + self._seconds_until_free(worker) + others
-        heappush(self._behind, (-self._due[worker], worker))
-        if len(self._behind) > 4 * len(self.workers) + 64:  # the old ones go
-            self._behind = [(-due, one) for one, due in self._due.items()]
-            heapify(self._behind)
+        crew = self._crew_of[worker]
+        behind, workers = self._behind[crew], self.crews[crew].workers
+        heappush(behind, (-self._due[worker], worker))
+        if len(behind) > 4 * len(workers) + 64:  # the old ones go
+            behind[:] = [(-self._due[one], one) for one in workers if one in self._due]
+            heapify(behind)
 
     def _put(self, stage_id: str, state: State) -> None:
         before = self.state[stage_id]
@@ -489,6 +560,8 @@ class Scheduler:
         self.state[stage_id] = state
         if (before in LEFT) != (state in LEFT):
             self._count_left(stage_id, 1 if state in LEFT else -1)
+        self._count_open(stage_id, before, -1)
+        self._count_open(stage_id, state, 1)
         if state == "done":
             self.done.append(stage_id)
 
@@ -516,7 +589,7 @@ class Scheduler:
         self._put(stage_id, "ready")
         heappush(queue.keys, key)
         if head is None or key < head:
-            heappush(self._homes[queue.home].heads, key)
+            heappush(self._home(queue).heads, key)
         self._add(queue, 1, self._planned(stage_id))
 
     # -- times -------------------------------------------------------------------------------
@@ -539,6 +612,13 @@ class Scheduler:
         times = self._times.setdefault(stage.compile_class, _Times(stage))
         times.left += count
         times.left_planned = times.left_planned + count * stage.seconds if times.left else 0.0
+
+    def _count_open(self, stage_id: str, state: State, count: int) -> None:
+        crew = self.crews[self._crew(stage_id)]
+        crew.ready += count if state == "ready" else 0
+        crew.open += count if state in OPEN else 0
+        if state in LEFT:
+            crew.planned += count * self.stages[stage_id].seconds
 
     def _planned(self, stage_id: str) -> float:
         """Planned seconds of a stage and of what follows it on the same worker."""

@@ -15,8 +15,9 @@ from sweeps.scheduler import MAX_ATTEMPTS
 class PlainScheduler:
     """What is ready, who holds which class, and how long things take."""
 
-    def __init__(self, plan, done, workers, compile_seconds):
+    def __init__(self, plan, done, workers, compile_seconds, crews=None):
         self.stages, self.workers = plan.stages, list(workers)
+        self.crews, self.crew_of = crews or {}, dict.fromkeys(workers, "")
         self.compile_seconds = compile_seconds
         self.state = {one: "done" if one in done else "waiting" for one in plan.stages}
         self.running: dict[str, str] = {}  # worker → stage
@@ -60,21 +61,30 @@ class PlainScheduler:
 
     # -- decisions ---------------------------------------------------------------------------
 
+    def crew(self, stage_id):
+        return self.crews.get(stage_id, "")
+
+    def ready_for(self, worker) -> list[str]:
+        return [one for one in self.ready() if self.crew(one) == self.crew_of[worker]]
+
+    def mates(self, worker):
+        return [one for one in self.workers if self.crew_of[one] == self.crew_of[worker]]
+
     def own(self, worker) -> str | None:
         """What follows what the worker made, else the first of a class it holds, or nobody."""
-        by_others = set().union(*(h for w, h in self.held.items() if w != worker))
+        by_others = set().union(*(self.held[one] for one in self.mates(worker) if one != worker))
         by_others -= self.held[worker]
-        follow = [one for one in self.ready() if self.origin.get(one) == worker]
+        follow = [one for one in self.ready_for(worker) if self.origin.get(one) == worker]
         at_home = [
             one
-            for one in self.ready()
+            for one in self.ready_for(worker)
             if one not in self.origin and self.stages[one].compile_class not in by_others
         ]
         return next(iter([*follow, *at_home]), None)
 
     def take_over(self, worker) -> str | None:
-        backlog = {other: self.until_free(other) for other in self.workers}
-        for one in self.ready():
+        backlog = {other: self.until_free(other) for other in self.mates(worker)}
+        for one in self.ready_for(worker):
             owners = self.holders(one)
             compiled = self.stages[one].compile_class in self.held[worker]
             cost = 0.0 if compiled else self.compile_seconds
@@ -106,7 +116,8 @@ class PlainScheduler:
         if stage_id in self.origin:
             return {self.origin[stage_id]}
         name = self.stages[stage_id].compile_class
-        return {worker for worker, held in self.held.items() if name in held}
+        crew = self.crew(stage_id)
+        return {w for w, held in self.held.items() if name in held and self.crew_of[w] == crew}
 
     # -- times -------------------------------------------------------------------------------
 
@@ -146,7 +157,9 @@ class PlainScheduler:
             self.took += seconds
             self.planned += self.stages[stage_id].seconds
         if worker is not None:
-            self.origin |= dict.fromkeys(self.followers(stage_id), worker)
+            for one in self.followers(stage_id):
+                if self.crew(one) == self.crew_of[worker]:
+                    self.origin[one] = worker
 
     def failed(self, stage_id, *, again=True):
         self._leave(stage_id)
@@ -174,6 +187,16 @@ class PlainScheduler:
 
     def forget(self, worker):
         self.held[worker].clear()
+        self.origin = {one: whose for one, whose in self.origin.items() if whose != worker}
+
+    def join(self, worker, crew):
+        self.workers.append(worker)
+        self.crew_of[worker], self.held[worker] = crew, set()
+
+    def dismiss(self, worker):
+        self.forget(worker)
+        self.workers.remove(worker)
+        del self.crew_of[worker], self.held[worker]
 
     @property
     def complete(self):

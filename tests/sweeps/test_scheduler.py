@@ -314,11 +314,16 @@ def test_every_decision_is_the_plain_policys(number):
     done = {one for one, stage in plan.stages.items() if not stage.inputs and draw.random() < 0.1}
     workers = [f"w{number}" for number in range(draw.randint(1, 4))]
     cost = draw.choice([0.5, 4.0, 30.0])
-    scheduler = Scheduler(plan, done, workers, compile_seconds=cost)
-    plain = PlainScheduler(plan, done, workers, cost)
+    crews = (
+        {one: draw.choice(["", "big"]) for one in sorted(plan.stages)} if number % 3 == 0 else {}
+    )
+    scheduler = Scheduler(plan, done, workers, compile_seconds=cost, crews=crews)
+    plain = PlainScheduler(plan, done, workers, cost, crews)
     now, elsewhere = 0.0, []
     while not plain.complete:
         now += draw.random() * 5
+        if crews:
+            a_worker_comes_or_goes(draw, workers, scheduler, plain)
         for worker in draw.sample(workers, len(workers)):
             if worker in plain.running:
                 continue
@@ -326,11 +331,13 @@ def test_every_decision_is_the_plain_policys(number):
             own, chosen = plain.own(worker), scheduler.next(worker, now)
             if own is not None:
                 assert chosen == own
-            elif len(workers) <= 2:  # the other is the one that is furthest behind
+            elif len(plain.mates(worker)) <= 2:  # the other is the one that is furthest behind
                 assert chosen == plain.take_over(worker)
             elif chosen is not None:
                 compiled = plan.stages[chosen].compile_class in plain.held[worker]
-                before = [one for one in plain.ready() if plain.keys[one] < plain.keys[chosen]]
+                ready = plain.ready_for(worker)
+                assert chosen in ready
+                before = [one for one in ready if plain.keys[one] < plain.keys[chosen]]
                 free = min(map(plain.until_free, plain.holders(chosen)))
                 assert free + sum(map(plain.tail, before)) > (0.0 if compiled else cost)
             if chosen is not None:
@@ -363,6 +370,27 @@ def test_every_decision_is_the_plain_policys(number):
         for stage_id in plan.stages:
             assert scheduler.seconds(stage_id) == pytest.approx(plain.seconds(stage_id))
         assert scheduler.complete == plain.complete
+        for name, crew in scheduler.crews.items():
+            ready = [one for one in plain.ready() if plain.crew(one) == name]
+            assert (crew.ready, list(crew.workers)) == (
+                len(ready), [one for one in plain.workers if plain.crew_of[one] == name],
+            )  # fmt: skip
+
+
+def a_worker_comes_or_goes(draw, workers, scheduler, plain):
+    """Also the last of a crew, for which others come later."""
+    idle = [one for one in workers if one not in plain.running]
+    if idle and draw.random() < 0.1:
+        gone = draw.choice(idle)
+        workers.remove(gone)
+        for one in (scheduler, plain):
+            one.dismiss(gone)
+    if len(workers) < 4 and draw.random() < 0.3:
+        new = min({"v0", "v1", "v2", "v3"} - set(workers))
+        workers.append(new)
+        crew = draw.choice(["", "big"])
+        for one in (scheduler, plain):
+            one.join(new, crew)
 
 
 def makespan(scheduler, plan, workers, cost) -> float:
@@ -406,6 +434,34 @@ def test_ten_times_the_stages_take_about_ten_times_as_long():
         return time.process_time() - started
 
     assert seconds(20_000) < 30 * max(seconds(2_000), 0.05)  # with squares: a hundred times
+
+
+def test_a_worker_does_its_crews_stages_alone_and_evaluations_follow_within_it():
+    train, other = training("a"), training("b", compile_class="B")
+    here, elsewhere = evaluation(train, "here"), evaluation(train, "elsewhere")
+    crews = {train.id: "big", here.id: "big"}
+    scheduler = Scheduler(plan_of(train, other, here, elsewhere), (), ["small"], crews=crews)
+    assert scheduler.next("small", 0) == other.id
+    scheduler.finished(other.id, 10)
+    assert scheduler.next("small", 1) is None
+    assert scheduler.remaining_seconds(1) >= 12  # though nobody is there for most of it
+    scheduler.join("large", "big")
+    assert scheduler.next("large", 2) == train.id
+    scheduler.finished(train.id, 10)
+    scheduler.join("large 2", "big")
+    assert scheduler.next("large 2", 12) is None  # it follows on the one that trained
+    assert scheduler.next("small", 12) == elsewhere.id
+    assert scheduler.next("large", 12) == here.id
+
+
+def test_what_waited_for_a_worker_that_is_ended_waits_for_the_others():
+    train = training("a")
+    test = evaluation(train)
+    scheduler = Scheduler(plan_of(train, test), (), ["w", "v"])
+    assert scheduler.next("w", 0) == train.id
+    scheduler.finished(train.id, 1)
+    scheduler.dismiss("w")
+    assert scheduler.next("v", 1) == test.id
 
 
 def test_an_estimate_for_very_many_stages_is_near_the_one_that_hands_them_out(monkeypatch):
