@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -181,8 +181,14 @@ def run(
     from mm1_jax.scale.execution import environment
     from mm1_jax.workload import data_of
     from sweeps.run import run_plan
+    from sweeps.slurm import is_slurm
     from sweeps.store import Store
 
+    if is_slurm(cluster):
+        raise UserError(
+            f"a study on {cluster} is a job: mm1 submit {study} --cluster {cluster}, and then "
+            "mm1 attach shows what it prints"
+        )
     root = store or default_store()
     made = plan(study, store=root, many=many)
     data_root = data_folder(root, data)
@@ -243,8 +249,10 @@ def submit(
     workers: int | None = None,
     mlflow_uri: str | None = None,
     many: bool = False,
+    nodes: int = 1,
+    sbatch: Sequence[str] = (),
 ) -> str:
-    """Run a study as a job on a cluster that is already there; return the job's name at once.
+    """Run a study as a job of a Ray cluster, or of SLURM; return the job's name at once.
 
     Raises `UserError` where the cluster, or the store from the cluster, cannot be reached.
     """
@@ -259,7 +267,16 @@ def submit(
         workers=workers,
         mlflow_uri=mlflow_uri,
         many=many,
+        nodes=nodes,
+        sbatch=sbatch,
     )
+
+
+def study_of(study: str | Path) -> str:
+    """The name of a study: of the one in a file, or the name itself."""
+    from ablations.study import is_file, study_name
+
+    return study_name(study) if is_file(study) else str(study)
 
 
 def finished_stages(made: Plan, store: str | None = None) -> set[str]:

@@ -21,8 +21,17 @@ from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
 from mm1.fsck_command import fsck
 from mm1.generate_command import generate
+from mm1.job_commands import attach, stop, submit
 from mm1.logs_command import logs
-from mm1.options import data_option, json_option, store_option, worker_count, workers_option
+from mm1.options import (
+    data_option,
+    json_option,
+    mlflow_option,
+    store_option,
+    worker_count,
+    workers_option,
+    yes_option,
+)
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
 from mm1.train_command import train
@@ -57,15 +66,6 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a study's life, not of the alphabet
-
-
-yes_option = click.option("--yes", is_flag=True, help="Allow more than 10,000 trials.")
-mlflow_option = click.option(
-    "--mlflow",
-    "mlflow_uri",
-    default=None,
-    help="MLflow tracking URI. `off` for none. [$MLFLOW_TRACKING_URI, else SQLite in the store]",
-)
 
 
 @click.group(
@@ -165,42 +165,9 @@ def run(
     return code
 
 
-@cli.command()
-@click.argument("study")
-@click.option("--cluster", required=True, help="Address of a running Ray cluster's dashboard.")
-@store_option
-@data_option
-@workers_option
-@mlflow_option
-@yes_option
-def submit(
-    study: str,
-    cluster: str,
-    store: str,
-    data: Path | None,
-    workers: int | None,
-    mlflow_uri: str | None,
-    yes: bool,
-) -> int:
-    """Run a study as a job on a Ray cluster that is already there, and return at once.
-
-    Store and data must be reachable from the cluster under the same path or URL.
-
-    \b
-    Example: mm1 submit ablations/studies/demo.yaml --cluster http://127.0.0.1:8265 \\
-                 --store /shared/mm1
-    """
-    job = api.submit(
-        study,
-        cluster=cluster,
-        store=store,
-        data=data,
-        workers=workers,
-        mlflow_uri=mlflow_uri,
-        many=yes,
-    )
-    click.echo(f"submitted as {job}; watch it with: mm1 status --store {store}")
-    return 0
+cli.add_command(submit)
+cli.add_command(attach)
+cli.add_command(stop)
 
 
 @cli.command()

@@ -34,6 +34,13 @@ workers_option = click.option(
     default=None,
     help="Workers, one core each. [all cores]",
 )
+yes_option = click.option("--yes", is_flag=True, help="Allow more than 10,000 trials.")
+mlflow_option = click.option(
+    "--mlflow",
+    "mlflow_uri",
+    default=None,
+    help="MLflow tracking URI. `off` for none. [$MLFLOW_TRACKING_URI, else SQLite in the store]",
+)
 
 
 def worker_count(workers: int | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 from noop_stage import a_plan
 
 from ablations.errors import UserError
-from sweeps import reach
+from sweeps import jobs, reach
 from sweeps.shipping import import_paths, shipment
 from sweeps.store import Store
 from sweeps.submit import submit
@@ -74,8 +76,13 @@ def test_marker_that_is_read_elsewhere_is_missed(tmp_path, monkeypatch):
 
 
 def test_no_cluster_there_is_told_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="cannot reach a Ray cluster"):
+    tried = (
+        r"cannot reach a Ray cluster at http://127.0.0.1:9: tried 127.0.0.1 port 9 for up to 10 s"
+    )
+    with pytest.raises(UserError, match=tried):
         submit(PLAN, tmp_path, cluster="http://127.0.0.1:9", data=tmp_path, mlflow_uri="off")
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:eighty is no address of a cluster"):
+        submit(PLAN, tmp_path, cluster="http://127.0.0.1:eighty", data=tmp_path, mlflow_uri="off")
 
 
 @pytest.mark.parametrize(
@@ -96,20 +103,26 @@ def test_secrets_are_not_sent_in_a_job(tmp_path, monkeypatch, store, uri):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """`ray start --head` in another folder; ended by its process, not by `ray stop`."""
+    yield from _started(tmp_path_factory.mktemp("elsewhere"), PORT, {"RAY_AUTH_MODE": "disabled"})
+
+
+def _started(folder, port, variables):
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")
-    } | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    } | {"RAY_USAGE_STATS_ENABLED": "0", **variables}
     head = subprocess.Popen(
         [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=0",
-         "--num-cpus=2", "--object-store-memory=100000000", f"--dashboard-port={PORT}"],
-        cwd=tmp_path_factory.mktemp("elsewhere"),
+         "--num-cpus=2", "--object-store-memory=100000000", f"--dashboard-port={port}"],
+        cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    yield f"http://127.0.0.1:{PORT}"
-    head.terminate()
-    head.wait(timeout=60)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
 
 
 def _client(cluster):
@@ -141,6 +154,70 @@ def test_job_runs_the_study_and_the_client_may_go(cluster, tmp_path, monkeypatch
     assert store.done(PLAN.stages) == set(PLAN.stages)
     revision = store.execution(PLAN.trials[0].stages["multimodal"])["git_revision"]
     assert len(revision) >= 40  # told by the client: the cluster has no repository
+    found = jobs.job_of(Store(tmp_path / "store"), "sent")  # as from another laptop
+    assert found.id == job
+    assert "all 1 trials are there" in "".join(jobs.follow(found))
+    assert jobs.succeeded(found)
+    assert not jobs.stop(found)
+
+
+@pytest.mark.slow
+def test_cluster_with_another_ray_is_refused(cluster, tmp_path, monkeypatch):
+    _client(cluster)
+    monkeypatch.setattr("ray.__version__", "2.0.0")
+    with pytest.raises(UserError, match=r"it runs Ray \d+\.\d+\.\d+, and here is Ray 2\.0\.0"):
+        submit(PLAN, tmp_path / "store", cluster=cluster, data=tmp_path, mlflow_uri="off")
+
+
+TOKEN_SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from noop_stage import a_plan
+from ablations.errors import UserError
+from sweeps.submit import submit
+plan = a_plan("sent", {{"base": {{"steps": 2}}}}, seeds=(1,))
+try:
+    submit(plan, {store!r}, cluster={cluster!r}, data=Path({store!r}), mlflow_uri="off")
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_cluster_that_wants_a_token_says_so(tmp_path):
+    """Each in a process of its own: Ray reads the token once."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5e" * 32}
+    started = _started(tmp_path, PORT + 1, token)
+    address = next(started)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", PORT + 1), timeout=1).close()
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        store = str(tmp_path / "store")
+        script = TOKEN_SCRIPT.format(here=str(Path(__file__).parent), store=store, cluster=address)
+        for variables, told in (
+            ({"RAY_AUTH_MODE": "token"}, "it wants a token, and none is set: set RAY_AUTH_TOKEN"),
+            (
+                {**token, "RAY_AUTH_TOKEN": "ab" * 32},
+                "it wants a token, and the one here is not it",
+            ),
+        ):
+            plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                env={**plain, "HOME": str(tmp_path), **variables},
+                capture_output=True,
+                encoding="utf-8",
+            )
+            assert told in done.stderr, done.stderr
+            assert "Traceback" not in done.stderr
+    finally:
+        started.close()
 
 
 @pytest.mark.slow
