@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import logging
 import os
 import secrets
@@ -29,7 +30,11 @@ from ablations.plan import Plan
 from sweeps.shipping import shipment
 from sweeps.store import Store
 
-START_TRIES = 3  # a busy machine may take longer than the half minute that Ray gives itself
+START_TRIES = 3
+# A busy machine takes longer than the half minute that Ray gives itself, and to begin anew makes
+# it busier: a try goes on while the processes that it started live, all tries for so long.
+START_SECONDS = 240.0
+TOLD_SECONDS = 30.0  # after which it is said that Ray takes long
 # The kernel's limit on a socket's path is 107 characters (macOS: 103). Ray's sockets are at
 # /session_2026-12-01_06-40-38_783882_1234567/sockets/plasma_store below its folder.
 FOLDER_CHARACTERS = 103 - 63
@@ -43,8 +48,14 @@ SILENT_SECONDS = 30.0  # and after how long it is taken for gone; Ray itself wou
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # Ray replaces 127.0.0.1 by the machine's outer address, and then listens on all interfaces, unless
 # it believes itself on macOS or Windows, where that would open the firewall's dialogue.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_agent_register_timeout_ms": "240000",  # of a raylet's agents, on a busy machine
+}
 
+# Of `ray._private.services`: what a starting Ray asks for its node, and starts its raylet by.
+WAITS, STARTS = "get_node", "start_raylet"
 PRINTS = "_worker_logs_enabled"  # of `ray._private.worker`: whether a driver prints such things
 
 
@@ -211,9 +222,11 @@ def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
         ray_writes_to(folder / "driver.err"),
         _environment(LOOPBACK),
     ):
+        until = time.monotonic() + START_SECONDS
         for number in range(1, START_TRIES + 1):
             try:
-                _start(cores, folder / "r")
+                with _waiting_for_node(folder, until):
+                    _start(cores, folder / "r")
                 break
             except Exception as error:  # Ray raises bare Exception, among others
                 with contextlib.suppress(Exception):
@@ -257,6 +270,66 @@ def _start(cores: int, folder: Path) -> None:
         )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = known
+
+
+@contextlib.contextmanager
+def _waiting_for_node(folder: Path, until: float) -> Generator[None]:
+    """Have Ray wait for its own node for as long as its raylet lives, until a time."""
+    from ray._private import services
+
+    ask, start, began, told = services.get_node, services.start_raylet, time.monotonic(), False
+
+    def start_raylet(*words: Any, **options: Any) -> Any:
+        _say_unused_ports(node=words[2], session=words[11])
+        return start(*words, **{**options, "runtime_env_agent_port": _free_port()})
+
+    def get_node(*words: Any) -> Any:
+        nonlocal told
+        while True:
+            try:
+                return ask(*words)
+            except RuntimeError:  # it is not there yet
+                now = time.monotonic()
+                if now > until or not _processes_of(folder, b"/raylet/raylet"):
+                    raise
+                if now - began > TOLD_SECONDS and not told:
+                    told = True
+                    print(
+                        f"mm1: Ray has not started in {now - began:.0f} s (load "
+                        f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores); it is waited for",
+                        file=sys.stderr,
+                    )
+                time.sleep(0.2)
+
+    setattr(services, WAITS, get_node)
+    setattr(services, STARTS, start_raylet)
+    try:
+        yield
+    finally:
+        setattr(services, WAITS, ask)
+        setattr(services, STARTS, start)
+
+
+def _say_unused_ports(node: str, session: str) -> None:
+    """Say in the place of a raylet's agent that nobody listens for metrics or a dashboard.
+
+    The raylet waits a quarter of a minute for the agent to say so, and then aborts: too short for
+    a process that starts on a busy machine.
+    """
+    _raylet: Any = importlib.import_module("ray._raylet")  # of Cython, without types
+    for name in (
+        _raylet.METRICS_AGENT_PORT_NAME,
+        _raylet.METRICS_EXPORT_PORT_NAME,
+        _raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    ):
+        _raylet.persist_port(session, node, name, -1)
+
+
+def _free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 class _Fixed(list[str]):
@@ -399,11 +472,22 @@ def _end_of(path: Path, size: int) -> bytes:
 
 def _end_processes_of(folder: Path) -> None:
     """Kill what Ray left running: every process of ours that was started with this folder."""
+    for process in _processes_of(folder):
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _processes_of(folder: Path, program: bytes = b"") -> list[int]:
+    """Our processes that were started with a folder, and whose program has a text in its path."""
+    found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (place / "cmdline").read_bytes()
-            if os.fsencode(f"{folder}/") in words and place.stat().st_uid == os.getuid():
-                os.kill(int(place.name), signal.SIGKILL)
+            is_program = program in words.partition(b"\0")[0]
+            ours = os.fsencode(f"{folder}/") in words and place.stat().st_uid == os.getuid()
+            if ours and is_program:
+                found.append(int(place.name))
+    return found
 
 
 def _how(code: int | None) -> str:
