@@ -6,7 +6,8 @@ What runs it is a function named by import path, `run(config, seed, inputs, cont
     config   the stage's own resolved config, a plain dict (as in the stage's identity)
     seed     the trial's seed
     inputs   name → folder of a finished stage it takes input from, {"model": /store/…}
-    context  a scratch folder, an output folder, reporting, and the stop signal
+    context  a scratch folder, an output folder, reporting, the stop signal, and the processes
+             that run the stage together, if it is not one alone
     rows     the stage's part of the one long result table
 
 Ours and a user's own trainer go through the same door.
@@ -62,12 +63,31 @@ class StageStopped(Exception):  # noqa: N818 - not an error
     """Raised by a stage that obeyed the stop signal after saving what it needs to go on."""
 
 
+@dataclass(frozen=True)
+class Gang:
+    """Several processes that run one stage together, and which of them this one is.
+
+    All run the same function, with the same arguments, on folders that they share. The rows of
+    process 0 are the stage's; it alone writes what is not written together.
+    """
+
+    coordinator: str  # HOST:PORT, of process 0's host, where the processes may find each other
+    count: int
+    index: int
+
+
+def own_folder(scratch: Path, gang: Gang | None) -> Path:
+    """Where one process keeps what is its own: the scratch folder of the stage, or one in it."""
+    return scratch / f"process-{gang.index}" if gang is not None and gang.index else scratch
+
+
 class Context(Protocol):
     """What the caller offers to a running stage."""
 
     scratch: Path  # survives retries and restarts of this stage, gone when it is done
     output: Path  # what is written here is kept with the stage
     data: Path  # root of the prepared data
+    gang: Gang | None  # None: this process runs the stage alone
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Progress for whoever watches; never part of the results."""

@@ -47,6 +47,7 @@ from sweeps.store import Registration, Store
 EXECUTION_CLASS = (
     "device_kind",
     "device_count",
+    "processes",
     "mesh",
     "form",
     "threads",

@@ -41,6 +41,7 @@ class FirstStep:
 
     def __init__(self, folder: Path, data: Path, done: Callable[[], None]):
         self.output, self.scratch, self.data = folder / "output", folder / "scratch", data
+        self.gang = None
         self.output.mkdir()
         self.scratch.mkdir()
         self._done = done

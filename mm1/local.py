@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
-from ablations.stage import Context, ResultRow, Run, StageStopped
+from ablations.stage import Context, Gang, ResultRow, Run, StageStopped
 from mm1 import processes
 from mm1_jax.config.data import DataConfig
 
@@ -50,11 +50,12 @@ class ToldContext:
     scratch: Path = field(init=False)
     output: Path = field(init=False)
     data: Path = field(init=False)
+    gang: Gang | None = None
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.scratch, self.output = self.inner.scratch, self.inner.output
-        self.data = self.inner.data
+        self.data, self.gang = self.inner.data, self.inner.gang
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Print one line of progress, and hand it on."""
@@ -127,37 +128,19 @@ def run_stage(store: Store, stage: Stage, data: Path, stop: threading.Event) -> 
 
 def _join_in(store: Store, stage: Stage, run: Run, data: Path, stop: threading.Event) -> None:
     """Train along with the first process, which says where."""
+    from sweeps.gang_member import FollowerContext
+
     said = processes.hear()
     if "output" in said:
         inputs = {name: Path(folder) for name, folder in said["inputs"].items()}
         output = Path(said["output"])
-        context = _Follower(store.scratch(stage.id), output, data, stop)
+        context = FollowerContext(store.scratch(stage.id), output, data, stop.is_set)
         try:
             run(stage.config, stage.seed, inputs, ToldContext(context))
         except StageStopped:
             raise NotDoneError(STOPPED) from None
     elif said["state"] != "done":
         raise NotDoneError(STOPPED if said["state"] == "stopped" else FAILED)
-
-
-@dataclass
-class _Follower:
-    """The context of a stage in a process that is not the first: it keeps no records."""
-
-    scratch: Path
-    output: Path
-    data: Path
-    stop: threading.Event
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The first process does."""
-
-    def record(self, facts: Mapping[str, Any]) -> None:
-        """The first process does."""
-
-    def stop_requested(self) -> bool:
-        """Whether this process was asked to stop."""
-        return self.stop.is_set()
 
 
 def _check(store: Store, stage: Stage, state: str, error: str, *, mistake: bool) -> None:

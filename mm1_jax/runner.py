@@ -15,6 +15,7 @@ from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.config.weights import WeightsStageConfig
 from mm1_jax.scale.freed_memory import keep_freed_memory
+from mm1_jax.scale.processes import alone
 from mm1_jax.scale.stage_times import timed
 from mm1_jax.stage_kinds import KINDS
 
@@ -80,6 +81,7 @@ def read_weights(
     """Read a part's weights from the folder of a `WeightsStageConfig` dump; draws nothing."""
     from mm1_jax.weights import weights_stage
 
+    alone(context)
     stage = WeightsStageConfig.model_validate(config)
     return weights_stage.read_weights(
         stage.part,
@@ -97,6 +99,7 @@ def evaluate(
     """Evaluate the checkpoint in `inputs["model"]` on one task (an `EvaluationStage` dump)."""
     from mm1_jax.evaluation import multimodal_evaluation
 
+    alone(context)
     keep_freed_memory()
     return multimodal_evaluation.evaluate(config, seed, inputs["model"], context)
 
@@ -108,6 +111,7 @@ def evaluate_encoder(
     """Score the encoder's checkpoint in `inputs["model"]` by retrieval or by a linear probe."""
     from mm1_jax.evaluation import encoder_evaluation
 
+    alone(context)
     keep_freed_memory()
     return encoder_evaluation.evaluate(config, seed, inputs["model"], context)
 
@@ -119,6 +123,7 @@ def evaluate_language_model(
     """Score the language model's checkpoint in `inputs["model"]` on held-out texts."""
     from mm1_jax.evaluation import language_model_evaluation
 
+    alone(context)
     keep_freed_memory()
     return language_model_evaluation.evaluate(config, inputs["model"], context)
 

@@ -30,7 +30,7 @@ class RemoteWorker(Protocol):
     """
 
     def run(self, stage: Stage) -> Future[Outcome]:
-        """Begin a stage; the future raises what Ray says if no outcome comes back."""
+        """Begin a stage; the future raises `LostError`, or what Ray says, if no outcome comes."""
         ...
 
     def stop(self) -> None:
@@ -40,6 +40,14 @@ class RemoteWorker(Protocol):
     def kill(self) -> None:
         """End it at once, whatever it does; never raises."""
         ...
+
+
+class LostError(Exception):
+    """A worker that did not answer: why in one `line`, and what else is known of it."""
+
+    def __init__(self, line: str, told: str = ""):
+        super().__init__(f"{line}\n\n{told}".strip())
+        self.line = line
 
 
 class ActorWorker:
@@ -190,6 +198,8 @@ def lost_worker(error: Exception) -> str:
     """What to tell of a worker that did not answer, in one line; Ray says it in twenty."""
     from ray import exceptions
 
+    if isinstance(error, LostError):
+        return error.line
     text = " ".join(str(error).split())
     if isinstance(error, exceptions.OutOfMemoryError):
         return f"the worker was killed because the machine ran out of memory: {text}"

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from ablations.errors import UserError
 from ablations.identity import fingerprint_of
 from ablations.shown_text import visible
-from ablations.stage import DIVERGED, ResultRow, Run, StageStopped, resolve
+from ablations.stage import DIVERGED, Gang, ResultRow, Run, StageStopped, resolve
 from ablations.stages import Stage
 from sweeps import leases
 from sweeps.objects import is_disk_full
@@ -70,6 +70,7 @@ class StageContext:
         self.scratch = store.scratch(attempt.stage.id)
         self.output = attempt.output
         self.data = data
+        self.gang: Gang | None = None
         self.facts: dict[str, Any] = {}
         self.said = WorkerOutput(self.scratch)
         self._stop, self._lease = stop, lease
@@ -132,7 +133,7 @@ def execute(
         return Outcome(stage.id, "done", seconds)
     # SystemExit, KeyboardInterrupt and what a runner derives from BaseException too.
     except BaseException as error:
-        record = failure_record(error_line(error), _traceback(error))
+        record = failure_record(error_line(error), traceback_of(error))
         full = _is_disk_full(error)
         with contextlib.suppress(Exception):  # where the store is the trouble
             _give_up(store, stage, attempt, full, record, time.perf_counter() - clock)
@@ -161,15 +162,15 @@ def _run(
     stage, started = attempt.stage, time.time()
     clock, cpu = time.perf_counter(), time.process_time()
     run = run or resolve(stage.run)
-    if fingerprint_of(stage.work.code) != stage.code_fingerprint:
-        raise UserError("the code here is not what the study was planned with; plan it anew")
+    check_code(stage)
     inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
     with process_kept(), context.said.taken() if own_process else contextlib.nullcontext():
-        rows = _rows(stage, run(stage.config, stage.seed, inputs, context))
+        rows = rows_of(stage, run(stage.config, stage.seed, inputs, context))
     seconds = time.perf_counter() - clock
     context.said.keep(attempt.folder)
     execution = {
         **_execution_class(),
+        "processes": 1 if context.gang is None else context.gang.count,
         **context.facts,
         "host": socket.gethostname(),
         "git_revision": git_revision,
@@ -181,7 +182,13 @@ def _run(
     return seconds - once_seconds(execution)
 
 
-def _rows(stage: Stage, returned: Any) -> list[ResultRow]:
+def check_code(stage: Stage) -> None:
+    """Raise `UserError` where the code here is not what a stage was planned with."""
+    if fingerprint_of(stage.work.code) != stage.code_fingerprint:
+        raise UserError("the code here is not what the study was planned with; plan it anew")
+
+
+def rows_of(stage: Stage, returned: Any) -> list[ResultRow]:
     """What a runner returned, as a list; it may have made a generator.
 
     Raises:
@@ -305,7 +312,8 @@ def _is_disk_full(error: BaseException) -> bool:
         return False
 
 
-def _traceback(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
+    """An exception's traceback, whatever its own `__str__` does."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException as own:
@@ -326,15 +334,22 @@ class Worker:
         with contextlib.suppress(OSError):  # a runner that ends its process group ends itself
             os.setpgid(0, 0)
 
-    def run(self, stage: Stage) -> Outcome:
-        """Run one stage."""
+    @property
+    def store(self) -> Store:
+        """The store, opened when it is needed first. Raises `UserError` where it cannot be."""
+        if self._store is None:
+            store = Store(self._root)
+            store.objects = patient(store.objects, print)
+            self._store = store
+        return self._store
+
+    def run(self, stage: Stage, run: Run | None = None) -> Outcome:
+        """Run one stage; `run` in the place of its runner, as `execute` says."""
         try:
-            if self._store is None:
-                store = Store(self._root)
-                store.objects = patient(store.objects, print)
-                self._store = store
             return execute(
-                self._store, stage, self._data, self._stop, self._git_revision, own_process=True
+                *(self.store, stage, self._data, self._stop, self._git_revision),
+                own_process=True,
+                run=run,
             )
         except BaseException as error:  # the store cannot be opened
             record = failure_record(error_line(error), "")

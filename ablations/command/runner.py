@@ -21,16 +21,17 @@ from typing import Any
 from pydantic import Field
 
 from ablations import identity
-from ablations.command import files, placeholders
+from ablations.command import files, gang, placeholders
 from ablations.command.examples import write_examples
 from ablations.command.process import Process, how_it_ended
 from ablations.command.results import Measured, Results, as_rows, lost_at_its_end
 from ablations.errors import UserError, shortened
 from ablations.schema import Config
 from ablations.shown_text import visible
-from ablations.stage import PRINTED, Context, ResultRow, StageStopped
+from ablations.stage import PRINTED, Context, Gang, ResultRow, StageStopped, own_folder
 from ablations.workload import Code
 
+WORK = "command"  # in the scratch folder: all that a run of a command needs
 POLL_SECONDS = 0.25
 REPORT_SECONDS = 1.0  # between two reports of progress
 TIMEOUT_GRACE_SECONDS = 10.0
@@ -93,7 +94,12 @@ def run(
     """
     stage = CommandStage.model_validate_json(json.dumps(config))
     check_data(stage)
+    if context.gang is not None and context.gang.index:
+        _follow(stage, seed, inputs, context, context.gang)
+        return []
     folders = Folders(stage, context.scratch, context.output)
+    if context.gang is not None:
+        gang.begin(folders.work, context.output)
     before = Watched(stage, (context.scratch, context.output))
     printed = Printed(context.scratch / PRINTED)
     results = results_of(stage, folders)
@@ -103,7 +109,7 @@ def run(
         late = stage.timeout is not None and seconds > stage.timeout
         return "stop" if context.stop_requested() else "timeout" if late else ""
 
-    arguments, environment = started_with(stage, seed, inputs, folders)
+    arguments, environment = started_with(stage, seed, inputs, folders, context.gang)
     ending = carry_out(stage, arguments, environment, printed, results, reports, ends)
     if ending.asked == "stop":
         raise StageStopped
@@ -130,6 +136,25 @@ def run(
     return rows
 
 
+def _follow(
+    stage: CommandStage, seed: int, inputs: Mapping[str, Path], context: Context, several: Gang
+) -> None:
+    """Run a step along with process 0 of a gang, which reads the results and keeps the time."""
+    gang.wait_for_first(context.scratch / WORK, context.output, context.stop_requested)
+    own = own_folder(context.scratch, several)
+    folders = Folders(stage, context.scratch, context.output, own)
+    printed, reports = Printed(own / PRINTED), Reports(context.report)
+    started = started_with(stage, seed, inputs, folders, several)
+    ending = carry_out(
+        *(stage, *started, printed, None, reports),
+        lambda seconds: "stop" if context.stop_requested() else "",
+    )
+    if ending.asked:
+        raise StageStopped
+    if ending.code:
+        raise failure(stage, ending.code, printed)
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a run of a command ended: by itself, with a code, or because it was asked to."""
@@ -144,22 +169,25 @@ def carry_out(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     printed: Printed,
-    results: Results,
+    results: Results | None,
     reports: Reports,
     ends: Callable[[float], str],
 ) -> Ending:
-    """Run a command; `ends(seconds)` says why it has to end now, "" while it may go on."""
+    """Run a command; `ends(seconds)` says why it has to end now, "" while it may go on.
+
+    Without `results` it is another process of a gang that has them.
+    """
 
     def heard(stream: int, chunk: bytes) -> None:
         printed.write(stream, chunk)
-        if stream == 1:
+        if stream == 1 and results is not None:
             results.heard(chunk)
 
     started = time.monotonic()
     with Process(arguments, Path(stage.folder), environment, heard) as process:
         while not process.listen(POLL_SECONDS):
             try:
-                for step, numbers in results.poll():
+                for step, numbers in results.poll() if results is not None else ():
                     reports.take(step, numbers)
             except UserError as error:
                 raise printed.told(CommandError(error.message)) from None
@@ -197,14 +225,18 @@ def measured(
 
 
 def started_with(
-    stage: CommandStage, seed: int, inputs: Mapping[str, Path], folders: Folders
+    stage: CommandStage,
+    seed: int,
+    inputs: Mapping[str, Path],
+    folders: Folders,
+    several: Gang | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """The arguments and the environment that a command is started with; writes its config file."""
     config = json.loads(json.dumps(stage.config))
     if stage.seed_key:
         *above, last = stage.seed_key.split(".")
         (placeholders.at(config, ".".join(above)) if above else config)[last] = seed
-    config_file = folders.work / stage.config_name
+    config_file = folders.own / stage.config_name
     config_file.write_text(config_text(config), encoding="utf-8")
     values = placeholders.Values(
         config_file=str(config_file),
@@ -217,6 +249,7 @@ def started_with(
     environment = {name: text for name, text in os.environ.items() if not _OURS.fullmatch(name)}
     environment |= {name: _threads(stage, name) for name in THREADS}
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    environment |= {} if several is None else gang.variables(several)
     environment |= {name: values.filled(text) for name, text in stage.environment.items()}
     return values.arguments(stage.command), environment
 
@@ -270,13 +303,15 @@ class Folders:
     A step that is not resumable begins with empty folders; one that is finds what it left.
     """
 
-    def __init__(self, stage: CommandStage, scratch: Path, output: Path):
-        self.work = scratch / "command"
-        if not stage.resumable:
+    def __init__(self, stage: CommandStage, scratch: Path, output: Path, own: Path | None = None):
+        """`own`: of another process than the first of a gang, which shares the rest with it."""
+        self.work = scratch / WORK
+        if not stage.resumable and own is None:
             shutil.rmtree(self.work, ignore_errors=True)
+        self.own = own or self.work  # of this process, for its config file
         self.scratch = self.work / "scratch"
         self.output = self.work / "output" if stage.resumable else output
-        for folder in (self.work, self.scratch, self.output):
+        for folder in (self.work, self.own, self.scratch, self.output):
             folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, kept: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.stage import Context, ResultRow, Run
+from mm1_jax.scale import processes
 from mm1_jax.scale.execution import execution
 
 # What JAX calls tracing, lowering, and compiling or loading what was compiled.
@@ -83,6 +84,8 @@ def timed(module: str) -> Callable[[Run], Run]:
             config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
         ) -> list[ResultRow]:
             started = time.perf_counter()
+            if context.gang is not None:
+                processes.join(context.gang)
             importlib.import_module(module)
             compiling = _compilation()
             imported, before = time.perf_counter(), compiling.seconds()

@@ -101,6 +101,7 @@ class RecordingContext:
     questions: int = 0
     reports: list[tuple[int, dict]] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
+    gang = None
 
     def __post_init__(self):
         self.scratch, self.output = self.folder / "scratch", self.folder / "output"

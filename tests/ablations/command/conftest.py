@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablations.command import files, runner
+from ablations.stage import Gang
 
 
 @dataclass
@@ -23,6 +24,7 @@ class StepContext:
     facts: dict = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
     attempt: int = 0
+    gang: Gang | None = None
 
     def __post_init__(self):
         self.scratch, self.data = self.root / "scratch", self.root / "data"

@@ -28,6 +28,7 @@ class FakeContext:
     scratch: Path
     output: Path
     data: Path
+    gang = None
 
     def report(self, step, metrics):
         pass

@@ -1,0 +1,342 @@
+"""A gang: several processes, on several hosts, that run each stage together as one worker.
+
+It is placed all or nothing, and lives as a whole: where one process dies or fails, the others may
+wait for it for ever, so all are ended and the next attempt begins with new ones, wherever there is
+room, from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ablations.resources import Shape
+from ablations.stages import Stage
+from sweeps.pool import LostError, lost_worker
+
+if TYPE_CHECKING:
+    from sweeps.gang_member import Place
+    from sweeps.worker import Outcome
+
+PLACE_SECONDS = 600.0  # for room; a cluster may have to start machines
+QUIET_SECONDS = 10.0  # of them, before somebody is told what is waited for
+START_SECONDS = 300.0  # for the processes to start where there is room
+ALIKE_SECONDS = 5.0  # within which Ray tells of a death that another process has noticed
+FAILED_SECONDS = 15.0  # for the first process to say its own, after another has failed
+THREAD_SECONDS = 10.0  # for the thread of a gang that is killed
+
+
+class Placement(Protocol):
+    """Room for the processes of a gang, asked for and given all or nothing."""
+
+    @property
+    def count(self) -> int:
+        """How many processes."""
+        ...
+
+    def ready(self, seconds: float) -> bool:
+        """Wait for the room; whether it is there. To be asked again until it is.
+
+        Raises:
+            LostError: it will never be there.
+        """
+        ...
+
+    def options(self, index: int) -> dict[str, Any]:
+        """Of Ray's actor in the place of that index."""
+        ...
+
+    def order(self, places: Sequence[Place]) -> list[int]:
+        """The indices of the places, in the order in which the processes are counted."""
+        ...
+
+    def variables(self, number: int, first: Place) -> dict[str, str]:
+        """Of the environment of a process, counted in that order."""
+        ...
+
+    def lacking(self) -> str:
+        """What was asked for, and what there is of it, in a line."""
+        ...
+
+    def free(self) -> None:
+        """Give the room back, or stop asking for it; never raises."""
+        ...
+
+
+class HostsPlacement:
+    """Room on so many hosts, the same on each: a placement group of Ray's.
+
+    `apart` False allows that several of them are the same host, as on a laptop.
+    """
+
+    def __init__(self, count: int, host: Mapping[str, float], *, apart: bool = True):
+        from ray.util import placement_group
+
+        self._host = {name: amount for name, amount in host.items() if amount}
+        strategy = "STRICT_SPREAD" if apart else "PACK"
+        self._group = placement_group([self._host] * count, strategy=strategy)
+        self.count = count
+
+    def ready(self, seconds: float) -> bool:
+        """See `Placement`."""
+        return self._group.wait(seconds)
+
+    def options(self, index: int) -> dict[str, Any]:
+        """See `Placement`."""
+        return in_bundle(self._group, index, self._host)
+
+    def order(self, places: Sequence[Place]) -> list[int]:
+        """See `Placement`."""
+        return list(range(len(places)))
+
+    def variables(self, number: int, first: Place) -> dict[str, str]:
+        """See `Placement`."""
+        return {}
+
+    def lacking(self) -> str:
+        """See `Placement`."""
+        import ray
+        from ray._private.state import available_resources_per_node
+
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        free = available_resources_per_node()
+        fit = [node for node in alive if _holds(node["Resources"], self._host)]
+        now = [node for node in fit if _holds(free.get(node["NodeID"], {}), self._host)]
+        wanted = ", ".join(f"{name} {amount:g}" for name, amount in self._host.items())
+        return (
+            f"{self.count} hosts with {wanted} each; of {len(alive)} hosts that are alive "
+            f"{len(fit)} have that, {len(now)} of them free"
+        )
+
+    def free(self) -> None:
+        """See `Placement`."""
+        from ray.util import remove_placement_group
+
+        with contextlib.suppress(Exception):  # where Ray itself is gone
+            remove_placement_group(self._group)
+
+
+def placement_of(shape: Shape) -> Placement:
+    """Room for a worker of several processes, or on a TPU slice."""
+    host = {"CPU": shape.cpu, "GPU": shape.gpu, "memory": shape.memory_bytes}
+    if shape.tpu is not None:
+        from sweeps.tpu_slices import SlicePlacement
+
+        return SlicePlacement(shape.tpu, host, hosts=shape.hosts)
+    return HostsPlacement(shape.hosts, host)
+
+
+def in_bundle(group: Any, index: int, bundle: Mapping[str, float]) -> dict[str, Any]:
+    """Options of an actor that takes all of one bundle of a placement group."""
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    own = dict(bundle)
+    return {
+        "num_cpus": own.pop("CPU", 0),
+        "num_gpus": own.pop("GPU", 0),
+        "memory": own.pop("memory", 0) or None,
+        "resources": own,
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(
+            placement_group=group, placement_group_bundle_index=index
+        ),
+    }
+
+
+def _holds(there: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+    return all(there.get(name, 0) >= amount for name, amount in wanted.items())
+
+
+class GangWorker:
+    """A `RemoteWorker` that is a gang; it is placed for its first stage, and after each loss."""
+
+    def __init__(
+        self,
+        place: Callable[[], Placement],
+        root: str,
+        data: str,
+        git_revision: str,
+        variables: Mapping[str, str],
+        say: Callable[[str], None],
+    ):
+        self._place, self._say = place, say
+        self._arguments = root, data, git_revision
+        self._variables = dict(variables)
+        self._placement: Placement | None = None
+        self._members: list[Any] = []
+        self._addresses: list[str] = []
+        self._failures: list[Future[dict[str, Any]]] = []  # of each; raises when it dies
+        self._thread: threading.Thread | None = None
+        self._stopping, self._killed = threading.Event(), threading.Event()
+        self._changing = threading.Lock()  # of what there is to be freed
+
+    def run(self, stage: Stage) -> Future[Outcome]:
+        """Begin a stage, with a gang that is placed first where there is none."""
+        future: Future[Outcome] = Future()
+
+        def work() -> None:
+            try:
+                outcome = self._run(stage)
+            except BaseException as error:
+                self._end()
+                future.set_exception(error)
+            else:
+                if outcome.state == "failed":  # nobody knows what the others wait for
+                    self._end()
+                future.set_result(outcome)
+
+        self._thread = threading.Thread(target=work, name="gang", daemon=True)
+        self._thread.start()
+        return future
+
+    def stop(self) -> None:
+        """Ask the running stage to save itself and stop."""
+        self._stopping.set()
+        for member in list(self._members):
+            with contextlib.suppress(Exception):  # it is dead
+                member.stop.options(concurrency_group="control").remote()
+
+    def kill(self) -> None:
+        """End all processes and free their room."""
+        self._killed.set()
+        self._end()
+        if self._thread is not None:  # which must not ask Ray when that has ended
+            self._thread.join(THREAD_SECONDS)
+
+    def _run(self, stage: Stage) -> Outcome:
+        from sweeps.worker import Outcome
+
+        if any(failure.done() for failure in self._failures):  # since the last stage
+            self._end()
+        if not self._members and not self._start():
+            return Outcome(stage.id, "stopped")
+        first, *others = self._members
+        led: Future[Outcome] = first.lead.remote(stage, others).future()
+        futures.wait([led, *self._failures], return_when=futures.FIRST_COMPLETED)
+        if not led.done():
+            self._raise_lost(led)
+            return led.result()
+        if led.exception() is not None or led.result().state == "failed":
+            # The first may have noticed another's death before Ray did.
+            futures.wait(self._failures, ALIKE_SECONDS, futures.FIRST_COMPLETED)
+            self._raise_dead()
+        return led.result()
+
+    def _raise_lost(self, led: Future[Outcome]) -> None:
+        """Say who died or failed while the first was at work, unless the first says it itself."""
+        self._raise_dead()
+        futures.wait([led], FAILED_SECONDS)
+        if led.done():
+            return
+        number, record = next(
+            (number, one.result()) for number, one in enumerate(self._failures) if one.done()
+        )
+        told = f"{record['traceback']}\n{record.get('printed', '')}"
+        raise LostError(f"{self._called([number])} failed: {record['error']}; {_WHOLE}", told)
+
+    def _raise_dead(self) -> None:
+        dead = {
+            number: error
+            for number, one in enumerate(self._failures)
+            if one.done() and isinstance(error := one.exception(), Exception)
+        }
+        if dead:
+            why = lost_worker(next(iter(dead.values())))
+            told = "\n".join(str(error) for error in dead.values())
+            raise LostError(f"{self._called(list(dead))} died ({why}); {_WHOLE}", told)
+
+    def _called(self, numbers: Sequence[int]) -> str:
+        which = " and ".join(str(number + 1) for number in numbers)
+        where = " and ".join(dict.fromkeys(self._addresses[number] for number in numbers))
+        word = "process" if len(numbers) == 1 else "processes"
+        return f"{word} {which} of the gang's {len(self._members)}, on {where},"
+
+    def _start(self) -> bool:
+        """Place and start the processes; False where a stop was asked for meanwhile."""
+        import ray
+
+        from sweeps.gang_member import Member
+
+        with self._changing:
+            if self._killed.is_set():
+                raise LostError("the gang was ended")
+            self._placement = placement = self._place()
+        if not self._wait_for_room(placement):
+            return False
+        options: dict[str, Any] = {
+            "concurrency_groups": {"control": 1, "watch": 1},
+            "runtime_env": {"env_vars": self._variables},
+        }
+        with self._changing:
+            if self._killed.is_set():
+                raise LostError("the gang was ended")
+            started: list[Any] = [
+                ray.remote(**options, **placement.options(index))(Member).remote(*self._arguments)
+                for index in range(placement.count)
+            ]
+            self._members = started
+        places: list[Place] = self._answers([member.place.remote() for member in started])
+        order = placement.order(places)
+        self._members = [started[index] for index in order]
+        self._addresses = [places[index].address for index in order]
+        first = places[order[0]]
+        self._answers(
+            [
+                member.assign.remote(number, len(order), placement.variables(number, first))
+                for number, member in enumerate(self._members)
+            ]
+        )
+        self._failures = [
+            member.failure.options(concurrency_group="watch").remote().future()
+            for member in self._members
+        ]
+        return True
+
+    def _wait_for_room(self, placement: Placement) -> bool:
+        began, told = time.monotonic(), False
+        while not placement.ready(1.0):
+            if self._killed.is_set():
+                raise LostError("the gang was ended")
+            if self._stopping.is_set():
+                self._end()
+                return False
+            waited = time.monotonic() - began
+            if waited > PLACE_SECONDS:
+                raise LostError(
+                    f"no room for the gang in {waited:.0f} s: it needs {placement.lacking()}"
+                )
+            if waited > QUIET_SECONDS and not told:
+                told = True
+                self._say(f"a gang waits for room: it needs {placement.lacking()}")
+        return True
+
+    def _answers(self, asked: Sequence[Any]) -> list[Any]:
+        """What the processes answer that have just been started."""
+        waiting = [one.future() for one in asked]
+        done = futures.wait(waiting, START_SECONDS, futures.FIRST_EXCEPTION)
+        if done.not_done and not any(one.exception() for one in done.done):
+            raise LostError(
+                f"{len(done.not_done)} of the gang's {len(asked)} processes did not start in "
+                f"{START_SECONDS:.0f} s"
+            )
+        return [one.result() for one in waiting if one.done()]
+
+    def _end(self) -> None:
+        """End what there is of processes and give their room back."""
+        import ray
+
+        with self._changing:
+            members, self._members, self._failures = self._members, [], []
+            placement, self._placement = self._placement, None
+            for member in members:
+                with contextlib.suppress(Exception):  # where Ray itself is gone
+                    ray.kill(member)
+            if placement is not None:
+                placement.free()
+
+
+_WHOLE = "the gang is ended whole, and goes on from its last checkpoint"

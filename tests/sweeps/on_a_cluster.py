@@ -1,0 +1,205 @@
+"""Run as a program: a Ray cluster of several nodes on this machine, and a gang on it.
+
+    python on_a_cluster.py SCENARIO FOLDER
+
+Prints what happened as one line of JSON, last. A program, because a process has one Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from sweeps.ray_session import LOOPBACK, SETTINGS, private_folder
+
+os.environ.update(SETTINGS | LOOPBACK | {"RAY_AUTH_TOKEN": secrets.token_hex(32)})
+# A busy machine takes long to start five nodes.
+os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+
+import ray
+from ray.cluster_utils import Cluster
+from test_gang import a_gang_stage, wait_for
+
+from ablations.resources import Shape, Slice
+from ablations.stages import Stage
+from sweeps.gang import GangWorker, placement_of
+from sweeps.pool import LostError
+from sweeps.store import Store
+
+HERE = Path(__file__).parent
+
+
+@contextlib.contextmanager
+def a_cluster() -> Generator[Cluster]:
+    """A cluster with a head that has no cores."""
+    with private_folder() as folder:
+        cluster = Cluster(
+            head_node_args={"num_cpus": 0, "temp_dir": str(folder / "r")}, initialize_head=True
+        )
+        try:
+            ray.init(address=cluster.address, log_to_driver=False)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+def a_gang(shape: Shape, store: Store, say: Callable[[str], None], **variables: str) -> GangWorker:
+    """A gang of that shape, with the test stages on its path."""
+    paths = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
+    return GangWorker(
+        lambda: placement_of(shape),
+        store.root,
+        str(HERE),
+        "revision",
+        {"PYTHONPATH": paths, **variables},
+        say,
+    )
+
+
+def a_slice(cluster: Cluster, name: str, pod: str, topology: str, hosts: int = 2) -> list[Any]:
+    """The nodes of a TPU slice, as Ray's own tests declare them; the first is its head."""
+    nodes = []
+    for number in range(hosts):
+        head = {f"TPU-{pod}-head": 1} if number == 0 else {}
+        nodes.append(
+            cluster.add_node(
+                num_cpus=1,
+                resources={"TPU": 4, **head},
+                labels={
+                    "ray.io/tpu-slice-name": name,
+                    "ray.io/tpu-worker-id": str(number),
+                    "ray.io/tpu-pod-type": pod,
+                    "ray.io/tpu-topology": topology,
+                },
+                env_vars={
+                    "TPU_NAME": name,
+                    "TPU_WORKER_ID": str(number),
+                    "TPU_ACCELERATOR_TYPE": pod,
+                    "TPU_TOPOLOGY": topology,
+                },
+            )
+        )
+    return nodes
+
+
+def slices(folder: Path) -> dict[str, Any]:
+    """A gang on one of two slices; a host of it goes, then one of the other, and comes back."""
+    said: list[str] = []
+    store = Store(folder / "store")
+    with a_cluster() as cluster:
+        nodes = {name: a_slice(cluster, name, "v4-16", "2x2x2") for name in ("slice-a", "slice-b")}
+        gang = a_gang(Shape(tpu=Slice.of("v4-16")), store, said.append)
+        stage = a_gang_stage(waits=True)
+        running = gang.run(stage)
+        scratch = store.scratch(stage.id)
+        facts = [where(store, stage, number) for number in (0, 1)]
+        first = facts[0]["TPU_NAME"]
+        (scratch / "trouble").touch()  # the next attempts do not wait
+        cluster.remove_node(nodes[first][1])
+        lost = error_of(running.result)
+        again = gang.run(stage).result(300)
+        found = {
+            "slices": [one["TPU_NAME"] for one in facts],
+            "workers": [one["TPU_WORKER_ID"] for one in facts],
+            "chips": [one["TPU_VISIBLE_CHIPS"] for one in facts],
+            "lost": lost,
+            "again": again.state,
+            "moved": json.loads(
+                (store.stage_folder(stage.id) / "where.json").read_text(encoding="utf-8")
+            ),
+        }
+        (other,) = {"slice-a", "slice-b"} - {first}
+        waiting = a_gang_stage(seed=2)
+        gang.kill()
+        cluster.remove_node(nodes[other][1])
+        gang = a_gang(Shape(tpu=Slice.of("v4-16")), store, said.append)
+        running = gang.run(waiting)
+        wait_for(lambda: said, 120)
+        a_slice(cluster, "slice-c", "v4-16", "2x2x2")
+        found |= {"said": list(said), "after": running.result(300).state}
+        gang.kill()
+    return found
+
+
+def parts(folder: Path) -> dict[str, Any]:
+    """Two gangs on two parts of one slice, whose layout Ray has on record."""
+    from ray.experimental import internal_kv
+    from ray.util import tpu
+
+    store = Store(folder / "store")
+    with a_cluster() as cluster:
+        a_slice(cluster, "whole", "v6e-8", "2x4")
+        layout = {str(n): tpu._build_subslice_labels(n, "2x4") for n in range(2)}
+        internal_kv._internal_kv_put(
+            tpu._get_subslice_kv_key("whole"),
+            json.dumps(layout).encode(),
+            namespace=tpu._TPU_SUBSLICE_KV_NAMESPACE,
+        )
+        gangs = [a_gang(Shape(tpu=Slice.of("v6e-4")), store, print) for _ in range(2)]
+        stages = [a_gang_stage(seed, waits=True, alone=True) for seed in (1, 2)]
+        running = [gang.run(stage) for gang, stage in zip(gangs, stages, strict=True)]
+        facts = [where(store, stage, 0) for stage in stages]
+        for gang in gangs:
+            gang.stop()
+        states = [one.result(300).state for one in running]
+        for gang in gangs:
+            gang.kill()
+        return {"workers": sorted(one["TPU_WORKER_ID"] for one in facts), "states": states}
+
+
+def hosts(folder: Path) -> dict[str, Any]:
+    """A gang of two hosts; one node goes, a third takes its place."""
+    store = Store(folder / "store")
+    said: list[str] = []
+    with a_cluster() as cluster:
+        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        gang = a_gang(Shape(cpu=2, hosts=2), store, said.append)
+        stage = a_gang_stage(waits=True)
+        running = gang.run(stage)
+        scratch = store.scratch(stage.id)
+        facts = [where(store, stage, number) for number in (0, 1)]
+        (scratch / "trouble").touch()
+        cluster.remove_node(nodes[1])
+        lost = error_of(running.result)
+        running = gang.run(stage)
+        wait_for(lambda: said, 120)
+        cluster.add_node(num_cpus=2)
+        found = {
+            "nodes": len({one["node"] for one in facts}),
+            "lost": lost,
+            "said": said,
+            "again": running.result(300).state,
+        }
+        gang.kill()
+    return found
+
+
+def where(store: Store, stage: Stage, number: int) -> dict[str, str]:
+    """What a process of the gang says of its place, once it waits."""
+    file = store.scratch(stage.id) / f"waits-{number}"
+    wait_for(file.exists, 300)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def error_of(result: Callable[[float], Any]) -> str:
+    try:
+        return f"no error: {result(300)}"
+    except LostError as error:
+        return error.line
+
+
+if __name__ == "__main__":
+    scenario, folder = sys.argv[1:]
+    began = time.monotonic()
+    found = globals()[scenario](Path(folder))
+    print(json.dumps({**found, "seconds": time.monotonic() - began}), flush=True)

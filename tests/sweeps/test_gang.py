@@ -1,0 +1,130 @@
+"""Gangs: several processes are one worker, one lost process ends and restarts all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from noop_stage import HERE, a_stage, having
+
+from ablations.identity import code_fingerprint
+from ablations.workload import Code
+from sweeps.gang import GangWorker, HostsPlacement
+from sweeps.pool import LostError
+from sweeps.store import Store
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def a_gang_stage(seed=1, **config):
+    stage = a_stage("train", {"steps": 5, **config}, seed)
+    return having(
+        stage,
+        run="gang_stage:train",
+        code=Code(module="gang_stage", function="train"),
+        code_fingerprint=code_fingerprint("gang_stage", "train"),
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def gang(store, tmp_path):
+    """A gang of two processes on this host; `said` is what it has told."""
+    said: list[str] = []
+    worker = GangWorker(
+        lambda: HostsPlacement(2, {"CPU": 1}, apart=False),
+        store.root,
+        str(tmp_path / "data"),
+        "revision",
+        {"PYTHONPATH": os.pathsep.join([HERE, str(Path(HERE).parent.parent)])},
+        said.append,
+    )
+    worker.said = said
+    yield worker
+    worker.kill()
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def value(store, stage):
+    (row,) = store.rows([stage.id]).to_dict("records")
+    return row["value"]
+
+
+def test_a_lost_process_restarts_the_gang_from_its_last_checkpoint(gang, store):
+    whole, broken = a_gang_stage(), a_gang_stage(kills=1)
+    assert gang.run(whole).result(120).state == "done"
+    assert store.execution(whole.id)["processes"] == 2
+    with pytest.raises(LostError) as lost:
+        gang.run(broken).result(120)
+    assert lost.value.line.startswith("process 2 of the gang's 2, on 127.0.0.1, died (the worker")
+    assert "goes on from its last checkpoint" in lost.value.line
+    assert "\n" not in lost.value.line
+    assert gang.run(broken).result(120).state == "done"
+    assert (store.stage_folder(broken.id) / "first_step").read_text(encoding="utf-8") == "2"
+    assert value(store, broken) == value(store, whole)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_is_told_and_ends_the_others(gang, store):
+    broken = a_gang_stage(fails=1)
+    try:
+        outcome = gang.run(broken).result(120)
+        said, again = outcome.error, outcome.again
+        assert outcome.state == "failed"
+    except LostError as error:  # where the first process waits on
+        said, again = str(error), True
+    assert again
+    failures = store.failures(broken.id)
+    told = said + json.dumps(failures)
+    assert "told to fail" in told
+    assert "process 2" in told
+    assert gang.run(broken).result(120).state == "done"
+
+
+def test_a_gang_that_is_asked_to_stop_saves_itself(gang, store):
+    stage = a_gang_stage(waits=True)
+    running = gang.run(stage)
+    scratch = store.scratch(stage.id)
+    wait_for(lambda: (scratch / "waits-0").exists() and (scratch / "waits-1").exists())
+    gang.stop()
+    assert running.result(60).state == "stopped"
+    assert json.loads((scratch / "state.json").read_text(encoding="utf-8"))["step"] == 3
+
+
+@pytest.mark.slow
+def test_the_death_of_the_first_is_told_too(gang, store):
+    stage = a_gang_stage(waits=True)
+    running = gang.run(stage)
+    pid = store.scratch(stage.id) / "pid-0"
+    wait_for(lambda: (store.scratch(stage.id) / "waits-0").exists())
+    os.kill(int(pid.read_text(encoding="utf-8")), signal.SIGKILL)
+    with pytest.raises(LostError, match="process 1 of the gang's 2"):
+        running.result(60)
+
+
+def test_what_a_gang_waits_for_is_told_in_a_line(store, monkeypatch):
+    monkeypatch.setattr("sweeps.gang.PLACE_SECONDS", 2)
+    monkeypatch.setattr("sweeps.gang.QUIET_SECONDS", 0)
+    said = []
+    arguments = (store.root, "data", "revision", {}, said.append)
+    worker = GangWorker(lambda: HostsPlacement(2, {"CPU": 3}), *arguments)
+    with pytest.raises(LostError, match="no room for the gang in 2 s: it needs 2 hosts with CPU 3"):
+        worker.run(a_gang_stage()).result(60)
+    (told,) = said
+    assert told.endswith("of 1 hosts that are alive 1 have that, 1 of them free")
+    worker.kill()

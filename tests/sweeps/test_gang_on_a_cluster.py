@@ -1,0 +1,52 @@
+"""Gangs on Ray clusters of several nodes on this machine, which declare hosts and TPU slices."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parent / "on_a_cluster.py"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def happened(tmp_path):
+    def run(scenario: str) -> dict:
+        command = [sys.executable, str(PROGRAM), scenario, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=1200)
+        assert done.returncode == 0, done.stderr[-5000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_a_gang_of_two_hosts_is_on_two_nodes_and_waits_for_a_third_when_one_goes(happened):
+    found = happened("hosts")
+    assert found["nodes"] == 2
+    assert "of the gang's 2" in found["lost"]
+    assert "of 2 hosts that are alive 1 have that, 1 of them free" in found["said"][0]
+    assert found["again"] == "done"
+
+
+def test_a_gang_holds_a_whole_slice_and_moves_to_another_when_a_host_of_it_goes(happened):
+    found = happened("slices")
+    first, also = found["slices"]
+    assert first == also  # both hosts of one slice
+    assert found["workers"] == ["0", "1"]
+    assert "of the gang's 2" in found["lost"]
+    assert found["again"] == "done"
+    assert found["moved"]["TPU_NAME"] != first
+    (said,) = found["said"]
+    assert "a TPU slice v4:2x2x2 on 2 hosts; 0 are whole" in said
+    assert found["after"] == "done"
+
+
+def test_gangs_share_a_slice_that_is_larger_than_they_need(happened):
+    found = happened("parts")
+    assert found["workers"] == ["0", "1"]
+    assert found["states"] == ["stopped", "stopped"]
