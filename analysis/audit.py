@@ -57,6 +57,7 @@ def audit(results: StudyResults) -> Audit:
     events += _amendments(named, results)
     events += _left_out(named, results)
     events += _set_aside(named, results)
+    events += _cancelled(named, results)
     events += _orphans(results)
     events += [
         Event(at="", study=plan.study, what="not on record", told=line)
@@ -79,6 +80,16 @@ def amended_after_results(results: StudyResults) -> list[str]:
         for event in _amendments(named, results)
         if event.what == AMENDED_AFTER
     ]
+
+
+def _cancelled(named: list[Registered], results: StudyResults) -> Iterator[Event]:
+    """Trials that a run was told to leave out, whether they are there by now or not."""
+    for one in named:
+        records = {id(r): r for r in results.store.cancelled(one.plan).values()}
+        for record in records.values():
+            trials = ", ".join(f"{arm} seed {seed}" for arm, seed in record.trials)
+            told = f"{trials}, by {record.by}"
+            yield Event(at=record.at, study=one.plan.study, what="cancelled", told=told)
 
 
 def _of(one: Registered, results: StudyResults) -> Iterator[Event]:

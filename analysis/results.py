@@ -41,6 +41,7 @@ from analysis.score_table import COLUMNS, ScoreTable
 from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
 from sweeps.index import Finished
+from sweeps.records import Cancelled
 from sweeps.store import Registration, Store
 
 # Parts of the execution record within which results are promised to be equal to the bit.
@@ -200,11 +201,18 @@ class StudyResults:
             if odd.isdisjoint(trial.stages.values()):
                 continue
             wrong = [text for text in self._stage_problems(trial, scored, repeated) if text]
+            place = trial.arm, trial.seed
+            if wrong and place in self.cancelled:
+                wrong.insert(0, told_cancelled(self.cancelled[place]))
             if wrong:
-                place = trial.arm, trial.seed
                 several = [found[place]] if place in found else []
                 found[place] = "; ".join([*wrong, *several])
         return found
+
+    @cached_property
+    def cancelled(self) -> dict[tuple[str, int], Cancelled]:
+        """(arm, seed) → that a run was told to leave it out, whether it is there by now or not."""
+        return self.store.cancelled(self.plan)
 
     @cached_property
     def _ambiguous(self) -> dict[tuple[str, int], str]:
@@ -687,6 +695,11 @@ class StudyResults:
             return None
         stage = self.plan.answers(self.trial(arm, seed)).get(Asked(task, shots, condition))
         return self.store.examples(stage) if stage in self.done else None
+
+
+def told_cancelled(record: Cancelled) -> str:
+    """That a trial was cancelled, when and by whom."""
+    return f"cancelled on {record.at[:16].replace('T', ' ')} UTC by {record.by}"
 
 
 def load_results(

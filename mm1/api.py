@@ -171,16 +171,20 @@ def run(
     mlflow_uri: str | None = None,
     many: bool = False,
     quiet: bool = False,
+    notify: Sequence[str] = (),
 ) -> int:
     """Run what is missing of a study; 0 when every trial is there, 1 when some failed.
 
-    Without `cluster` an embedded Ray is started, with one worker per core.
+    Without `cluster` an embedded Ray is started, with one worker per core. `notify` are addresses
+    or commands that are told when the study ends, stalls or reaches a verdict (`mm1.notify`).
     """
     from mm1.local import prepare_data
+    from mm1.notify import Notifying, targets
     from mm1_jax.evaluation.official.checks import check_questions
     from mm1_jax.scale.execution import environment
     from mm1_jax.workload import data_of
-    from sweeps.run import run_plan
+    from sweeps.control import Steering
+    from sweeps.run import TAKEN_UP, run_plan
     from sweeps.slurm import is_slurm
     from sweeps.store import Store
 
@@ -192,25 +196,33 @@ def run(
     root = store or default_store()
     made = plan(study, store=root, many=many)
     data_root = data_folder(root, data)
-    before = Store(root).look(made.stages)
-    for line in before.damaged.values():
-        print(f"mm1: warning: {line}", file=sys.stderr)
-    missing = [stage for stage in made.stages.values() if stage.id not in before.sound]
-    check_questions(stage.config for stage in missing if _asks_officially(stage))
-    check_images([made.stages[stage_id] for stage_id in before.sound], root)
-    prepare_data(filter(None, (data_of(stage.work) for stage in missing)), data_root)
-    code = run_plan(
-        made,
-        root,
-        data=data_root,
-        workers=workers,
-        cluster=cluster,
-        mlflow_uri=mlflow_uri,
-        quiet=quiet,
-        environment=environment(compilation_cache(root), os.environ.get("XLA_FLAGS", "")),
-        write_report=lambda: report(study, store=root),
-        write_comparison=lambda: _written_comparison(study, root),
-    )
+    with Notifying(made.study, root, targets(notify)) as notifying:
+        steering = Steering()
+        while True:
+            before = Store(root).look(made.stages)
+            for line in before.damaged.values():
+                print(f"mm1: warning: {line}", file=sys.stderr)
+            missing = [stage for stage in made.stages.values() if stage.id not in before.sound]
+            check_questions(stage.config for stage in missing if _asks_officially(stage))
+            check_images([made.stages[stage_id] for stage_id in before.sound], root)
+            prepare_data(filter(None, (data_of(stage.work) for stage in missing)), data_root)
+            code = run_plan(
+                made,
+                root,
+                data=data_root,
+                workers=workers,
+                cluster=cluster,
+                mlflow_uri=mlflow_uri,
+                quiet=quiet,
+                environment=environment(compilation_cache(root), os.environ.get("XLA_FLAGS", "")),
+                write_report=lambda: report(study, store=root),
+                write_comparison=lambda: _written_comparison(study, root),
+                steering=steering,
+            )
+            if code != TAKEN_UP:
+                break
+            made = Store(root).snapshot(made.study)[0]  # as it was added to (`mm1 add`)
+        notifying.ended(code)
     # A result whose files are damaged counts as there while others run, and as not there after.
     return code or int(bool(before.damaged and Store(root).look(before.damaged).damaged))
 

@@ -17,6 +17,7 @@ from ablations.errors import UserError, nearest
 from ablations.shown_text import visible, without_secrets
 from mm1 import api
 from mm1.aot_command import aot
+from mm1.control_commands import add, cancel, pause, resume
 from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
 from mm1.fsck_command import fsck
@@ -37,6 +38,7 @@ from mm1.score_command import score
 from mm1.train_command import train
 from mm1.try_command import try_study
 from mm1.utf8_mode import enter_utf8_mode
+from mm1.watch_command import watch
 from mm1.weights_commands import encode, weights
 from sweeps.plain_signs import use_plain_signs
 
@@ -125,6 +127,12 @@ cli.add_command(try_study)
 @click.option("--cluster", default=None, help="Address of a running Ray cluster. [embedded Ray]")
 @mlflow_option
 @yes_option
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="URL|COMMAND",
+    help="Tell it when the study ends, stalls or reaches a verdict. [$MM1_NOTIFY]",
+)
 @json_option
 def run(
     study: str,
@@ -134,6 +142,7 @@ def run(
     cluster: str | None,
     mlflow_uri: str | None,
     yes: bool,
+    notify: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Run what is missing of a study, then print effects, verdicts and the report's path.
@@ -153,6 +162,7 @@ def run(
         mlflow_uri=mlflow_uri,
         many=yes,
         quiet=as_json,
+        notify=notify,
     )
     if code == 130:
         return code
@@ -187,6 +197,10 @@ def status(study: str | None, store: str, as_json: bool) -> None:
         click.echo(strict_json.dumps(figures, indent=2))
     else:
         status_text.show(figures, store)
+
+
+for command in (watch, pause, resume, cancel, add):
+    cli.add_command(command)
 
 
 @cli.command()

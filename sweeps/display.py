@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.progress_bar import ProgressBar
@@ -19,7 +19,11 @@ from rich.text import Text
 from ablations.short_labels import short_labels
 from ablations.shown_text import in_terminal
 
+if TYPE_CHECKING:
+    from sweeps.live import Fault
+
 MOST_IN_A_LINE = 8  # running stages, and arms, that a line of a log names
+STANDING = ("pausing", "paused")  # states in which the time to go stands still
 METRICS_SHOWN = 2  # of a running stage: more would push its name off the line
 Item = TypeVar("Item")
 
@@ -33,6 +37,10 @@ class Running:
     step: int | None = None  # of its latest report; None before the first
     metrics: tuple[tuple[str, float], ...] = ()
     silent_seconds: float = 0.0  # without a report, where that is unusually long
+    stage: str = ""  # its identity
+    steps: int = 0  # in all; 0 where nobody knows
+    steps_per_second: float | None = None
+    remaining: float | None = None  # seconds, by its own pace
 
     def told(self, most: int | None = None) -> str:
         """The step and the first `most` metrics of its latest report, and whether it is silent."""
@@ -58,32 +66,39 @@ class Snapshot:
     stages: tuple[Running, ...]
     metric: str  # the primary one
     scores: tuple[tuple[str, str], ...]  # label of an arm → its scores so far, in words
+    cancelled: int = 0  # trials
+    state: str = "running"  # `sweeps.live.State`
+    workers: int = 0
+    faults: tuple[Fault, ...] = ()
 
     @property
     def trials(self) -> int:
         """All planned ones."""
-        return self.done + self.running + self.waiting + self.failed
+        return self.done + self.running + self.waiting + self.failed + self.cancelled
 
     @property
     def counts(self) -> str:
         """Trials by state, in words."""
         parts = [f"{self.done} done", f"{self.running} running", f"{self.waiting} waiting"]
-        return ", ".join(parts + ([f"{self.failed} failed"] if self.failed else []))
+        parts += [f"{self.failed} failed"] if self.failed else []
+        return ", ".join(parts + ([f"{self.cancelled} cancelled"] if self.cancelled else []))
 
     @property
     def times(self) -> str:
         """Elapsed and remaining time, in words."""
-        return f"elapsed {clock(self.elapsed)} · remaining about {clock(self.remaining)}"
+        still = "" if self.state == "running" else f"{self.state} · "
+        return f"{still}elapsed {clock(self.elapsed)} · remaining about {clock(self.remaining)}"
 
     def later(self, now: float) -> Snapshot:
         """The same with clocks that have gone on to `now`."""
         passed = max(0.0, now - self.taken)
+        gone = 0.0 if self.state in STANDING else passed
         stages = tuple(replace(one, seconds=one.seconds + passed) for one in self.stages)
         return replace(
             self,
             taken=now,
             elapsed=self.elapsed + passed,
-            remaining=max(0.0, self.remaining - passed),
+            remaining=max(0.0, self.remaining - gone),
             stages=stages,
         )
 

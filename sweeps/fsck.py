@@ -23,6 +23,7 @@ from sweeps.finished import STAGE_ID, read_results
 from sweeps.index import differing
 from sweeps.objects import open_file
 from sweeps.records import (
+    Cancelled,
     CodeRecord,
     DamagedError,
     Done,
@@ -140,7 +141,17 @@ def _alone(store: Store, stage_id: str, do: Callable[[], str]) -> str:
 
 
 def _top(store: Store, names: list[str]) -> Iterator[Finding]:
-    known = {"format.json", "stages", "studies", "scratch", "damaged", "reach", "index", "code"}
+    known = {
+        "format.json",
+        "stages",
+        "studies",
+        "scratch",
+        "damaged",
+        "reach",
+        "index",
+        "code",
+        "runs",
+    }
     try:
         read_record(store.objects, "format.json", Format)
     except FileNotFoundError:
@@ -376,20 +387,23 @@ def _registration(
         first, _, rest = key.partition("/")
         if first == one and rest.startswith("."):
             yield from _temporary(store, f"{folder}/{rest}")
-        elif first == one and _first(rest) == "looks":
-            yield from _look(store, f"{folder}/{rest}")
+        elif first == one and _first(rest) in _KINDS:
+            yield from _record(store, f"{folder}/{rest}", _KINDS[_first(rest)])
         elif first == one and _first(rest) not in ("", "plan.json", "registration.json"):
             yield _note(f"{folder}/{rest}", "is not of a registration", STRANGE)
 
 
-def _look(store: Store, key: str) -> Iterator[Finding]:
+_KINDS: dict[str, type[Config]] = {"looks": Look, "cancelled": Cancelled}  # by folder
+
+
+def _record(store: Store, key: str, kind: type[Config]) -> Iterator[Finding]:
     if key.rpartition("/")[2].startswith("."):
         yield from _temporary(store, key)
         return
     try:
-        read_record(store.objects, key.rstrip("/"), Look)
+        read_record(store.objects, key.rstrip("/"), kind)
     except FileNotFoundError:
-        yield _note(key, "is no record of a look", STRANGE)
+        yield _note(key, "is no record that belongs here", STRANGE)
     except UnreadableError as error:
         yield _unreadable(store, key, error, REMOVED)
 

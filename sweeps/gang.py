@@ -200,6 +200,13 @@ class GangWorker:
             with contextlib.suppress(Exception):  # it is dead
                 member.stop.options(concurrency_group="control").remote()
 
+    def go_on(self) -> None:
+        """Take stages again after a stop."""
+        self._stopping.clear()
+        for member in list(self._members):
+            with contextlib.suppress(Exception):  # it is dead
+                member.go_on.options(concurrency_group="control").remote()
+
     def kill(self) -> None:
         """End all processes and free their room."""
         self._killed.set()

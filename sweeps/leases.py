@@ -66,6 +66,11 @@ class Lease:
             self._objects.write(f"{self._folder}/{self._key}", _encoded(self._record))
 
     @property
+    def token(self) -> str:
+        """What no other lease has."""
+        return self._record["token"]
+
+    @property
     def lost(self) -> bool:
         """Whether somebody else holds it now; whoever had it should stop."""
         return self._lost

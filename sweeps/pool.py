@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -35,6 +35,10 @@ class RemoteWorker(Protocol):
 
     def stop(self) -> None:
         """Ask the running stage to save itself and stop."""
+        ...
+
+    def go_on(self) -> None:
+        """Take stages again after a stop."""
         ...
 
     def kill(self) -> None:
@@ -73,6 +77,10 @@ class ActorWorker:
         """Ask the running stage to save itself and stop."""
         self._actor.stop.options(concurrency_group="control").remote()
 
+    def go_on(self) -> None:
+        """Take stages again: calls of one concurrency group are answered in their order."""
+        self._actor.go_on.options(concurrency_group="control").remote()
+
     def kill(self) -> None:
         """End the process."""
         import ray
@@ -101,6 +109,7 @@ class Pool:
         # Of busy workers, with what came of the stage; Ray's own threads put it there.
         self._arrived: SimpleQueue[tuple[str, Future[Outcome]]] = SimpleQueue()
         self._dead: set[str] = set()
+        self._interrupted: set[str] = set()  # busy workers that were asked to stop their stage
         self.idle = dict.fromkeys(names)  # workers without a stage
         self.replaced = 0  # workers whose process died
         self.stopping = False
@@ -156,6 +165,10 @@ class Pool:
                     self.session.check()  # a Ray that is gone is not the stage's failure
                     outcome = self._lost(worker, error)
                 del self._running[worker]
+                if worker in self._interrupted:
+                    self._interrupted.remove(worker)
+                    if worker not in self._dead:
+                        self._workers[worker].go_on()
                 self.idle[worker] = None
                 outcomes.append((worker, outcome))
         return outcomes
@@ -186,6 +199,12 @@ class Pool:
         self._dead.remove(worker)
         self._workers[worker] = self._start_worker()
         return True
+
+    def interrupt(self, workers: Iterable[str]) -> None:
+        """Ask busy workers to save their stages and stop them; they take others afterwards."""
+        for worker in set(workers) & self._running.keys() - self._interrupted:
+            self._interrupted.add(worker)
+            self._workers[worker].stop()
 
     def stop(self) -> None:
         """Ask every worker to save what it has."""

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,9 +22,10 @@ from ablations.shown_text import in_terminal, visible, without_secrets
 from ablations.stages import Trial
 from ablations.workload import Asked, with_goal
 from sweeps.display import Running, Screen, Snapshot, clock
+from sweeps.live import MOST_FAULTS, Fault, State
 from sweeps.plain_signs import use_plain_signs
 from sweeps.reports import Reports
-from sweeps.scheduler import START_SECONDS, Scheduler
+from sweeps.scheduler import MAX_ATTEMPTS, START_SECONDS, Scheduler
 from sweeps.silence import Listening
 from sweeps.store import Store
 
@@ -54,7 +56,11 @@ class Progress:
         self._reports: dict[str, dict[str, Any]] = {}  # stage → its latest report
         self._projected: dict[str, float] = {}  # stage → seconds in all, by its own reports
         self._listening: dict[str, Listening] = {}  # running stage → when it was heard of
+        self._paces: dict[str, float] = {}  # stage → seconds a step
         self._told_silent: set[str] = set()
+        self.state: State = "running"
+        self.shown: Snapshot | None = None  # the latest
+        self.faults: deque[Fault] = deque(maxlen=MOST_FAULTS)  # the latest last
         self._scores = _Scores(plan, store)
         self._screen = Screen()
         self._live = Live(self._screen, console=self._console) if self._can_redraw else None
@@ -92,6 +98,24 @@ class Progress:
         else:
             self._console.print(in_terminal(message, "yellow"), soft_wrap=True)
 
+    def failed(self, stage_id: str, error: str, *, again: bool) -> None:
+        """Tell of an attempt that failed, and whether the stage is tried again."""
+        attempt, label = self.scheduler.attempts[stage_id], self._plan.stages[stage_id].label
+        fault = Fault(
+            stage=stage_id,
+            label=label,
+            error=visible(without_secrets(error)),
+            attempt=attempt,
+            again=again,
+            at=time.time(),
+        )
+        self.faults.append(fault)
+        what = "is tried again" if again else "given up"
+        self.warn(
+            f"failed: {label}: {error} (attempt {attempt} of {MAX_ATTEMPTS}, {what}); "
+            f"traceback: {self.logs_command(stage_id)}"
+        )
+
     def logs_command(self, stage_id: str) -> str:
         """The command that shows what a stage has said, with its tracebacks."""
         root, usual = self._store.root, os.environ.get("MM1_STORE") or ".mm1"
@@ -107,7 +131,7 @@ class Progress:
         self._read_reports(now)
         self._listen(now)
         self._scores.read(self.scheduler.done)
-        shown = self.snapshot()
+        self.shown = shown = self.snapshot()
         if self._live is not None:
             self._screen.snapshot = shown
         elif now - self._printed >= LINE_SECONDS:
@@ -117,7 +141,7 @@ class Progress:
     def _read_reports(self, now: float) -> None:
         """Read on in the reports of running stages, in turn where there are many."""
         workers = {stage_id: worker for worker, stage_id in self.scheduler.running.items()}
-        for known in (self._followed, self._reports, self._projected):
+        for known in (self._followed, self._reports, self._projected, self._paces):
             for stage_id in known.keys() - workers.keys():
                 del known[stage_id]
         for stage_id in workers:
@@ -129,6 +153,9 @@ class Progress:
             if reports := followed.read():
                 self._reports[stage_id] = reports[-1]
                 passed = now - self.scheduler.since[workers[stage_id]]
+                pace = seconds_per_step(reports, passed)
+                if pace is not None:
+                    self._paces[stage_id] = pace
                 seconds = projected(reports, self._plan.stages[stage_id].steps, passed)
                 if seconds is not None:
                     self._projected[stage_id] = seconds
@@ -171,8 +198,8 @@ class Progress:
         """How many trials are done, running, waiting and failed."""
         if self.scheduler is not self._counted:
             self._counted, self._unsettled = self.scheduler, list(self._plan.trials)
-            self._settled = {"done": 0, "failed": 0}
-        counts = {"done": 0, "running": 0, "waiting": 0, "failed": 0}
+            self._settled = {"done": 0, "failed": 0, "cancelled": 0}
+        counts = {"done": 0, "running": 0, "waiting": 0, "failed": 0, "cancelled": 0}
         open_ = []
         for trial in self._unsettled:
             states = {self.scheduler.state[one] for one in trial.stages.values()}
@@ -180,6 +207,8 @@ class Progress:
                 counts["done"] += 1
             elif states & {"failed", "blocked"}:
                 counts["failed"] += 1
+            elif "left out" in states:
+                counts["cancelled"] += 1
             else:
                 open_.append(trial)
                 running = states & {"running", "elsewhere"}
@@ -208,28 +237,53 @@ class Progress:
             stages=tuple(self._running(one, now - since[worker]) for worker, one in busy),
             metric=with_goal(".".join(self._plan.primary_metric), metric.goal),
             scores=tuple(self._scores.told().items()),
+            state=self.state,
+            workers=len(self.scheduler.workers),
+            faults=tuple(self.faults),
         )
 
     def _running(self, stage_id: str, seconds: float) -> Running:
         label, report = self._plan.stages[stage_id].label, self._reports.get(stage_id)
         silence = self._silence(stage_id, time.monotonic())
+        steps = self._plan.stages[stage_id].steps
         if report is None:
-            return Running(label, seconds, silent_seconds=silence)
-        metrics = tuple((name, value) for name, value in report.items() if name not in _FIXED)
-        return Running(label, seconds, report["step"], metrics, silence)
+            return Running(label, seconds, silent_seconds=silence, stage=stage_id, steps=steps)
+        pace, whole = self._paces.get(stage_id), self._projected.get(stage_id)
+        if whole is None:  # nobody knows its steps, but how long others of its class took
+            whole = self.scheduler.measured_seconds(stage_id)
+        return Running(
+            label,
+            seconds,
+            report["step"],
+            tuple((name, value) for name, value in report.items() if name not in _FIXED),
+            silence,
+            stage=stage_id,
+            steps=steps,
+            steps_per_second=1 / pace if pace else None,
+            remaining=None if whole is None else max(0.0, whole - seconds),
+        )
+
+
+def seconds_per_step(reports: Sequence[Mapping[str, Any]], passed: float) -> float | None:
+    """The pace of a stage's reports since it was started `passed` seconds ago; None if none."""
+    last, own = reports[-1], _first_own(reports, passed)
+    if own["step"] >= last["step"]:
+        return None
+    return (last["time"] - own["time"]) / (last["step"] - own["step"])
+
+
+def _first_own(reports: Sequence[Mapping[str, Any]], passed: float) -> Mapping[str, Any]:
+    """The first report since a start `passed` seconds ago: others are an earlier attempt's."""
+    last = reports[-1]
+    earlier = bisect_right(reports, last["time"] - passed, key=lambda report: report["time"])
+    return reports[earlier] if earlier < len(reports) else last
 
 
 def projected(reports: Sequence[Mapping[str, Any]], steps: int, passed: float) -> float | None:
-    """Seconds that a stage takes in all, by the pace of its reports so far; None if it has none.
-
-    `passed` seconds ago it was started: what it reported before belongs to an earlier attempt.
-    """
-    last = reports[-1]
-    earlier = bisect_right(reports, last["time"] - passed, key=lambda report: report["time"])
-    own = reports[earlier] if earlier < len(reports) else last
-    if own["step"] >= last["step"] or last["step"] > steps:
+    """Seconds that a stage takes in all, by the pace of its reports so far; None if it has none."""
+    last, pace = reports[-1], seconds_per_step(reports, passed)
+    if pace is None or last["step"] > steps:
         return None
-    pace = (last["time"] - own["time"]) / (last["step"] - own["step"])
     return passed + pace * (steps - last["step"])
 
 

@@ -95,6 +95,16 @@ class Look(Config):
     by: str  # what showed them
 
 
+class Cancelled(Config):
+    """That a run was told not to run trials of a registered study (any further)."""
+
+    schema_version: int = SCHEMA_VERSION
+    trials: tuple[tuple[str, int], ...]  # (arm, seed)
+    by: str  # user@host
+    at: str  # UTC, ISO 8601
+    token: str  # of the lease of the run that was told
+
+
 class Latest(Config):
     """Which registration a study's name means now."""
 

@@ -19,20 +19,23 @@ from urllib.parse import quote
 from ablations.errors import UserError
 from ablations.plan import Plan
 from sweeps import leases, reach
+from sweeps.control import Control, Steering, told_trials
 from sweeps.interrupt import Interrupt
+from sweeps.live import Publisher
 from sweeps.measured import compile_seconds, measured_seconds
 from sweeps.mlflow_mirror import MirrorProcess, is_current, tracking_uri
 from sweeps.patience import patient
 from sweeps.pool import Pool
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, logs_place, ray_session
-from sweeps.scheduler import MAX_ATTEMPTS, Scheduler
+from sweeps.scheduler import Scheduler
 from sweeps.store import Store
 
 if TYPE_CHECKING:
     from sweeps.worker import Outcome
 
 INTERRUPTED = 130
+TAKEN_UP = -1  # no exit code: the study was added to, and is to be planned and run again
 RAY_STARTS = 3  # of an embedded Ray whose own processes end, before the run does
 NOTHING: Mapping[str, str] = MappingProxyType({})
 ELSEWHERE_SECONDS = 2.0  # how often stages are looked at that another run is doing
@@ -50,14 +53,16 @@ def run_plan(
     environment: Mapping[str, str] = NOTHING,
     write_report: Callable[[], Path] | None = None,
     write_comparison: Callable[[], Path] | None = None,
+    steering: Steering | None = None,
 ) -> int:
-    """Run the stages of a plan that the store does not have; the exit code 0, 1 or 130.
+    """Run the stages of a plan that the store does not have; the exit code 0, 1, 130 or `TAKEN_UP`.
 
     Without `cluster`, on an embedded Ray with `workers` one-core workers (default: all cores).
     `environment` are variables of the processes that run stages. `write_report` is called when
     everything is there, and its file goes to MLflow. So does that of `write_comparison`, in JSON,
     which is called at the end of each run that is not interrupted: its verdicts, with what stands
-    beside them, become tags of the study's run.
+    beside them, become tags of the study's run. `steering` is what was asked of a run that ended
+    with `TAKEN_UP`.
 
     Raises:
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
@@ -69,19 +74,28 @@ def run_plan(
     if lease is None:
         holder = leases.holder(store.objects, study_lease(plan.study))
         raise UserError(already_running(plan.study, holder))
-    mirror = None
+    mirror = control = code = None
+    publisher = Publisher(store.objects, plan.study, plan.hash, lease.token)
     try:
         store.register(plan)
         if uri is not None and not is_current(store, plan, uri):
             mirror = MirrorProcess(store, plan, uri)
         progress = Progress(plan, store, quiet=quiet)
+        control = Control(plan, store, publisher, progress, steering or Steering())
+        publisher.again("starting")
         store.objects = patient(store.objects, progress.warn)
         with Interrupt() as interrupt:
-            run = _Run(plan, store, data, workers, cluster, environment, progress, interrupt)
+            run = _Run(
+                plan, store, data, workers, cluster, environment, progress, interrupt, control,
+                publisher,
+            )  # fmt: skip
             _run_missing(run)
+            publisher.write(progress.snapshot())
+            if control.taken_up_by:
+                return TAKEN_UP
             code = _conclude(run)
             comparison = None
-            if uri is not None and write_comparison and not interrupt.requested:
+            if uri is not None and write_comparison and code != INTERRUPTED:
                 comparison = write_comparison()
                 if mirror is None and not is_current(store, plan, uri, comparison):
                     mirror = MirrorProcess(store, plan, uri)
@@ -92,9 +106,15 @@ def run_plan(
                 if trouble is not None:
                     progress.warn(f"MLflow: {trouble}")
         return code
+    except UserError as error:
+        publisher.notes[str(error)] = None
+        raise
     finally:
         if mirror is not None:
             mirror.end()
+        publisher.end(code)
+        if control is not None:
+            control.end()
         with contextlib.suppress(OSError):  # it then ends by its silence
             lease.release()
 
@@ -119,6 +139,8 @@ class _Run:
     environment: Mapping[str, str]
     progress: Progress
     interrupt: Interrupt
+    control: Control
+    publisher: Publisher
 
 
 def _run_missing(run: _Run) -> None:
@@ -171,21 +193,27 @@ def _conclude(run: _Run) -> int:
         f"{plan.study}: {counts['done']} of {len(plan.trials)} trials are there; "
         f"missing: {', '.join(missing[:10])}{', …' if len(missing) > 10 else ''}"
     )
-    return INTERRUPTED if run.interrupt.requested else 1
+    if run.control.cancelled:
+        progress.warn(f"cancelled: {told_trials(run.control.cancelled)}")
+    if run.control.cancelled_by:
+        progress.warn(f"{plan.study} was cancelled by {run.control.cancelled_by}")
+    return INTERRUPTED if run.interrupt.requested or run.control.cancelled_by else 1
 
 
 def _drive(run: _Run, pool: Pool) -> None:
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     store, progress, scheduler = run.store, run.progress, run.progress.scheduler
+    control = run.control
     looked = time.monotonic()
     while not scheduler.complete:
         pool.session.check()
-        if run.interrupt.requested and not pool.stopping:
+        control.attend(scheduler, pool)
+        if (run.interrupt.requested or control.ends) and not pool.stopping:
             progress.say("stopping: workers save what they have (Ctrl-C again: at once)")
             pool.stop()
         if pool.stopping and not pool.busy:
             return
-        if not pool.stopping and scheduler.any_ready:
+        if not pool.stopping and not control.paused and scheduler.any_ready:
             for worker in list(pool.idle):
                 stage_id = scheduler.next(worker, time.monotonic())
                 if stage_id is not None:
@@ -199,7 +227,10 @@ def _drive(run: _Run, pool: Pool) -> None:
                     scheduler.finished(stage_id)
                 elif leases.holder(store.objects, store.lease_folder(stage_id)) is None:
                     scheduler.put_back(stage_id)
+        progress.state = control.state(scheduler, stopping=pool.stopping)
         progress.update()
+        if progress.shown is not None and run.publisher.due():
+            run.publisher.write(progress.shown)
 
 
 def _take_in(
@@ -226,11 +257,7 @@ def _take_in(
             )
         case "failed":
             again = scheduler.failed(outcome.stage, again=outcome.again)
-            label = scheduler.stages[outcome.stage].label
-            tried = f"attempt {scheduler.attempts[outcome.stage]} of {MAX_ATTEMPTS}"
-            what = f"{tried}, is tried again" if again else f"{tried}, given up"
-            look = progress.logs_command(outcome.stage)
-            progress.warn(f"failed: {label}: {outcome.error} ({what}); traceback: {look}")
+            progress.failed(outcome.stage, outcome.error, again=again)
     if outcome.state == "failed" and pool.replace_if_dead(worker):
         scheduler.forget(worker)
 

@@ -43,7 +43,7 @@ MOST_HOLDERS = 8
 NOTHING: Mapping[str, float] = MappingProxyType({})
 NO_CREWS: Mapping[str, str] = MappingProxyType({})
 
-State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked"]
+State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked", "left out"]
 OPEN: tuple[State, ...] = ("waiting", "ready", "running", "elsewhere")
 LEFT: tuple[State, ...] = ("waiting", "ready", "elsewhere")  # open, and nobody here is at it
 Key = tuple[int, float, str]  # position of the seed, -seconds, identity
@@ -284,7 +284,7 @@ class Scheduler:
         blocked = [stage_id]
         while blocked:
             for dependent in self._dependents[blocked.pop()]:
-                if self.state[dependent] not in ("done", "blocked"):
+                if self.state[dependent] not in ("done", "blocked", "left out"):
                     self._leave(dependent)
                     self._put(dependent, "blocked")
                     blocked.append(dependent)
@@ -300,6 +300,11 @@ class Scheduler:
         self._leave(stage_id)
         self._put(stage_id, "waiting")
         self._make_ready(stage_id)
+
+    def leave_out(self, stage_id: str) -> None:
+        """The stage, which nobody is at, is not to be run."""
+        self._leave(stage_id)
+        self._put(stage_id, "left out")
 
     def forget(self, worker: str) -> None:
         """The worker's process is a new one: it has compiled nothing, and may not be there yet."""
@@ -363,6 +368,11 @@ class Scheduler:
             return times.total / times.measured
         first = next(iter(times.running.values()), self._now)
         return max(stage.seconds * self._slowness(), times.at_least, self._now - first)
+
+    def measured_seconds(self, stage_id: str) -> float | None:
+        """What finished stages of its class took on average; None where there is none."""
+        times = self._times[self.stages[stage_id].compile_class]
+        return times.total / times.measured if times.measured else None
 
     def _least_slowness(self, times: _Times, now: float) -> float:
         """Of a class of which none was measured: what those that run, or ran, say of it."""

@@ -8,6 +8,8 @@
     stages/<id[:2]>/<id>/lease/…json         who is working on it (`sweeps.leases`)
     studies/<name>/latest.json               which registration a name means now
     studies/<name>/<hash>-<stages>/          plan.json  registration.json  looks/…json
+                                             cancelled/…json
+    runs/<name>/                             where a run is, and what it is asked (`sweeps.live`)
     scratch/<id>/                            checkpoints and reports of a stage that is not done
     damaged/<id>/<when>/                     what was set aside because it is not what was written
 
@@ -55,6 +57,7 @@ from sweeps.index import Finished, Index, read_scored, write_scored
 from sweeps.objects import open_objects, told_when_refused
 from sweeps.records import (
     SCHEMA_VERSION,
+    Cancelled,
     CodeRecord,
     DamagedError,
     Done,
@@ -207,7 +210,7 @@ class Store:
             stage=attempt.stage.id,
             attempt=attempt.name,
             status=status,
-            finished_at=_now(),
+            finished_at=utc_now(),
             files=files,
         )
         done = f"{stage_key(attempt.stage.id)}/done.json"
@@ -228,7 +231,7 @@ class Store:
             "schema_version": SCHEMA_VERSION,
             "stage": attempt.stage.id,
             "attempt": attempt.name,
-            "failed_at": _now(),
+            "failed_at": utc_now(),
             **failure,
         }
         self.record_failure(attempt.stage.id, attempt.name, record)
@@ -456,7 +459,7 @@ class Store:
             registration = Registration(
                 study=plan.study,
                 hash=plan.hash,
-                registered_at=_now(),
+                registered_at=utc_now(),
                 known_stages=tuple(sorted(known)),
                 begun_stages=tuple(sorted(begun)),
                 previous=self._earlier(study),
@@ -658,7 +661,7 @@ class Store:
             key = f"{folder}/{len(done):08d}.json"
             if not self.objects.exists(key):
                 newest = max(self.finished_times(done).values(), default="")
-                look = Look(at=_now(), done=len(done), newest=newest, by=by)
+                look = Look(at=utc_now(), done=len(done), newest=newest, by=by)
                 self.objects.create(key, sealed(look))
 
     def last_look(self, plan: Plan) -> Look | None:
@@ -678,6 +681,24 @@ class Store:
             for name in self.objects.children(folder)
         ]
         return sorted(found, key=lambda look: look.at)
+
+    def record_cancelled(self, plan: Plan, record: Cancelled) -> None:
+        """Put on record that a run of a registered study leaves trials out."""
+        folder = f"{_study(plan.study)}/{registration_name(plan)}/cancelled"
+        self.objects.create(f"{folder}/{uuid.uuid4().hex[:16]}.json", sealed(record))
+
+    def cancelled(self, plan: Plan) -> dict[tuple[str, int], Cancelled]:
+        """(arm, seed) of trials of a registered study that a run left out → the latest record.
+
+        A later run may have done them all the same.
+        """
+        folder = f"{_study(plan.study)}/{registration_name(plan)}/cancelled"
+        found = []
+        for name in self.objects.children(folder):
+            with contextlib.suppress(FileNotFoundError, UnreadableError):  # fsck tells
+                found.append(read_record(self.objects, f"{folder}/{name}", Cancelled))
+        found.sort(key=lambda record: record.at)
+        return {trial: record for record in found for trial in record.trials}
 
     def finished_at(self, stage_id: str) -> str | None:
         """When a stage was finished, UTC in ISO 8601; None if it is not.
@@ -726,7 +747,7 @@ class Store:
     def _write_format(self) -> None:
         if self._has_format:
             return
-        self.objects.create("format.json", sealed(Format(created_at=_now())), durable=True)
+        self.objects.create("format.json", sealed(Format(created_at=utc_now())), durable=True)
         try:
             read_record(self.objects, "format.json", Format)
         except DamagedError as error:
@@ -763,7 +784,8 @@ def registration_name(plan: Plan) -> str:
     return f"{plan.hash}-{stages[:8]}"
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """This moment, ISO 8601."""
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
 
 

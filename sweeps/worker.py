@@ -358,3 +358,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the running stage to save itself and stop."""
         self._stop.set()
+
+    def go_on(self) -> None:
+        """Take stages again after a stop."""
+        self._stop.clear()

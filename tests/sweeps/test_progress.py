@@ -51,15 +51,19 @@ def report(store, stage_id, step, loss):
 def test_trials_are_counted_by_state(store):
     progress = follow(store)
     scheduler = progress.scheduler
-    assert progress.trials() == {"done": 0, "running": 0, "waiting": 4, "failed": 0}
+    none = dict.fromkeys(("done", "running", "waiting", "failed", "cancelled"), 0)
+    assert progress.trials() == {**none, "waiting": 4}
     first = scheduler.next("w", now())
     second = scheduler.next("v", now())
-    assert progress.trials() == {"done": 0, "running": 2, "waiting": 2, "failed": 0}
+    assert progress.trials() == {**none, "running": 2, "waiting": 2}
     finish(store, scheduler, first)
     finish(store, scheduler, scheduler.next("w", now()))
     scheduler.failed(second, again=False)
-    assert progress.trials() == {"done": 1, "running": 0, "waiting": 2, "failed": 1}
-    assert "1 done, 0 running, 2 waiting, 1 failed" in progress.snapshot().headline()
+    assert progress.trials() == {**none, "done": 1, "waiting": 2, "failed": 1}
+    left = next(one for one in scheduler.in_state("ready", "waiting") if PLAN.stages[one].inputs)
+    scheduler.leave_out(left)
+    assert progress.trials() == {**none, "done": 1, "waiting": 1, "failed": 1, "cancelled": 1}
+    assert "1 done, 0 running, 1 waiting, 1 failed, 1 cancelled" in progress.snapshot().headline()
 
 
 def test_first_metric_is_printed_as_soon_as_it_is_there(store, capsys):
