@@ -7,6 +7,8 @@ What can change no result is left out:
                               second; one word, which a program may ask for, is kept
     sentences of a log        in `_logger.warning("%d items are asked again", count)`
     descriptions of fields    `Field(4, description="…")`, a docstring of its kind
+    what is being done        `with doing("data"):` around statements and `@doing("data")` above a
+                              function (`ablations.timeline`), with the line that imports it
     functions that say so     `@decides_no_result`, as formulas of what a model costs do
     modules that say so       `DECIDES_NO_RESULT = "why"`; `ablations.identity` passes them by
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 import tokenize
 from collections.abc import Iterator
 from functools import cache
@@ -24,6 +27,8 @@ from typing import TypeVar
 Marked = TypeVar("Marked")
 MODULE_MARK = "DECIDES_NO_RESULT"
 _LOGGERS = ("_logger", "logger", "logging")
+_DOING_IMPORT = "from ablations . timeline import doing"
+_DOING = re.compile(r'(with|@) doing \( "[a-z]+" \)( :)?')
 
 
 def decides_no_result(function: Marked) -> Marked:
@@ -43,7 +48,7 @@ def canonical_source(source: str, *, prints: bool = False) -> str:
     Python versions. `source` is valid Python. With `prints`, what it prints may be its results, and
     a log is kept.
     """
-    rows = _without_marked(_rows(source, prints))
+    rows = _without_marked(_without_doing(_rows(source, prints)))
     return "".join(f"{' ' * depth}{row}\n" for depth, row in rows)
 
 
@@ -83,6 +88,22 @@ def _rows(source: str, prints: bool) -> Iterator[tuple[int, str]]:
         elif token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER):
             tokens.append(token)
             row.append(token.string)
+
+
+def _without_doing(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The rows as if nothing said what it is doing; what stands in such a block moves out of it."""
+    imported = False
+    blocks: list[int] = []  # depths of those around
+    for depth, row in rows:
+        while blocks and depth <= blocks[-1]:
+            blocks.pop()
+        if row == _DOING_IMPORT:
+            imported = True
+        elif imported and _DOING.fullmatch(row):
+            if row.startswith("with"):
+                blocks.append(depth)
+        else:
+            yield depth - len(blocks), row
 
 
 def _without_marked(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:

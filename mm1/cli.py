@@ -35,6 +35,7 @@ from mm1.options import (
 )
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
+from mm1.timeline_command import timeline
 from mm1.train_command import train
 from mm1.try_command import try_study
 from mm1.utf8_mode import enter_utf8_mode
@@ -269,6 +270,7 @@ def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(logs)
+cli.add_command(timeline)
 cli.add_command(register)
 cli.add_command(audit)
 

@@ -37,6 +37,7 @@ from sweeps.records import (
     read_record,
     sealed,
 )
+from sweeps.run_times import RunTimes
 from sweeps.store import Store, registration_name
 
 # A temporary file of a writer that lives is renamed within seconds.
@@ -393,7 +394,7 @@ def _registration(
             yield _note(f"{folder}/{rest}", "is not of a registration", STRANGE)
 
 
-_KINDS: dict[str, type[Config]] = {"looks": Look, "cancelled": Cancelled}  # by folder
+_KINDS: dict[str, type[Config]] = {"looks": Look, "cancelled": Cancelled, "runs": RunTimes}
 
 
 def _record(store: Store, key: str, kind: type[Config]) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ from sweeps.finished import (
 from sweeps.objects import LocalObjects, Objects, file_version, local_cache, make_private
 from sweeps.records import (
     ALWAYS_THERE,
+    TIMELINE,
     Done,
     UnreadableError,
     once_seconds,
@@ -96,8 +97,8 @@ class Segment:
 
     stages  one line a stage: `stage`, `stamp` (what its records were when it was read), `attempt`,
             `finished_at`, `seconds`, `once_seconds`, `shared` and `own` (the two parts of its
-            execution record, as JSON), `diverged`, `has_rows`, `is_repeated` (a number of it is
-            there twice)
+            execution record but for its `TIMELINE`, as JSON), `diverged`, `has_rows`,
+            `is_repeated` (a number of it is there twice)
     scores  rows of the long result table but those of training, columns as in `finished.COLUMNS`
     """
 
@@ -576,8 +577,9 @@ def _segment(found: Mapping[str, tuple[int, Result]]) -> Segment:
 
     lines = []
     for stage_id, (stamp, result) in found.items():
-        own = {key: value for key, value in result.execution.items() if _is_own(key)}
-        shared = {key: value for key, value in result.execution.items() if key not in own}
+        execution = {key: one for key, one in result.execution.items() if key != TIMELINE}
+        own = {key: value for key, value in execution.items() if _is_own(key)}
+        shared = {key: value for key, value in execution.items() if key not in own}
         lines.append(
             {
                 "stage": stage_id,

@@ -40,6 +40,7 @@ from ablations.stages import Trial
 from ablations.workload import INTACT
 from sweeps import leases
 from sweeps.mlflow_names import distinct_names, valid_name
+from sweeps.records import TIMELINE
 from sweeps.store import Registration, Store, registration_name
 
 OFF = "off"
@@ -206,7 +207,8 @@ class Mirror:
         run_id = self._complete_run(experiment, {"mm1.stage": stage_id})
         if run_id is not None:
             return run_id
-        stage, execution = self._store.stage(stage_id), self._store.execution(stage_id)
+        stage, execution = self._store.stage(stage_id), dict(self._store.execution(stage_id))
+        execution.pop(TIMELINE, None)  # it is in the file that goes with it
         rows = self._store.rows([stage_id]).to_dict("records")
         folder = self._store.stage_folder(stage_id)
         started = int(execution["started_at"] * 1000)

@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ablations.errors import UserError
 from ablations.stages import Stage
 from sweeps.ray_session import RaySession
+from sweeps.records import TIMELINE
+from sweeps.run_times import of_dead_worker
 from sweeps.shipping import git_revision, import_paths
 from sweeps.store import Store
 
@@ -57,7 +60,7 @@ class LostError(Exception):
 class ActorWorker:
     """A worker that is one Ray actor (`sweeps.worker.Worker`)."""
 
-    def __init__(self, root: str, data: str, git_revision: str, variables: dict[str, str]):
+    def __init__(self, arguments: tuple[str, ...], variables: dict[str, str]):
         import ray
 
         from sweeps.worker import Worker
@@ -67,7 +70,7 @@ class ActorWorker:
             "concurrency_groups": {"control": 1},  # so that `stop` is heard while a stage runs
             "runtime_env": {"env_vars": variables},
         }
-        self._actor: Any = ray.remote(**options)(Worker).remote(root, data, git_revision)
+        self._actor: Any = ray.remote(**options)(Worker).remote(*arguments)
 
     def run(self, stage: Stage) -> Future[Outcome]:
         """Begin a stage."""
@@ -99,13 +102,16 @@ class Pool:
         data: Path,
         environment: Mapping[str, str],
         session: RaySession,
+        run: str,
     ):
+        self._run = run  # its name in the records of what it ran
         self._names, self._store, self._data = names, store, data
         self._environment = environment
         self.session = session
         self._git_revision = git_revision()
         self._workers: dict[str, RemoteWorker] = {}
         self._running: dict[str, str] = {}  # busy worker → stage
+        self._handed_out_at: dict[str, float] = {}  # since 1970
         # Of busy workers, with what came of the stage; Ray's own threads put it there.
         self._arrived: SimpleQueue[tuple[str, Future[Outcome]]] = SimpleQueue()
         self._dead: set[str] = set()
@@ -116,14 +122,14 @@ class Pool:
 
     def __enter__(self) -> Pool:
         for name in self._names:
-            self._workers[name] = self._start_worker()
+            self._workers[name] = self._start_worker(name)
         return self
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers.values():
             worker.kill()
 
-    def _start_worker(self) -> RemoteWorker:
+    def _start_worker(self, name: str) -> RemoteWorker:
         from sweeps.worker import ONE_THREAD
 
         variables = {
@@ -131,7 +137,8 @@ class Pool:
             **self._environment,
             "PYTHONPATH": os.pathsep.join(import_paths(self._store.local / "packages")),
         }
-        return ActorWorker(self._store.root, str(self._data), self._git_revision, variables)
+        arguments = (self._store.root, str(self._data), self._git_revision, self._run, name)
+        return ActorWorker(arguments, variables)
 
     @property
     def busy(self) -> bool:
@@ -147,6 +154,7 @@ class Pool:
             raise
         del self.idle[worker]
         self._running[worker] = stage.id
+        self._handed_out_at[worker] = time.time()
         future.add_done_callback(lambda future: self._arrived.put((worker, future)))
 
     def wait(self, timeout: float) -> list[tuple[str, Outcome]]:
@@ -186,6 +194,7 @@ class Pool:
         process = re.search(r"\bpid[:=] ?(\d+)", str(error))
         output = self.session.worker_output(int(process[1])) if process else ""
         record = failure_record(text, f"{error}\n\n{output}")
+        record[TIMELINE] = of_dead_worker(self._run, worker, self._handed_out_at[worker])
         if said := printed(self._store.scratch(stage_id)):
             record["printed"] = said
         with contextlib.suppress(OSError, UserError):
@@ -197,7 +206,7 @@ class Pool:
         if worker not in self._dead:
             return False
         self._dead.remove(worker)
-        self._workers[worker] = self._start_worker()
+        self._workers[worker] = self._start_worker(worker)
         return True
 
     def interrupt(self, workers: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ SEAL = "checksum"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what a record says is beside it
 # Of an execution record: what only the first stage of a class spends in a process.
 ONCE = ("import_seconds", "compilation_seconds")
+TIMELINE = "timeline"  # of an execution record, or a failed attempt's: `run_times.StageTimes`
 ALWAYS_THERE = ("execution.json", "results.parquet", "stage.json")  # in every finished attempt
 
 Status = Literal["ok", "diverged"]

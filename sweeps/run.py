@@ -28,6 +28,7 @@ from sweeps.patience import patient
 from sweeps.pool import Pool
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, logs_place, ray_session
+from sweeps.run_times import RunRecorder
 from sweeps.scheduler import Scheduler
 from sweeps.store import Store
 
@@ -147,6 +148,7 @@ def _run_missing(run: _Run) -> None:
     """Run what the store does not have; without anything to run, without Ray."""
     plan, store, progress = run.plan, run.store, run.progress
     for start in range(1, RAY_STARTS + 1):
+        began_at = time.time()
         done = store.done(plan.stages)
         if len(done) == len(plan.stages):
             progress.scheduler = Scheduler(plan, done, ["nobody"])
@@ -161,9 +163,13 @@ def _run_missing(run: _Run) -> None:
             measured = measured_seconds(store, plan, done)
             progress.scheduler = Scheduler(plan, done, names, measured=measured)
             try:
-                with progress, Pool(names, store, run.data, run.environment, session) as pool:
+                with (
+                    progress,
+                    RunRecorder(store, plan, names, began_at) as recorder,
+                    Pool(names, store, run.data, run.environment, session, recorder.run) as pool,
+                ):
                     try:
-                        _drive(run, pool)
+                        _drive(run, pool, recorder)
                         return
                     finally:
                         if pool.replaced:
@@ -200,7 +206,7 @@ def _conclude(run: _Run) -> int:
     return INTERRUPTED if run.interrupt.requested or run.control.cancelled_by else 1
 
 
-def _drive(run: _Run, pool: Pool) -> None:
+def _drive(run: _Run, pool: Pool, recorder: RunRecorder) -> None:
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     store, progress, scheduler = run.store, run.progress, run.progress.scheduler
     control = run.control
@@ -219,6 +225,7 @@ def _drive(run: _Run, pool: Pool) -> None:
                 if stage_id is not None:
                     pool.start(worker, scheduler.stages[stage_id])
         for worker, outcome in pool.wait(timeout=0.5):
+            recorder.heard(worker, outcome)
             _take_in(scheduler, pool, store, progress, worker, outcome)
         if time.monotonic() - looked > ELSEWHERE_SECONDS:
             looked = time.monotonic()

@@ -8,7 +8,7 @@
     stages/<id[:2]>/<id>/lease/…json         who is working on it (`sweeps.leases`)
     studies/<name>/latest.json               which registration a name means now
     studies/<name>/<hash>-<stages>/          plan.json  registration.json  looks/…json
-                                             cancelled/…json
+                                             cancelled/…json  runs/…json (`sweeps.run_times`)
     runs/<name>/                             where a run is, and what it is asked (`sweeps.live`)
     scratch/<id>/                            checkpoints and reports of a stage that is not done
     damaged/<id>/<when>/                     what was set aside because it is not what was written

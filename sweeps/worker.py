@@ -17,7 +17,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +26,13 @@ from ablations.identity import fingerprint_of
 from ablations.shown_text import visible
 from ablations.stage import DIVERGED, Gang, ResultRow, Run, StageStopped, resolve
 from ablations.stages import Stage
+from ablations.timeline import doing
 from sweeps import leases
 from sweeps.objects import is_disk_full
 from sweeps.patience import patient
-from sweeps.records import once_seconds
+from sweeps.records import TIMELINE, once_seconds
 from sweeps.reports import REPORTS
+from sweeps.run_times import AttemptTimes, WorkerTimes
 from sweeps.store import Attempt, Status, Store
 from sweeps.worker_output import WorkerOutput, printed
 
@@ -59,6 +61,10 @@ class Outcome:
     seconds: float = 0.0  # of work, without imports and compilation; 0 if it was there already
     error: str = ""  # one line
     again: bool = True  # whether another try may help
+    # When it came to that, by the clock of its host, and the times of a stopped attempt.
+    ended_at: float | None = None
+    host: str = ""
+    times: Mapping[str, Any] | None = None
 
 
 class StageContext:
@@ -101,12 +107,28 @@ def execute(
     *,
     own_process: bool = False,
     run: Run | None = None,
+    times: WorkerTimes | None = None,
 ) -> Outcome:
     """Run one stage and put its results into the store; whatever happens is in the outcome.
 
     In a process of its own, what the stage prints is kept for `mm1 logs`. `run` is called in the
-    place of the stage's runner, which it calls itself.
+    place of the stage's runner, which it calls itself. `times` are those of the worker so far.
     """
+    with (times or WorkerTimes()).attempt(stage.id) as own_times:
+        outcome = _execute(store, stage, data, stop, git_revision, own_process, run, own_times)
+    return replace(outcome, ended_at=time.time(), host=socket.gethostname())
+
+
+def _execute(
+    store: Store,
+    stage: Stage,
+    data: Path,
+    stop: threading.Event,
+    git_revision: str,
+    own_process: bool,
+    run: Run | None,
+    times: AttemptTimes,
+) -> Outcome:
     lease: leases.Lease | None = None
     attempt: Attempt | None = None
     finished = False
@@ -123,12 +145,12 @@ def execute(
         attempt = store.begin(stage)
         context = StageContext(store, attempt, data, stop, lease)
         try:
-            seconds = _run(store, attempt, context, run, git_revision, own_process)
+            seconds = _run(store, attempt, context, run, git_revision, own_process, times)
         except StageStopped:
             if not context.stop_requested():  # else it would be asked again for ever
                 raise UserError("the stage raised StageStopped without being asked to") from None
             store.discard(attempt)
-            return Outcome(stage.id, "stopped")
+            return Outcome(stage.id, "stopped", times=times.record())
         finished = True
         return Outcome(stage.id, "done", seconds)
     # SystemExit, KeyboardInterrupt and what a runner derives from BaseException too.
@@ -136,6 +158,7 @@ def execute(
         record = failure_record(error_line(error), traceback_of(error))
         full = _is_disk_full(error)
         with contextlib.suppress(Exception):  # where the store is the trouble
+            record[TIMELINE] = times.record()
             _give_up(store, stage, attempt, full, record, time.perf_counter() - clock)
         if full:
             return Outcome(stage.id, "disk full", error=record["error"])
@@ -154,6 +177,7 @@ def _run(
     run: Run | None,
     git_revision: str,
     own_process: bool,
+    times: AttemptTimes,
 ) -> float:
     """Run an attempt's stage and finish it; the seconds of work that it took.
 
@@ -164,8 +188,10 @@ def _run(
     run = run or resolve(stage.run)
     check_code(stage)
     inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
-    with process_kept(), context.said.taken() if own_process else contextlib.nullcontext():
+    taken = context.said.taken() if own_process else contextlib.nullcontext()
+    with process_kept(), taken, doing("run"):
         rows = rows_of(stage, run(stage.config, stage.seed, inputs, context))
+    times.now("save")
     seconds = time.perf_counter() - clock
     context.said.keep(attempt.folder)
     execution = {
@@ -177,6 +203,7 @@ def _run(
         "started_at": started,
         "seconds": seconds,
         "cpu_seconds": time.process_time() - cpu,
+        TIMELINE: times.record(),
     }
     store.finish(attempt, rows, execution, _status(store, stage, rows))
     return seconds - once_seconds(execution)
@@ -325,7 +352,8 @@ class Worker:
     """The Ray actor around `execute`; `stop` is asked in its concurrency group `control`, so that
     it is answered while a stage runs. Ray is not imported for it here."""
 
-    def __init__(self, store: str, data: str, git_revision: str):
+    def __init__(self, store: str, data: str, git_revision: str, run: str = "", name: str = ""):
+        self._times = WorkerTimes(run, name)
         self._root = store
         self._data = Path(data)
         self._git_revision = git_revision
@@ -350,6 +378,7 @@ class Worker:
                 *(self.store, stage, self._data, self._stop, self._git_revision),
                 own_process=True,
                 run=run,
+                times=self._times,
             )
         except BaseException as error:  # the store cannot be opened
             record = failure_record(error_line(error), "")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ablations.stage import Context, StageStopped
+from ablations.timeline import doing
 from mm1_jax.data.batches.packing import Packed
 from mm1_jax.data.tokenizer import Marker, Tokenizer
 from mm1_jax.evaluation.evaluated_model import Batch, EvaluatedModel, Pictures
@@ -83,6 +84,7 @@ def likelihoods(
     return [(nats, greedy) for nats, greedy in found]
 
 
+@doing("data")
 def encoded(
     prompts: Sequence[Prompt],
     words: Tokenizer,
@@ -255,7 +257,8 @@ def _in_batches(
         coming = reader.submit(read, waiting[0]) if waiting else None
         for number, group in enumerate(waiting, start=1):
             assert coming is not None
-            batch = coming.result()
+            with doing("data"):
+                batch = coming.result()
             if number < len(waiting):
                 coming = reader.submit(read, waiting[number])
             found = compute(batch, [rows[place] for place in group.places])
@@ -290,6 +293,7 @@ def _answered(file: Path, images_of: Callable[[Iterable[int]], str]) -> dict[int
     return answered
 
 
+@doing("save")
 def _append(file: Path, line: str) -> None:
     with file.open("a", encoding="utf-8") as opened:
         opened.write(line + "\n")

@@ -17,6 +17,7 @@ from flax import nnx
 
 from ablations.errors import UserError, nearest
 from ablations.stage import Context, ResultRow
+from ablations.timeline import doing
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.data.sources.drawing_captions import lay_out_captions, read_drawings
 from mm1_jax.data.sources.prepared_packages import PreparedData, open_prepared
@@ -134,12 +135,14 @@ def _probe(
     return examples, metrics
 
 
+@doing("data")
 def _pixels(
     prepared: PreparedData, image_ids: np.ndarray, config: EncoderStageConfig
 ) -> np.ndarray:
     return prepared.images.at_size(image_ids, config.encoder.image_size)
 
 
+@doing("evaluation")
 def _batched(compute: Compute, stage: EvaluationStage, *arrays: np.ndarray) -> np.ndarray:
     """compute over rows, a batch at a time; the last one is filled up so that shapes are static."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from ablations.timeline import doing
 from mm1_jax.data.batches.images import image_views, view_slots
 from mm1_jax.data.batches.packing import Packed, lay_out, lay_out_texts
 from mm1_jax.data.tokenizer import END, Tokenizer
@@ -91,6 +92,7 @@ class EvaluatedModel:
         shares = 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in BATCH)
         return -(-wanted // shares) * shares
 
+    @doing("data")
     def batch(self, rows: Sequence[Packed], pictures: Pictures | None) -> Batch:
         """Rows of equal static sizes, laid out; reads the images."""
         if self.views is None:
@@ -108,6 +110,7 @@ class EvaluatedModel:
             batch["images"] = pictures.views(image_ids, which, self.views)
         return batch
 
+    @doing("evaluation")
     def answers(self, batch: Batch, longest: int, stops: Sequence[str] = ()) -> list[str]:
         """The most likely text of at most `longest` tokens after each row, up to a stop string."""
         lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
@@ -129,6 +132,7 @@ class EvaluatedModel:
             for row in np.asarray(tokens).tolist()
         ]
 
+    @doing("evaluation")
     def likelihoods(self, batch: Batch, ends: np.ndarray, counts: np.ndarray) -> Any:
         """Log-probability (nats) of each row's last tokens, and whether each is the likeliest.
 
@@ -148,6 +152,7 @@ class EvaluatedModel:
             logprobs, likeliest = _likelihoods(graphdef, state, placed)
         return np.asarray(logprobs, np.float64), np.asarray(likeliest)
 
+    @doing("evaluation")
     def token_losses(self, batch: Batch) -> np.ndarray:
         """Cross-entropy in nats of each text token, float32 [B, T]."""
         rows = len(batch["tokens"])

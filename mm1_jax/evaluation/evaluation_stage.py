@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ablations.schema import NOT_IDENTITY, Config
 from ablations.stage import ResultRow
+from ablations.timeline import doing
 from mm1_jax.config.official import OfficialStage
 from mm1_jax.config.questions import Condition
 from mm1_jax.config.training import MeshConfig
@@ -55,6 +56,7 @@ class Example:
     image_file: str = ""  # of an official task's first image
 
 
+@doing("save")
 def write_examples(examples: Sequence[Example], folder: Path) -> None:
     """Write `examples.parquet` into the output folder of a stage."""
     table = pa.Table.from_pylist([vars(example) for example in examples])

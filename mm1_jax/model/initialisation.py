@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ablations.timeline import doing
+
 Module = TypeVar("Module", bound=nnx.Module)
 
 
@@ -67,6 +69,7 @@ def stack(
     return module
 
 
+@doing("start")
 def initialise(model: Module, seed: int, salt: int = 0) -> Module:
     """The model with its first values.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.stage import Context, ResultRow, Run
+from ablations.timeline import did, doing
 from mm1_jax.scale import processes
 from mm1_jax.scale.execution import execution
 
@@ -66,6 +67,7 @@ def _compilation() -> Intervals:
             if event in _DURATIONS:
                 now = time.perf_counter()
                 intervals.add(now - duration_secs, now)
+                did("compile", duration_secs)
 
         jax.monitoring.register_event_duration_secs_listener(listen)
     return _compiling
@@ -84,10 +86,11 @@ def timed(module: str) -> Callable[[Run], Run]:
             config: Mapping[str, Any], seed: int, inputs: Mapping[str, Path], context: Context
         ) -> list[ResultRow]:
             started = time.perf_counter()
-            if context.gang is not None:
-                processes.join(context.gang)
-            importlib.import_module(module)
-            compiling = _compilation()
+            with doing("start"):
+                if context.gang is not None:
+                    processes.join(context.gang)
+                importlib.import_module(module)
+                compiling = _compilation()
             imported, before = time.perf_counter(), compiling.seconds()
             rows = run(config, seed, inputs, context)
             context.record(

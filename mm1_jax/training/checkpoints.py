@@ -24,6 +24,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ablations.errors import UserError
+from ablations.timeline import doing
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
@@ -76,6 +77,7 @@ def save_part(folder: Path, config: StageConfig, module: nnx.Module) -> None:
     save_tree(folder, config, nnx.to_pure_dict(nnx.state(module)))
 
 
+@doing("save")
 def save_tree(folder: Path, config: StageConfig, weights: Tree) -> None:
     """As `save_part`, of a tree of arrays."""
     kind = next(kind for kind, known in KINDS.items() if type(config) is known)
@@ -99,6 +101,7 @@ def load_config(folder: Path) -> StageConfig:
         return KINDS[stated["kind"]].model_validate(stated["config"])
 
 
+@doing("start")
 def load_part(
     folder: Path,
     expected: type[Configured],
@@ -133,6 +136,7 @@ def load_part(
     return config, nnx.merge(graphdef, state)
 
 
+@doing("start")
 def load_subtree(folder: Path, part: str) -> tuple[StageConfig, Tree]:
     """The config, and one part's weights (float32 arrays on the host) with paths below the part.
 
@@ -196,6 +200,7 @@ class Progress:
         self._manager.wait_until_finished()
         return self._manager.best_step()
 
+    @doing("save")
     def save(
         self, step: int, state: Mapping[str, Any], notes: Any, loss: float | None = None
     ) -> None:
@@ -211,6 +216,7 @@ class Progress:
             metrics=None if loss is None else {"loss": loss},
         )
 
+    @doing("start")
     def load(self, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """The state and notes saved after `step`.
 
@@ -234,6 +240,7 @@ class Progress:
         assert step is not None
         return self.load(step, like)
 
+    @doing("save")
     def close(self) -> None:
         """Wait until all is written, and release what Orbax holds."""
         self._manager.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablations.stage import Context, ResultRow
+from ablations.timeline import doing
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
 from mm1_jax.data.batches.encoder_batches import EncoderBatches, encoder_batches
 from mm1_jax.model.initialisation import initialise
@@ -39,7 +40,8 @@ def pretrain(
     config: EncoderStageConfig, seed: int, data_root: Path, context: Context
 ) -> list[ResultRow]:
     """Train the encoder; write `config.json` and `checkpoint/` into `context.output`."""
-    batches = EncoderBatches(config, data_root, seed, own_rows(config.training))
+    with doing("data"):
+        batches = EncoderBatches(config, data_root, seed, own_rows(config.training))
     return fit(
         first_model(config, seed),
         training=config.training,

@@ -11,6 +11,7 @@ from flax import nnx
 from flax.traverse_util import flatten_dict
 
 from ablations.errors import UserError
+from ablations.timeline import doing
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.model.decoder import Decoder
 from mm1_jax.model.initialisation import initialise
@@ -24,6 +25,7 @@ Module = TypeVar("Module", bound=nnx.Module)
 PARTS = ("encoder", "connector", "language_model")
 
 
+@doing("start")
 def take_weights(model: Module, config: TrainConfig, part: str, folder: Path) -> Module:
     """The model with the part's weights as the checkpoint in `folder` has them.
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import jax
 
+from ablations.timeline import doing
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.data.sources.prepared_packages import open_prepared
 from mm1_jax.weights.weights_folder import BEST_FOLDER, is_checkpoint
 
 
+@doing("save")
 def keep_tokenizer(
     config: TrainConfig | LanguageModelStageConfig, data_root: Path, folder: Path
 ) -> None:

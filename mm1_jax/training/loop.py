@@ -22,6 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ablations.stage import Context, ResultRow, StageStopped
+from ablations.timeline import doing
 from mm1_jax.config.training import OptimizerConfig, TrainingConfig
 from mm1_jax.scale.sharding import (
     any_process,
@@ -365,13 +366,16 @@ def fit(
     `training.peak_tflops` is stated, the share of it that the model's FLOPs come to (MFU).
     Raises `StageStopped` after saving, when the context asks to stop.
     """
-    trainer = Trainer(model, training, optimizer, seed)
+    with doing("start"):
+        trainer = Trainer(model, training, optimizer, seed)
     clock = Clock(training, tokens_per_step, flops_per_step)
-    kept = Progress(
-        context.scratch / "progress", keep_last=training.keep_last, keep_best=training.keep_best
-    )
+    with doing("start"):
+        kept = Progress(
+            context.scratch / "progress", keep_last=training.keep_last, keep_best=training.keep_best
+        )
     with contextlib.closing(kept) as progress:
-        course = Course.resumed(trainer, progress, Divergence(training.divergence), sources)
+        with doing("start"):
+            course = Course.resumed(trainer, progress, Divergence(training.divergence), sources)
 
         def keep() -> None:
             course.save(trainer, progress)
@@ -382,26 +386,27 @@ def fit(
             keep()
         last = min(training.steps, training.steps if data_steps is None else data_steps)
         steps = range(course.step + 1, last + 1)
-        for step, batch in zip(steps, batches(course.step), strict=False):
-            rate = learning_rate(optimizer, peak_lr, training.steps, step)
-            metrics = jax.device_get(trainer.step(batch, rate, step))
-            course.step = step
-            verdict = course.divergence.judge(healthy=bool(metrics.pop("healthy")))
-            course.add(metrics)
-            if verdict == "roll back":
-                trainer.restore(progress.load_newest(trainer.state())[0])
-            if step % training.log_every == 0 or step == last or verdict == "stop":
-                first = {"loss": metrics.pop("loss"), "learning_rate": rate}
-                held = measured(course.logged, step) if measured else {}
-                numbers = course.log(first | metrics | held, diverged=verdict == "stop")
-                context.report(step, numbers | clock.since_last(step))
-            if verdict == "stop":
-                break
-            stop = any_process(context.stop_requested())
-            if stop or (step % training.checkpoint_every == 0 and step < last):
-                keep()
-            if stop:
-                raise StageStopped(f"after step {step} of {training.steps}")
+        with doing("steps"):
+            for step, batch in zip(steps, batches(course.step), strict=False):
+                rate = learning_rate(optimizer, peak_lr, training.steps, step)
+                metrics = jax.device_get(trainer.step(batch, rate, step))
+                course.step = step
+                verdict = course.divergence.judge(healthy=bool(metrics.pop("healthy")))
+                course.add(metrics)
+                if verdict == "roll back":
+                    trainer.restore(progress.load_newest(trainer.state())[0])
+                if step % training.log_every == 0 or step == last or verdict == "stop":
+                    first = {"loss": metrics.pop("loss"), "learning_rate": rate}
+                    held = measured(course.logged, step) if measured else {}
+                    numbers = course.log(first | metrics | held, diverged=verdict == "stop")
+                    context.report(step, numbers | clock.since_last(step))
+                if verdict == "stop":
+                    break
+                stop = any_process(context.stop_requested())
+                if stop or (step % training.checkpoint_every == 0 and step < last):
+                    keep()
+                if stop:
+                    raise StageStopped(f"after step {step} of {training.steps}")
         save(context.output, trainer.model())
         if training.keep_best and (best := progress.best_step()) is not None:
             trainer.restore(progress.load(best, trainer.state())[0])

@@ -131,3 +131,42 @@ def test_what_says_that_it_decides_nothing_does_not_count():
 def test_a_module_says_that_it_decides_nothing():
     assert says_it_decides_nothing(ast.parse('DECIDES_NO_RESULT = "told alone"\n'))
     assert not says_it_decides_nothing(ast.parse("def f():\n    DECIDES_NO_RESULT = 1\n"))
+
+
+SAYS_WHAT = """\
+from ablations.timeline import doing
+
+@decides
+@doing("data")
+def read(folder):
+    with doing("data"):
+        for file in folder:
+            with doing("save"):
+                keep(file)
+            use(file)
+    return folder
+"""
+SAYS_NOTHING = """\
+@decides
+def read(folder):
+    for file in folder:
+        keep(file)
+        use(file)
+    return folder
+"""
+
+
+def test_to_say_what_is_being_done_changes_nothing_and_what_is_done_there_counts():
+    assert canonical_source(SAYS_WHAT) == canonical_source(SAYS_NOTHING)
+    moved = SAYS_WHAT.replace("            use(file)", "    use(file)")
+    assert canonical_source(moved) != canonical_source(SAYS_NOTHING)
+    assert canonical_source(SAYS_WHAT.replace("keep(", "drop(")) != canonical_source(SAYS_NOTHING)
+
+
+def test_somebody_elses_doing_counts():
+    for other in (
+        SAYS_WHAT.replace("from ablations.timeline import", "from mine import"),
+        SAYS_WHAT.replace('doing("save")', "doing(save())"),
+        SAYS_WHAT.replace('with doing("data")', 'with doing("data"), opened(folder)'),
+    ):
+        assert canonical_source(other) != canonical_source(SAYS_NOTHING)

@@ -22,6 +22,7 @@ CONTRACT = {
     "source_code",
     "stage",
     "strict_json",
+    "timeline",
     "workload",
 }
 

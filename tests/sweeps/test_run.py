@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import pytest
 from noop_stage import HERE, a_plan, having
 
 from ablations.errors import UserError
+from analysis.timeline import load_timeline
 from sweeps import leases
 from sweeps.run import run_plan
 from sweeps.store import Store
@@ -113,6 +115,20 @@ def test_failing_stage_is_retried_and_recorded_with_its_traceback(troubled):
     ]
     assert "_misbehave" in failures[0]["traceback"]
     assert not store.is_done(train["bad"])
+
+
+def test_every_second_of_the_worker_is_on_record(troubled):
+    _, train, store = troubled
+    run = load_timeline(store, "troubled").runs[0]
+    (lane,) = run.lanes
+    assert run.ended
+    assert sum(lane.core_seconds().values()) == pytest.approx(run.seconds)
+    assert all(one.end == other.start for one, other in itertools.pairwise(lane.spans))
+    of_stages = {span.stage: span.kind for span in lane.spans if span.kind == "lost"}
+    assert {train["bad"], train["flaky"], train["dying"]} <= set(of_stages)
+    assert {"start", "run", "save", "idle", "lost"} <= set(lane.core_seconds())
+    assert "unknown" not in lane.core_seconds()
+    assert any(span.stage == train["good"] and span.kind == "run" for span in lane.spans)
 
 
 def test_what_is_missing_is_named_and_tried_again_by_the_next_run(troubled, capsys):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ablations.timeline import doing
 from mm1_jax.config.data import DataConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
@@ -135,6 +136,7 @@ def _opened(name: str, data: DataConfig, folder: Path) -> Source:
     return opened_source(name, data, folder)
 
 
+@doing("data")
 def stream_of(
     config: TrainConfig, data_root: Path, seed: int, beside: Path | None = None
 ) -> SequenceStream:
@@ -217,6 +219,7 @@ def batches(
     return _batched(stream, config.data, config.training.batch_size, rows, assemble, start_step)
 
 
+@doing("data")
 def text_stream(
     config: LanguageModelStageConfig, data_root: Path, seed: int, beside: Path | None = None
 ) -> SequenceStream:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 import grain
 from absl import flags
 
+from ablations.timeline import doing
 from mm1_jax.data.batches.packing import Batch
 
 _READ_THREADS = 8  # at most; they wait for files and decode side by side
 _AHEAD = 4  # batches
 
 
+@doing("data")
 def read_ahead(
     batch: Callable[[int], Batch], steps: int, start: int, *, workers: int, files: bool
 ) -> Iterator[Batch]:

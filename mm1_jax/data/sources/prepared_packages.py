@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ablations.errors import UserError
+from ablations.timeline import doing
 from mm1_jax.config.data import DataConfig
 from mm1_jax.data import documents, tokenizer
 from mm1_jax.data.batches.images import ImageTable, image_table
@@ -26,15 +27,18 @@ class PreparedData:
         self.folder = folder
 
     @cached_property
+    @doing("data")
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that wrote the documents' token ids."""
         return tokenizer.load(self.folder)
 
     @property
+    @doing("data")
     def images(self) -> ImageTable:
         """The image table, shared within the process."""
         return image_table(self.folder)
 
+    @doing("data")
     def documents(self, source: str, split: str) -> DocumentTable:
         """Tokenised documents of a source of the mixture."""
         return documents.read(self.folder / "documents" / f"{source}-{split}.parquet")
@@ -43,6 +47,7 @@ class PreparedData:
         """Whether the config asked preparation for these."""
         return (self.folder / "records" / f"{name}-{split}.parquet").is_file()
 
+    @doing("data")
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
         """Facts for evaluation, one dict per record."""
         return pq.read_table(self.folder / "records" / f"{name}-{split}.parquet").to_pylist()
