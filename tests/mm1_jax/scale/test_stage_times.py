@@ -16,6 +16,8 @@ def test_what_nests_and_overlaps_is_counted_once():
 
 
 class Recorder:
+    gang = None
+
     def __init__(self):
         self.facts = {}
 
