@@ -55,12 +55,15 @@ class Accelerator(Config):
 
     kind: Kind
     version: str = ""  # of a TPU as Ray calls it: v5e; of a GPU: A100-40G
+    device_kinds: tuple[str, ...] = ()  # as JAX calls it: whose finished stages count as measured
     memory: ByteSize | None = Field(None, gt=0)  # bytes
     # dtype of a recipe → 10¹² FLOP a second, dense; float32 as JAX multiplies it by default, that
     # is in TF32 on NVIDIA's and in one bfloat16 pass on TPUs.
     peak_tflops: dict[Literal["bfloat16", "float32"], PositiveFloat] = Field({})
     utilisation: Utilisation = Utilisation()
-    step_overhead: float = Field(0.002, ge=0)  # seconds of a step that no arithmetic explains
+    # Seconds that no arithmetic explains, assumed: of a step, and of a stage's files beside them.
+    step_overhead: float = Field(0.002, ge=0)
+    stage_overhead: float = Field(3.0, ge=0)
     source: str = ""
 
 

@@ -15,6 +15,7 @@ from ablations.errors import UserError
 from ablations.places import local_path
 
 if TYPE_CHECKING:
+    from ablations.machine import Machine
     from ablations.plan import Plan
     from ablations.stages import Stage
     from ablations.study import Study
@@ -312,14 +313,19 @@ def new_stages(made: Plan, finished: set[str], store: str | None = None) -> list
     return new_stages(Store(root), made, finished)
 
 
-def measured_seconds(made: Plan, finished: set[str], store: str | None = None) -> dict[str, float]:
-    """Seconds of work of some finished stages of a plan, as far as they ran on this machine."""
+def measured_seconds(
+    made: Plan, finished: set[str], store: str | None = None, machine: Machine | None = None
+) -> dict[str, float]:
+    """Seconds of work of some finished stages of a plan, as far as they ran on this machine.
+
+    With an accelerator's `machine`, on such devices.
+    """
     if not finished:
         return {}
     from sweeps.measured import measured_seconds
     from sweeps.store import Store
 
-    return measured_seconds(Store(store or default_store()), made, finished)
+    return measured_seconds(Store(store or default_store()), made, finished, machine)
 
 
 def compare(

@@ -27,7 +27,10 @@ from mm1.logs_command import logs
 from mm1.options import (
     data_option,
     json_option,
+    machine_of,
+    machine_option,
     mlflow_option,
+    price_option,
     store_option,
     worker_count,
     workers_option,
@@ -88,21 +91,33 @@ def cli(ctx: click.Context) -> None:
 @click.argument("study")
 @store_option
 @workers_option
+@machine_option
+@price_option
 @yes_option
 @click.option("--show", "arm", default=None, help="Print this arm's resolved config and no more.")
 @json_option
 def plan(
-    study: str, store: str, workers: int | None, yes: bool, arm: str | None, as_json: bool
+    study: str,
+    store: str,
+    workers: int | None,
+    machine: str | None,
+    price: float | None,
+    yes: bool,
+    arm: str | None,
+    as_json: bool,
 ) -> None:
     """Show what a study would run, and what it costs. Runs nothing.
 
     `--show ARM` prints the complete config of one arm; `mm1 train` takes that of a recipe.
+    `--on MACHINE` says of each arm whether it fits there, how long it takes and what it costs.
 
     \b
     Example: mm1 plan ablations/studies/demo.yaml --show encoder.image_size=16
+             mm1 plan ablations/studies/demo.yaml --on a100-8
     """
     from mm1 import plan_text
 
+    named = machine_of(machine, price)
     made = api.plan(study, store=store, many=yes)
     if arm is not None:
         click.echo(plan_text.resolved(made, arm), nl=False)
@@ -110,11 +125,19 @@ def plan(
     finished = api.finished_stages(made, store)
     known = made, worker_count(workers), finished, api.measured_seconds(made, finished, store)
     new = api.new_stages(made, finished, store)
+    on = None
+    if named is not None:
+        from mm1.plan_on import on_machine
+
+        ran = api.measured_seconds(made, finished, store, named)
+        on = on_machine(made, named, finished, ran, workers)
     if as_json:
         figures = plan_text.summary(*known, new=new)
+        if on is not None:
+            figures["on"] = on.summary()
         click.echo(strict_json.dumps({**figures, "store": api.store_place(store)}, indent=2))
     else:
-        plan_text.show(*known, new=new, store=api.store_place(store))
+        plan_text.show(*known, new=new, store=api.store_place(store), on=on)
 
 
 cli.add_command(try_study)

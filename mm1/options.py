@@ -12,6 +12,7 @@ from ablations.errors import UserError, nearest
 from mm1 import api
 
 if TYPE_CHECKING:
+    from ablations.machine import Machine
     from mm1_jax.config.training import MeshConfig
 
 store_option = click.option(
@@ -28,6 +29,16 @@ data_option = click.option(
     help="Folder of the prepared data.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+machine_option = click.option(
+    "--on",
+    "machine",
+    default=None,
+    metavar="MACHINE",
+    help="A machine by name (v5e-16, a100-8, laptop-core, …), or the path of your own file.",
+)
+price_option = click.option(
+    "--price", type=float, default=None, metavar="HOURLY", help="Of all of MACHINE, an hour."
+)
 workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 1024),
@@ -41,6 +52,18 @@ mlflow_option = click.option(
     default=None,
     help="MLflow tracking URI. `off` for none. [$MLFLOW_TRACKING_URI, else SQLite in the store]",
 )
+
+
+def machine_of(name: str | None, price: float | None) -> Machine | None:
+    """What `--on` and `--price` say. Raises UserError for no machine, or a price without one."""
+    from ablations.machine import load_machine, with_price
+
+    if name is None:
+        if price is not None:
+            raise UserError("--price is a machine's: say which with --on")
+        return None
+    machine = load_machine(name)
+    return machine if price is None else with_price(machine, price)
 
 
 def worker_count(workers: int | None) -> int:

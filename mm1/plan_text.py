@@ -18,7 +18,10 @@ from mm1_jax.stage_kinds import KINDS, is_ours
 from sweeps.scheduler import NOTHING, START_SECONDS, Scheduler
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from analysis.new_stages import New
+    from mm1.plan_on import PlanOn
 
 
 def summary(
@@ -218,6 +221,50 @@ def _before_lines(plan: Plan) -> Iterator[str]:
         )
 
 
+def _time_lines(
+    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float]
+) -> Iterator[str]:
+    remaining = estimated_seconds(plan, workers, finished, measured)
+    said = {stage.kind: duration(stage.seconds) for stage in plan.stages.values()}
+    planned = "formulas for an otherwise idle machine"
+    if plan.is_own:  # nobody's formula: what is said of each step, or the 60 s of none
+        planned = ", ".join(f"{kind} {seconds}" for kind, seconds in said.items())
+    source = "finished stages on this machine" if measured else planned
+    yield (
+        f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "
+        f"{'core' if workers == 1 else 'cores'}, start and compilation included"
+    )
+    ours = [stage for stage in plan.stages.values() if stage.kind in KINDS]
+    own = sorted({stage.kind for stage in ours if not is_ours(stage.kind, stage.run)})
+    if own and not measured:
+        yield f"  (runners of your own, counted as if they were ours: {', '.join(own)})"
+    guessed = {stage.kind for stage in plan.stages.values() if not stage.work.seconds_said}
+    if guessed and not measured:
+        yield (
+            f"  (nobody says how long {', '.join(sorted(guessed))} takes: say `seconds`, or take "
+            "the time above for nothing)"
+        )
+
+
+def _show_on(console: Console, on: PlanOn) -> None:
+    from rich.table import Table
+
+    from mm1 import plan_on
+
+    console.print()
+    console.print(in_terminal(plan_on.headline(on), "bold"))
+    header, rows = plan_on.rows(on)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(header[0], overflow="fold")
+    for name in header[1:]:
+        table.add_column(name, justify="right")
+    for label, *cells in rows:
+        table.add_row(in_terminal(label), *cells)
+    console.print(table)
+    for line in plan_on.lines(on):
+        console.print(in_terminal(f"  {line}"))
+
+
 def show(
     plan: Plan,
     workers: int,
@@ -225,8 +272,9 @@ def show(
     measured: Mapping[str, float] = NOTHING,
     new: Sequence[New] = (),
     store: str = "",
+    on: PlanOn | None = None,
 ) -> None:
-    """Print the plan as a table."""
+    """Print the plan as a table, and what it comes to on a machine, if one is named."""
     from rich.console import Console
     from rich.table import Table
 
@@ -281,20 +329,11 @@ def show(
         say(f"  new: {one}")
     for line in _before_lines(plan):
         say(f"  before: {line}")
-    remaining = estimated_seconds(plan, workers, finished, measured)
-    said = {stage.kind: duration(stage.seconds) for stage in plan.stages.values()}
-    planned = "formulas for an otherwise idle machine"
-    if plan.is_own:  # nobody's formula: what is said of each step, or the 60 s of none
-        planned = ", ".join(f"{kind} {seconds}" for kind, seconds in said.items())
-    source = "finished stages on this machine" if measured else planned
-    console.print(
-        f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "
-        f"{'core' if workers == 1 else 'cores'}, start and compilation included"
-    )
-    ours = [stage for stage in plan.stages.values() if stage.kind in KINDS]
-    own = sorted({stage.kind for stage in ours if not is_ours(stage.kind, stage.run)})
-    if own and not measured:
-        say(f"  (runners of your own, counted as if they were ours: {', '.join(own)})")
+    if on is None:
+        for line in _time_lines(plan, workers, finished, measured):
+            say(line)
+    else:
+        _show_on(console, on)
     if plan.claims:
         console.print("\n[bold]claims[/bold]")
         width = max(map(len, plan.claims))

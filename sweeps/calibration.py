@@ -45,13 +45,14 @@ class Calibration:
     _of_compilation: _Ratio = field(default_factory=_Ratio)
 
     def measure(self, stage: Stage, seconds: float) -> None:
-        """A stage's work took so long, without imports and compilation."""
-        for ratio in (
-            self._of_class.setdefault(stage.compile_class, _Ratio()),
-            self._of_kind.setdefault(kind_of(stage), _Ratio()),
-            self._of_all,
-        ):
-            ratio.add(seconds, stage.seconds)
+        """A stage's work took so long, without imports and compilation.
+
+        Where nobody had said how long, that tells something of its class alone.
+        """
+        self._of_class.setdefault(stage.compile_class, _Ratio()).add(seconds, stage.seconds)
+        if stage.work.seconds_said:
+            self._of_kind.setdefault(kind_of(stage), _Ratio()).add(seconds, stage.seconds)
+            self._of_all.add(seconds, stage.seconds)
 
     def measure_compilation(self, stage: Stage, seconds: float) -> None:
         """The first stage of its class in a worker took so long to compile."""
