@@ -112,9 +112,9 @@ def fingerprint_of(code: Code) -> str:
 def parts_of(code: Code) -> dict[str, str]:
     """Each module or file of some code → what it does, as a hash. Raises `UserError`."""
     if code.folder:
-        from ablations.command import files
+        from ablations.command import standing
 
-        return files.code_parts(Path(code.folder), code.files)
+        return dict(standing.code_parts(Path(code.folder), code.commit, code.files))
     return code_parts(code.module, code.function, code.also)
 
 

@@ -119,6 +119,7 @@ class Code(Config):
     also: tuple[str, ...] = ()  # modules that are found by name while it runs
     folder: str = ""  # the files' names are relative to it; it is no part of the fingerprint
     files: tuple[str, ...] = ()  # globs; none: what git tracks in the folder
+    commit: str = ""  # of the repository around the folder; none: the files as they are
 
 
 class Work(Config):

@@ -1,6 +1,7 @@
 """Whether every machine of a cluster reaches the same store and data as the one that asks.
 
-The asker leaves a marker with a random text in both places; a task on each machine reads it.
+The asker leaves a marker with a random text in both places; a task on each machine reads it. Data
+of commands that did not travel along are looked for by their path.
 `python -m sweeps.reach STORE DATA TOKEN`, run on the cluster, prints what was not found as JSON.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from ablations.command import standing
 from ablations.errors import UserError
 from sweeps.objects import open_objects, told_when_refused
 
@@ -49,6 +51,7 @@ def missing(store: str, data: str, token: str) -> list[str]:
         found.append(f"the store {store}")
     if not (Path(data) / f".reach-{token}").exists():
         found.append(f"the data {data}")
+    found += [f"the data {path}" for path in standing.staying() if not Path(path).exists()]
     return found
 
 

@@ -13,6 +13,8 @@ from collections.abc import Generator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from ablations.command import standing
+from ablations.command.runner import RUN, travelling
 from ablations.errors import UserError
 from ablations.plan import Plan
 
@@ -25,10 +27,12 @@ IN_WORKERS = ("mm1_jax", "ablations", "sweeps")
 
 @contextlib.contextmanager
 def shipment(plan: Plan) -> Generator[Path]:
-    """A folder with our packages and those that the plan's runners are in, as a `working_dir`.
+    """A folder with our packages, those that the plan's runners are in and the files of its
+    commands, as a `working_dir`.
 
     Raises:
-        UserError: a runner's package is not there, or has the name of one of ours.
+        UserError: a runner's package is not there, or has the name of one of ours; a command's
+            files cannot travel.
     """
     modules = {stage.run.partition(":")[0] for stage in plan.stages.values()}
     modules |= {stage.work.code.module for stage in plan.stages.values()} - {""}
@@ -52,7 +56,18 @@ def shipment(plan: Plan) -> Generator[Path]:
                 shutil.copytree(source.parent, Path(folder) / name, ignore=ignore)
             else:
                 shutil.copy(source, folder)
+        standing.pack(_commands(plan), Path(folder) / standing.TRAVELLED.name)
         yield Path(folder)
+
+
+def _commands(plan: Plan) -> list[standing.Travelling]:
+    """What each step of a command needs, each once."""
+    found = {
+        (stage.kind, stage.code_fingerprint, stage.data_fingerprint): stage.config
+        for stage in plan.stages.values()
+        if stage.run == RUN
+    }
+    return [travelling(config) for config in found.values()]
 
 
 def import_paths(own: Path) -> list[str]:

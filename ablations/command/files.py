@@ -38,8 +38,10 @@ _BASE = re.compile(r"^base:[ \t]*[\"']?([^\"'#\n]+)", re.MULTILINE)
 MOST_FILES = 100_000
 
 
-def code_files(folder: Path, globs: Sequence[str]) -> list[Path]:
+def code_files(folder: Path, globs: Sequence[str], *, in_git: bool = True) -> list[Path]:
     """The files of the code, sorted by name; without globs, what git tracks in the folder.
+
+    All that is in the folder is tracked where it is a checkout, and not `in_git` itself.
 
     Raises:
         UserError: a glob that matches nothing, or no globs and nothing that git tracks.
@@ -47,7 +49,7 @@ def code_files(folder: Path, globs: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"the folder of the study, {folder}, is not on this machine")
     if not globs:
-        return _tracked(folder)
+        return _tracked(folder, in_git)
     found: set[Path] = set()
     for glob in globs:
         matched = set(_matching(folder, glob))
@@ -57,9 +59,9 @@ def code_files(folder: Path, globs: Sequence[str]) -> list[Path]:
     return sorted(found)
 
 
-def code_parts(folder: Path, globs: Sequence[str]) -> dict[str, str]:
+def parts_of(code: Iterable[Path], folder: Path) -> dict[str, str]:
     """Each file of the code → what it does, as a hash; `code_files` says which they are."""
-    return {_name(path, folder): _meaning(path) for path in code_files(folder, globs)}
+    return {_name(path, folder): _meaning(path) for path in code}
 
 
 def data_fingerprint(folder: Path, paths: Sequence[str]) -> str:
@@ -121,11 +123,16 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _tracked(folder: Path) -> list[Path]:
+def _tracked(folder: Path, in_git: bool) -> list[Path]:
     """What git tracks in a folder and decides a result."""
-    names = _git_files(folder, "--cached", "--recurse-submodules")
+    if in_git:
+        names = _git_files(folder, "--cached", "--recurse-submodules")
+        studies = _git_files(folder, *_UNIGNORED, "*.yaml", "*.yml")  # one may be new
+    else:
+        names = [_name(path, folder) for path in _files_below(folder)]
+        studies = [name for name in names if name.endswith((".yaml", ".yml"))]
     read_here: set[Path] = set()
-    for name in _git_files(folder, *_UNIGNORED, "*.yaml", "*.yml"):  # a study may be new
+    for name in studies:
         text = (folder / name).read_text(encoding="utf-8", errors="replace")
         if _STUDY.search(text):
             read_here.add((folder / name).resolve())

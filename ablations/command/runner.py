@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import Field
 
 from ablations import identity
-from ablations.command import files, gang, placeholders
+from ablations.command import files, gang, placeholders, standing
 from ablations.command.examples import write_examples
 from ablations.command.process import Process, how_it_ended
 from ablations.command.results import Measured, Results, as_rows, lost_at_its_end
@@ -32,6 +32,7 @@ from ablations.stage import PRINTED, Context, Gang, ResultRow, StageStopped, own
 from ablations.workload import Code
 
 WORK = "command"  # in the scratch folder: all that a run of a command needs
+RUN = "ablations.command.runner:run"
 POLL_SECONDS = 0.25
 REPORT_SECONDS = 1.0  # between two reports of progress
 TIMEOUT_GRACE_SECONDS = 10.0
@@ -73,6 +74,8 @@ class CommandStage(Config):
     resumable: bool = False
     cpu: float | None = None  # cores that the study says; else what this process has
     home: str  # folder that code and data are relative to
+    commit: str = ""  # that it runs at; none: the files as they are
+    code_here: tuple[str, ...] = ()  # the files of the code, where it does not stand as planned
     code: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     data_fingerprint: str = ""
@@ -93,6 +96,7 @@ def run(
         StageStopped: a stop was asked for, and the command has ended.
     """
     stage = CommandStage.model_validate_json(json.dumps(config))
+    stage = standing_here(stage, own_folder(context.scratch, context.gang) / "checkout")
     check_data(stage)
     if context.gang is not None and context.gang.index:
         _follow(stage, seed, inputs, context, context.gang)
@@ -153,6 +157,24 @@ def _follow(
         raise StageStopped
     if ending.code:
         raise failure(stage, ending.code, printed)
+
+
+def standing_here(stage: CommandStage, own: Path) -> CommandStage:
+    """A step with its folders as they are on this machine (`ablations.command.standing`)."""
+    folders = Path(stage.home), Path(stage.folder)
+    home, folder = standing.stand(*folders, stage.commit, stage.data, own)
+    if home == folders[0]:
+        return stage
+    planned = standing.code_parts(folders[0], stage.commit, stage.code)
+    here = {"home": str(home), "folder": str(folder), "code_here": tuple(planned)}
+    return stage.model_copy(update=here)
+
+
+def travelling(config: Mapping[str, Any]) -> standing.Travelling:
+    """What a stage of a command needs of the machine that it was planned on."""
+    stage = CommandStage.model_validate_json(json.dumps(config))
+    folders = Path(stage.home), Path(stage.folder)
+    return standing.Travelling(*folders, stage.commit, stage.code, stage.data)
 
 
 @dataclass(frozen=True)
@@ -342,7 +364,12 @@ class Watched:
         self._seen = dict(self._files())
 
     def _code_now(self) -> str:
-        return identity.fingerprint_of(Code(folder=self._stage.home, files=self._stage.code))
+        stage = self._stage
+        if not stage.code_here:
+            return identity.fingerprint_of(Code(folder=stage.home, files=stage.code))
+        there = [Path(stage.home) / name for name in stage.code_here]
+        parts = files.parts_of([path for path in there if path.is_file()], Path(stage.home))
+        return identity.fingerprint(parts)
 
     def _files(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Size and time of change of what lies in the folder, two levels deep."""

@@ -29,6 +29,7 @@ from ablations.command.runner import (
     measured,
     rejected,
     results_of,
+    standing_here,
     started_with,
 )
 from ablations.errors import UserError, nearest
@@ -64,6 +65,7 @@ def try_step(
     stage: CommandStage, seed: int, inputs: Mapping[str, Path], folder: Path, seconds: float
 ) -> Tried:
     """Run a step in an empty folder for up to some seconds."""
+    stage = standing_here(stage, folder / "checkout")
     stage = stage.model_copy(update={"grace": min(stage.grace, GRACE_SECONDS)})
     output = folder / "output"
     output.mkdir(parents=True)

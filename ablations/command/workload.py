@@ -20,34 +20,66 @@ from pathlib import Path
 from typing import Any
 
 from ablations import identity
-from ablations.command import files, placeholders
+from ablations.command import files, placeholders, standing
 from ablations.command.placeholders import CONFIG, INPUT, OVERRIDES, SEED, Placeholder
 from ablations.command.results import Measured, dotted
-from ablations.command.runner import CommandStage
+from ablations.command.runner import RUN, CommandStage
 from ablations.command.spec import CommandSpec, StepSpec
 from ablations.errors import UserError, nearest, shown
 from ablations.own_workload import Fail, MetricSpec, OwnWorkload, fail_below
-from ablations.settings import MappingSchema
+from ablations.settings import MappingSchema, level_name
 from ablations.workload import Asked, Code, Graph, Work
+from ablations.workload import Fail as FailOfPath
 from ablations.yaml_files import KeyPath
 
-RUN = "ablations.command.runner:run"
 READING = 1  # of results, `ablations.command.results`: another number runs everything anew
 _INTERPRETERS = re.compile(r"(python[\d.]*|bash|sh|zsh|dash|node|Rscript|julia|perl|ruby)")
 _MODULE_OPTIONS = ("-m", "-c", "-e", "-")
 
 
+REVISION = "code"  # path of an arm's revision of git, where the base has no such key of its own
+HERE = "here"  # level of it: the files as they are
+
+
 @dataclass(frozen=True)
 class ConfigSchema(MappingSchema):
-    """Any YAML or JSON; `opened` is told of a base that was read."""
+    """Any YAML or JSON, and `code: REVISION`; `opened` is told of a base that was read.
+
+    `revised` gives the commit of a revision, or fails; None where the base has a key `code`.
+    """
 
     opened: Callable[[Path, Mapping[str, Any]], None] = lambda path, base: None
+    revised: Callable[[], Callable[[str], str] | None] = lambda: None
 
     def load(self, path: Path) -> dict[str, Any]:
         """Read a config file. Raises `UserError`."""
         base = super().load(path)
         self.opened(path, base)
         return base
+
+    def level_of(self, base: dict[str, Any], path: str) -> str:
+        """What the base has at a path."""
+        if path == REVISION and path not in base:
+            return HERE
+        return super().level_of(base, path)
+
+    def assign(
+        self, base: dict[str, Any], written: Mapping[str, Any], fail: FailOfPath
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The base with some paths set, a revision as the commit that it means."""
+        values = self.as_paths(written, fail)
+        commit_of = self.revised()
+        if commit_of is None or REVISION not in values:
+            return super().assign(base, values, fail)
+        revision = values.pop(REVISION)
+        tree, dropped = super().assign(base, values, fail)
+        tree = {key: value for key, value in tree.items() if key != REVISION}
+        if revision == HERE:
+            return tree, dropped
+        try:
+            return {**tree, REVISION: commit_of(level_name(revision))}, dropped
+        except UserError as error:
+            fail(REVISION, f"{REVISION}: {error.message}")
 
 
 class CommandWorkload(OwnWorkload):
@@ -70,10 +102,12 @@ class CommandWorkload(OwnWorkload):
         for name, step in self.steps.items():
             self._check_program(name, step)
             self._check_files(name, step)
-        # Of all arms, so worked out once.
+        # Of many arms, so worked out once: (step, commit) → fingerprint.
         self._code = {
-            name: identity.fingerprint_of(self._code_of(step)) for name, step in self.steps.items()
+            (name, ""): identity.fingerprint_of(self._code_of(step))
+            for name, step in self.steps.items()
         }
+        self._has_code = False  # a key of the base's own
         self._data = {
             name: files.data_fingerprint(self.home, step.data) for name, step in self.steps.items()
         }
@@ -90,7 +124,7 @@ class CommandWorkload(OwnWorkload):
     @cached_property
     def schema(self) -> ConfigSchema:
         """Whatever the base has."""
-        return ConfigSchema(opened=self._opened)
+        return ConfigSchema(opened=self._opened, revised=self._revised)
 
     @property
     def means(self) -> Any:
@@ -143,6 +177,9 @@ class CommandWorkload(OwnWorkload):
         self, name: str, step: StepSpec, config: Mapping[str, Any], before: Mapping[str, Work]
     ) -> Work:
         read = subset(config, set(self._read_paths(step, config)))
+        commit = "" if self._has_code else config.get(REVISION, "")
+        if (name, commit) not in self._code:
+            self._code[name, commit] = identity.fingerprint_of(self._code_of(step, commit))
         measured = {
             metric: Measured(
                 key=_key(metric, one), best=(one.goal or "") if one.value == "best" else ""
@@ -166,16 +203,17 @@ class CommandWorkload(OwnWorkload):
             resumable=step.resumable,
             cpu=step.resources.cpu,
             home=str(self.home),
+            commit=commit,
             code=step.code or (),
             data=step.data,
             data_fingerprint=self._data[name],
         )
-        code = self._code_of(step)
+        code = self._code_of(step, commit)
         decided = identity.decides(
             kind=name,
             config=_affecting(stage, step),
             data=stage.data_fingerprint,
-            code=self._code[name],
+            code=self._code[name, commit],
         )
         return Work(
             kind=name,
@@ -185,7 +223,7 @@ class CommandWorkload(OwnWorkload):
             inputs={source: source for source in self._needs[name]},
             pinned=self._pinned(name),
             data_fingerprint=stage.data_fingerprint,
-            code_fingerprint=self._code[name],
+            code_fingerprint=self._code[name, commit],
             code=code,
             compile_class=name,
             seconds=step.seconds,
@@ -194,8 +232,20 @@ class CommandWorkload(OwnWorkload):
             what=name,
         )
 
-    def _code_of(self, step: StepSpec) -> Code:
-        return Code(folder=str(self.home), files=step.code or ())
+    def _code_of(self, step: StepSpec, commit: str = "") -> Code:
+        return Code(folder=str(self.home), files=step.code or (), commit=commit)
+
+    def _revised(self) -> Callable[[str], str] | None:
+        """What tells the commit of a revision, and that it has the files that commands name."""
+        return None if self._has_code else self._commit_of
+
+    def _commit_of(self, revision: str) -> str:
+        commit = standing.commit_of(self.home, revision)
+        for name, step in self.steps.items():
+            named = [word for word in step.words if (self._folder(step) / word).is_file()]
+            if lacking := standing.lacking(self.home, commit, self._folder(step), named):
+                raise UserError(f"{revision} has no {lacking[0]}, which {self._called(name)} names")
+        return commit
 
     def _folder(self, step: StepSpec) -> Path:
         return Path(os.path.normpath(self.home / step.working_folder))
@@ -205,6 +255,8 @@ class CommandWorkload(OwnWorkload):
         whole = {Placeholder(CONFIG), Placeholder(OVERRIDES)} & set(step.braces)
         keys = [one.of for one in step.braces if one.name == CONFIG and one.of]
         for path, _ in placeholders.leaves(config):
+            if path == REVISION and not self._has_code:
+                continue
             given = whole and (step.reads is None or any(_is_at(path, r) for r in step.reads))
             if given or any(_is_at(path, key) for key in keys):
                 yield path
@@ -312,6 +364,7 @@ class CommandWorkload(OwnWorkload):
 
     def _opened(self, path: Path, base: Mapping[str, Any]) -> None:
         """A base was read: whether the steps read what it has."""
+        self._has_code = REVISION in base
         self._config_name = "config.json" if path.suffix == ".json" else "config.yaml"
         known = [leaf for leaf, _ in placeholders.leaves(base)]
         groups = {leaf.rpartition(".")[0] for leaf in known}
