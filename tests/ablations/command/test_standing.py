@@ -167,7 +167,7 @@ def test_code_and_small_data_travel_to_where_the_study_is_not(home, tmp_path):
     store = Store(tmp_path / "store")
     store.register(plan)
     with shipment(plan) as folder:
-        assert json.loads((folder / "travelled" / "staying.json").read_text()) == []
+        assert json.loads((folder / "travelled" / "staying.json").read_text(encoding="utf-8")) == []
         home.parent.rename(tmp_path / "gone")
         done = subprocess.run(
             [sys.executable, "-c", RUNS_ELSEWHERE, str(folder), str(tmp_path / "store")],
