@@ -148,6 +148,8 @@ def _told_without(verdict: Verdict) -> str:
 
 def places(plan: Plan, diverged: Collection[str]) -> frozenset[Place]:
     """Where the model that was asked came from one of some stages."""
+    if not diverged:  # as nearly always
+        return frozenset()
     return frozenset(
         Place(trial.arm, *asked, trial.seed)
         for trial in plan.trials

@@ -27,6 +27,8 @@ and `scipy.special`: `scipy.stats` takes a second to import.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,14 +99,29 @@ def _student_cdf(df: int, t: Any) -> Any:
 
 def t_interval(values: Any, level: float) -> tuple[float, float, float]:
     """Mean and t interval of one number per seed; not-a-number where seeds are too few."""
+    array = np.asarray(values, dtype=float)
+    mean, sd = mean_and_sd(array)
+    half = half_width(sd, array.size, level)
+    return mean, mean - half, mean + half
+
+
+def mean_and_sd(values: Any) -> tuple[float, float]:
+    """Mean and standard deviation (ddof 1); not-a-number where there are too few values."""
+    array = np.asarray(values, dtype=float)
+    mean = float(array.mean()) if array.size else math.nan
+    return mean, float(array.std(ddof=1)) if array.size > 1 else math.nan
+
+
+def half_width(sd: float, n: int, level: float) -> float:
+    """Of the t interval of the mean of n numbers; not-a-number where they are too few."""
+    return _t_quantile(n - 1, 0.5 + level / 2) * sd / math.sqrt(n) if n > 1 else math.nan
+
+
+@functools.cache
+def _t_quantile(df: int, p: float) -> float:
     from scipy.special import stdtrit
 
-    array = np.asarray(values, dtype=float)
-    n = array.size
-    if n < 2:
-        return (float(array.mean()) if n else np.nan), np.nan, np.nan
-    half = stdtrit(n - 1, 0.5 + level / 2) * array.std(ddof=1) / np.sqrt(n)
-    return float(array.mean()), float(array.mean() - half), float(array.mean() + half)
+    return float(stdtrit(df, p))
 
 
 def p_above(values: Values, boundary: float = 0.0, reverse: bool = False) -> Array:

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field
 from ablations.contrasts import ScoreKey
 from ablations.errors import UserError, nearest
 from ablations.exclusions import counting
+from ablations.no_collection import no_collection
 from ablations.schema import Config
 from ablations.shown_text import each_text, hiding, in_terminal
 from ablations.workload import INTACT, Goal, total, with_goal
@@ -327,8 +328,10 @@ def _scores(table: ScoreTable, arm: str) -> list[ScoreLine]:
     lines = []
     for form in table.metrics:
         key = ScoreKey(arm, *form)
+        if not table.is_score(key.task, key.metric):
+            continue
         summary = summarize(table.score(*key))
-        if summary.n and table.is_score(key.task, key.metric):
+        if summary.n:
             goal = table.record(key.task, key.metric).goal
             lines.append(
                 _line(ScoreLine, key, summary, goal=goal, item_error=table.item_error(*key))
@@ -391,6 +394,7 @@ def _warnings(results: StudyResults) -> list[str]:
 # -- four forms --------------------------------------------------------------------------------
 
 
+@no_collection()
 def render(results: StudyResults, form: str = "text", *, color: bool = False) -> str:
     """The comparison as `text`, `markdown`, `latex` or `json`."""
     made = comparison(results)

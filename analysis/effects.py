@@ -14,7 +14,7 @@ import numpy as np
 
 from ablations import contrasts
 from ablations.contrasts import Contrast, Design, ScoreKey, by_seed
-from ablations.verdicts import Values, t_interval
+from ablations.verdicts import Values, half_width, mean_and_sd
 from analysis.score_table import ScoreTable
 
 LEVEL = 0.95  # of every interval that stands beside no verdict
@@ -68,14 +68,18 @@ def summarize(values: Mapping[int, float], scale: float | None = None) -> Summar
 
     Values that differ by rounding alone are the same: by 1e-12 of `scale`, the largest by default.
     """
+    mean, sd = mean_and_spread(values, scale)
+    half = half_width(sd, len(values), LEVEL) if sd else math.nan
+    return Summary(dict(values), mean, sd, mean - half, mean + half)
+
+
+def mean_and_spread(values: Mapping[int, float], scale: float | None = None) -> tuple[float, float]:
+    """Mean and SD over seeds, as `summarize` has them, without an interval."""
     numbers = list(values.values())
-    if not numbers:
-        return Summary({}, math.nan, math.nan, math.nan, math.nan)
-    mean, low, high = t_interval(numbers, LEVEL)
-    sd = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
-    if sd <= 1e-12 * (max(map(abs, numbers)) if scale is None else scale):
-        sd, low, high = 0.0, math.nan, math.nan
-    return Summary(dict(values), mean, sd, low, high)
+    mean, sd = mean_and_sd(numbers)
+    if sd <= 1e-12 * (max(map(abs, numbers), default=0.0) if scale is None else scale):
+        sd = 0.0
+    return mean, sd
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:

@@ -142,11 +142,15 @@ class StudyResults:
 
         A stage that trials share is in the line of each.
         """
+        asked: dict[tuple[str, ...], list[bool]] = {}  # arm, roles of a trial → is_evaluation
         lines = []
         for trial in self.plan.trials:
-            trained = set(self.plan.trainings(trial).values())
-            stages = trial.stages.values()
-            lines += [(trial.arm, trial.seed, one, one not in trained) for one in stages]
+            key = (trial.arm, *trial.stages)
+            if key not in asked:
+                trained = self.plan.trainings(trial)
+                asked[key] = [role not in trained for role in trial.stages]
+            stages = zip(trial.stages.values(), asked[key], strict=True)
+            lines += [(trial.arm, trial.seed, one, is_asked) for one, is_asked in stages]
         return pandas.DataFrame(lines, columns=["arm", "seed", "stage", "is_evaluation"])
 
     def _with_arms(self, rows: pandas.DataFrame) -> pandas.DataFrame:

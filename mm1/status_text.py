@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
+from ablations.no_collection import no_collection
 from ablations.workload import with_goal
 from analysis.words import decimals, duration, mean_sd, metric_name
 from mm1.terminal import say
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.results import StudyResults
 
 
+@no_collection()
 def summaries(study: str | None, store: str) -> list[dict[str, Any]]:
     """One record a study: trials by state, seconds spent, scores of each arm, what is under way.
 
@@ -61,19 +63,22 @@ def _summary(found: StudyResults) -> dict[str, Any]:
 
 def _scores(found: StudyResults) -> Iterator[tuple[str, dict[str, Any]]]:
     """Arm → mean and standard deviation of its primary metric over the `n` seeds that are in."""
-    from analysis.effects import summarize
+    from analysis.effects import mean_and_spread
 
+    diverged: dict[str, list[int]] = {}
+    for name, seed in found.diverged:
+        diverged.setdefault(name, []).append(seed)
     for arm in found.plan.arms:
         by_seed = found.score(arm.name, *found.primary)
         if by_seed:
-            summary = summarize(by_seed)
+            mean, sd = mean_and_spread(by_seed)
             yield (
                 arm.name,
                 {
-                    "mean": _finite(summary.mean),
-                    "sd": _finite(summary.sd),
+                    "mean": _finite(mean),
+                    "sd": _finite(sd),
                     "n": len(by_seed),
-                    "diverged": [seed for name, seed in found.diverged if name == arm.name],
+                    "diverged": diverged.get(arm.name, []),
                 },
             )
 

@@ -139,14 +139,14 @@ def local_cache(root: str) -> Path:
     return cache / "mm1" / hashlib.sha256(root.encode()).hexdigest()[:16]
 
 
-def file_version(path: str | Path) -> tuple[int, int, int]:
+def file_version(path: str | Path, folder: int | None = None) -> tuple[int, int, int]:
     """What changes when a file of this machine is written, replaced or restored from elsewhere.
 
     Its number, its size and, in nanoseconds, when its content or its name changed last, which
-    unlike the time of modification nobody can set.
+    unlike the time of modification nobody can set. `path` may be relative to an open `folder`.
     """
     # Faster than a Path's, and asked of each record of each stage.
-    facts = os.stat(path)  # noqa: PTH116
+    facts = os.stat(path, dir_fd=folder)
     return facts.st_ino, facts.st_size, facts.st_ctime_ns
 
 
