@@ -157,18 +157,16 @@ class GangWorker:
     def __init__(
         self,
         place: Callable[[], Placement],
-        root: str,
-        data: str,
-        git_revision: str,
+        arguments: Sequence[str],  # of `sweeps.worker.Worker`
         variables: Mapping[str, str],
         say: Callable[[str], None],
     ):
         self._place, self._say = place, say
-        self._arguments = root, data, git_revision
+        self._arguments = tuple(arguments)
         self._variables = dict(variables)
         self._placement: Placement | None = None
         self._members: list[Any] = []
-        self._addresses: list[str] = []
+        self.places: list[Place] = []  # of the processes, in their order
         self._failures: list[Future[dict[str, Any]]] = []  # of each; raises when it dies
         self._thread: threading.Thread | None = None
         self._stopping, self._killed = threading.Event(), threading.Event()
@@ -258,7 +256,7 @@ class GangWorker:
 
     def _called(self, numbers: Sequence[int]) -> str:
         which = " and ".join(str(number + 1) for number in numbers)
-        where = " and ".join(dict.fromkeys(self._addresses[number] for number in numbers))
+        where = " and ".join(dict.fromkeys(self.places[number].address for number in numbers))
         word = "process" if len(numbers) == 1 else "processes"
         return f"{word} {which} of the gang's {len(self._members)}, on {where},"
 
@@ -289,8 +287,8 @@ class GangWorker:
         places: list[Place] = self._answers([member.place.remote() for member in started])
         order = placement.order(places)
         self._members = [started[index] for index in order]
-        self._addresses = [places[index].address for index in order]
-        first = places[order[0]]
+        self.places = [places[index] for index in order]
+        first = self.places[0]
         self._answers(
             [
                 member.assign.remote(number, len(order), placement.variables(number, first))

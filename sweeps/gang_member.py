@@ -68,6 +68,7 @@ class Place:
 
     node: str  # Ray's identity of the node
     address: str  # others reach it there
+    pid: int
 
     @property
     def host(self) -> str:
@@ -79,8 +80,8 @@ class Member(Worker):
     """The Ray actor; `stop` and `leave` are asked in its concurrency group `control`, `failure` in
     the group `watch`, which it fills for as long as the process lives."""
 
-    def __init__(self, store: str, data: str, git_revision: str):
-        super().__init__(store, data, git_revision)
+    def __init__(self, *arguments: str):
+        super().__init__(*arguments)
         self._number, self._count = 0, 1  # the first is 0
         self._leaves = threading.Event()
         self._failures: SimpleQueue[dict[str, Any]] = SimpleQueue()
@@ -89,7 +90,8 @@ class Member(Worker):
         """Where this process is."""
         import ray
 
-        return Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+        context = ray.get_runtime_context()
+        return Place(context.get_node_id(), ray.util.get_node_ip_address(), os.getpid())
 
     def assign(self, number: int, count: int, variables: Mapping[str, str]) -> None:
         """Which of how many it is, the first being 0, and variables of its environment."""

@@ -33,6 +33,7 @@ from sweeps.patience import patient
 from sweeps.records import TIMELINE, once_seconds
 from sweeps.reports import REPORTS
 from sweeps.run_times import AttemptTimes, WorkerTimes
+from sweeps.shared_scratch import shared
 from sweeps.store import Attempt, Status, Store
 from sweeps.worker_output import WorkerOutput, printed
 
@@ -189,7 +190,7 @@ def _run(
     check_code(stage)
     inputs = {name: store.stage_folder(source) for name, source in stage.inputs.items()}
     taken = context.said.taken() if own_process else contextlib.nullcontext()
-    with process_kept(), taken, doing("run"):
+    with shared(store, stage.id), process_kept(), taken, doing("run"):
         rows = rows_of(stage, run(stage.config, stage.seed, inputs, context))
     times.now("save")
     seconds = time.perf_counter() - clock

@@ -1,6 +1,6 @@
 """Run as a program: a Ray cluster of several nodes on this machine, and a gang on it.
 
-    python on_a_cluster.py SCENARIO FOLDER
+    python on_a_cluster.py SCENARIO FOLDER [DATA]
 
 Prints what happened as one line of JSON, last. A program, because a process has one Ray.
 """
@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -19,7 +20,8 @@ from typing import Any
 
 from sweeps.ray_session import LOOPBACK, SETTINGS, private_folder
 
-os.environ.update(SETTINGS | LOOPBACK | {"RAY_AUTH_TOKEN": secrets.token_hex(32)})
+os.environ.update(SETTINGS | LOOPBACK)
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 # A busy machine takes long to start five nodes.
 os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
@@ -53,14 +55,17 @@ def a_cluster() -> Generator[Cluster]:
             cluster.shutdown()
 
 
-def a_gang(shape: Shape, store: Store, say: Callable[[str], None], **variables: str) -> GangWorker:
+DATA = sys.argv[3] if len(sys.argv) > 3 else str(HERE)
+
+
+def a_gang(
+    shape: Shape, store: Store, say: Callable[[str], None], data: str = DATA, **variables: str
+) -> GangWorker:
     """A gang of that shape, with the test stages on its path."""
     paths = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
     return GangWorker(
         lambda: placement_of(shape),
-        store.root,
-        str(HERE),
-        "revision",
+        (store.root, data, "revision"),
         {"PYTHONPATH": paths, **variables},
         say,
     )
@@ -184,6 +189,73 @@ def hosts(folder: Path) -> dict[str, Any]:
     return found
 
 
+TINY = {
+    "encoder": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "heads": 2},
+    "connector": {"kind": "average_pooling", "tokens": 4},
+    "language_model": {
+        **{"kind": "dense", "width": 16, "layers": 1, "heads": 2, "kv_heads": 2, "mlp_width": 24}
+    },
+    "training": {
+        **{"batch_size": 8, "steps": 24, "log_every": 1, "checkpoint_every": 6},
+        "mesh": {"data": 4, "fsdp": 2},
+    },
+    "optimizer": {"warmup_steps": 2},
+}
+
+
+def training(folder: Path) -> dict[str, Any]:
+    """A recipe's training on a mesh of 8: of one host, of two hosts, and with a process killed."""
+    from ablations.plan import plan_of_one
+    from mm1_jax.config.recipe import Recipe
+    from mm1_jax.scale.compilation_cache import cache_variables
+    from mm1_jax.workload import RECIPE
+
+    recipe = Recipe.model_validate(TINY)
+    plan = plan_of_one("tiny", RECIPE, recipe, 1, "tiny")
+    stage = plan.stages[plan.main(plan.trials[0])]
+    said: list[str] = []
+
+    def gang(name: str, hosts: int) -> tuple[GangWorker, Store]:
+        flags = f"--xla_force_host_platform_device_count={8 // hosts}"
+        one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        shape, store = Shape(hosts=hosts), Store(folder / name)
+        variables = {"XLA_FLAGS": f"{flags} {one_thread}", "JAX_PLATFORMS": "cpu"}
+        variables |= cache_variables(folder / "cache")
+        return a_gang(shape, store, said.append, DATA, **variables), store
+
+    def rows(store: Store) -> dict[str, float]:
+        table = store.rows([stage.id]).sort_values(["metric", "step"])
+        return {f"{r.metric} {r.step}": r.value for r in table.itertuples()}
+
+    found: dict[str, Any] = {}
+    with a_cluster() as cluster:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        for name, hosts in (("one", 1), ("two", 2)):
+            worker, store = gang(name, hosts)
+            outcome = worker.run(stage).result(1000)
+            execution = store.execution(stage.id) if outcome.state == "done" else {}
+            found[name] = {
+                **{key: execution.get(key) for key in ("device_count", "processes", "seconds")},
+                "state": outcome.state,
+                "error": outcome.error,
+                "rows": rows(store),
+            }
+            worker.kill()
+        worker, store = gang("killed", 2)
+        running = worker.run(stage)
+        progress = store.scratch(stage.id) / "reports.jsonl"
+        wait_for(lambda: progress.exists() and progress.read_bytes().count(b"\n") > 8, 600)
+        os.kill(worker.places[1].pid, signal.SIGKILL)
+        found["lost"] = error_of(running.result)
+        before = progress.read_bytes().count(b"\n")
+        outcome = worker.run(stage).result(1000)
+        found["killed"] = {"state": outcome.state, "reported": before, "rows": rows(store)}
+        found["killed"]["failures"] = [one["error"] for one in store.failures(stage.id)]
+        worker.kill()
+    return found
+
+
 def where(store: Store, stage: Stage, number: int) -> dict[str, str]:
     """What a process of the gang says of its place, once it waits."""
     file = store.scratch(stage.id) / f"waits-{number}"
@@ -199,7 +271,7 @@ def error_of(result: Callable[[float], Any]) -> str:
 
 
 if __name__ == "__main__":
-    scenario, folder = sys.argv[1:]
+    scenario, folder = sys.argv[1:3]
     began = time.monotonic()
     found = globals()[scenario](Path(folder))
     print(json.dumps({**found, "seconds": time.monotonic() - began}), flush=True)

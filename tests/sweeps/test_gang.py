@@ -41,9 +41,7 @@ def gang(store, tmp_path):
     said: list[str] = []
     worker = GangWorker(
         lambda: HostsPlacement(2, {"CPU": 1}, apart=False),
-        store.root,
-        str(tmp_path / "data"),
-        "revision",
+        (store.root, str(tmp_path / "data"), "revision"),
         {"PYTHONPATH": os.pathsep.join([HERE, str(Path(HERE).parent.parent)])},
         said.append,
     )
@@ -121,7 +119,7 @@ def test_what_a_gang_waits_for_is_told_in_a_line(store, monkeypatch):
     monkeypatch.setattr("sweeps.gang.PLACE_SECONDS", 2)
     monkeypatch.setattr("sweeps.gang.QUIET_SECONDS", 0)
     said = []
-    arguments = (store.root, "data", "revision", {}, said.append)
+    arguments = ((store.root, "data", "revision"), {}, said.append)
     worker = GangWorker(lambda: HostsPlacement(2, {"CPU": 3}), *arguments)
     with pytest.raises(LostError, match="no room for the gang in 2 s: it needs 2 hosts with CPU 3"):
         worker.run(a_gang_stage()).result(60)

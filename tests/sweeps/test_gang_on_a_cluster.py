@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def happened(tmp_path):
-    def run(scenario: str) -> dict:
-        command = [sys.executable, str(PROGRAM), scenario, str(tmp_path)]
+    def run(scenario: str, *words: object) -> dict:
+        command = [sys.executable, str(PROGRAM), scenario, str(tmp_path), *map(str, words)]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=1200)
         assert done.returncode == 0, done.stderr[-5000:]
         return json.loads(done.stdout.splitlines()[-1])
@@ -50,3 +50,20 @@ def test_gangs_share_a_slice_that_is_larger_than_they_need(happened):
     found = happened("parts")
     assert found["workers"] == ["0", "1"]
     assert found["states"] == ["stopped", "stopped"]
+
+
+def test_two_hosts_train_as_one_does_and_go_on_when_a_process_is_killed(happened, data_root):
+    found = happened("training", data_root)
+    one, two, killed = (found[name] for name in ("one", "two", "killed"))
+    assert (one["state"], two["state"], killed["state"]) == ("done", "done", "done")
+    assert (one["device_count"], one["processes"]) == (8, 1)
+    assert (two["device_count"], two["processes"]) == (8, 2)
+    assert one["rows"].keys() == two["rows"].keys()
+    assert list(two["rows"].values()) == pytest.approx(list(one["rows"].values()), rel=1e-3)
+    losses = [name for name in one["rows"] if name.startswith("loss ")]
+    assert [two["rows"][name] for name in losses] == pytest.approx(
+        [one["rows"][name] for name in losses], rel=1e-5
+    )
+    assert "process 2 of the gang's 2" in found["lost"]
+    assert 8 < killed["reported"] < 24
+    assert killed["rows"] == two["rows"]  # to the bit: the same kind of machine, the same mesh
