@@ -116,7 +116,7 @@ def decide(
         for claim in claims
     ]
     read = [
-        _Read.of(claim.condition, own, scores, diverged, tasks)
+        Read.of(claim.condition, own, scores, diverged, tasks)
         for claim, own in zip(claims, counted, strict=True)
     ]
     evidence = [
@@ -128,7 +128,7 @@ def decide(
         if not affected or len(there) < len(counted[index]):
             continue
         rest = [seed for seed in counted[index] if seed not in affected]
-        other = _Read.of(claim.condition, rest, scores, frozenset(), tasks).evidence(claim, rest)
+        other = Read.of(claim.condition, rest, scores, frozenset(), tasks).evidence(claim, rest)
         without = judge([*evidence[:index], other, *evidence[index + 1 :]], alpha)[index]
         told = (*verdicts[index].warnings, _told_without(without))
         verdicts[index] = replace(verdicts[index], warnings=told)
@@ -159,7 +159,7 @@ def places(plan: Plan, diverged: Collection[str]) -> frozenset[Place]:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """What a claim reads from the scores, seed by seed."""
 
     condition: Condition[Contrast]
@@ -176,7 +176,7 @@ class _Read:
         scores: Scores,
         diverged: Collection[Place],
         tasks: Tasks,
-    ) -> _Read:
+    ) -> Read:
         """Read the scores of some seeds."""
         keys = keys_of([condition])
         table: dict[int, dict[ScoreKey, float]] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, SkipValidation, model_serializer, model_validator
 
 from ablations import claims, identity
+from ablations.adaptive_seeds import AdaptiveSeeds, Replication
 from ablations.averages import AVERAGE, average_shots, known_metric
 from ablations.conditions import Condition, quantities
 from ablations.config_parts import ConfigParts
@@ -29,7 +30,6 @@ from ablations.exclusions import Exclusion, excluded
 from ablations.no_collection import no_collection
 from ablations.schema import Config
 from ablations.stages import Stage, Trial, stages_of
-from ablations.study import FreshSeeds
 from ablations.workload import TRAINING, Answer, Asked, Graph, Metric, Task, Tasks, Work
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Plan(Config):
     alpha: float
     seeds: tuple[int, ...]
     fresh_set: int = 0  # of seeds that were drawn: how many sets were on record before
+    replication: Replication | None = None  # how seeds are added; None: all trials are run
     factors: dict[str, tuple[str, ...]]  # factor → level names, base level first
     arms: tuple[Arm, ...] = Field(exclude=True)  # base first
     tasks: dict[str, Task]  # what could be asked, and what its numbers mean
@@ -95,7 +96,8 @@ class Plan(Config):
     mixtures: tuple[str, ...] = ()  # paths of a config's groups of shares
     free: tuple[str, ...] = ()  # paths of a config that decide no result; `*` is any name
     untrained: tuple[str, ...] = ()  # groups of a config that say how seeds act, or what is asked
-    trials: SkipValidation[tuple[Trial, ...]] = Field(exclude=True)  # seed-major
+    # Seed-major; where seeds are added, all that may come.
+    trials: SkipValidation[tuple[Trial, ...]] = Field(exclude=True)
     stages: SkipValidation[dict[str, Stage]] = Field(exclude=True)
     claims: dict[str, str]  # name → text, as written
     min_effects: dict[str, float] = Field({})  # claim → what its effect must exceed, if not 0
@@ -110,6 +112,22 @@ class Plan(Config):
         )
 
     __str__ = __repr__  # all of it: model_dump_json()
+
+    def only(self, trials: Iterable[tuple[str, int]]) -> Plan:
+        """The plan of some of its trials (arm, seed) and of their stages."""
+        wanted = set(trials)
+        kept = tuple(one for one in self.trials if (one.arm, one.seed) in wanted)
+        used = {stage for one in kept for stage in one.stages.values()}
+        stages = {name: stage for name, stage in self.stages.items() if name in used}
+        return self.model_copy(update={"trials": kept, "stages": stages})
+
+    @property
+    def beginning(self) -> Plan:
+        """What is run before any seed is added; all of it, where none will be."""
+        if self.replication is None:
+            return self
+        first = self.seeds[: self.replication.initial]
+        return self.only([(one.arm, one.seed) for one in self.trials if one.seed in first])
 
     def arm(self, name: str) -> Arm:
         """The arm of this name."""
@@ -266,11 +284,15 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         "claims": {name: " ".join(text.split()) for name, text in texts.items()},
         "min_effects": least,
     }
-    seeds = file.seeds
-    if isinstance(seeds, FreshSeeds):
-        seeds = _drawn(identity.fingerprint([file.study, fresh_set, means]), seeds.count)
+    adaptive = file.seeds if isinstance(file.seeds, AdaptiveSeeds) else None
+    if adaptive is not None:
+        means["replication"] = adaptive.means
+    if file.has_fresh_seeds:
+        origin = identity.fingerprint([file.study, fresh_set, means])
+        seeds = _drawn(origin, file.seed_count)
     else:
         fresh_set = 0
+        seeds = file.seeds if isinstance(file.seeds, tuple) else tuple(range(file.seed_count))
     if file.exclude:
         means["exclude"] = file.exclude
     meaning = identity.fingerprint({**means, "seeds": seeds})
@@ -278,8 +300,11 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
 
     stages: dict[str, Stage] = {}
     trials: list[Trial] = []
-    for seed in seeds:
+    added = needed.keys()  # arms that get seeds where a verdict is open; others none needs
+    for position, seed in enumerate(seeds):
         for arm, graph in zip(arms, graphs, strict=True):
+            if adaptive is not None and position >= adaptive.initial and arm.name not in added:
+                continue
             made = stages_of(arm.name, graph, seed)
             roles = {role: stage.id for role, stage in made.items()}
             trials.append(Trial(arm.name, seed, roles))
@@ -303,6 +328,7 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         alpha=file.alpha,
         seeds=seeds,
         fresh_set=fresh_set,
+        replication=_replication(study, adaptive, arms, trials, stages) if adaptive else None,
         factors={f.name: tuple(level.name for level in f.levels) for f in factors},
         arms=arms,
         tasks=tasks,
@@ -319,6 +345,37 @@ def make_plan(study: Study, *, many: bool = False, fresh_set: int = 0) -> Plan:
         excluded=exclusions,
         warnings=tuple(_warnings(study, seeds, conditions, arms, graphs, trials)),
     )
+
+
+def _replication(
+    study: Study,
+    adaptive: AdaptiveSeeds,
+    arms: Sequence[Arm],
+    trials: Sequence[Trial],
+    stages: Mapping[str, Stage],
+) -> Replication:
+    """How seeds are added, with the planned cost of a trial of each arm."""
+    first = {trial.arm: trial for trial in trials[: len(arms)]}
+    seconds = {
+        arm: float(f"{sum(stages[one].seconds for one in trial.stages.values()):.3g}")
+        for arm, trial in first.items()
+    }
+    budget, initial = adaptive.budget, adaptive.initial
+    least, planned = len(arms) * initial, sum(seconds.values()) * initial
+    if budget.trials is not None and budget.trials < least:
+        study.document.fail(
+            f"seeds: budget.trials: {budget.trials} are fewer than the {least} to begin with "
+            f"({len(arms)} arms × {initial} seeds)",
+            ("seeds",),
+        )
+    if budget.core_hours is not None and 3600 * budget.core_hours < planned:
+        study.document.fail(
+            f"seeds: budget.core_hours: {budget.core_hours:g} are fewer than the "
+            f"{planned / 3600:.3g} that are planned to begin with ({len(arms)} arms × {initial} "
+            "seeds)",
+            ("seeds",),
+        )
+    return Replication(**adaptive.model_dump(), seconds=seconds)
 
 
 def plan_of_one(name: str, workload: Workload, config: AnyConfig, seed: int, source: str) -> Plan:
@@ -377,8 +434,7 @@ def _drawn(origin: str, count: int) -> tuple[int, ...]:
 
 
 def _check_size(study: Study, many: bool) -> None:
-    named = study.file.seeds
-    seeds = named.count if isinstance(named, FreshSeeds) else len(named)
+    seeds = study.file.seed_count
     trials = (count_arms(study.file.design) + study.file.null_arms) * seeds
     number = f"about {trials:,}" if trials < 10**15 else "more than 10¹⁵"
     if trials > MOST_TRIALS:

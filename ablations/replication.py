@@ -24,10 +24,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
-
 from ablations.sequential import FUTILE, FUTILE_FROM
-from ablations.verdicts import Outcome, holm, holm_levels
+from ablations.verdicts import Outcome
 
 Result = Literal["there", "lost", ""]  # of a trial; lost: it failed and is not tried again
 
@@ -80,6 +78,7 @@ class Evidence(Protocol):
 class Course:
     """How far one claim has come."""
 
+    name: str
     arms: tuple[str, ...]
     n: int = 0  # seeds whose results are in
     p: tuple[float, float] = (1.0, 1.0)
@@ -95,7 +94,8 @@ class Course:
 class Allocation:
     """The trials that were decided on so far, in order; `advance` goes on.
 
-    `arms` in their order, `claims` gives each claim's arms, `seconds` each arm's planned cost.
+    `arms` in their order, `claims` gives each claim's arms, `seconds` each arm's planned cost,
+    `told` a trial in words.
     """
 
     def __init__(
@@ -105,13 +105,14 @@ class Allocation:
         claims: Mapping[str, Collection[str]],
         seconds: Mapping[str, float],
         evidence: Evidence,
+        told: Callable[[Pair], str] = str,
     ):
-        self.rule, self._evidence = rule, evidence
+        self.rule, self._evidence, self._told = rule, evidence, told
         self._place = {arm: place for place, arm in enumerate(arms)}
         self._cost = {arm: seconds.get(arm) or 1.0 for arm in arms}
         self.trials = [Pair(arm, index) for index in range(rule.initial) for arm in arms]
         self.courses = {
-            name: Course(tuple(sorted(its, key=self._place.__getitem__)))
+            name: Course(name, tuple(sorted(its, key=self._place.__getitem__)))
             for name, its in claims.items()
         }
         self.seconds = sum(self._cost[trial.arm] for trial in self.trials)
@@ -154,6 +155,13 @@ class Allocation:
                 self.ended = True
         return self.trials[before:]
 
+    def follow(self, trials: Sequence[Pair], result: Callable[[Pair], Result]) -> None:
+        """Take in the results of trials that others decided on, as far as they are there."""
+        self.trials = list(trials)
+        while self._taken < len(self.trials) and self._take(result):
+            pass
+        self.ended = self._taken == len(self.trials)
+
     # -- results -----------------------------------------------------------------------------
 
     def _take(self, result: Callable[[Pair], Result]) -> bool:
@@ -180,7 +188,7 @@ class Allocation:
         lost = [arm for arm in course.arms if arm in self._lost]
         if lost and not course.problem:
             arm = min(lost, key=lambda one: (self._lost[one], self._place[one]))
-            course.problem = f"{arm}, seed number {self._lost[arm] + 1}, failed"
+            course.problem = f"{self._told(Pair(arm, self._lost[arm]))} failed"
         if course.verdict != "undecided":
             return False
         looked = False
@@ -197,39 +205,32 @@ class Allocation:
         return looked
 
     def _judge(self) -> None:
-        """Holm's correction over all claims, those that have a verdict with the p value it had."""
-        names = list(self.courses)
-        while True:
-            p = np.array([min(self.courses[name].p) for name in names])
-            adjusted, levels = holm(p), holm_levels(p, self.rule.alpha)
-            new = [
-                number
-                for number, name in enumerate(names)
-                if self.courses[name].verdict == "undecided" and adjusted[number] <= self.rule.alpha
-            ]
-            for number in new:
-                self._reach(names[number], float(levels[number]))
-            if not new:
-                break
-        open_level = self.rule.alpha / (len(names) - int((adjusted <= self.rule.alpha).sum()) or 1)
-        for course in self.courses.values():
-            if course.verdict == "undecided" and course.level != open_level:
-                course.level = open_level
+        """Holm's correction over all claims: the smallest p value at alpha/m, the next at
+        alpha/(m - 1), …; those that have a verdict keep the p value that it was reached with.
+        """
+        while open_ := [one for one in self.courses.values() if one.verdict == "undecided"]:
+            level = self.rule.alpha / len(open_)
+            if level != open_[0].level:
                 self._gains.clear()
+                for course in open_:
+                    course.level = level
+            nearest = min(open_, key=lambda one: min(one.p))
+            if min(nearest.p) > level:
+                break
+            self._reach(nearest)
 
-    def _reach(self, name: str, level: float) -> None:
+    def _reach(self, course: Course) -> None:
         """A claim has its verdict, by the first look that is enough at its level; it stands."""
-        course = self.courses[name]
         for n, _ in course.looks:
-            p_sup, p_ref = self._evidence.p(name, n)
-            if min(p_sup, p_ref) <= level:
+            p_sup, p_ref = self._evidence.p(course.name, n)
+            if min(p_sup, p_ref) <= course.level:
                 course.p = p_sup, p_ref
                 course.verdict = "supported" if p_sup <= p_ref else "refuted"
-                course.level, course.decided_n, course.decided_after = level, n, self._taken
+                course.decided_n, course.decided_after = n, self._taken
                 course.problem, course.futile = "", False
-                self._gains.pop(name, None)
+                self._gains.pop(course.name, None)
                 return
-        raise AssertionError(f"{name}: no look has the p value {min(course.p)}")
+        raise AssertionError(f"{course.name}: no look has the p value {min(course.p)}")
 
     # -- decisions ---------------------------------------------------------------------------
 

@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.adaptive_seeds import FIRST_LOOK
+
 Array = NDArray[np.float64]
 
-FIRST_LOOK = 3  # seeds
 SHAPE = 0.25  # of the boundary: 0 falls as O'Brien and Fleming's does, 0.5 is Pocock's
 # The chance, in one direction, of ever crossing C …
 LEVELS = (0.25, 0.1, 0.05, 0.025, 0.0125, 0.01, 0.005, 0.0025, 0.001)
@@ -44,7 +45,6 @@ BOUNDARIES: dict[int, tuple[float, ...]] = {
     10: (1.130, 1.661, 1.979, 2.260, 2.512, 2.589, 2.817, 3.026, 3.284),
     12: (1.160, 1.680, 1.995, 2.273, 2.522, 2.599, 2.824, 3.036, 3.290),
 }
-MOST_SEEDS = max(BOUNDARIES)
 CHECKED = 1e-4  # below, the size of p values was not looked at
 
 # A claim is given up, for as long as nothing changes, where a verdict by the most seeds is less
@@ -90,12 +90,18 @@ def constant(level: Any, most: int) -> Array:
     return np.where(wanted < levels[-1], beyond, np.interp(-wanted, -levels, c))
 
 
+def nominal_p(level: Any, n: Any, most: int) -> Array:
+    """The p value of the t test at n seeds that crosses the boundary of a level."""
+    from scipy.special import ndtr  # 0.3 s, and only deciding needs it
+
+    return ndtr(-constant(level, most) / weight(n, most))
+
+
 def boundary_t(level: Any, n: Any, most: int) -> Array:
     """The t value at n seeds that crosses the boundary of a level (one direction)."""
-    from scipy.special import ndtr, stdtrit  # 0.3 s, and only deciding needs it
+    from scipy.special import stdtrit
 
-    n = np.asarray(n)
-    return -stdtrit(n - 1, ndtr(-constant(level, most) / weight(n, most)))
+    return -stdtrit(np.asarray(n) - 1, nominal_p(level, n, most))
 
 
 def z_of(p: Any) -> Array:

@@ -23,6 +23,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
+from ablations.adaptive_seeds import AdaptiveSeeds, read_adaptive
 from ablations.claim_grammar import LARGEST
 from ablations.designs import DesignConfig, unusable_name
 from ablations.errors import UserError, nearest, shown
@@ -68,7 +69,10 @@ def _read_claim(value: Any) -> Claim:
     return Claim(text=value["claim"], min_effect=least)
 
 
-def _read_seeds(value: Any) -> tuple[int, ...] | FreshSeeds:
+Seeds = tuple[int, ...] | FreshSeeds | AdaptiveSeeds
+
+
+def _read_seeds(value: Any) -> Seeds:
     def whole(number: Any) -> bool:
         return isinstance(number, int) and not isinstance(number, bool)
 
@@ -78,13 +82,16 @@ def _read_seeds(value: Any) -> tuple[int, ...] | FreshSeeds:
         if len(set(value)) < len(value):
             raise ValueError(f"{shown(value)} names a seed twice")
         return tuple(value)
+    if isinstance(value, dict) and "until" in value:
+        return read_adaptive(value)
     if isinstance(value, dict) and set(value) == {"from", "count"} and value["from"] == "fresh":
         if whole(value["count"]) and 0 < value["count"] <= MOST_SEEDS:
             return FreshSeeds(count=value["count"])
         raise ValueError(f"count: {shown(value['count'])} is not a number from 1 to {MOST_SEEDS:,}")
     raise ValueError(
         f"{shown(value)} is not valid: expected how many (1 to {MOST_SEEDS:,}), "
-        "which ([0, 1, 2], each below 2**31), or {from: fresh, count: 3}"
+        "which ([0, 1, 2], each below 2**31), {from: fresh, count: 3}, or "
+        "{initial: 3, max: 12, until: verdict}"
     )
 
 
@@ -99,7 +106,7 @@ class StudyFile(Config):
     workload: Any = Field(None, description="what is trained, if not a recipe of ours")
     overrides: dict[str, Any] = Field({}, description="path → value, changes of the base")
     design: DesignConfig
-    seeds: Annotated[tuple[int, ...] | FreshSeeds, PlainValidator(_read_seeds)]
+    seeds: Annotated[Seeds, PlainValidator(_read_seeds)]
     primary_metric: str = Field(
         pattern=r"^[\w/@-]+(\.[\w/@-]+)*$", max_length=200, description="task.metric"
     )
@@ -139,7 +146,27 @@ class StudyFile(Config):
             module, _, function = path.partition(":")
             if not all(part.isidentifier() for part in [*module.split("."), function]):
                 raise ValueError(f"runners.{kind}: {shown(path)} is not package.module:function")
+        if isinstance(self.seeds, AdaptiveSeeds) and not self.claims:
+            raise ValueError("seeds: until: verdict needs claims, and there are none")
+        if isinstance(self.seeds, AdaptiveSeeds) and self.exclude:
+            raise ValueError(
+                "exclude: not with seeds until: verdict, whose boundary holds only where no seed "
+                "is left out"
+            )
         return self
+
+    @property
+    def seed_count(self) -> int:
+        """How many seeds, at most."""
+        if isinstance(self.seeds, AdaptiveSeeds):
+            return self.seeds.most
+        return self.seeds.count if isinstance(self.seeds, FreshSeeds) else len(self.seeds)
+
+    @property
+    def has_fresh_seeds(self) -> bool:
+        """Whether its seeds are drawn, so that no other study has them."""
+        seeds = self.seeds
+        return seeds.is_fresh if isinstance(seeds, AdaptiveSeeds) else isinstance(seeds, FreshSeeds)
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,19 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class LookedAt:
+    """A claim as it stood at one look, where seeds are added until there is a verdict."""
+
+    n: int  # seeds
+    effect: float  # mean of the contrast that decides at the end
+    ci_low: float  # the interval that holds at all looks together, at the claim's last level
+    ci_high: float
+    p_value: float  # sequential, of the direction that is nearer
+    t: float  # of the contrast against its boundary, in the direction of the verdict
+    boundary_t: float  # what t must reach at this look
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A claim, decided or not; of a claim with several parts, the one that decides."""
 
@@ -229,6 +242,8 @@ class Verdict:
     is_difference: bool  # else the effect is a score
     by_seed: Mapping[int, float]  # the contrast seed by seed
     extreme_seeds: tuple[int, ...]  # far from the others: failures, or luck
+    path: tuple[LookedAt, ...] = ()  # where seeds were added: its looks in order
+    is_open: bool = False  # seeds may still be added
 
 
 def judge(evidence: Sequence[Evidence], alpha: float) -> list[Verdict]:
@@ -288,6 +303,59 @@ def _verdict(
         is_difference=part.quantity.is_difference,
         by_seed=dict(zip(claim.seeds, map(float, part.quantity.values), strict=False)),
         extreme_seeds=tuple(claim.seeds[i] for i in _extreme(part.quantity.values) if claim.seeds),
+    )
+
+
+def sequential_verdict(
+    claim: Evidence,
+    part: Above[Values],
+    *,
+    is_against: bool,
+    verdict: Outcome,
+    interval: tuple[float, float, float],
+    ci_level: float,
+    p: float,
+    adjusted: float,
+    alpha: float,
+    nominal_level: float,
+    path: tuple[LookedAt, ...],
+    is_open: bool,
+) -> Verdict:
+    """The verdict of a claim whose seeds were added one by one (`ablations.replicated`).
+
+    `part` decides, of the claim or, `is_against`, of its negation. `nominal_level` is what the t
+    test's p value had to reach at the last look.
+    """
+    mean, low, high = interval
+    if claim.n > 1 and no_spread(part.quantity):
+        low = high = np.nan
+    reason = claim.problem
+    if not reason or (claim.n > 1 and no_spread(part.quantity)):
+        reason = _reason(claim, part, verdict, adjusted, alpha)
+    return Verdict(
+        name=claim.name,
+        text=claim.text,
+        verdict=verdict,
+        contrast=part.name,
+        effect=_finite(mean),
+        ci_low=_finite(low),
+        ci_high=_finite(high),
+        ci_level=ci_level,
+        p_value=p if path else None,
+        p_adjusted=adjusted if path else None,
+        alpha=alpha,
+        n=claim.n,
+        scope=claim.scope,
+        reason=reason,
+        sensitive=bool(path) and _sensitive(claim.condition, part, nominal_level, claim.n),
+        warnings=claim.warnings,
+        boundary=part.boundary,
+        below=part.reverse != is_against,
+        is_difference=part.quantity.is_difference,
+        by_seed=dict(zip(claim.seeds, map(float, part.quantity.values), strict=False)),
+        extreme_seeds=tuple(claim.seeds[i] for i in _extreme(part.quantity.values) if claim.seeds),
+        path=path,
+        is_open=is_open,
     )
 
 

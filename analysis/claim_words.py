@@ -96,7 +96,12 @@ def sentence(verdict: Verdict, seeds: int, min_effect: float = 0.0, *, interim: 
     shown = numbers(verdict)
     details = [f"{verdict.n} seeds" if verdict.n != 1 else "1 seed"]
     if verdict.ci_low is not None:
-        details.insert(0, f"{words.percent(verdict.ci_level)} interval {shown.interval}")
+        kind = "repeated interval" if verdict.path else "interval"
+        details.insert(0, f"{words.percent(verdict.ci_level)} {kind} {shown.interval}")
+    if interim and verdict.is_open:
+        so_far = f"so far {verdict.contrast} = {shown.effect} ({', '.join(details)})"
+        text = f"Open: whether {said}; {verdict.n} of at most {seeds} seeds are in"
+        return f"{text}; {so_far}." if verdict.n else f"{text}."
     if interim:
         text = f"Not yet: {verdict.n} of {seeds} seeds are in for whether {said}"
         so_far = f"; so far {verdict.contrast} = {shown.effect} ({', '.join(details)})"

@@ -44,6 +44,18 @@ class Line(Config):
     model_config = ConfigDict(allow_inf_nan=True)
 
 
+class LookLine(Line):
+    """A claim at one look, where seeds were added until there was a verdict."""
+
+    n: int  # seeds
+    effect: float
+    ci_low: float  # repeated interval, at the claim's `ci_level`
+    ci_high: float
+    p_value: float  # sequential: holds however often was looked
+    t: float  # of the contrast against its boundary, towards the verdict
+    boundary_t: float  # that t must reach
+
+
 class ClaimLine(Line):
     """A claim and its verdict; the interval is the verdict's own, at the level that is named."""
 
@@ -64,6 +76,7 @@ class ClaimLine(Line):
     alpha: float  # what it is compared with
     by_seed: dict[int, float]  # the contrast seed by seed
     n: int  # seeds
+    path: tuple[LookLine, ...]  # looks, in order; none where all seeds were fixed
     scope: str
     reason: str
     interim: bool  # registered seeds are still missing
@@ -169,6 +182,8 @@ class Comparison(Line):
     alpha: float
     seeds: tuple[int, ...]
     seeds_in: tuple[int, ...]
+    # Where seeds are added: from how many, by which rule, how many trials at most.
+    replication: dict[str, Any] | None
     interim: bool
     registered_at: str
     claims: tuple[ClaimLine, ...]
@@ -198,6 +213,7 @@ def comparison(results: StudyResults) -> Comparison:
         alpha=plan.alpha,
         seeds=plan.seeds,
         seeds_in=results.seeds_in,
+        replication=_replication(results),
         interim=results.interim,
         registered_at=results.registration.registered_at,
         claims=tuple(_claims(results)),
@@ -244,6 +260,7 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
                 metrics=_metrics_of(results.claim_keys[verdict.name]),
                 relation="<" if verdict.below else ">",
                 boundary=verdict.boundary + 0.0,
+                path=tuple(_line(LookLine, look) for look in verdict.path),
                 interim=interim,
                 standing=results.standing(verdict.name),
                 caveats=caveats(results, verdict),
@@ -259,6 +276,13 @@ def _counted(results: StudyResults, claim: str) -> list[int]:
     """The seeds that a claim is decided on."""
     arms = {key.arm for key in results.claim_keys[claim]}
     return counting(results.plan.seeds, arms, results.plan.left_out)
+
+
+def _replication(results: StudyResults) -> dict[str, Any] | None:
+    its, made = results.whole.replication, results.replicated
+    if its is None or made is None:
+        return None
+    return {**its.means, "most_trials": len(results.whole.trials), "ended": made.ended}
 
 
 def _metrics_of(keys: Iterable[ScoreKey]) -> tuple[str, ...]:
@@ -371,7 +395,9 @@ def _notices(results: StudyResults) -> list[str]:
     found += amended_after_results(results)
     found += results.damage_lines
     found += [*results.gaps, *results.removed_registrations] if results.plan.claims else []
-    if results.interim:
+    if results.interim and results.replicated is not None:
+        found.append("seeds are still being added: claims without a verdict may get one")
+    elif results.interim:
         found.append(
             f"interim: {len(results.seeds_in)} of {len(results.plan.seeds)} seeds are complete; "
             "effects may still move"
@@ -436,7 +462,7 @@ def shown_verdict(claim: ClaimLine) -> str:
 
 def tables(made: Comparison) -> list[Table]:
     """Claims, effects, scores, controls, cost: those that have a line."""
-    found = [claims_table(made), contrasts_table(made)]
+    found = [claims_table(made), paths_table(made), contrasts_table(made)]
     found += [*effects_tables(made), _narrow(scores_table(made))]
     found += [controls_table(made), costs_table(made)]
     return [table for table in found if table.rows]
@@ -483,6 +509,50 @@ def _claim_notes(made: Comparison) -> list[str]:
 def beside(claim: ClaimLine) -> str:
     """The standing of a claim, and its caveats in a word each."""
     return ", ".join(dict.fromkeys([claim.standing, *(caveat.word for caveat in claim.caveats)]))
+
+
+def paths_table(made: Comparison) -> Table:
+    """Each claim look by look, where seeds were added."""
+    rows = []
+    for claim in made.claims:
+        places = _path_decimals(claim)
+        told = words.signed if claim.is_difference else words.number
+        for look in claim.path:
+            last = look is claim.path[-1] and claim.verdict != "undecided"
+            rows.append(
+                (
+                    claim.name,
+                    str(look.n),
+                    told(look.effect, places),
+                    words.interval(look.ci_low, look.ci_high, places, plus=claim.is_difference),
+                    words.p_value(look.p_value, claim.alpha),
+                    f"{look.t:.2f}".replace("-", "−"),
+                    f"{look.boundary_t:.2f}",
+                    claim.verdict if last else "",
+                )
+            )
+    header = (
+        *("claim", "seeds", "estimate", "repeated interval"),
+        *("sequential p", "t", "boundary", "verdict"),
+    )
+    return Table("How the claims came about", header, tuple(rows), frozenset({0, 7}))
+
+
+def _path_decimals(claim: ClaimLine) -> int:
+    widths = [look.ci_high - look.ci_low for look in claim.path[-1:]]
+    return words.decimals(widths, [look.effect for look in claim.path])
+
+
+def path_words(claim: ClaimLine) -> str:
+    """A claim's looks in a line: seeds, estimate and sequential p value of each."""
+    places = _path_decimals(claim)
+    told = words.signed if claim.is_difference else words.number
+    looks = [
+        f"{look.n} seeds {told(look.effect, places)}, p {words.p_value(look.p_value, claim.alpha)}"
+        for look in claim.path
+    ]
+    end = f"; {claim.verdict} at {claim.n} seeds" if claim.verdict != "undecided" else ""
+    return f"look by look: {'; '.join(looks)}{end}"
 
 
 def contrasts_table(made: Comparison) -> Table:
@@ -720,6 +790,17 @@ def family(made: Comparison) -> str:
     together = "registered together" if apart else "of this study"
     alphas = dict.fromkeys(claim.alpha for claim in made.claims)
     chances = " or ".join(map(words.percent, alphas))
+    if made.replication is not None:
+        return (
+            f"Each claim is judged on one number per seed, by t tests in both directions, looked "
+            f"at after every seed from {made.replication['initial']} to {made.replication['most']} "
+            f"against a boundary for all looks together. Holm's correction of the sequential p "
+            f"values holds the chance of any wrong verdict among the claims {together} to "
+            f"{chances}. Each claim's interval is repeated: it holds at all looks together, at the "
+            "level at which the claim was decided. Where a small effect stops early its estimate "
+            "is too large on average. All other intervals are unadjusted, and leave out that seeds "
+            "were added by results."
+        )
     return (
         f"Each claim is judged on one number per seed, by t tests in both directions. Holm's "
         f"correction holds the chance of any wrong verdict among the claims {together} to "

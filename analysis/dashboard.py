@@ -41,6 +41,7 @@ from analysis.compare import (
     comparison,
     effect_words,
     family,
+    path_words,
     primary,
     shown_verdict,
 )
@@ -270,7 +271,7 @@ class Views:
         snapshot = plan, registration = self._store.snapshot(study)
         found = self._store.look(plan.stages)
         results, is_new = looked.results, False
-        if results is None or results.plan is not plan or results.found is not found:
+        if results is None or results.whole is not plan or results.found is not found:
             results, is_new = self._results(*snapshot), True
             looked.results = results
         live = live_curves(results)
@@ -443,6 +444,7 @@ def verdicts(made: Comparison) -> list[Any]:
         below += [f"scope: {claim.scope}"]
         below += [f"of {', '.join(claim.metrics)}"]
         below += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
+        below += [path_words(claim)] if claim.path else []
         notes = [html.P(text, className="faint") for text in below]
         lines.append(
             html.Div(

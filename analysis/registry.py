@@ -155,7 +155,8 @@ class Registry:
     """All registrations of a store, oldest first.
 
     `last_look` is when most results of a plan were shown first: results that were seen and are not
-    on record any more count as seen. `scores` are those of a registration.
+    on record any more count as seen. `scores` are those of a registration; `come_to` is its plan
+    without what it has turned out not to need.
     """
 
     def __init__(
@@ -164,10 +165,11 @@ class Registry:
         finished: Finished,
         last_look: Callable[[Plan], Look | None] = lambda plan: None,
         scores: Callable[[Registered], Scores] = lambda registered: {},
+        come_to: Callable[[Registered], Plan] = lambda registered: registered.plan,
     ):
         self._all = sorted(registered, key=lambda one: (one.at, one.registration.hash))
         self.finished = cache(finished)  # many claims ask about the same stages
-        self._last_look, self._scores = last_look, scores
+        self._last_look, self._scores, self._come_to = last_look, scores, come_to
         self._stages: dict[int, dict[str, set[str]]] = {}
         self._trained: dict[int, dict[str, Any]] = {}  # by arm
         self._meant: dict[int, dict[str, Condition[Contrast]]] = {}
@@ -290,7 +292,7 @@ class Registry:
     def _own(self, one: Registered) -> dict[str, set[str]]:
         """Claim → the stages that its scores come from."""
         if id(one) not in self._stages:
-            self._stages[id(one)] = claim_stages(one.plan)
+            self._stages[id(one)] = claim_stages(self._come_to(one))
         return self._stages[id(one)]
 
     def _counting(self, now: Registered, claim: str) -> tuple[Registered, list[Registered]]:

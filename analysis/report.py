@@ -31,6 +31,7 @@ from analysis.compare import (
     effect_words,
     family,
     lead_decimals,
+    path_words,
     primary,
     shown_verdict,
 )
@@ -200,6 +201,7 @@ def _claim(claim: ClaimLine, *, one_scope: bool) -> str:
     notes += [f"{caveat.word}: {caveat.told}" for caveat in claim.caveats]
     notes += [f"of {', '.join(claim.metrics)}"]
     notes += [f"seed by seed: {numbers(claim).by_seed}"] if claim.by_seed else []
+    notes += [path_words(claim)] if claim.path else []
     said = claim.sentence.partition(": ")[2] if not claim.interim else claim.sentence
     return (
         f'<div class="claim"><div class="verdict {shown}"><b>{SYMBOLS[shown]}</b>'

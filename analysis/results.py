@@ -24,6 +24,7 @@ from ablations.deciding import claim_stages, claims_of, conditions, places, voca
 from ablations.errors import UserError
 from ablations.own_workload import metric_parts
 from ablations.plan import Plan, make_plan
+from ablations.replicated import Replicated
 from ablations.stages import Stage, Trial
 from ablations.study import Study, is_file, study_name
 from ablations.verdicts import Verdict
@@ -42,6 +43,7 @@ from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
 from sweeps.index import Finished
 from sweeps.records import Cancelled
+from sweeps.replicating import replicated
 from sweeps.store import Registration, Store
 
 # Parts of the execution record within which results are promised to be equal to the bit.
@@ -85,6 +87,9 @@ class StudyResults:
     origin: Origin | None  # reads it
     found: Finished  # what the store held of the plan's stages when it was looked at
     damages: tuple[str, ...] = ()  # of the study's own records, which it is shown without
+    # Where seeds are added: the decisions so far. `plan` has the trials that were decided on alone,
+    # `whole` all that was registered.
+    replicated: Replicated | None = None
 
     def __repr__(self) -> str:
         metric = ".".join(self.plan.primary_metric)
@@ -123,6 +128,11 @@ class StudyResults:
             f"</p><table><tr><th>arm</th><th>{metric}, mean ± SD</th><th>seeds</th></tr>{rows}"
             "</table>"
         )
+
+    @property
+    def whole(self) -> Plan:
+        """The plan as it was registered."""
+        return self.plan if self.replicated is None else self.replicated.plan
 
     published: str = ""  # whether a registration that was kept outside the store is this one
 
@@ -172,11 +182,11 @@ class StudyResults:
         """How the study file differs from the snapshot, if it does; planned when asked for."""
         if self.file is None or self.origin is None:
             return None
-        return difference(self.plan, self.file, self.origin)
+        return difference(self.whole, self.file, self.origin)
 
     def looked(self, by: str) -> None:
         """Put on record that the results are shown."""
-        self.store.looked(self.plan, self.done, by)
+        self.store.looked(self.whole, self.done, by)
 
     # -- completeness ------------------------------------------------------------------------
 
@@ -216,7 +226,7 @@ class StudyResults:
     @cached_property
     def cancelled(self) -> dict[tuple[str, int], Cancelled]:
         """(arm, seed) → that a run was told to leave it out, whether it is there by now or not."""
-        return self.store.cancelled(self.plan)
+        return self.store.cancelled(self.whole)
 
     @cached_property
     def _ambiguous(self) -> dict[tuple[str, int], str]:
@@ -316,6 +326,12 @@ class StudyResults:
         shape = f"{len(self.plan.arms)} arms × {len(self.plan.seeds)} seeds"
         if self.plan.excluded:
             shape += f", {len(self.plan.excluded)} excluded"
+        if self.replicated is not None:
+            rule, state = self.replicated.rule, "" if self.replicated.ended else " so far"
+            shape = (
+                f"{len(self.plan.arms)} arms, {rule.initial} to at most {rule.most} seeds, of "
+                f"{len(self.whole.trials)} trials at most; decided by the registered rule{state}"
+            )
         if not self.problems:
             return f"All {planned} planned trials ({shape}) are there exactly once."
         alike: dict[str, list[str]] = {}
@@ -328,11 +344,14 @@ class StudyResults:
     def seeds_in(self) -> tuple[int, ...]:
         """Registered seeds for which every arm's trial is there."""
         lacking = {seed for _, seed in self.problems}
-        return tuple(seed for seed in self.plan.seeds if seed not in lacking)
+        asked = {trial.seed for trial in self.plan.trials}
+        return tuple(seed for seed in self.plan.seeds if seed in asked - lacking)
 
     @property
     def interim(self) -> bool:
         """Whether registered seeds are still missing, so that nothing is final."""
+        if self.replicated is not None:
+            return not self.replicated.ended
         return bool(self.problems)
 
     # -- scores ------------------------------------------------------------------------------
@@ -432,7 +451,7 @@ class StudyResults:
         if gone := self._removed_registrations.count(self.plan.study):
             some = "an earlier registration" if gone == 1 else f"{gone} earlier registrations"
             lines.append(f"{some} of its name {'is' if gone == 1 else 'are'} gone")
-        related = self.registry.related(self.plan)
+        related = self.registry.related(self.whole)
         for one in related:
             replaced = self.registry.replaced(one)
             if replaced and one.plan.study == self.plan.study:
@@ -447,7 +466,7 @@ class StudyResults:
 
     @cached_property
     def _now(self) -> Registered:
-        return Registered(self.plan, self.registration)
+        return Registered(self.whole, self.registration)
 
     @cached_property
     def registry(self) -> Registry:
@@ -464,7 +483,16 @@ class StudyResults:
             times.get,
             self.store.last_look,
             lambda registered: self._as(registered).scores(),
+            self._come_to,
         )
+
+    def _come_to(self, registered: Registered) -> Plan:
+        """What a registration has come to: without the seeds that its rule did not ask for."""
+        if registered.plan.replication is None:
+            return registered.plan
+        there = self._as(registered)
+        assert there.replicated is not None
+        return there.plan if there.replicated.ended else registered.plan
 
     @cached_property
     def histories(self) -> dict[str, History]:
@@ -492,7 +520,10 @@ class StudyResults:
 
     def judged(self, family: Collection[str] | None = None) -> list[Verdict]:
         """The verdicts of some claims of this registration, corrected for those alone."""
-        return self.table.verdicts(claims_of(self.plan, family), self.plan.alpha)
+        claims = claims_of(self.plan, family)
+        if self.replicated is not None:
+            return self.replicated.verdicts(claims)
+        return self.table.verdicts(claims, self.plan.alpha)
 
     @cached_property
     def _others(self) -> dict[int, StudyResults]:
@@ -551,6 +582,8 @@ class StudyResults:
         Holm's correction can only help a claim when others come in: a verdict that is reached
         stays, an undecided one may become one.
         """
+        if self.replicated is not None:
+            return verdict.is_open
         others = verdict.verdict == "undecided" and any(map(self.is_waiting, self.plan.claims))
         return others or self.is_waiting(verdict.name)
 
@@ -744,15 +777,18 @@ def read_results(
     data_root: Path | None = None,
 ) -> StudyResults:
     """Join a snapshot with what the store holds now."""
+    found = store.look(plan.stages)
+    made = None if plan.replication is None else replicated(plan, store, found)
     return StudyResults(
-        plan=plan,
+        plan=plan if made is None else plan.only(made.trials),
         registration=registration,
         store=store,
         data_root=data_root or store.local / "data",
         file=file,
         origin=origin,
-        found=store.look(plan.stages),
+        found=found,
         damages=tuple(store.study_damage(plan.study)),
+        replicated=made,
     )
 
 

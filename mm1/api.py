@@ -78,10 +78,9 @@ def plan(study: str | Path, *, store: str | None = None, many: bool = False) -> 
 def _planned(study: Study, store: str, many: bool) -> Plan:
     """The plan of a study file; its fresh seeds depend on what the store has on record."""
     from ablations.plan import make_plan
-    from ablations.study import FreshSeeds
 
     made = make_plan(study, many=many)
-    if not isinstance(study.file.seeds, FreshSeeds) or not is_there(store):
+    if not study.file.has_fresh_seeds or not is_there(store):
         return made
     from analysis.registry import open_registry
     from sweeps.store import Store

@@ -63,6 +63,7 @@ def summary(
         ],
         "trials": len(plan.trials),
         "excluded": {one.trial: one.reason for one in plan.excluded},
+        **_adaptive(plan, workers, finished, measured),
         "stages": len(plan.stages),
         "stages_finished": len(plan.stages) - len(missing),
         "new": [{**asdict(one), "reason": str(one.because)} for one in new],
@@ -73,6 +74,22 @@ def summary(
         "seconds": estimated_seconds(plan, workers, finished, measured),
         "claims": plan.claims,
         "warnings": list(plan.warnings),
+    }
+
+
+def _adaptive(
+    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float]
+) -> dict[str, object]:
+    """Where seeds are added until there is a verdict: by which rule, and what comes first."""
+    if plan.replication is None:
+        return {}
+    first = plan.beginning
+    left = [stage for stage in first.stages.values() if stage.id not in finished]
+    return {
+        "replication": plan.replication.means,
+        "trials_first": len(first.trials),
+        "core_seconds_first": sum(stage.seconds for stage in left),
+        "seconds_first": estimated_seconds(first, workers, finished, measured),
     }
 
 
@@ -139,6 +156,22 @@ def _set_lines(plan: Plan) -> Iterator[str]:
             yield f"{arm.label}: {', '.join(found)}"
 
 
+def _shape(plan: Plan) -> str:
+    """How many trials, and where seeds are added by which rule."""
+    its, trials = plan.replication, len(plan.trials)
+    if its is None:
+        left_out = f" - {len(plan.excluded)} excluded" if plan.excluded else ""
+        return f"{len(plan.arms)} arms × {len(plan.seeds)} seeds{left_out} = {trials} trials"
+    first = len(plan.beginning.trials)
+    capped = [f"{its.budget.trials} trials"] if its.budget.trials else []
+    capped += [f"{its.budget.core_hours:g} core-hours"] if its.budget.core_hours else []
+    budget = f", or {' or '.join(capped)}" if capped else ""
+    return (
+        f"{first} trials first ({len(plan.arms)} arms × {its.initial} seeds), then seeds where the "
+        f"verdict is open: at most {trials} trials ({its.most} seeds){budget}"
+    )
+
+
 def _percent(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{source} {100 * share:.3g} %" for source, share in shares.items())
 
@@ -153,9 +186,11 @@ def estimated_seconds(
     plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float] = NOTHING
 ) -> float:
     """Until everything is done: starting the workers, compiling, training, evaluating."""
+    finished = finished & plan.stages.keys()
     missing = len(plan.stages) - len(finished)
     if not missing:
         return 0.0
+    measured = {stage: seconds for stage, seconds in measured.items() if stage in plan.stages}
     names = [f"worker {number}" for number in range(min(workers, missing))]
     return START_SECONDS + Scheduler(plan, finished, names, measured=measured).remaining_seconds(
         0.0
@@ -230,10 +265,15 @@ def _time_lines(
     if plan.is_own:  # nobody's formula: what is said of each step, or the 60 s of none
         planned = ", ".join(f"{kind} {seconds}" for kind, seconds in said.items())
     source = "finished stages on this machine" if measured else planned
-    yield (
-        f"estimated time for the rest, from {source}: {duration(remaining)} on {workers} "
-        f"{'core' if workers == 1 else 'cores'}, start and compilation included"
-    )
+    cores = f"{workers} {'core' if workers == 1 else 'cores'}"
+    time = f"{duration(remaining)} on {cores}"
+    if plan.replication is not None:
+        first = estimated_seconds(plan.beginning, workers, finished, measured)
+        time = (
+            f"{duration(first)} for the first trials, and at most {duration(remaining)} for all, "
+            f"on {cores} (at most {plan.replication.lookahead} of the added ones run at once)"
+        )
+    yield f"estimated time for the rest, from {source}: {time}, start and compilation included"
     ours = [stage for stage in plan.stages.values() if stage.kind in KINDS]
     own = sorted({stage.kind for stage in ours if not is_ours(stage.kind, stage.run)})
     if own and not measured:
@@ -316,10 +356,9 @@ def show(
     console.print()
     where = f" in the store {store}" if store else ""
     flops = total(stage.flops for stage in plan.stages.values())
-    left_out = f" - {len(plan.excluded)} excluded" if plan.excluded else ""
     console.print(
-        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds{left_out} = {len(plan.trials)} trials, "
-        f"{len(plan.stages)} stages ({len(finished & plan.stages.keys())} already finished{where})"
+        f"{_shape(plan)}, {len(plan.stages)} stages "
+        f"({len(finished & plan.stages.keys())} already finished{where})"
         f"{f', {count(flops)}FLOP in all' if flops is not None else ''}",
         markup=False,
     )

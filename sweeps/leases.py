@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from ablations.errors import UserError
 from sweeps.objects import Objects
@@ -171,6 +172,11 @@ def acquire(objects: Objects, folder: str, *, watch_silent: bool = False) -> Lea
     if _names(objects, folder)[-1:] != [key]:  # we looked before a removal, and came late
         return None
     return Lease(objects, folder, key, record)
+
+
+def study_lease(study: str) -> str:
+    """Where the lease of a study's run is."""
+    return f"studies/{quote(study, safe='')}/lease"
 
 
 def holder(objects: Objects, folder: str) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ from ablations.workload import INTACT
 from sweeps import leases
 from sweeps.mlflow_names import distinct_names, valid_name
 from sweeps.records import TIMELINE
+from sweeps.replicating import decided
 from sweeps.store import Registration, Store, registration_name
 
 OFF = "off"
@@ -119,6 +120,7 @@ class Mirror:
         import mlflow
 
         self._store, self._plan, self._registration = store, plan, registration
+        self.asked = plan  # where seeds are added, what was decided on so far
         answered()  # the import took its time
         self._client = _Client(mlflow.MlflowClient(tracking_uri=uri), answered)
         # A server decides itself where artifacts go; beside a database it would be the working
@@ -134,7 +136,7 @@ class Mirror:
 
     def stages(self) -> int:
         """Mirror the stages that are done and not there yet; how many are there."""
-        waiting = [stage for stage in self._plan.stages if stage not in self._runs]
+        waiting = [stage for stage in self.asked.stages if stage not in self._runs]
         labelled = ((self._plan.stages[stage].label, stage) for stage in waiting)
         self._each(
             ((label, stage) for label, stage in labelled if self._store.is_done(stage)),
@@ -151,7 +153,7 @@ class Mirror:
         parent = self._parent
         ready = [
             (f"{trial.arm} seed {trial.seed}", trial)
-            for trial in self._plan.trials
+            for trial in self.asked.trials
             if (trial.arm, trial.seed) not in self._trials
             and all(stage in self._runs for stage in trial.stages.values())
         ]
@@ -166,7 +168,7 @@ class Mirror:
     def conclude(self, report: Path | None, comparison: Path | None = None) -> None:
         """Keep report, comparison and verdicts with the study's run, and say how far it is."""
         assert self._parent is not None
-        there, planned = len(self._trials), len(self._plan.trials)
+        there, planned = len(self._trials), len(self.asked.trials)
         for file in (report, comparison):
             if file is not None:
                 self._artifact(self._parent, file)
@@ -694,13 +696,15 @@ def _mirror(store: Store, study: str, uri: str, heard: Callable[[str], None]) ->
             away = None
             with _alone(store):
                 mirror = mirror or Mirror(store, plan, registration, _without_user(uri), answered)
+                mirror.asked, is_all = decided(plan, store)
                 count, trials = mirror.stages(), mirror.study()
                 if not ended:
                     continue
                 files = {name: Path(path) for name, path in order.items()}
                 comparison = files.get("comparison")
                 mirror.conclude(files.get("report"), comparison)
-                if count == len(plan.stages) and trials == len(plan.trials):
+                whole = (len(mirror.asked.stages), len(mirror.asked.trials))
+                if is_all and (count, trials) == whole:
                     record = {"schema_version": 1, "uri": shown_url(uri), "stages": count}
                     if comparison is not None:
                         record["comparison"] = _digest(comparison)

@@ -203,7 +203,9 @@ class Progress:
         open_ = []
         for trial in self._unsettled:
             states = {self.scheduler.state[one] for one in trial.stages.values()}
-            if states == {"done"}:
+            if "withheld" in states:
+                open_.append(trial)
+            elif states == {"done"}:
                 counts["done"] += 1
             elif states & {"failed", "blocked"}:
                 counts["failed"] += 1
@@ -323,7 +325,7 @@ class _Scores:
                 value = math.nan if worst is None else worst
             for arm, seed in scored[stage_id]:
                 self._values.setdefault(arm, {})[seed] = float(value)
-                self._texts[arm] = _told(self._values[arm], len(self._plan.seeds))
+                self._texts[arm] = _told(self._values[arm], self._plan)
 
     def told(self) -> dict[str, str]:
         """Label of an arm → mean ± standard deviation over its seeds so far, the latest beside."""
@@ -332,14 +334,16 @@ class _Scores:
         }
 
 
-def _told(values: Mapping[int, float], seeds: int) -> str:
+def _told(values: Mapping[int, float], plan: Plan) -> str:
+    seeds = len(plan.seeds)
     mean = math.fsum(values.values()) / len(values)
     places = 1 if abs(mean) >= 10 else 3
     text = f"{mean:.{places}f}"
     if len(values) > 1:
         squares = math.fsum((value - mean) ** 2 for value in values.values())
         text += f" ± {math.sqrt(squares / (len(values) - 1)):.{places}f}"
-    text += f", {len(values)} of {seeds} seeds"
+    at_most = "" if plan.replication is None else "at most "
+    text += f", {len(values)} of {at_most}{seeds} seeds"
     if len(values) < seeds:
         seed, latest = list(values.items())[-1]
         text += f", latest {latest:.{places}f} (seed {seed})"

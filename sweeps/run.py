@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from ablations.errors import UserError
 from ablations.plan import Plan
@@ -28,6 +27,7 @@ from sweeps.patience import patient
 from sweeps.pool import Pool
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, logs_place, ray_session
+from sweeps.replicating import Adding, as_registered
 from sweeps.run_times import RunRecorder
 from sweeps.scheduler import Scheduler
 from sweeps.store import Store
@@ -69,11 +69,12 @@ def run_plan(
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
     """
     store = store if isinstance(store, Store) else Store(store)
+    plan = as_registered(plan, store)
     data = Path(data).absolute()
     uri = tracking_uri(store, mlflow_uri)
-    lease = leases.acquire(store.objects, study_lease(plan.study), watch_silent=True)
+    lease = leases.acquire(store.objects, leases.study_lease(plan.study), watch_silent=True)
     if lease is None:
-        holder = leases.holder(store.objects, study_lease(plan.study))
+        holder = leases.holder(store.objects, leases.study_lease(plan.study))
         raise UserError(already_running(plan.study, holder))
     mirror = control = code = None
     publisher = Publisher(store.objects, plan.study, plan.hash, lease.token)
@@ -142,6 +143,7 @@ class _Run:
     interrupt: Interrupt
     control: Control
     publisher: Publisher
+    adding: Adding | None = None  # where seeds are added
 
 
 def _run_missing(run: _Run) -> None:
@@ -150,18 +152,22 @@ def _run_missing(run: _Run) -> None:
     for start in range(1, RAY_STARTS + 1):
         began_at = time.time()
         done = store.done(plan.stages)
-        if len(done) == len(plan.stages):
-            progress.scheduler = Scheduler(plan, done, ["nobody"])
+        run.adding = Adding(plan, store, done) if plan.replication is not None else None
+        withheld = run.adding.withheld if run.adding is not None else set()
+        left = len(plan.stages) - len(done | withheld)
+        if not left:
+            progress.scheduler = Scheduler(plan, done, ["nobody"], withheld=withheld)
             return
         with ray_session(plan, store, run.cluster, run.workers) as session:
             run.interrupt.listen()  # Ray has put its own handlers in place
             if run.cluster is not None:
                 with reach.markers(store.root, run.data) as token:
                     reach.refuse(reach.missing_on_cluster(store.root, str(run.data), token))
-            count = min(_count(run.workers, session.cores), len(plan.stages) - len(done))
+            at_once = left if plan.replication is None else max(left, plan.replication.lookahead)
+            count = min(_count(run.workers, session.cores), at_once)
             names = [f"worker {number}" for number in range(1, count + 1)]
             measured = measured_seconds(store, plan, done)
-            progress.scheduler = Scheduler(plan, done, names, measured=measured)
+            progress.scheduler = Scheduler(plan, done, names, measured=measured, withheld=withheld)
             try:
                 with (
                     progress,
@@ -186,17 +192,19 @@ def _run_missing(run: _Run) -> None:
 
 def _conclude(run: _Run) -> int:
     plan, progress, scheduler = run.plan, run.progress, run.progress.scheduler
-    counts = progress.trials()
-    if counts["done"] == len(plan.trials):
-        progress.say(f"{plan.study}: all {len(plan.trials)} trials are there, each exactly once")
-        return 0
+    trials = plan.trials if run.adding is None else run.adding.trials
     missing = [
         f"{trial.arm} seed {trial.seed}"
-        for trial in plan.trials
+        for trial in trials
         if any(scheduler.state[one] != "done" for one in trial.stages.values())
     ]
+    if not missing:
+        left = len(plan.trials) - len(trials)
+        more = f"; {left} more were not needed" if left else ""
+        progress.say(f"{plan.study}: all {len(trials)} trials are there, each exactly once{more}")
+        return 0
     progress.warn(
-        f"{plan.study}: {counts['done']} of {len(plan.trials)} trials are there; "
+        f"{plan.study}: {len(trials) - len(missing)} of {len(trials)} trials are there; "
         f"missing: {', '.join(missing[:10])}{', …' if len(missing) > 10 else ''}"
     )
     if run.control.cancelled:
@@ -234,6 +242,8 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder) -> None:
                     scheduler.finished(stage_id)
                 elif leases.holder(store.objects, store.lease_folder(stage_id)) is None:
                     scheduler.put_back(stage_id)
+        if run.adding is not None:
+            run.adding.release(scheduler)
         progress.state = control.state(scheduler, stopping=pool.stopping)
         progress.update()
         if progress.shown is not None and run.publisher.due():
@@ -274,11 +284,6 @@ def _count(workers: int | None, cores: int) -> int:
     if (workers or 1) > cores:
         raise UserError(f"{workers or 1} workers need as many cores; Ray has {cores}")
     return workers or cores
-
-
-def study_lease(study: str) -> str:
-    """Where the lease of a study's run is (`sweeps.leases`)."""
-    return f"studies/{quote(study, safe='')}/lease"
 
 
 def already_running(study: str, holder: dict[str, Any] | None) -> str:

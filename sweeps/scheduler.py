@@ -18,7 +18,7 @@ behind.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
@@ -43,7 +43,18 @@ MOST_HOLDERS = 8
 NOTHING: Mapping[str, float] = MappingProxyType({})
 NO_CREWS: Mapping[str, str] = MappingProxyType({})
 
-State = Literal["waiting", "ready", "running", "elsewhere", "done", "failed", "blocked", "left out"]
+# Withheld: nobody has decided yet that it is run at all. Left out: somebody said that it is not.
+State = Literal[
+    "withheld",
+    "waiting",
+    "ready",
+    "running",
+    "elsewhere",
+    "done",
+    "failed",
+    "blocked",
+    "left out",
+]
 OPEN: tuple[State, ...] = ("waiting", "ready", "running", "elsewhere")
 LEFT: tuple[State, ...] = ("waiting", "ready", "elsewhere")  # open, and nobody here is at it
 Key = tuple[int, float, str]  # position of the seed, -seconds, identity
@@ -105,7 +116,8 @@ class Scheduler:
     `workers` are names. All seconds are planned ones until stages of the same compile class have
     been measured: `measured` gives those of stages that were done on this machine before. Times
     (`now`) are seconds on a clock of the caller's that does not go back. `crews` says to which crew
-    a stage belongs, "" where it does not; `workers` are of that one, others `join`.
+    a stage belongs, "" where it does not; `workers` are of that one, others `join`. `withheld`
+    stages are not offered, awaited or counted in any estimate before they are released.
     """
 
     def __init__(
@@ -116,6 +128,7 @@ class Scheduler:
         compile_seconds: float = COMPILE_SECONDS,
         measured: Mapping[str, float] = NOTHING,
         crews: Mapping[str, str] = NO_CREWS,
+        withheld: Collection[str] = (),
     ):
         self.stages = plan.stages
         self.workers: tuple[str, ...] = ()
@@ -173,6 +186,9 @@ class Scheduler:
             self._put(stage_id, "done")
             for dependent in self._dependents[stage_id]:
                 self._lacking[dependent] -= 1
+        for stage_id in withheld:
+            if self.state[stage_id] == "waiting":
+                self._put(stage_id, "withheld")
         for stage_id, seconds in measured.items():
             self._measure(stage_id, seconds)
         for stage_id in plan.stages:
@@ -289,6 +305,13 @@ class Scheduler:
                     self._put(dependent, "blocked")
                     blocked.append(dependent)
         return False
+
+    def release(self, stage_ids: Iterable[str]) -> None:
+        """Offer stages that were withheld; others stay what they are."""
+        for stage_id in stage_ids:
+            if self.state[stage_id] == "withheld":
+                self._put(stage_id, "waiting")
+                self._make_ready(stage_id)
 
     def elsewhere(self, stage_id: str) -> None:
         """Another run is doing this stage; it is not offered until it is put back or finished."""

@@ -14,7 +14,7 @@ from ablations.plan import Plan
 from ablations.shown_text import shown_url
 from sweeps import jobs, leases, ray_jobs, reach, slurm
 from sweeps.mlflow_mirror import tracking_uri
-from sweeps.run import already_running, study_lease
+from sweeps.run import already_running
 from sweeps.shipping import git_revision, shipment
 from sweeps.store import Store
 
@@ -92,7 +92,7 @@ def submit(
 
 
 def _refuse_second(store: Store, plan: Plan) -> None:
-    holder = leases.holder(store.objects, study_lease(plan.study))
+    holder = leases.holder(store.objects, leases.study_lease(plan.study))
     if holder is not None:
         raise UserError(already_running(plan.study, holder))
 

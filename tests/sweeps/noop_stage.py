@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import random
 import time
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def evaluate(config, seed, inputs, context):
     """A score that follows from the trained config and the seed."""
     trained = json.loads((inputs["model"] / "config.json").read_text(encoding="utf-8"))
     score = float(trained.get("score", 50)) + seed
+    score += random.Random(f"{trained['arm']} {seed}").gauss(0, trained.get("noise", 0))
     return [ResultRow("easy_vqa", "accuracy", score, split="test", n_items=10)]
 
 
@@ -83,7 +85,9 @@ def having(stage: Stage, **changes) -> Stage:
     return dataclasses.replace(stage, work=stage.work.model_copy(update=changes))
 
 
-def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
+def a_plan(
+    study: str, arms: dict[str, dict], seeds=(1, 2), claims=None, replication=None, **stage
+) -> Plan:
     """A study with one training and one evaluation per (arm, seed)."""
     stages: dict[str, Stage] = {}
     trials = []
@@ -128,6 +132,7 @@ def a_plan(study: str, arms: dict[str, dict], seeds=(1, 2), **stage) -> Plan:
         ),
         trials=tuple(trials),
         stages=stages,
-        claims={},
+        claims=claims or {},
+        replication=replication,
         warnings=(),
     )
