@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ablations.study import Study
     from analysis.new_stages import New
     from analysis.results import StudyResults
+    from mm1.smoke import Tried
 
 DEFAULT_STORE = ".mm1"
 
@@ -225,6 +226,48 @@ def run(
         notifying.ended(code)
     # A result whose files are damaged counts as there while others run, and as not there after.
     return code or int(bool(before.damaged and Store(root).look(before.damaged).damaged))
+
+
+def smoke(
+    study: str | Path,
+    *,
+    store: str | None = None,
+    data: Path | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    many: bool = False,
+    quiet: bool = False,
+) -> list[Tried]:
+    """Run every compile class of a study once, for two steps; no result of it stays.
+
+    Raises `UserError` where what is trained is the user's own, and as `run` does.
+    """
+    from mm1.local import prepare_data
+    from mm1.smoke import short_plan
+    from mm1.smoke import smoke as tried
+    from mm1_jax.scale.execution import environment
+    from mm1_jax.workload import data_of
+    from sweeps.run import run_plan
+
+    root = store or default_store()
+    made = plan(study, store=root, many=many)
+    data_root = data_folder(root, data)
+    stages = short_plan(made)[1]
+    prepare_data(filter(None, (data_of(stage.work) for stage in stages)), data_root)
+
+    def run(short: Plan, place: str) -> int:
+        return run_plan(
+            short,
+            place,
+            data=data_root,
+            workers=workers,
+            cluster=cluster,
+            mlflow_uri="off",
+            quiet=quiet,
+            environment=environment(compilation_cache(root), os.environ.get("XLA_FLAGS", "")),
+        )
+
+    return tried(made, root, run)
 
 
 def _asks_officially(stage: Stage) -> bool:

@@ -38,6 +38,7 @@ from mm1.options import (
 )
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
+from mm1.terminal import say
 from mm1.timeline_command import timeline
 from mm1.train_command import train
 from mm1.try_command import try_study
@@ -157,6 +158,11 @@ cli.add_command(try_study)
     metavar="URL|COMMAND",
     help="Tell it when the study ends, stalls or reaches a verdict. [$MM1_NOTIFY]",
 )
+@click.option(
+    "--smoke",
+    is_flag=True,
+    help="Only try each program of the study: two steps, one batch, save and restore.",
+)
 @json_option
 def run(
     study: str,
@@ -167,6 +173,7 @@ def run(
     mlflow_uri: str | None,
     yes: bool,
     notify: tuple[str, ...],
+    smoke: bool,
     as_json: bool,
 ) -> int:
     """Run what is missing of a study, then print effects, verdicts and the report's path.
@@ -177,6 +184,8 @@ def run(
     \b
     Example: mm1 run ablations/studies/demo.yaml
     """
+    if smoke:
+        return _smoke(study, store, data, workers, cluster, yes, as_json)
     code = api.run(
         study,
         store=store,
@@ -221,6 +230,32 @@ def status(study: str | None, store: str, as_json: bool) -> None:
         click.echo(strict_json.dumps(figures, indent=2))
     else:
         status_text.show(figures, store)
+
+
+def _smoke(
+    study: str,
+    store: str,
+    data: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Try every compile class, and print a line for each; 1 where one failed."""
+    found = api.smoke(
+        study, store=store, data=data, workers=workers, cluster=cluster, many=yes, quiet=as_json
+    )
+    if as_json:
+        click.echo(strict_json.dumps([vars(one) for one in found], indent=2))
+    else:
+        for one in found:
+            sign, color = ("ok    ", "green") if one.ok else ("FAILED", "red")
+            click.secho(sign, fg=color, nl=False)
+            of = f"{one.stages} stage" + ("s" if one.stages != 1 else "")
+            say(f"  {one.what} ({of}): {one.told}")
+        failed = sum(not one.ok for one in found)
+        say(f"{len(found)} programs tried, {failed} failed; nothing of it is kept")
+    return int(not all(one.ok for one in found))
 
 
 for command in (watch, pause, resume, cancel, add):

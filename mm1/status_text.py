@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
@@ -15,6 +16,9 @@ from ablations.no_collection import no_collection
 from ablations.workload import with_goal
 from analysis.words import decimals, duration, mean_sd, metric_name
 from mm1.terminal import say
+from mm1.watch_view import told_state, told_time
+from mm1.watching import Run, run_of
+from sweeps.live import driver, read_live
 
 if TYPE_CHECKING:
     from analysis.results import StudyResults
@@ -46,8 +50,11 @@ def _summary(found: StudyResults) -> dict[str, Any]:
     plan = found.plan
     found.looked("mm1 status")
     counts = Counter(found.states.values())
+    objects = found.store.objects
+    run = run_of(read_live(objects, plan.study), driver(objects, plan.study))
     return {
         "study": plan.study,
+        "run": asdict(run) if run.state != "idle" else None,
         "trials": len(plan.trials),
         **{state: counts[state] for state in ("done", "running", "waiting", "failed")},
         "seconds_spent": round(math.fsum(found.found.stages["seconds"]), 1),
@@ -132,6 +139,9 @@ def show(figures: list[dict[str, Any]], store: str) -> None:
             f"{one['running']} under way, {one['waiting']} waiting, {one['failed']} failed; "
             f"{duration(one['seconds_spent'])} of work"
         )
+        if one["run"] is not None and one["run"]["state"] != "ended":
+            run = Run(**one["run"])
+            say(f"  {''.join(text for text, _ in told_state(run))} · {told_time(run)}")
         for line in _score_lines(one):
             say(f"  {line}")
         for stage in one["under_way"]:

@@ -134,6 +134,28 @@ def chosen(store: Store, study: str | None) -> str:
     return running[0] if running else list(store.snapshots()[0])[-1]
 
 
+def run_of(live: Live | None, holder: Mapping[str, Any] | None, age: float = 0.0) -> Run:
+    """Who runs a study, by the record of its run, seen `age` seconds ago, and its lease's holder.
+
+    What the record says is of the driver that has the lease, or of one before.
+    """
+    if live is None or (holder is not None and token_of(holder) != live.token):
+        if holder is None:
+            return Run("idle")
+        return Run("starting", str(holder["host"]), int(holder["pid"]))
+    state = GONE if holder is None and live.state != "ended" else live.state
+    passed = age if state in ("running", "stopping") else 0.0
+    return Run(
+        state=state,
+        host=live.host,
+        pid=live.pid,
+        code=live.code,
+        elapsed=live.elapsed + passed,
+        remaining=None if live.remaining is None else max(0.0, live.remaining - passed),
+        workers=live.workers,
+    )
+
+
 class Watching:
     """Looks at a study of a store again and again; what has not changed is not worked out anew."""
 
@@ -199,27 +221,10 @@ class Watching:
         )
 
     def _run(self, live: Live | None, holder: Mapping[str, Any] | None, now: float) -> Run:
-        """Who runs it: what the record says is of the driver that has the lease, or of before."""
-        if live is None or (holder is not None and token_of(holder) != live.token):
-            if holder is None:
-                return Run("idle")
-            return Run("starting", str(holder["host"]), int(holder["pid"]))
-        if self._number != (live.token, live.number):  # by our clock: theirs may be another
+        """Who runs it; its record grows old by our clock, for theirs may be another."""
+        if live is not None and self._number != (live.token, live.number):
             self._number, self._seen_at = (live.token, live.number), now
-        state = live.state
-        if holder is None and state != "ended":
-            state = GONE
-        passed = now - self._seen_at if state in ("running", "stopping") else 0.0
-        remaining = None if live.remaining is None else max(0.0, live.remaining - passed)
-        return Run(
-            state=state,
-            host=live.host,
-            pid=live.pid,
-            code=live.code,
-            elapsed=live.elapsed + passed,
-            remaining=remaining,
-            workers=live.workers,
-        )
+        return run_of(live, holder, now - self._seen_at)
 
     def _states(
         self, results: StudyResults, live: Live | None, now: float

@@ -166,6 +166,8 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
             count = len(store.objects.children(name))
             what = f"{count} {'stage' if count == 1 else 'stages'} set aside as damaged"
             yield _note(name, what, "remove it when nobody needs it")
+        elif name == "smoke":
+            yield _leftover(name, "is of a mm1 run --smoke that was ended before")
         elif name not in known and not name.startswith(OTHERS) and not _shows_a_stage(store, name):
             yield _note(name, "is not of a store", STRANGE)
     for name in store.objects.children("code"):

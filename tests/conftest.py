@@ -124,6 +124,10 @@ class Terminal:
     def text(self):
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
+    def press(self, keys):
+        """Type keys."""
+        os.write(self._master, keys.encode())
+
     def read(self):
         """Take in a piece of output; False at the end of the program."""
         try:

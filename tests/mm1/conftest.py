@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent))
+
 RECIPE = """
 encoder: {image_size: 16, patch_size: 8, width: 16, layers: 1, heads: 2}
 connector: {kind: average_pooling, tokens: 1}
