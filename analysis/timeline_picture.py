@@ -44,7 +44,8 @@ def svg(timeline: Timeline) -> str:
         drawn, tall = _run(run, height)
         parts.append(drawn)
         height += tall
-    title = _text(8, 18, f"{timeline.study}: core time of {len(timeline.runs)} runs", "bold")
+    count = f"{len(timeline.runs)} run" + "s" * (len(timeline.runs) != 1)
+    title = _text(8, 18, f"{timeline.study}: core time of {count}", "bold")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" font-family="system-ui, sans-serif" font-size="12">'
@@ -75,7 +76,7 @@ def _run(run: Run, top: int) -> tuple[str, int]:
     scale = BARS / (run.seconds or 1.0)
     bottom = top + 28 + len(run.lanes) * (each + gap)
     end = "" if run.ended else ", its end is not on record"
-    share = words.percent(round(useful_share(run.core_seconds()), 4))
+    share = f"{words.number(100 * useful_share(run.core_seconds()), 1)} %"
     head = (
         f"run {run.number}: {when(run.began_at)}, {words.duration(run.seconds)}, "
         f"{len(run.lanes)} workers{end}; {share} "
@@ -104,7 +105,7 @@ def _bar(run: Run, lane: Lane, y: float, tall: int, scale: float) -> Iterator[st
         return
     for stage, spans in attempts_of(lane):
         start, end = spans[0].start * scale, spans[-1].end * scale
-        if stage and end - start > 40:
+        if stage and end - start > 70:
             yield (
                 f'<rect x="{LEFT + start:.1f}" y="{y}" width="{end - start:.1f}" height="{tall}" '
                 'fill="none" stroke="white"/>'

@@ -97,6 +97,20 @@ def test_verdicts(ran):
     assert {claim["n"] for claim in claims.values()} == {4}
 
 
+def test_the_timeline_is_of_both_runs_and_all_their_stages(ran):
+    folder, *_ = ran
+    told = mm1(folder, "timeline", "irises-in-shell", "--format", "json")
+    assert told.returncode == 0, told.stderr
+    runs = json.loads(told.stdout)["runs"]
+    assert [run["ended"] for run in runs] == [False, True]
+    spans = [span for run in runs for lane in run["workers"] for span in lane["spans"]]
+    assert {span["stage"] for span in spans if span["kind"] == "run"} == set(stages(folder))
+    assert {"start", "run", "save"} <= {span["kind"] for span in spans if "stage" in span}
+    core_seconds = runs[-1]["core_seconds"]
+    assert sum(core_seconds.values()) == pytest.approx(2 * runs[-1]["seconds"])
+    assert "unknown" not in core_seconds
+
+
 def test_an_edited_comment_runs_nothing(ran):
     folder, *_ = ran
     study = folder / "shell/study.yaml"

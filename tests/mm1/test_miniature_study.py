@@ -77,6 +77,17 @@ def test_compilation_is_measured_apart_from_the_work(ran):
     assert any(r["compilation_seconds"] > 0 for r in records)
 
 
+def test_the_timeline_tells_training_from_all_else(ran):
+    folder, *_ = ran
+    asked = [sys.executable, "-m", "mm1", "timeline", "study.yaml", "--format", "json"]
+    told = subprocess.run(asked, cwd=folder, capture_output=True, encoding="utf-8", check=True)
+    found = json.loads(told.stdout)
+    kinds = {"start", "data", "compile", "steps", "evaluation", "save", "run"}
+    assert kinds <= set(found["core_seconds"])
+    spans = [s for run in found["runs"] for lane in run["workers"] for s in lane["spans"]]
+    assert {span["stage"] for span in spans if "stage" in span} == stages_done(folder)
+
+
 def test_the_study_can_be_asked_for_by_name(ran):
     folder, *_ = ran
 
