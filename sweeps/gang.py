@@ -219,6 +219,8 @@ class GangWorker:
             self._end()
         if not self._members and not self._start():
             return Outcome(stage.id, "stopped")
+        if self._stopping.is_set():  # while they started
+            return Outcome(stage.id, "stopped")
         first, *others = self._members
         led: Future[Outcome] = first.lead.remote(stage, others).future()
         futures.wait([led, *self._failures], return_when=futures.FIRST_COMPLETED)

@@ -149,8 +149,8 @@ class SlicePlacement:
         named = [f"{name} ({shape}, {n} hosts)" for (shape, name), n in sorted(found.items())]
         several = f"{self._slices} TPU slices" if self._slices > 1 else "a TPU slice"
         return (
-            f"{several} {self._wanted} on {self.count} hosts; {whole} are whole, {idle} of them "
-            f"free; there is {', '.join(named) or 'no slice at all'}"
+            f"{several} {self._wanted} on {self.count} hosts; whole ones: {whole}, free: {idle}; "
+            f"there is {', '.join(named) or 'no slice at all'}"
         )
 
     def free(self) -> None:

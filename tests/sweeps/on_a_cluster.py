@@ -18,13 +18,10 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from sweeps.ray_session import LOOPBACK, SETTINGS, private_folder
+from sweeps.ray_session import LOOPBACK, SETTINGS, _waiting_for_node, private_folder
 
 os.environ.update(SETTINGS | LOOPBACK)
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-# A busy machine takes long to start five nodes.
-os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
 os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import ray
@@ -37,22 +34,34 @@ from sweeps.gang import GangWorker, placement_of
 from sweeps.pool import LostError
 from sweeps.store import Store
 
+START_SECONDS = 1200.0  # of all nodes, on a busy machine
 HERE = Path(__file__).parent
 
 
 @contextlib.contextmanager
 def a_cluster() -> Generator[Cluster]:
     """A cluster with a head that has no cores."""
-    with private_folder() as folder:
-        cluster = Cluster(
-            head_node_args={"num_cpus": 0, "temp_dir": str(folder / "r")}, initialize_head=True
-        )
+    until = time.monotonic() + START_SECONDS
+    with private_folder() as folder, _waiting_for_node(folder, until):
+        head = {"num_cpus": 0, "temp_dir": str(folder / "r"), "include_dashboard": False}
+        Path("/tmp/ray").mkdir(exist_ok=True)  # where it writes its address, whatever it is told
+        cluster = Cluster()
         try:
+            cluster.add_node(wait=False, **head)
             ray.init(address=cluster.address, log_to_driver=False)
             yield cluster
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+def a_node(cluster: Cluster, **what: Any) -> Any:
+    """One more node, waited for longer than Ray itself would on a busy machine."""
+    node = cluster.add_node(wait=False, object_store_memory=80 * 2**20, **what)
+    wait_for(
+        lambda: any(one["NodeID"] == node.node_id and one["Alive"] for one in ray.nodes()), 300
+    )
+    return node
 
 
 DATA = sys.argv[3] if len(sys.argv) > 3 else str(HERE)
@@ -77,7 +86,8 @@ def a_slice(cluster: Cluster, name: str, pod: str, topology: str, hosts: int = 2
     for number in range(hosts):
         head = {f"TPU-{pod}-head": 1} if number == 0 else {}
         nodes.append(
-            cluster.add_node(
+            a_node(
+                cluster,
                 num_cpus=1,
                 resources={"TPU": 4, **head},
                 labels={
@@ -128,6 +138,8 @@ def slices(folder: Path) -> dict[str, Any]:
         gang.kill()
         cluster.remove_node(nodes[other][1])
         gang = a_gang(Shape(tpu=Slice.of("v4-16")), store, said.append)
+        wait_for(lambda: alive() == 3, 120)  # the head and a host of each slice
+        said.clear()
         running = gang.run(waiting)
         wait_for(lambda: said, 120)
         a_slice(cluster, "slice-c", "v4-16", "2x2x2")
@@ -167,7 +179,7 @@ def hosts(folder: Path) -> dict[str, Any]:
     store = Store(folder / "store")
     said: list[str] = []
     with a_cluster() as cluster:
-        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        nodes = [a_node(cluster, num_cpus=2) for _ in range(2)]
         gang = a_gang(Shape(cpu=2, hosts=2), store, said.append)
         stage = a_gang_stage(waits=True)
         running = gang.run(stage)
@@ -176,9 +188,11 @@ def hosts(folder: Path) -> dict[str, Any]:
         (scratch / "trouble").touch()
         cluster.remove_node(nodes[1])
         lost = error_of(running.result)
+        wait_for(lambda: alive() == 2, 120)
+        said.clear()
         running = gang.run(stage)
         wait_for(lambda: said, 120)
-        cluster.add_node(num_cpus=2)
+        a_node(cluster, num_cpus=2)
         found = {
             "nodes": len({one["node"] for one in facts}),
             "lost": lost,
@@ -187,6 +201,11 @@ def hosts(folder: Path) -> dict[str, Any]:
         }
         gang.kill()
     return found
+
+
+def alive() -> int:
+    """How many nodes there are."""
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 TINY = {
@@ -230,7 +249,7 @@ def training(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with a_cluster() as cluster:
         for _ in range(2):
-            cluster.add_node(num_cpus=1)
+            a_node(cluster, num_cpus=1)
         for name, hosts in (("one", 1), ("two", 2)):
             worker, store = gang(name, hosts)
             outcome = worker.run(stage).result(1000)

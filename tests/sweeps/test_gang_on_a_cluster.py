@@ -42,7 +42,7 @@ def test_a_gang_holds_a_whole_slice_and_moves_to_another_when_a_host_of_it_goes(
     assert found["again"] == "done"
     assert found["moved"]["TPU_NAME"] != first
     (said,) = found["said"]
-    assert "a TPU slice v4:2x2x2 on 2 hosts; 0 are whole" in said
+    assert "a TPU slice v4:2x2x2 on 2 hosts; whole ones: 0" in said
     assert found["after"] == "done"
 
 
