@@ -16,7 +16,7 @@ from ablations.contrasts import ScoreKey
 from ablations.errors import MissingFileError
 from ablations.shown_text import in_html
 from ablations.workload import INTACT, LOWER, Asked, total, with_goal
-from analysis import figures, words
+from analysis import figures, forecast_words, words
 from analysis.claim_words import numbers
 from analysis.compare import (
     SYMBOLS,
@@ -576,7 +576,22 @@ def _cost(results: StudyResults, made: Comparison) -> str:
         "imports and compilation",
         *(() if made.flops is None else ("FLOPs",)),
     )
-    return f"<p>{_say(in_all)}</p>" + _table(Table("Cost", header, tuple(rows)))
+    table = _table(Table("Cost", header, tuple(rows)))
+    return f"<p>{_say(in_all)}</p>{table}{_estimates(results)}"
+
+
+def _estimates(results: StudyResults) -> str:
+    """How far off the estimates of the last whole run were."""
+    forecast = results.forecast
+    if forecast is None:
+        return ""
+    rows = tuple(forecast_words.rows(forecast))
+    table = _table(Table("Estimates", forecast_words.HEADER, rows))
+    return f"<p>{_say(_capital(forecast_words.line(forecast)))}.</p>{table}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _warnings(made: Comparison) -> str:

@@ -29,6 +29,7 @@ from ablations.stages import Stage, Trial
 from ablations.study import Study, is_file, study_name
 from ablations.verdicts import Verdict
 from ablations.workload import INTACT, Asked
+from analysis.forecast_words import last_whole
 from analysis.registry import (
     History,
     Other,
@@ -41,6 +42,7 @@ from analysis.registry import (
 from analysis.score_table import COLUMNS, ScoreTable
 from analysis.words import decimals, mean_sd, metric_name
 from sweeps import leases
+from sweeps.forecasts import Forecast, forecasts_of
 from sweeps.index import Finished
 from sweeps.records import Cancelled
 from sweeps.replicating import replicated
@@ -700,6 +702,11 @@ class StudyResults:
 
     def _ran_of(self, stages: Collection[str] | None) -> pandas.DataFrame:
         return self._ran if stages is None else self._ran[self._ran["stage"].isin(list(stages))]
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """What the last whole run was estimated to take and took; None where there was none."""
+        return last_whole(forecasts_of(self.store, self.plan))
 
     @cached_property
     def costs(self) -> pandas.DataFrame:

@@ -370,6 +370,19 @@ def measured_seconds(
     return measured_seconds(Store(store or default_store()), made, finished, machine)
 
 
+def start_seconds(made: Plan, store: str | None = None) -> float:
+    """Until the first stage of a run is at work, as the study's last run took; else assumed."""
+    root = store or default_store()
+    if not is_there(root):
+        from sweeps.scheduler import START_SECONDS
+
+        return START_SECONDS
+    from sweeps.forecasts import start_seconds
+    from sweeps.store import Store
+
+    return start_seconds(Store(root), made)
+
+
 def compare(
     study: str | Path,
     *,

@@ -126,19 +126,20 @@ def plan(
     finished = api.finished_stages(made, store)
     known = made, worker_count(workers), finished, api.measured_seconds(made, finished, store)
     new = api.new_stages(made, finished, store)
+    start = api.start_seconds(made, store)
     on = None
     if named is not None:
         from mm1.plan_on import on_machine
 
         ran = api.measured_seconds(made, finished, store, named)
-        on = on_machine(made, named, finished, ran, workers)
+        on = on_machine(made, named, finished, ran, workers, start)
     if as_json:
-        figures = plan_text.summary(*known, new=new)
+        figures = plan_text.summary(*known, new=new, start_seconds=start)
         if on is not None:
             figures["on"] = on.summary()
         click.echo(strict_json.dumps({**figures, "store": api.store_place(store)}, indent=2))
     else:
-        plan_text.show(*known, new=new, store=api.store_place(store), on=on)
+        plan_text.show(*known, new=new, store=api.store_place(store), on=on, start_seconds=start)
 
 
 cli.add_command(try_study)

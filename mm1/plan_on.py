@@ -82,6 +82,7 @@ def on_machine(
     finished: set[str],
     measured: Mapping[str, float],
     workers: int | None = None,
+    start_seconds: float = START_SECONDS,
 ) -> PlanOn:
     """What a plan comes to on a machine.
 
@@ -110,11 +111,11 @@ def on_machine(
     timed = all(map(estimated.is_known, missing))
     seconds = path = hours = None
     if timed and missing:
-        path = START_SECONDS + _critical_path(missing)
+        path = start_seconds + _critical_path(missing)
         names = [f"worker {number}" for number in range(min(room, len(missing)))]
         rest = plan.model_copy(update={"stages": {one: estimated.stages[one] for one in wanted}})
         scheduler = Scheduler(rest, finished, names)
-        seconds = START_SECONDS + scheduler.remaining_seconds(0.0)
+        seconds = start_seconds + scheduler.remaining_seconds(0.0)
         hours = sum(one.seconds * devices_of(one.work) for one in missing) / 3600
     elif timed:
         seconds = path = hours = 0.0

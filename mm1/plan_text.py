@@ -30,6 +30,7 @@ def summary(
     finished: set[str],
     measured: Mapping[str, float] = NOTHING,
     new: Sequence[New] = (),
+    start_seconds: float = START_SECONDS,
 ) -> dict[str, object]:
     """The figures of `mm1 plan --json`. Times are estimates for one core a worker, all alike.
 
@@ -71,7 +72,7 @@ def summary(
         "flops": total(stage.flops for stage in stages),
         "core_seconds": seconds,
         "workers": workers,
-        "seconds": estimated_seconds(plan, workers, finished, measured),
+        "seconds": estimated_seconds(plan, workers, finished, measured, start_seconds),
         "claims": plan.claims,
         "warnings": list(plan.warnings),
     }
@@ -183,7 +184,11 @@ def _value(value: Any) -> str:
 
 
 def estimated_seconds(
-    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float] = NOTHING
+    plan: Plan,
+    workers: int,
+    finished: set[str],
+    measured: Mapping[str, float] = NOTHING,
+    start_seconds: float = START_SECONDS,
 ) -> float:
     """Until everything is done: starting the workers, compiling, training, evaluating."""
     finished = finished & plan.stages.keys()
@@ -192,7 +197,7 @@ def estimated_seconds(
         return 0.0
     measured = {stage: seconds for stage, seconds in measured.items() if stage in plan.stages}
     names = [f"worker {number}" for number in range(min(workers, missing))]
-    return START_SECONDS + Scheduler(plan, finished, names, measured=measured).remaining_seconds(
+    return start_seconds + Scheduler(plan, finished, names, measured=measured).remaining_seconds(
         0.0
     )
 
@@ -257,9 +262,13 @@ def _before_lines(plan: Plan) -> Iterator[str]:
 
 
 def _time_lines(
-    plan: Plan, workers: int, finished: set[str], measured: Mapping[str, float]
+    plan: Plan,
+    workers: int,
+    finished: set[str],
+    measured: Mapping[str, float],
+    start_seconds: float,
 ) -> Iterator[str]:
-    remaining = estimated_seconds(plan, workers, finished, measured)
+    remaining = estimated_seconds(plan, workers, finished, measured, start_seconds)
     said = {stage.kind: duration(stage.seconds) for stage in plan.stages.values()}
     planned = "formulas for an otherwise idle machine"
     if plan.is_own:  # nobody's formula: what is said of each step, or the 60 s of none
@@ -313,6 +322,7 @@ def show(
     new: Sequence[New] = (),
     store: str = "",
     on: PlanOn | None = None,
+    start_seconds: float = START_SECONDS,
 ) -> None:
     """Print the plan as a table, and what it comes to on a machine, if one is named."""
     from rich.console import Console
@@ -369,7 +379,7 @@ def show(
     for line in _before_lines(plan):
         say(f"  before: {line}")
     if on is None:
-        for line in _time_lines(plan, workers, finished, measured):
+        for line in _time_lines(plan, workers, finished, measured, start_seconds):
             say(line)
     else:
         _show_on(console, on)

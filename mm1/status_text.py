@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.errors import UserError
 from ablations.no_collection import no_collection
 from ablations.workload import with_goal
+from analysis import forecast_words
 from analysis.words import decimals, duration, mean_sd, metric_name
 from mm1.terminal import say
 from mm1.watch_view import told_state, told_time
@@ -65,6 +66,7 @@ def _summary(found: StudyResults) -> dict[str, Any]:
         "scores": dict(_scores(found)),
         "under_way": list(_under_way(found)),
         "completeness": found.completeness,
+        "estimates": forecast_words.summary(found.forecast),
     }
 
 
@@ -152,6 +154,8 @@ def show(figures: list[dict[str, Any]], store: str) -> None:
                     f"    no report for {duration(stage['silent_seconds'])}: it may hang or be "
                     f"slow, look at it with: mm1 logs {stage['stage'][:8]}{_at(store)}"
                 )
+        if one["estimates"]:
+            say(f"  {one['estimates']['told']}")
         if one["failed"]:
             say(f"  what failed, with tracebacks: mm1 logs{_at(store)}")
 

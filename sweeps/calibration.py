@@ -19,12 +19,15 @@ Basis = Literal["class", "kind", "study", "plan"]
 
 
 @dataclass
-class _Ratio:
+class Ratio:
+    """Seconds that stages took, and those planned of them."""
+
     took: float = 0.0
     planned: float = 0.0
     count: int = 0
 
     def add(self, took: float, planned: float) -> None:
+        """One more stage."""
         self.took += took
         self.planned += planned
         self.count += 1
@@ -39,19 +42,19 @@ def kind_of(stage: Stage) -> str:
 class Calibration:
     """Ratios of measured to planned seconds; work and compilation apart."""
 
-    _of_class: dict[str, _Ratio] = field(default_factory=dict)
-    _of_kind: dict[str, _Ratio] = field(default_factory=dict)
-    _of_all: _Ratio = field(default_factory=_Ratio)
-    _of_compilation: _Ratio = field(default_factory=_Ratio)
+    _of_class: dict[str, Ratio] = field(default_factory=dict)
+    _of_kind: dict[str, Ratio] = field(default_factory=dict)
+    _of_all: Ratio = field(default_factory=Ratio)
+    _of_compilation: Ratio = field(default_factory=Ratio)
 
     def measure(self, stage: Stage, seconds: float) -> None:
         """A stage's work took so long, without imports and compilation.
 
         Where nobody had said how long, that tells something of its class alone.
         """
-        self._of_class.setdefault(stage.compile_class, _Ratio()).add(seconds, stage.seconds)
+        self._of_class.setdefault(stage.compile_class, Ratio()).add(seconds, stage.seconds)
         if stage.work.seconds_said:
-            self._of_kind.setdefault(kind_of(stage), _Ratio()).add(seconds, stage.seconds)
+            self._of_kind.setdefault(kind_of(stage), Ratio()).add(seconds, stage.seconds)
             self._of_all.add(seconds, stage.seconds)
 
     def measure_compilation(self, stage: Stage, seconds: float) -> None:
@@ -75,7 +78,7 @@ class Calibration:
         own = self._of_class.get(stage.compile_class)
         if own is not None and own.planned:
             return own.took / own.planned
-        kind = self._of_kind.get(kind_of(stage), _Ratio())
+        kind = self._of_kind.get(kind_of(stage), Ratio())
         took, planned = (projected or {}).get(kind_of(stage), (0.0, 0.0))
         if kind.planned + planned:
             return (kind.took + took) / (kind.planned + planned)
@@ -87,6 +90,11 @@ class Calibration:
     def seconds(self, stage: Stage) -> float:
         """Of a stage's work, estimated."""
         return stage.seconds * self.slowness(stage, None)
+
+    @property
+    def compilations(self) -> Ratio | None:
+        """Those that were measured; None where none was."""
+        return self._of_compilation if self._of_compilation.count else None
 
     @property
     def of_compilation(self) -> float | None:

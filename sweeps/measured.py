@@ -61,3 +61,12 @@ def compile_seconds(store: Store, stage_id: str) -> float | None:
     except UserError:  # damaged: whoever reads its result says so
         return None
     return None if seconds is None else float(seconds)
+
+
+def started_working_at(store: Store, stage_id: str) -> float | None:
+    """When a finished stage had imported what it needs, by its host's clock; None if not told."""
+    try:
+        execution = store.execution(stage_id)
+        return float(execution["started_at"]) + float(execution.get("import_seconds", 0.0))
+    except (UserError, KeyError, TypeError, ValueError):
+        return None

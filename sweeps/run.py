@@ -19,6 +19,7 @@ from ablations.errors import UserError
 from ablations.plan import Plan
 from sweeps import leases, reach
 from sweeps.control import Control, Steering, told_trials
+from sweeps.forecasts import Forecaster
 from sweeps.interrupt import Interrupt
 from sweeps.live import Publisher
 from sweeps.measured import compile_seconds, measured_seconds
@@ -172,10 +173,13 @@ def _run_missing(run: _Run) -> None:
                 with (
                     progress,
                     RunRecorder(store, plan, names, began_at) as recorder,
+                    Forecaster(
+                        store, plan, progress.scheduler, recorder.run, began_at, measured
+                    ) as forecaster,
                     Pool(names, store, run.data, run.environment, session, recorder.run) as pool,
                 ):
                     try:
-                        _drive(run, pool, recorder)
+                        _drive(run, pool, recorder, forecaster)
                         return
                     finally:
                         if pool.replaced:
@@ -214,7 +218,7 @@ def _conclude(run: _Run) -> int:
     return INTERRUPTED if run.interrupt.requested or run.control.cancelled_by else 1
 
 
-def _drive(run: _Run, pool: Pool, recorder: RunRecorder) -> None:
+def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster) -> None:
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     store, progress, scheduler = run.store, run.progress, run.progress.scheduler
     control = run.control
@@ -235,6 +239,10 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder) -> None:
         for worker, outcome in pool.wait(timeout=0.5):
             recorder.heard(worker, outcome)
             _take_in(scheduler, pool, store, progress, worker, outcome)
+            if outcome.state == "done":
+                forecaster.finished(outcome.stage, outcome.seconds)
+        if control.paused:
+            forecaster.disturbed()
         if time.monotonic() - looked > ELSEWHERE_SECONDS:
             looked = time.monotonic()
             for stage_id in scheduler.in_state("elsewhere"):

@@ -9,6 +9,7 @@
     studies/<name>/latest.json               which registration a name means now
     studies/<name>/<hash>-<stages>/          plan.json  registration.json  looks/…json
                                              cancelled/…json  runs/…json (`sweeps.run_times`)
+                                             forecasts/…json (`sweeps.forecasts`)
     runs/<name>/                             where a run is, and what it is asked (`sweeps.live`)
     scratch/<id>/                            checkpoints and reports of a stage that is not done
     damaged/<id>/<when>/                     what was set aside because it is not what was written

@@ -13,6 +13,7 @@ from analysis.compare import comparison
 from analysis.report import few_shot_lines, report, write_report
 from analysis.results import StudyResults, load_results
 from mm1.origin import ORIGIN
+from sweeps.forecasts import Forecast, Part
 from sweeps.store import Store
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -74,6 +75,21 @@ def test_the_report_loads_nothing(html: str) -> None:
     assert "@import" not in "".join(style)
     addresses = set(re.findall(r"https?://[^\s\"'<]+", html))
     assert addresses <= {"http://www.w3.org/2000/svg"}  # a name, which nobody fetches
+
+
+def test_the_report_says_how_far_off_the_estimates_were(results: StudyResults) -> None:
+    forecast = Forecast(
+        run="r", began_at=0.0, workers=2, stages=40, measured_before=0, start_seconds=24.0,
+        estimated_start_seconds=12.0, estimated_seconds=100.0, estimated_after_a_tenth=190.0,
+        seconds=200.0, parts=(Part(what="<b>", stages=3, estimated_seconds=90, seconds=30),),
+    )  # fmt: skip
+    assert results.forecast is None
+    judged = replace(results)
+    judged.__dict__["forecast"] = forecast
+    text = Page(report(judged)).text
+    assert "The run of 1970-01-01 00:00 UTC (40 stages, 2 workers) took 3 min 20 s" in text
+    assert "start-up 12 s 24 s 50 % too little" in text
+    assert "<b> 3 1 min 30 s 30 s 3.0 times too much" in text
 
 
 def test_the_report_says_every_verdict_in_words(html: str, results: StudyResults) -> None:

@@ -19,6 +19,7 @@ from noop_stage import HERE, a_plan, having
 from ablations.errors import UserError
 from analysis.timeline import load_timeline
 from sweeps import leases
+from sweeps.forecasts import forecasts_of
 from sweeps.run import run_plan
 from sweeps.store import Store
 from sweeps.worker import execute
@@ -59,6 +60,9 @@ def test_every_stage_runs_once_and_results_are_in_the_table(run, store, capsys):
     assert execution["threads"] == 1  # devices and libraries are for the runner to record
     assert execution["python"] == platform.python_version()
     assert len(execution["git_revision"]) >= 7
+    (forecast,) = forecasts_of(store, plan)
+    assert 0 < forecast.start_seconds < forecast.seconds
+    assert {part.what: part.stages for part in forecast.parts} == {"multimodal": 4, "evaluation": 4}
 
 
 def test_only_what_is_missing_runs(run, store, tmp_path):
