@@ -13,7 +13,8 @@ from sweeps.worker import execute
 
 
 class ThreadWorker:
-    def __init__(self, root, data, git_revision, variables):
+    def __init__(self, arguments, variables):
+        root, data, *_ = arguments
         self._store, self._data = Store(root), Path(data)
         self._stop = threading.Event()
         self._one = ThreadPoolExecutor(1)
