@@ -80,7 +80,8 @@ def _off(estimated: float, took: float) -> str:
     share = off_by(estimated, took)
     if abs(share) < 0.005:
         return "right"
-    factor = estimated / took if took else 0.0
-    if factor >= 2:
-        return f"{factor:.1f} times too much"
+    if took and estimated >= 2 * took:
+        return f"{estimated / took:.1f} times too much"
+    if estimated and took > 2 * estimated:
+        return f"{took / estimated:.1f} times too little"
     return f"{abs(100 * share):.0f} % too {'much' if share > 0 else 'little'}"

@@ -115,6 +115,8 @@ def test_words_say_which_way_an_estimate_was_off():
     start, train = forecast_words.rows(forecast)
     assert start == ("start-up", "", "12 s", "24 s", "50 % too little")
     assert train == ("train", "3", "1 min 30 s", "30 s", "3.0 times too much")
+    slow = forecast.model_copy(update={"seconds": 6000.0})
+    assert "(60.0 times too little)" in forecast_words.line(slow)
     summary = forecast_words.summary(forecast)
     assert (summary["off_by"], summary["off_by_after_a_tenth"]) == (-0.5, -0.05)
     assert off_by(1.0, 0.0) == 0.0
