@@ -28,9 +28,11 @@ SIGNS: dict[TrialState, tuple[str, str]] = {
     "waiting": (".", "dim"),
     "failed": ("✗", "bold red"),
     "cancelled": ("o", "magenta"),
+    "withheld": ("_", "dim"),
     "excluded": ("–", "dim"),
 }
 LEAST_WIDTH, LEAST_HEIGHT = 20, 6
+MOST_LOOKS = 6  # the last ones, of a claim's p path
 KEYS = "q leaves, the run goes on"
 
 
@@ -245,10 +247,11 @@ def _claims(view: View, width: int) -> list[Text]:
         return []
     labels = short_labels((one.name for one in view.claims), max(12, width // 3))
     column = max(cell_len(text) for text in labels.values())
-    open_ = any(one.interim for one in view.claims)
-    head = "claims" + (
-        f" (no verdict before all {len(view.seeds)} registered seeds are in)" if open_ else ""
-    )
+    head = "claims"
+    if any(one.path is not None for one in view.claims):
+        head += " (seeds are added until there is a verdict; sequential p, look by look)"
+    elif any(one.interim for one in view.claims):
+        head += f" (no verdict before all {len(view.seeds)} registered seeds are in)"
     lines = [Text(head, "bold")]
     for one in view.claims:
         line = in_terminal(labels[one.name])
@@ -265,13 +268,15 @@ _VERDICTS = {"supported": ("✓", "green"), "refuted": ("✗", "red"), "undecide
 def told_claim(one: ClaimLine) -> tuple[str, str]:
     """A claim's verdict, or what there is so far, with its style."""
     boundary = f"{one.relation} {one.boundary:g}"
+    looks = " → ".join(f"{p:.2g}" for _, p in (one.path or ())[-MOST_LOOKS:])
+    path = f" · p {looks}" if looks else ""
     if one.interim:
-        told = f"{one.n} of {one.seeds} seeds"
+        told = f"{one.n} of {'at most ' if one.path is not None else ''}{one.seeds} seeds"
         if one.n:
             told += f" · interim {one.shown_effect}, claimed {boundary}"
-        return told, "dim"
+        return told + path, "dim"
     sign, style = _VERDICTS[one.verdict]
-    told = f"{sign} {one.verdict} · {one.shown_effect}, claimed {boundary} · {one.standing}"
+    told = f"{sign} {one.verdict} · {one.shown_effect}, claimed {boundary} · {one.standing}{path}"
     return told + (f" · {one.reason}" if one.verdict == "undecided" and one.reason else ""), style
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from analysis.results import StudyResults
     from sweeps.index import Finished
 
-TrialState = Literal["done", "diverged", "running", "waiting", "failed", "cancelled", "excluded"]
+TrialState = Literal[
+    "done", "diverged", "running", "waiting", "failed", "cancelled", "withheld", "excluded"
+]
 BEGUN_SECONDS = 5.0  # how often stages that nobody tells of are looked at one by one
 GONE = "gone"  # state of a run that ended without saying so
 
@@ -72,6 +74,8 @@ class ClaimLine:
     shown_effect: str
     standing: str
     reason: str
+    # Where seeds are added: the sequential p value after so many seeds, look by look.
+    path: tuple[tuple[int, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ class View:
 
     @property
     def trials(self) -> int:
-        """All planned ones, without those that are excluded."""
-        return sum(n for state, n in self.counts.items() if state != "excluded")
+        """All that are to be run: without those that are excluded, or not asked for (yet)."""
+        return sum(n for state, n in self.counts.items() if state not in ("excluded", "withheld"))
 
     def later(self, now: float) -> View:
         """The same with clocks that have gone on to `now`."""
@@ -199,14 +203,19 @@ class Watching:
             question=" ".join(plan.question.split()),
             taken=now,
             run=run,
-            counts=_counted(states) | {"excluded": len(plan.left_out)},
+            counts=_counted(states)
+            | {"excluded": len(plan.left_out), "withheld": len(plan.trials) - len(states)},
             seeds=plan.seeds,
             metric=metric,
             arms=tuple(
                 ArmLine(
                     arm.name,
                     arm.label,
-                    tuple(states.get((arm.name, seed), "excluded") for seed in plan.seeds),
+                    tuple(
+                        states.get((arm.name, seed))
+                        or ("excluded" if (arm.name, seed) in plan.left_out else "withheld")
+                        for seed in plan.seeds
+                    ),
                     self._scores.get(arm.name, ""),
                 )
                 for arm in plan.arms
@@ -308,7 +317,7 @@ def _claims(results: StudyResults) -> Iterator[ClaimLine]:
             verdict="" if interim else verdict.verdict,
             interim=interim,
             n=verdict.n,
-            seeds=len(results.plan.seeds),
+            seeds=len(results.whole.seeds),
             contrast=verdict.contrast,
             relation="<" if verdict.below else ">",
             boundary=verdict.boundary + 0.0,
@@ -316,4 +325,7 @@ def _claims(results: StudyResults) -> Iterator[ClaimLine]:
             shown_effect=numbers(verdict).effect if verdict.n else "",
             standing=results.standing(verdict.name),
             reason="" if interim else verdict.reason,
+            path=None
+            if results.replicated is None
+            else tuple((look.n, look.p_value) for look in verdict.path),
         )

@@ -18,9 +18,9 @@ from ablations.errors import UserError
 from analysis.results import load_results
 from mm1.watching import Watching, chosen
 from sweeps import leases
+from sweeps.leases import study_lease
 from sweeps.live import Publisher
 from sweeps.records import Cancelled
-from sweeps.run import study_lease
 from sweeps.store import Store
 from sweeps.worker import execute
 

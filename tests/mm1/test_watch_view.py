@@ -58,6 +58,15 @@ def test_there_is_no_verdict_before_all_seeds_are_in():
     assert "no verdict" not in text
 
 
+def test_where_seeds_are_added_the_p_path_is_shown_and_what_was_not_asked_for():
+    added = dataclasses.replace(CLAIM, path=((2, 0.21), (3, 0.048)))
+    arm = ArmLine("base", "base", ("done", "done", "running", "withheld"))
+    text = text_of(dataclasses.replace(a_view(claims=(added,)), arms=(arm,)))
+    assert "no verdict before" not in text
+    assert "2 of at most 4 seeds · interim +15.1, claimed > 0 · p 0.21 → 0.048" in text
+    assert "✓✓>_" in text
+
+
 def test_many_arms_are_shown_page_by_page_and_it_says_so():
     view = a_view(1000)
     shown = screen(view, 100, 30)
