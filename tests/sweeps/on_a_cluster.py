@@ -148,32 +148,6 @@ def slices(folder: Path) -> dict[str, Any]:
     return found
 
 
-def parts(folder: Path) -> dict[str, Any]:
-    """Two gangs on two parts of one slice, whose layout Ray has on record."""
-    from ray.experimental import internal_kv
-    from ray.util import tpu
-
-    store = Store(folder / "store")
-    with a_cluster() as cluster:
-        a_slice(cluster, "whole", "v6e-8", "2x4")
-        layout = {str(n): tpu._build_subslice_labels(n, "2x4") for n in range(2)}
-        internal_kv._internal_kv_put(
-            tpu._get_subslice_kv_key("whole"),
-            json.dumps(layout).encode(),
-            namespace=tpu._TPU_SUBSLICE_KV_NAMESPACE,
-        )
-        gangs = [a_gang(Shape(tpu=Slice.of("v6e-4")), store, print) for _ in range(2)]
-        stages = [a_gang_stage(seed, waits=True, alone=True) for seed in (1, 2)]
-        running = [gang.run(stage) for gang, stage in zip(gangs, stages, strict=True)]
-        facts = [where(store, stage, 0) for stage in stages]
-        for gang in gangs:
-            gang.stop()
-        states = [one.result(300).state for one in running]
-        for gang in gangs:
-            gang.kill()
-        return {"workers": sorted(one["TPU_WORKER_ID"] for one in facts), "states": states}
-
-
 def hosts(folder: Path) -> dict[str, Any]:
     """A gang of two hosts; one node goes, a third takes its place."""
     store = Store(folder / "store")

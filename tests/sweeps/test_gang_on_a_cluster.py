@@ -46,12 +46,6 @@ def test_a_gang_holds_a_whole_slice_and_moves_to_another_when_a_host_of_it_goes(
     assert found["after"] == "done"
 
 
-def test_gangs_share_a_slice_that_is_larger_than_they_need(happened):
-    found = happened("parts")
-    assert found["workers"] == ["0", "1"]
-    assert found["states"] == ["stopped", "stopped"]
-
-
 def test_two_hosts_train_as_one_does_and_go_on_when_a_process_is_killed(happened, data_root):
     found = happened("training", data_root)
     one, two, killed = (found[name] for name in ("one", "two", "killed"))
