@@ -23,4 +23,14 @@ def parsed(value: Any) -> Any:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def told_size(size: int) -> str:
+    """`312 B`, `4.0 KiB`, `1.5 GiB`."""
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
 ByteSize = Annotated[int, BeforeValidator(parsed)]
