@@ -173,11 +173,15 @@ def run(
     many: bool = False,
     quiet: bool = False,
     notify: Sequence[str] = (),
+    patience_minutes: float | None = None,
+    failed_only: bool = False,
 ) -> int:
     """Run what is missing of a study; 0 when every trial is there, 1 when some failed.
 
     Without `cluster` an embedded Ray is started, with one worker per core. `notify` are addresses
     or commands that are told when the study ends, stalls or reaches a verdict (`mm1.notify`).
+    A stage of which nothing is heard for `patience_minutes`, and much longer than is usual, is
+    ended; 0: never. `failed_only` runs the trials of which an attempt failed, and no others.
     """
     from mm1.local import prepare_data
     from mm1.notify import Notifying, targets
@@ -188,6 +192,7 @@ def run(
     from sweeps.run import TAKEN_UP, run_plan
     from sweeps.slurm import is_slurm
     from sweeps.store import Store
+    from sweeps.watchdog import PATIENCE_SECONDS
 
     if is_slurm(cluster):
         raise UserError(
@@ -199,6 +204,7 @@ def run(
     data_root = data_folder(root, data)
     with Notifying(made.study, root, targets(notify)) as notifying:
         steering = Steering()
+        patience = PATIENCE_SECONDS if patience_minutes is None else 60 * patience_minutes
         while True:
             before = Store(root).look(made.stages)
             for line in before.damaged.values():
@@ -219,6 +225,8 @@ def run(
                 write_report=lambda: report(study, store=root),
                 write_comparison=lambda: _written_comparison(study, root),
                 steering=steering,
+                patience_seconds=patience,
+                failed_only=failed_only,
             )
             if code != TAKEN_UP:
                 break

@@ -21,6 +21,7 @@ from mm1.control_commands import add, cancel, pause, resume
 from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
 from mm1.fsck_command import fsck
+from mm1.gc_command import gc
 from mm1.generate_command import generate
 from mm1.job_commands import attach, stop, submit
 from mm1.logs_command import logs
@@ -152,6 +153,20 @@ cli.add_command(try_study)
 @workers_option
 @click.option("--cluster", default=None, help="Address of a running Ray cluster. [embedded Ray]")
 @mlflow_option
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=None,
+    metavar="MINUTES",
+    help="End a stage of which nothing is heard for so long, if that is 20 times what is usual. "
+    "0: never. [30]",
+)
+@click.option(
+    "--rerun",
+    type=click.Choice(["failed"]),
+    default=None,
+    help="Run the trials that have failed, and no others.",
+)
 @yes_option
 @click.option(
     "--notify",
@@ -172,6 +187,8 @@ def run(
     workers: int | None,
     cluster: str | None,
     mlflow_uri: str | None,
+    patience: float | None,
+    rerun: str | None,
     yes: bool,
     notify: tuple[str, ...],
     smoke: bool,
@@ -197,6 +214,8 @@ def run(
         many=yes,
         quiet=as_json,
         notify=notify,
+        patience_minutes=patience,
+        failed_only=rerun == "failed",
     )
     if code == 130:
         return code
@@ -341,6 +360,7 @@ cli.add_command(generate)
 cli.add_command(aot)
 cli.add_command(score)
 cli.add_command(fsck)
+cli.add_command(gc)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ablations.resources import Shape
 from ablations.stages import Stage
-from sweeps.pool import LostError, lost_worker
+from sweeps.pool import LostError, cause_of, lost_worker
+from sweeps.watchdog import Signs
 
 if TYPE_CHECKING:
     from sweeps.gang_member import Place
@@ -205,6 +206,26 @@ class GangWorker:
             with contextlib.suppress(Exception):  # it is dead
                 member.go_on.options(concurrency_group="control").remote()
 
+    def ready(self) -> Future[Any]:
+        """At once: it is placed for its first stage."""
+        future: Future[Any] = Future()
+        future.set_result(None)
+        return future
+
+    def signs(self) -> Future[Signs]:
+        """How long nothing was heard of the running stage by its first process."""
+        if self._members:
+            return self._members[0].signs.options(concurrency_group="control").remote().future()
+        future: Future[Signs] = Future()
+        future.set_result(Signs(0.0, ""))  # it waits for room
+        return future
+
+    def nodes(self) -> Future[list[str]]:
+        """The nodes that its processes are on."""
+        future: Future[list[str]] = Future()
+        future.set_result([one.node for one in self.places])
+        return future
+
     def kill(self) -> None:
         """End all processes and free their room."""
         self._killed.set()
@@ -252,9 +273,10 @@ class GangWorker:
             if one.done() and isinstance(error := one.exception(), Exception)
         }
         if dead:
-            why = lost_worker(next(iter(dead.values())))
+            error = next(iter(dead.values()))
             told = "\n".join(str(error) for error in dead.values())
-            raise LostError(f"{self._called(list(dead))} died ({why}); {_WHOLE}", told)
+            line = f"{self._called(list(dead))} died ({lost_worker(error)}); {_WHOLE}"
+            raise LostError(line, told, cause_of(error))
 
     def _called(self, numbers: Sequence[int]) -> str:
         which = " and ".join(str(number + 1) for number in numbers)

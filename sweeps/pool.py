@@ -11,12 +11,14 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ablations.errors import UserError
 from ablations.stages import Stage
+from sweeps.preemption import had_notice
 from sweeps.ray_session import RaySession
 from sweeps.records import TIMELINE
 from sweeps.run_times import of_dead_worker
@@ -24,7 +26,8 @@ from sweeps.shipping import git_revision, import_paths
 from sweeps.store import Store
 
 if TYPE_CHECKING:
-    from sweeps.worker import Outcome
+    from sweeps.watchdog import Signs
+    from sweeps.worker import Cause, Outcome
 
 
 class RemoteWorker(Protocol):
@@ -44,17 +47,29 @@ class RemoteWorker(Protocol):
         """Take stages again after a stop."""
         ...
 
+    def ready(self) -> Future[Any]:
+        """When its processes are there, which may take until the cluster has room."""
+        ...
+
+    def signs(self) -> Future[Signs]:
+        """How long nothing was heard of the running stage where it runs, and where it is."""
+        ...
+
+    def nodes(self) -> Future[list[str]]:
+        """Ids of the nodes that its processes are on."""
+        ...
+
     def kill(self) -> None:
         """End it at once, whatever it does; never raises."""
         ...
 
 
 class LostError(Exception):
-    """A worker that did not answer: why in one `line`, and what else is known of it."""
+    """A worker that did not answer: why in one `line` and in a word, and what else is known."""
 
-    def __init__(self, line: str, told: str = ""):
+    def __init__(self, line: str, told: str = "", cause: Cause = "died"):
         super().__init__(f"{line}\n\n{told}".strip())
-        self.line = line
+        self.line, self.cause = line, cause
 
 
 class ActorWorker:
@@ -84,6 +99,22 @@ class ActorWorker:
         """Take stages again: calls of one concurrency group are answered in their order."""
         self._actor.go_on.options(concurrency_group="control").remote()
 
+    def ready(self) -> Future[Any]:
+        """When its process is there."""
+        return self._control("nodes")
+
+    def signs(self) -> Future[Signs]:
+        """How long nothing was heard of the running stage where it runs, and where it is."""
+        return self._control("signs")
+
+    def nodes(self) -> Future[list[str]]:
+        """The node that its process is on."""
+        return self._control("nodes")
+
+    def _control(self, method: str) -> Future[Any]:
+        """Call it beside the stage that runs."""
+        return getattr(self._actor, method).options(concurrency_group="control").remote().future()
+
     def kill(self) -> None:
         """End the process."""
         import ray
@@ -105,7 +136,8 @@ class Pool:
         run: str,
     ):
         self._run = run  # its name in the records of what it ran
-        self._names, self._store, self._data = names, store, data
+        self.names = list(names)
+        self._store, self._data = store, data
         self._environment = environment
         self.session = session
         self._git_revision = git_revision()
@@ -114,15 +146,19 @@ class Pool:
         self._handed_out_at: dict[str, float] = {}  # since 1970
         # Of busy workers, with what came of the stage; Ray's own threads put it there.
         self._arrived: SimpleQueue[tuple[str, Future[Outcome]]] = SimpleQueue()
-        self._dead: set[str] = set()
+        # Workers whose processes have come, with what they are; Ray's own threads put it there.
+        self._came: SimpleQueue[tuple[str, RemoteWorker]] = SimpleQueue()
+        self._there: set[str] = set()  # workers that have a process
+        self._ended: dict[str, tuple[Cause, str, str]] = {}  # by `end`: why, in short and at length
+        self._leaving: set[str] = set()  # their machines are taken away
         self._interrupted: set[str] = set()  # busy workers that were asked to stop their stage
         self.idle = dict.fromkeys(names)  # workers without a stage
         self.replaced = 0  # workers whose process died
         self.stopping = False
 
     def __enter__(self) -> Pool:
-        for name in self._names:
-            self._workers[name] = self._start_worker(name)
+        for name in self.names:
+            self._begin(name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,6 +181,10 @@ class Pool:
         """Whether any stage is under way."""
         return bool(self._running)
 
+    def is_busy(self, worker: str) -> bool:
+        """Whether a worker has a stage."""
+        return worker in self._running
+
     def start(self, worker: str, stage: Any) -> None:
         """Give an idle worker a stage."""
         try:
@@ -162,7 +202,9 @@ class Pool:
 
         Whatever Ray says of a stage is an outcome: a process that was killed or ended itself, by
         the memory monitor too, a result that cannot be sent, an actor that cannot be started.
+        Where an outcome has `renewed`, its worker is a new process, which is idle once it is there.
         """
+        self._take_in_new()
         outcomes = []
         with contextlib.suppress(Empty):
             while True:
@@ -173,11 +215,16 @@ class Pool:
                     self.session.check()  # a Ray that is gone is not the stage's failure
                     outcome = self._lost(worker, error)
                 del self._running[worker]
+                if outcome.leaving or worker in self._leaving or outcome.cause == "memory":
+                    outcome = replace(outcome, renewed=True)
                 if worker in self._interrupted:
                     self._interrupted.remove(worker)
-                    if worker not in self._dead:
+                    if not outcome.renewed:
                         self._workers[worker].go_on()
-                self.idle[worker] = None
+                if outcome.renewed:
+                    self._renew(worker)
+                else:
+                    self.idle[worker] = None
                 outcomes.append((worker, outcome))
         return outcomes
 
@@ -187,27 +234,102 @@ class Pool:
         from sweeps.worker_output import printed
 
         stage_id = self._running[worker]
-        self._dead.add(worker)
         self.replaced += 1
-        self._workers[worker].kill()  # it may live, in an unknown state
-        text = lost_worker(error)
+        cause, text, told = self._ended.pop(worker, None) or (
+            cause_of(error),
+            lost_worker(error),
+            str(error),
+        )
+        scratch = self._store.scratch(stage_id)
+        if cause == "died" and (worker in self._leaving or had_notice(scratch)):
+            cause, text = "taken away", "the worker was taken away before it could save itself"
         process = re.search(r"\bpid[:=] ?(\d+)", str(error))
         output = self.session.worker_output(int(process[1])) if process else ""
-        record = failure_record(text, f"{error}\n\n{output}")
+        record = failure_record(text, f"{told}\n\n{output}", cause)
         record[TIMELINE] = of_dead_worker(self._run, worker, self._handed_out_at[worker])
-        if said := printed(self._store.scratch(stage_id)):
+        if said := printed(scratch):
             record["printed"] = said
+        if cause == "taken away":  # no failure of the stage
+            return Outcome(stage_id, "lost", error=record["error"], cause=cause, renewed=True)
         with contextlib.suppress(OSError, UserError):
             self._store.record_failure(stage_id, f"died-{secrets.token_hex(4)}", record)
-        return Outcome(stage_id, "failed", error=record["error"])
+        return Outcome(stage_id, "failed", error=record["error"], cause=cause, renewed=True)
 
-    def replace_if_dead(self, worker: str) -> bool:
-        """Start a new process for a worker whose process died; whether it did."""
-        if worker not in self._dead:
-            return False
-        self._dead.remove(worker)
-        self._workers[worker] = self._start_worker(worker)
-        return True
+    def _renew(self, worker: str) -> None:
+        """Start a new process for a worker; it is idle once it is there.
+
+        There may be no room for it until another machine comes.
+        """
+        self._workers[worker].kill()  # it may live, in an unknown state
+        self._leaving.discard(worker)
+        self.idle.pop(worker, None)
+        self._begin(worker)
+
+    def add(self, worker: str) -> None:
+        """One more worker, idle once there is room for its process."""
+        self.names.append(worker)
+        self._begin(worker)
+
+    def _begin(self, worker: str) -> None:
+        self._there.discard(worker)
+        new = self._workers[worker] = self._start_worker(worker)
+        new.ready().add_done_callback(
+            lambda future: None if future.exception() else self._came.put((worker, new))
+        )
+
+    def _take_in_new(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                worker, process = self._came.get_nowait()
+                if self._workers[worker] is process:
+                    self._there.add(worker)
+                    if worker not in self._running:
+                        self.idle[worker] = None
+
+    def end(self, worker: str, cause: Cause, text: str, told: str) -> None:
+        """End a busy worker's process; its stage has then failed: `text` in one line, `told` at
+        length."""
+        self._ended[worker] = cause, text, told
+        self._workers[worker].kill()
+
+    def leave(self, worker: str) -> None:
+        """Have a worker's process yield, and start a new one elsewhere."""
+        if worker in self._running:
+            self._leaving.add(worker)
+            self._workers[worker].stop()
+        else:
+            self._renew(worker)
+
+    def signs(self, worker: str, seconds: float) -> Signs:
+        """What a busy worker says of its stage; of one that does not answer, what is seen here.
+
+        One whose process has not come yet is not silent, it waits for room.
+        """
+        from sweeps.watchdog import Signs, silent_seconds
+        from sweeps.worker_output import stack
+
+        if worker not in self._there:
+            return Signs(0.0, "")
+        try:
+            return self._workers[worker].signs().result(seconds)
+        except Exception:
+            scratch = self._store.scratch(self._running[worker])
+            return Signs(silent_seconds(scratch), stack(scratch))
+
+    def nodes(self, worker: str, seconds: float = 10.0) -> set[str]:
+        """Ids of the nodes that a worker is on; none where it does not answer."""
+        try:
+            return set(self._workers[worker].nodes().result(seconds))
+        except Exception:
+            return set()
+
+    def beside(self, worker: str) -> frozenset[str]:
+        """The other workers on a worker's machines."""
+        others = frozenset(self.names) - {worker}
+        if self.session.embedded:
+            return others
+        own = self.nodes(worker)
+        return frozenset(one for one in others if not own or own & self.nodes(one))
 
     def interrupt(self, workers: Iterable[str]) -> None:
         """Ask busy workers to save their stages and stop them; they take others afterwards."""
@@ -231,6 +353,21 @@ def lost_worker(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, exceptions.OutOfMemoryError):
         return f"the worker was killed because the machine ran out of memory: {text}"
+    if cause_of(error) == "taken away":
+        return "the machine of the worker is gone"
     if isinstance(error, exceptions.ActorDiedError) and "creation task" not in text:
         return "the worker process died: killed, out of memory, a crash in native code, or os._exit"
     return f"the worker did not answer: {type(error).__name__}: {text}"
+
+
+def cause_of(error: Exception) -> Cause:
+    """Why a worker did not answer, in a word."""
+    from ray import exceptions
+
+    if isinstance(error, LostError):
+        return error.cause
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, exceptions.ActorDiedError):
+        return "taken away" if error.preempted or "node has died" in str(error) else "died"
+    return "died"

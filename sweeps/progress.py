@@ -98,8 +98,8 @@ class Progress:
         else:
             self._console.print(in_terminal(message, "yellow"), soft_wrap=True)
 
-    def failed(self, stage_id: str, error: str, *, again: bool) -> None:
-        """Tell of an attempt that failed, and whether the stage is tried again."""
+    def failed(self, stage_id: str, error: str, *, again: bool, what: str = "") -> None:
+        """Tell of an attempt that failed, and whether the stage is tried again; `what` says it."""
         attempt, label = self.scheduler.attempts[stage_id], self._plan.stages[stage_id].label
         fault = Fault(
             stage=stage_id,
@@ -110,7 +110,7 @@ class Progress:
             at=time.time(),
         )
         self.faults.append(fault)
-        what = "is tried again" if again else "given up"
+        what = what or ("is tried again" if again else "given up")
         self.warn(
             f"failed: {label}: {error} (attempt {attempt} of {MAX_ATTEMPTS}, {what}); "
             f"traceback: {self.logs_command(stage_id)}"
@@ -183,6 +183,11 @@ class Progress:
                     f"no report for {clock(silence)}: {self._plan.stages[stage_id].label}; it may "
                     f"hang or be slow, look at it with: {self.logs_command(stage_id)}"
                 )
+
+    @property
+    def listening(self) -> Mapping[str, Listening]:
+        """What was heard of each running stage, by the clock `time.monotonic`."""
+        return self._listening
 
     def _silence(self, stage_id: str, now: float) -> float:
         """Seconds without a report, where that is long and would be seen here (else 0)."""

@@ -51,7 +51,12 @@ SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
 LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
-    "RAY_agent_register_timeout_ms": "240000",  # of a raylet's agents, on a busy machine
+    # Of what starts on a busy machine: a raylet's agents, and its workers.
+    "RAY_agent_register_timeout_ms": "240000",
+    "RAY_worker_register_timeout_seconds": "600",
+    # Else the driver waits, for ever where they are late, for workers that our actors, which have
+    # variables of their own, do not use.
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 # Of `ray._private.services`: what a starting Ray asks for its node, and starts its raylet by.

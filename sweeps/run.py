@@ -23,15 +23,19 @@ from sweeps.forecasts import Forecaster
 from sweeps.interrupt import Interrupt
 from sweeps.live import Publisher
 from sweeps.measured import compile_seconds, measured_seconds
+from sweeps.memory import Room
 from sweeps.mlflow_mirror import MirrorProcess, is_current, tracking_uri
 from sweeps.patience import patient
 from sweeps.pool import Pool
+from sweeps.preemption import Draining
 from sweeps.progress import Progress
 from sweeps.ray_session import RayEndedError, logs_place, ray_session
 from sweeps.replicating import Adding, as_registered
+from sweeps.rerun import failed_part
 from sweeps.run_times import RunRecorder
 from sweeps.scheduler import Scheduler
 from sweeps.store import Store
+from sweeps.watchdog import PATIENCE_SECONDS, Watchdog
 
 if TYPE_CHECKING:
     from sweeps.worker import Outcome
@@ -56,6 +60,8 @@ def run_plan(
     write_report: Callable[[], Path] | None = None,
     write_comparison: Callable[[], Path] | None = None,
     steering: Steering | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    failed_only: bool = False,
 ) -> int:
     """Run the stages of a plan that the store does not have; the exit code 0, 1, 130 or `TAKEN_UP`.
 
@@ -64,7 +70,9 @@ def run_plan(
     everything is there, and its file goes to MLflow. So does that of `write_comparison`, in JSON,
     which is called at the end of each run that is not interrupted: its verdicts, with what stands
     beside them, become tags of the study's run. `steering` is what was asked of a run that ended
-    with `TAKEN_UP`.
+    with `TAKEN_UP`. A stage of which nothing was heard for `patience_seconds`, and much longer than
+    is usual, is ended (`sweeps.watchdog`); 0: never. `failed_only` leaves alone what no attempt has
+    failed of (`sweeps.rerun`).
 
     Raises:
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
@@ -81,16 +89,17 @@ def run_plan(
     publisher = Publisher(store.objects, plan.study, plan.hash, lease.token)
     try:
         store.register(plan)
+        part = failed_part(plan, store) if failed_only else plan
         if uri is not None and not is_current(store, plan, uri):
             mirror = MirrorProcess(store, plan, uri)
-        progress = Progress(plan, store, quiet=quiet)
-        control = Control(plan, store, publisher, progress, steering or Steering())
+        progress = Progress(part, store, quiet=quiet)
+        control = Control(part, store, publisher, progress, steering or Steering())
         publisher.again("starting")
         store.objects = patient(store.objects, progress.warn)
         with Interrupt() as interrupt:
             run = _Run(
-                plan, store, data, workers, cluster, environment, progress, interrupt, control,
-                publisher,
+                part, store, data, workers, cluster, environment, progress, interrupt, control,
+                publisher, patience_seconds,
             )  # fmt: skip
             _run_missing(run)
             publisher.write(progress.snapshot())
@@ -144,6 +153,7 @@ class _Run:
     interrupt: Interrupt
     control: Control
     publisher: Publisher
+    patience_seconds: float
     adding: Adding | None = None  # where seeds are added
 
 
@@ -222,6 +232,7 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     store, progress, scheduler = run.store, run.progress, run.progress.scheduler
     control = run.control
+    watchdog, room, draining = Watchdog(run.patience_seconds), Room(), Draining()
     looked = time.monotonic()
     while not scheduler.complete:
         pool.session.check()
@@ -231,21 +242,28 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
             pool.stop()
         if pool.stopping and not pool.busy:
             return
-        if not pool.stopping and not control.paused and scheduler.any_ready:
-            for worker in list(pool.idle):
+        if not pool.stopping and not control.paused:
+            if room.waiting:
+                room.give(pool, scheduler, time.monotonic())
+            for worker in list(pool.idle) if scheduler.any_ready else ():
+                if not room.is_free_for_others(worker):
+                    continue
                 stage_id = scheduler.next(worker, time.monotonic())
                 if stage_id is not None:
                     pool.start(worker, scheduler.stages[stage_id])
         for worker, outcome in pool.wait(timeout=0.5):
             recorder.heard(worker, outcome)
-            _take_in(scheduler, pool, store, progress, worker, outcome)
+            _take_in(scheduler, room, store, progress, worker, outcome)
             if outcome.state == "done":
                 forecaster.finished(outcome.stage, outcome.seconds)
         if control.paused:
             forecaster.disturbed()
-        if time.monotonic() - looked > ELSEWHERE_SECONDS:
-            looked = time.monotonic()
+        now = time.monotonic()
+        if now - looked > ELSEWHERE_SECONDS:
+            looked = now
             for stage_id in scheduler.in_state("elsewhere"):
+                if room.is_promised(stage_id):
+                    continue
                 if store.is_done(stage_id):
                     scheduler.finished(stage_id)
                 elif leases.holder(store.objects, store.lease_folder(stage_id)) is None:
@@ -254,18 +272,23 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
             run.adding.release(scheduler)
         progress.state = control.state(scheduler, stopping=pool.stopping)
         progress.update()
+        watchdog.look(pool, scheduler, progress.listening, now)
+        if asked := draining.look(pool, now):
+            progress.warn(f"a machine is being drained: {asked} workers are asked to yield")
         if progress.shown is not None and run.publisher.due():
             run.publisher.write(progress.shown)
 
 
 def _take_in(
     scheduler: Scheduler,
-    pool: Pool,
+    room: Room,
     store: Store,
     progress: Progress,
     worker: str,
     outcome: Outcome,
 ) -> None:
+    label = scheduler.stages[outcome.stage].label
+    room.over(outcome.stage)
     match outcome.state:
         case "done":
             compiled = outcome.seconds and scheduler.compiles(outcome.stage)
@@ -275,15 +298,28 @@ def _take_in(
             scheduler.elsewhere(outcome.stage)
         case "stopped":
             scheduler.put_back(outcome.stage)
+            if outcome.leaving:
+                progress.warn(f"yielded: {label}: its worker is taken away; it goes on elsewhere")
+        case "lost":
+            again = scheduler.lost(outcome.stage)
+            what = "it goes on elsewhere, which is no failed attempt" if again else "given up"
+            progress.warn(f"lost: {label}: {outcome.error} ({what})")
         case "disk full":
             raise UserError(
                 f"the disk is full ({outcome.error}); nothing that was finished is lost, "
                 "free some room and run again"
             )
+        case "failed" if outcome.cause == "memory":
+            again = scheduler.failed(outcome.stage, again=room.promise(outcome.stage))
+            alone = "with nothing beside it on its machine"
+            what = f"is tried once more, {alone}" if again else f"given up, also {alone}"
+            progress.failed(outcome.stage, outcome.error, again=again, what=what)
+            if again:
+                scheduler.elsewhere(outcome.stage)  # until there is room
         case "failed":
             again = scheduler.failed(outcome.stage, again=outcome.again)
             progress.failed(outcome.stage, outcome.error, again=again)
-    if outcome.state == "failed" and pool.replace_if_dead(worker):
+    if outcome.renewed:
         scheduler.forget(worker)
 
 

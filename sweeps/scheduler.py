@@ -34,6 +34,7 @@ COMPILE_SECONDS = 4.0
 # Until workers are there: Ray's processes, then Python and JAX in each.
 START_SECONDS = 12.0
 MAX_ATTEMPTS = 3
+MOST_LOSSES = 20  # of a stage's workers, in one run: it may be what ends its machines
 # Above, an estimate spreads what is left evenly instead of handing it out stage by stage.
 MOST_HANDED_OUT = 5_000
 # Of what waits for the worker furthest behind, so many are looked at one by one; and so many of
@@ -140,6 +141,7 @@ class Scheduler:
         self.running: dict[str, str] = {}  # worker → stage
         self.since: dict[str, float] = {}  # busy worker → when it started
         self.attempts: dict[str, int] = {}  # stage → tries that failed
+        self._losses: dict[str, int] = {}  # stage → workers that were taken away from it
         self.done: list[str] = []  # in the order in which that was heard
         self._now = 0.0
         self._in: dict[State, dict[str, None]] = {state: {} for state in get_args(State)}
@@ -206,20 +208,24 @@ class Scheduler:
         )
         if key is None:
             return None
-        chosen = key[2]
-        self._leave(chosen)
-        self._put(chosen, "running")
-        self.running[worker], self.since[worker] = chosen, now
-        self._worker_of[chosen] = worker
-        compile_class = self.stages[chosen].compile_class
-        self._times[compile_class].running[chosen] = now
-        self._compiling.discard(chosen)
-        queue = self._queues[self._crew(chosen), compile_class]
+        self.start(worker, key[2], now)
+        return key[2]
+
+    def start(self, worker: str, stage_id: str, now: float) -> None:
+        """An idle worker starts a stage whose inputs are there."""
+        self._now = now
+        self._leave(stage_id)
+        self._put(stage_id, "running")
+        self.running[worker], self.since[worker] = stage_id, now
+        self._worker_of[stage_id] = worker
+        compile_class = self.stages[stage_id].compile_class
+        self._times[compile_class].running[stage_id] = now
+        self._compiling.discard(stage_id)
+        queue = self._queues[self._crew(stage_id), compile_class]
         if worker not in queue.holders:
-            self._compiling.add(chosen)
+            self._compiling.add(stage_id)
         self._hold(worker, queue)
         self._rank(worker)
-        return chosen
 
     def _at_home(self, worker: str) -> Key | None:
         """The first stage of a class that this worker holds, or that nobody does."""
@@ -313,6 +319,14 @@ class Scheduler:
                 self._put(stage_id, "waiting")
                 self._make_ready(stage_id)
 
+    def lost(self, stage_id: str) -> bool:
+        """Its worker was taken away, which is no failure; True unless that happens for ever."""
+        self._losses[stage_id] = self._losses.get(stage_id, 0) + 1
+        if self._losses[stage_id] > MOST_LOSSES:
+            return self.failed(stage_id, again=False)
+        self.put_back(stage_id)
+        return True
+
     def elsewhere(self, stage_id: str) -> None:
         """Another run is doing this stage; it is not offered until it is put back or finished."""
         self._leave(stage_id)
@@ -379,6 +393,11 @@ class Scheduler:
     def complete(self) -> bool:
         """Whether nothing is left to do or to wait for."""
         return not any(self._in[state] for state in OPEN)
+
+    def measured(self, stage_id: str) -> float | None:
+        """Mean seconds of the stages of its compile class that were measured, if any was."""
+        times = self._times[self.stages[stage_id].compile_class]
+        return times.total / times.measured if times.measured else None
 
     def seconds(self, stage_id: str) -> float:
         """How long a stage takes, by what was measured so far of its class, else as planned.

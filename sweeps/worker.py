@@ -27,7 +27,7 @@ from ablations.shown_text import visible
 from ablations.stage import DIVERGED, Gang, ResultRow, Run, StageStopped, resolve
 from ablations.stages import Stage
 from ablations.timeline import doing
-from sweeps import leases
+from sweeps import leases, memory, preemption
 from sweeps.objects import is_disk_full
 from sweeps.patience import patient
 from sweeps.records import TIMELINE, once_seconds
@@ -35,7 +35,8 @@ from sweeps.reports import REPORTS
 from sweeps.run_times import AttemptTimes, WorkerTimes
 from sweeps.shared_scratch import shared
 from sweeps.store import Attempt, Status, Store
-from sweeps.worker_output import WorkerOutput, printed
+from sweeps.watchdog import Signs, silent_seconds
+from sweeps.worker_output import WorkerOutput, printed, stack_now
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -49,6 +50,10 @@ ERROR_CHARACTERS = 500  # of what is kept and told of an error in one line
 TRACEBACK_CHARACTERS = 20_000  # and of its traceback
 
 
+# Why an attempt came to nothing: the stage raised; its process ended; memory ran out; it hung and
+# was ended; its worker or the whole machine was taken away, which is no failure of the stage.
+Cause = Literal["error", "died", "memory", "hang", "taken away"]
+
 # Of a worker's process: one thread, whatever library counts them.
 ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 
@@ -58,7 +63,7 @@ class Outcome:
     """What came of asking for a stage."""
 
     stage: str
-    state: Literal["done", "failed", "stopped", "elsewhere", "disk full"]
+    state: Literal["done", "failed", "stopped", "lost", "elsewhere", "disk full"]
     seconds: float = 0.0  # of work, without imports and compilation; 0 if it was there already
     error: str = ""  # one line
     again: bool = True  # whether another try may help
@@ -66,6 +71,9 @@ class Outcome:
     ended_at: float | None = None
     host: str = ""
     times: Mapping[str, Any] | None = None
+    cause: Cause = "error"  # of a failure
+    leaving: bool = False  # its worker had notice that it is taken away
+    renewed: bool = False  # its worker is a new process now
 
 
 class StageContext:
@@ -81,6 +89,7 @@ class StageContext:
         self.facts: dict[str, Any] = {}
         self.said = WorkerOutput(self.scratch)
         self._stop, self._lease = stop, lease
+        (self.scratch / preemption.NOTICE).unlink(missing_ok=True)  # of an attempt before
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line that `Store.progress` reads."""
@@ -156,7 +165,8 @@ def _execute(
         return Outcome(stage.id, "done", seconds)
     # SystemExit, KeyboardInterrupt and what a runner derives from BaseException too.
     except BaseException as error:
-        record = failure_record(error_line(error), traceback_of(error))
+        cause: Cause = "memory" if memory.ran_out(error) else "error"
+        record = failure_record(error_line(error), traceback_of(error), cause)
         full = _is_disk_full(error)
         with contextlib.suppress(Exception):  # where the store is the trouble
             record[TIMELINE] = times.record()
@@ -164,7 +174,7 @@ def _execute(
         if full:
             return Outcome(stage.id, "disk full", error=record["error"])
         mistake = isinstance(error, UserError)  # the same again would only fail again
-        return Outcome(stage.id, "failed", error=record["error"], again=not mistake)
+        return Outcome(stage.id, "failed", error=record["error"], again=not mistake, cause=cause)
     finally:
         if lease is not None:
             with contextlib.suppress(Exception):  # it then ends by its silence
@@ -305,9 +315,12 @@ def _execution_class() -> dict[str, Any]:
     }
 
 
-def failure_record(error: str, told: str) -> dict[str, Any]:
+def failure_record(error: str, told: str, cause: Cause = "error") -> dict[str, Any]:
     """The record of a failed attempt: `error` in one line, `told` at length; both may be cut."""
+    peak = memory.peak_bytes() if cause == "memory" else None
     return {
+        "cause": cause,
+        **({} if peak is None else {"peak_memory_bytes": peak}),
         "error": visible(cut(" ".join(error.split()), ERROR_CHARACTERS)),
         "traceback": visible(cut(told, TRACEBACK_CHARACTERS)),
         "host": socket.gethostname(),
@@ -350,8 +363,9 @@ def traceback_of(error: BaseException) -> str:
 
 
 class Worker:
-    """The Ray actor around `execute`; `stop` is asked in its concurrency group `control`, so that
-    it is answered while a stage runs. Ray is not imported for it here."""
+    """The Ray actor around `execute`; `stop`, `signs` and `nodes` are asked in its concurrency
+    group `control`, so that they are answered while a stage runs. Ray is not imported for it here.
+    """
 
     def __init__(self, store: str, data: str, git_revision: str, run: str = "", name: str = ""):
         self._times = WorkerTimes(run, name)
@@ -360,6 +374,10 @@ class Worker:
         self._git_revision = git_revision
         self._store: Store | None = None
         self._stop = threading.Event()
+        self._stage: str | None = None  # that runs
+        self._since = 0.0  # when it began
+        self._leaving = False
+        preemption.listen(self._notice)
         with contextlib.suppress(OSError):  # a runner that ends its process group ends itself
             os.setpgid(0, 0)
 
@@ -374,8 +392,9 @@ class Worker:
 
     def run(self, stage: Stage, run: Run | None = None) -> Outcome:
         """Run one stage; `run` in the place of its runner, as `execute` says."""
+        self._stage, self._since = stage.id, time.monotonic()
         try:
-            return execute(
+            outcome = execute(
                 *(self.store, stage, self._data, self._stop, self._git_revision),
                 own_process=True,
                 run=run,
@@ -383,7 +402,10 @@ class Worker:
             )
         except BaseException as error:  # the store cannot be opened
             record = failure_record(error_line(error), "")
-            return Outcome(stage.id, "failed", error=record["error"])
+            outcome = Outcome(stage.id, "failed", error=record["error"])
+        finally:
+            self._stage = None
+        return replace(outcome, leaving=self._leaving)
 
     def stop(self) -> None:
         """Ask the running stage to save itself and stop."""
@@ -391,4 +413,27 @@ class Worker:
 
     def go_on(self) -> None:
         """Take stages again after a stop."""
-        self._stop.clear()
+        if not self._leaving:
+            self._stop.clear()
+
+    def signs(self) -> Signs:
+        """How long nothing was heard of the running stage, and where it is."""
+        if self._store is None or self._stage is None:
+            return Signs(0.0, "")
+        silent = silent_seconds(self._store.scratch(self._stage))
+        return Signs(min(silent, time.monotonic() - self._since), stack_now())
+
+    def nodes(self) -> list[str]:
+        """The node that this process is on."""
+        import ray
+
+        return [ray.get_runtime_context().get_node_id()]
+
+    def _notice(self) -> bool:
+        """Have the running stage yield, because this process is about to end; False: none runs."""
+        if self._store is None or self._stage is None:
+            return False
+        self._leaving = True
+        preemption.mark(self._store.scratch(self._stage))
+        self._stop.set()
+        return True

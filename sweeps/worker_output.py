@@ -12,6 +12,7 @@ import functools
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -116,6 +117,14 @@ def printed(scratch: Path) -> str:
 def stack(scratch: Path) -> str:
     """Where a silent stage is, as Python tells it; "" where it reports as usual."""
     return _end(scratch / STACK)
+
+
+def stack_now() -> str:
+    """Where all threads of this process are."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        return visible(file.read().decode("utf-8", "replace"))
 
 
 def _end(file: Path) -> str:
