@@ -138,7 +138,7 @@ def ray_session(
     import ray
 
     if ray.is_initialized():
-        yield RaySession(_cores(), embedded=False)
+        yield RaySession(cores_now(), embedded=False)
         return
     if cluster is None:
         cores = workers or len(os.sched_getaffinity(0))
@@ -149,12 +149,13 @@ def ray_session(
         _connect(plan, cluster)
         address = "" if "://" in cluster else ray.get_runtime_context().gcs_address
         try:
-            yield RaySession(_cores(), embedded=False, address=address)
+            yield RaySession(cores_now(), embedded=False, address=address)
         finally:
             ray.shutdown()
 
 
-def _cores() -> int:
+def cores_now() -> int:
+    """The cores that the connected Ray has at this moment."""
     import ray
 
     return int(ray.cluster_resources().get("CPU", 0))
@@ -230,7 +231,7 @@ def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
         until = time.monotonic() + START_SECONDS
         for number in range(1, START_TRIES + 1):
             try:
-                with _waiting_for_node(folder, until):
+                with waiting_for_node(folder, until):
                     _start(cores, folder / "r")
                 break
             except Exception as error:  # Ray raises bare Exception, among others
@@ -244,7 +245,7 @@ def embedded_ray(cores: int, logs: Path) -> Generator[RaySession]:
                         f"machine too busy? Its log files are in {kept}"
                     ) from error
         try:
-            yield RaySession(_cores(), embedded=True, folder=folder)
+            yield RaySession(cores_now(), embedded=True, folder=folder)
         finally:
             with contextlib.suppress(Exception):  # where Ray is gone already
                 ray.shutdown()
@@ -278,7 +279,7 @@ def _start(cores: int, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _waiting_for_node(folder: Path, until: float) -> Generator[None]:
+def waiting_for_node(folder: Path, until: float) -> Generator[None]:
     """Have Ray wait for its own node for as long as its raylet lives, until a time."""
     from ray._private import services
 

@@ -20,6 +20,7 @@ from ablations.plan import Plan
 from sweeps import leases, reach
 from sweeps.control import Control, Steering, told_trials
 from sweeps.forecasts import Forecaster
+from sweeps.growth import Growth
 from sweeps.interrupt import Interrupt
 from sweeps.live import Publisher
 from sweeps.measured import compile_seconds, measured_seconds
@@ -232,7 +233,8 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     store, progress, scheduler = run.store, run.progress, run.progress.scheduler
     control = run.control
-    watchdog, room, draining = Watchdog(run.patience_seconds), Room(), Draining()
+    watchdog, room = Watchdog(run.patience_seconds), Room()
+    draining, growth = Draining(), Growth(run.workers)
     looked = time.monotonic()
     while not scheduler.complete:
         pool.session.check()
@@ -275,6 +277,8 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
         watchdog.look(pool, scheduler, progress.listening, now)
         if asked := draining.look(pool, now):
             progress.warn(f"a machine is being drained: {asked} workers are asked to yield")
+        for worker in growth.look(pool, scheduler, now):
+            progress.say(f"the cluster has more cores: {worker} joins")
         if progress.shown is not None and run.publisher.due():
             run.publisher.write(progress.shown)
 

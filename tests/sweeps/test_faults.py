@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from killing import until, worker_pids
@@ -147,3 +151,24 @@ def test_prints_and_saved_files_are_signs_of_life(tmp_path):
         os.utime(path, (1.0, 1.0))
     assert watchdog.silent_seconds(tmp_path) < time.time() - 1.0
     assert watchdog.silent_seconds(tmp_path) < 600
+
+
+@pytest.mark.slow
+def test_nodes_come_are_drained_and_are_lost_and_no_attempt_fails(tmp_path):
+    program = Path(__file__).with_name("coming_and_going.py")
+    ran = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=1800,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads(ran.stdout.splitlines()[-1])
+    assert found["trouble"] == []
+    assert found["code"] == 0
+    assert found["joined"]
+    assert found["failures"] == 0
+    assert any("yielded: " in line for line in found["said"])
+    assert any("lost: " in line for line in found["said"])
+    assert len(found["resumed"]) == 4
+    assert sum(first > 0 for first in found["resumed"]) >= 2
