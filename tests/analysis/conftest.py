@@ -335,7 +335,7 @@ class Lab:
         minutes = itertools.count()
         monkeypatch.setattr(
             store_module,
-            "_now",
+            "utc_now",
             lambda: "2026-11-02T{:02d}:{:02d}:00+00:00".format(*divmod(next(minutes), 60)),
         )
 

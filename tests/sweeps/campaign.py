@@ -7,7 +7,7 @@ where it ended, and compares what is in the store then with a run that nobody di
 - results and outputs are the same to the bit,
 - `mm1 fsck` finds no damage.
 
-    python tests/sweeps/campaign.py 100        # kills; see also benchmarks/kill_campaign.py
+    python tests/sweeps/campaign.py 100        # kills
 """
 
 from __future__ import annotations
