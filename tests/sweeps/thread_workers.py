@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from sweeps.store import Store
+from sweeps.watchdog import Signs
 from sweeps.worker import execute
 
 
@@ -28,9 +29,24 @@ class ThreadWorker:
     def go_on(self):
         self._stop.clear()
 
+    def ready(self) -> Future:
+        return _at_once(None)
+
+    def signs(self) -> Future:
+        return _at_once(Signs(0.0, ""))
+
+    def nodes(self) -> Future:
+        return _at_once(["this one"])
+
     def kill(self):
         self._stop.set()
         self._one.shutdown()
+
+
+def _at_once(answer) -> Future:
+    future: Future = Future()
+    future.set_result(answer)
+    return future
 
 
 class Session:
