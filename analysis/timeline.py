@@ -142,9 +142,10 @@ def _run(number: int, record: RunTimes, plan: Plan, attempts: Iterable[Attempt])
     by_worker: dict[str, list[Attempt]] = {}
     for attempt in (*attempts, *stopped):
         by_worker.setdefault(attempt.times.worker, []).append(attempt)
-    lanes = tuple(
-        _lane(record, worker, by_worker.get(worker.worker, [])) for worker in record.workers
-    )
+    known = {worker.worker: worker for worker in record.workers}
+    # A driver that was killed may not have written down who came later.
+    ends = {name: known.get(name) or WorkerEnd(worker=name) for name in (*known, *by_worker)}
+    lanes = tuple(_lane(record, end, by_worker.get(name, [])) for name, end in ends.items())
     return Run(number, record.run, record.began_at, record.ended_at is not None, lanes, plan)
 
 

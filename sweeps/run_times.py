@@ -59,7 +59,7 @@ class StageTimes(Config):
     free_since: FiniteFloat
     after: str = ""
     began_at: FiniteFloat
-    stretches: tuple[dict[str, FiniteFloat], ...] = Field((), max_length=SLOTS)
+    stretches: tuple[dict[str, FiniteFloat], ...] = Field((), max_length=2 * SLOTS)
 
 
 class StoppedAttempt(Config):

@@ -52,7 +52,7 @@ def test_a_study_that_was_stopped_and_gone_on_with(store, tmp_path):
 
     def whole(config, seed, inputs, context):
         with doing("steps"):
-            (context.output / "config.json").write_text("{}", encoding="utf-8")
+            (context.output / "config.json").write_text(json.dumps(config), encoding="utf-8")
         return []
 
     names = ["worker 1", "worker 2"]
@@ -67,7 +67,7 @@ def test_a_study_that_was_stopped_and_gone_on_with(store, tmp_path):
         for stage in plan.stages.values():
             run = whole if stage is training else None
             ended = execute(store, stage, tmp_path, threading.Event(), "", run=run, times=times)
-            assert ended.state == "done"
+            assert ended.state == "done", ended.error
             recorder.heard("worker 2", ended)
     found = load_timeline(store, "resumed")
     assert [run.ended for run in found.runs] == [True, True]
@@ -139,7 +139,7 @@ def test_what_nobody_recorded_is_neither_idle_nor_work(store, tmp_path):
     ]
     assert total(lane.core_seconds()) == 2 * 70
 
-    recorder._ends = {"worker 1": WorkerEnd(worker="worker 1")}
+    recorder._ends = {}
     recorder._write(None)  # as it is when the driver is killed
     found = load_timeline(store, "gaps")
     assert [lane.end for lane in found.runs[0].lanes] == [60]
