@@ -237,10 +237,20 @@ class Index:
             self._load()
             stage_ids = list(dict.fromkeys(stage_ids))
             found = set(self._unchanged(stage_ids))
-            for chunk in _chunks([one for one in stage_ids if one not in found]):
+            rest = [one for one in stage_ids if one not in found]
+            for chunk in _chunks(self._that_have_folders(rest) if self._is_local else rest):
                 records = read_done(self._objects, chunk)
                 found |= {one for one, record in records.items() if isinstance(record, Done)}
             return found
+
+    def _that_have_folders(self, stage_ids: list[str]) -> list[str]:
+        """On a disk: a study that begins asks for many stages of which there is nothing."""
+        there = {
+            one
+            for folder in {stage_key(stage_id)[7:9] for stage_id in stage_ids}
+            for one in self._objects.children(f"stages/{folder}")
+        }
+        return [one for one in stage_ids if one in there]
 
     def _check(self, stage_ids: Collection[str]) -> frozenset[str]:
         """Look at what may have changed; the stages without a result that may have been tried."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
@@ -166,15 +167,19 @@ class Pool:
             worker.kill()
 
     def _start_worker(self, name: str) -> RemoteWorker:
+        arguments = (self._store.root, str(self._data), self._git_revision, self._run, name)
+        return ActorWorker(arguments, self._variables)
+
+    @cached_property
+    def _variables(self) -> dict[str, str]:
+        """Of the environment of all workers."""
         from sweeps.worker import ONE_THREAD
 
-        variables = {
+        return {
             **ONE_THREAD,
             **self._environment,
             "PYTHONPATH": os.pathsep.join(import_paths(self._store.local / "packages")),
         }
-        arguments = (self._store.root, str(self._data), self._git_revision, self._run, name)
-        return ActorWorker(arguments, variables)
 
     @property
     def busy(self) -> bool:

@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ class Progress:
 
     def __init__(self, plan: Plan, store: Store, *, quiet: bool = False):
         self._plan, self._store = plan, store
-        self.scheduler = Scheduler(plan, (), ["nobody"])  # until there is one that decides
         use_plain_signs()
         self._console = Console(quiet=quiet, highlight=False)
         self._started = time.monotonic()
@@ -64,6 +64,11 @@ class Progress:
         self._scores = _Scores(plan, store)
         self._screen = Screen()
         self._live = Live(self._screen, console=self._console) if self._can_redraw else None
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """The one that decides, once it is set; before, of a run that has not begun."""
+        return Scheduler(self._plan, (), ["nobody"])
 
     @property
     def _can_redraw(self) -> bool:

@@ -318,6 +318,12 @@ class Store:
         """A folder of this machine that outlives attempts at the stage, gone when it is done."""
         return self.local / "scratch" / stage_key(stage_id).rpartition("/")[2]
 
+    def _with_scratch(self) -> set[str]:
+        """Stages that were begun on this machine and are not done."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return {path.name for path in (self.local / "scratch").iterdir()}
+        return set()
+
     def lease_folder(self, stage_id: str) -> str:
         """Where the lease of a stage is (`sweeps.leases`)."""
         return f"{stage_key(stage_id)}/lease"
@@ -454,7 +460,7 @@ class Store:
         self._keep_code(plan)
         if registration is None:
             known = self.done(plan.stages)
-            begun = filter(self.progress, set(plan.stages) - known)
+            begun = filter(self.progress, self._with_scratch() & (plan.stages.keys() - known))
             own = registration_mark(plan.study, registration_name(plan))
             registration = Registration(
                 study=plan.study,
