@@ -170,8 +170,28 @@ class SimulatedWorker:
     def go_on(self) -> None:
         """Nothing was stopped."""
 
+    def ready(self) -> Future[Any]:
+        """At once."""
+        return _known(None)
+
+    def signs(self) -> Future[Any]:
+        """It was heard of just now."""
+        from sweeps.watchdog import Signs
+
+        return _known(Signs(0.0, ""))
+
+    def nodes(self) -> Future[list[str]]:
+        """On none that is known."""
+        return _known([])
+
     def kill(self) -> None:
         """There is no process."""
+
+
+def _known(answer: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(answer)
+    return future
 
 
 def used() -> float:
