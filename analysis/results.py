@@ -737,7 +737,10 @@ class StudyResults:
         """Stored examples of one evaluation; None where it is not there or keeps none."""
         if (arm, seed) in self.plan.left_out:
             return None
-        stage = self.plan.answers(self.trial(arm, seed)).get(Asked(task, shots, condition))
+        trial = next((t for t in self.plan.trials if (t.arm, t.seed) == (arm, seed)), None)
+        if trial is None:  # excluded, or a seed that was never asked for
+            return None
+        stage = self.plan.answers(trial).get(Asked(task, shots, condition))
         return self.store.examples(stage) if stage in self.done else None
 
 

@@ -135,3 +135,8 @@ def test_a_fixed_study_has_no_path(full_store):
     assert made.replication is None
     assert all(claim.path == () for claim in made.claims)
     assert "sequential" not in render(load_results("demo", full_store))
+
+
+def test_a_seed_that_was_never_asked_for_has_no_examples(results):
+    assert results.examples("base", results.plan.seeds[-1], "easy_vqa") is None
+    assert results.examples("base", results.plan.seeds[0], "easy_vqa") is not None
