@@ -97,6 +97,7 @@ class Machine(Config):
     simulated   devices are parts of one CPU process (`--xla_force_host_platform_device_count`)
     topology    of a TPU slice, its chips along each axis: 4x4
     slices      how many such machines there are at once; a stage runs on one of them
+    per_gpu     how many trials share a GPU, of those that need one and do not say more
     """
 
     name: str
@@ -107,6 +108,7 @@ class Machine(Config):
     simulated: bool = False
     topology: str = ""
     slices: PositiveInt = 1
+    per_gpu: PositiveInt = 1
     host: Host | None = None
     price: Price | None = None
 
@@ -131,6 +133,8 @@ class Machine(Config):
             raise ValueError(f"simulated: devices are simulated on a cpu, not on a {self.kind}")
         if self.kind == "cpu" and not self.simulated and self.devices_per_host > 1:
             raise ValueError("devices_per_host: a cpu is one device; several need simulated: true")
+        if self.per_gpu > 1 and self.kind != "gpu":
+            raise ValueError(f"per_gpu: trials share GPUs, not a {self.kind}")
         if self.topology and self.kind != "tpu":
             raise ValueError(f"topology: only TPU slices have one, not a {self.kind}")
         if self.kind == "tpu":

@@ -66,6 +66,11 @@ class Slice(Config):
         """How many there are, on all hosts together."""
         return chips_of(self.topology)
 
+    @property
+    def chips_per_host(self) -> int:
+        """As Google Cloud has them: slices of one host have up to 8 chips, larger ones 4 a host."""
+        return self.chips if self.chips <= (8 if self.version in ("v5e", "v6e") else 4) else 4
+
     def __str__(self) -> str:
         return f"{self.version}:{self.topology}"
 
@@ -124,3 +129,39 @@ class Shape(Config):
         if self.tpu is not None:
             return self.tpu.chips
         return self.hosts * max(1, math.ceil(self.gpu), self.simulated_devices)
+
+    def covers(self, need: Shape) -> bool:
+        """Whether a worker that holds this may run a stage that needs that, with what it needs.
+
+        A program that spans several devices wants exactly these, and one that wants no accelerator
+        is not to keep one from others.
+        """
+        return (
+            self.cpu >= need.cpu
+            and self.gpu >= need.gpu
+            and bool(self.gpu) == bool(need.gpu)
+            and self.memory_bytes >= need.memory_bytes
+            and self.hosts == need.hosts
+            and need.devices in (1, self.devices)
+            and bool(self.tpu) == bool(need.tpu)
+            and (self.tpu is None or need.tpu is None or self.tpu.version == need.tpu.version)
+        )
+
+    def __str__(self) -> str:
+        """In words: `2 hosts with 8 GPUs and 12 cores each`."""
+        parts = [f"{self.gpu:g} {'GPU' if self.gpu <= 1 else 'GPUs'}"] if self.gpu else []
+        parts += [f"{self.simulated_devices} simulated devices"] * (self.simulated_devices > 1)
+        parts += [f"{self.cpu:g} {'core' if self.cpu == 1 else 'cores'}"]
+        parts += [in_bytes(self.memory_bytes)] if self.memory_bytes else []
+        said = ", ".join(parts)
+        if self.hosts > 1:
+            said = f"{self.hosts} hosts with {said} each"
+        return f"TPU slice {self.tpu} ({said})" if self.tpu is not None else said
+
+
+def in_bytes(size: float) -> str:
+    """`16 GB`, to three digits."""
+    for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= bytes_:
+            return f"{size / bytes_:.3g} {unit}"
+    return f"{size:.0f} B"

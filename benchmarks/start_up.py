@@ -117,9 +117,10 @@ def train_one_step(started: float, config: Mapping[str, Any], data: Path) -> Non
 
 def measure(config: Mapping[str, Any], data: Path, cache: Path) -> dict[str, float]:
     """The seconds of a new process, by phase."""
+    from ablations.resources import Shape
     from mm1_jax.scale.execution import environment
 
-    variables = {**os.environ, **environment(cache)}
+    variables = {**os.environ, **environment(Shape(), cache)}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, __file__, "--child", json.dumps(config), "--data", str(data)]
     ended = subprocess.run(

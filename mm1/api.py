@@ -169,6 +169,7 @@ def run(
     data: Path | None = None,
     workers: int | None = None,
     cluster: str | None = None,
+    on: str | None = None,
     mlflow_uri: str | None = None,
     many: bool = False,
     quiet: bool = False,
@@ -178,13 +179,16 @@ def run(
 ) -> int:
     """Run what is missing of a study; 0 when every trial is there, 1 when some failed.
 
-    Without `cluster` an embedded Ray is started, with one worker per core. `notify` are addresses
-    or commands that are told when the study ends, stalls or reaches a verdict (`mm1.notify`).
+    Without `cluster` an embedded Ray is started. `on` is the name of a machine, or the path of its
+    file, whose devices the stages hold (`ablations.machine`). `notify` are addresses or commands
+    that are told when the study ends, stalls or reaches a verdict (`mm1.notify`).
     A stage of which nothing is heard for `patience_minutes`, and much longer than is usual, is
     ended; 0: never. `failed_only` runs the trials of which an attempt failed, and no others.
     """
+    from ablations.machine import load_machine
     from mm1.local import prepare_data
     from mm1.notify import Notifying, targets
+    from mm1.placing import placed
     from mm1_jax.evaluation.official.checks import check_questions
     from mm1_jax.scale.execution import environment
     from mm1_jax.workload import data_of
@@ -201,11 +205,15 @@ def run(
         )
     root = store or default_store()
     made = plan(study, store=root, many=many)
+    machine = None if on is None else load_machine(on)
     data_root = data_folder(root, data)
+    cache, flags = compilation_cache(root), os.environ.get("XLA_FLAGS", "")
     with Notifying(made.study, root, targets(notify)) as notifying:
         steering = Steering()
         patience = PATIENCE_SECONDS if patience_minutes is None else 60 * patience_minutes
         while True:
+            if machine is not None:
+                made = placed(made, machine, lambda line: print(f"mm1: {line}", file=sys.stderr))
             before = Store(root).look(made.stages)
             for line in before.damaged.values():
                 print(f"mm1: warning: {line}", file=sys.stderr)
@@ -221,7 +229,8 @@ def run(
                 cluster=cluster,
                 mlflow_uri=mlflow_uri,
                 quiet=quiet,
-                environment=environment(compilation_cache(root), os.environ.get("XLA_FLAGS", "")),
+                machine=machine,
+                environment=lambda shape: environment(shape, cache, flags),
                 write_report=lambda: report(study, store=root),
                 write_comparison=lambda: _written_comparison(study, root),
                 steering=steering,
@@ -263,6 +272,8 @@ def smoke(
     stages = short_plan(made)[1]
     prepare_data(filter(None, (data_of(stage.work) for stage in stages)), data_root)
 
+    cache, flags = compilation_cache(root), os.environ.get("XLA_FLAGS", "")
+
     def run(short: Plan, place: str) -> int:
         return run_plan(
             short,
@@ -272,7 +283,7 @@ def smoke(
             cluster=cluster,
             mlflow_uri="off",
             quiet=quiet,
-            environment=environment(compilation_cache(root), os.environ.get("XLA_FLAGS", "")),
+            environment=lambda shape: environment(shape, cache, flags),
         )
 
     return tried(made, root, run)
@@ -314,16 +325,25 @@ def submit(
     many: bool = False,
     nodes: int = 1,
     sbatch: Sequence[str] = (),
+    on: str | None = None,
 ) -> str:
     """Run a study as a job of a Ray cluster, or of SLURM; return the job's name at once.
 
+    `on` is as in `run`; a file of one's own must be there on the cluster, under the same path.
     Raises `UserError` where the cluster, or the store from the cluster, cannot be reached.
     """
+    from ablations.machine import known, load_machine
+    from mm1.placing import placed
     from sweeps.submit import submit as submit_job
 
     root = store or default_store()
+    made = plan(study, store=root, many=many)
+    machine = None if on is None else load_machine(on)
+    if machine is not None and on is not None:
+        made = placed(made, machine, lambda line: None)  # the job tells it
+        on = on if on in known() else str(Path(on).absolute())
     return submit_job(
-        plan(study, store=root, many=many),
+        made,
         root,
         cluster=cluster,
         data=data_folder(root, data),
@@ -332,6 +352,8 @@ def submit(
         many=many,
         nodes=nodes,
         sbatch=sbatch,
+        machine=machine,
+        on=on,
     )
 
 

@@ -17,6 +17,7 @@ from ablations.errors import UserError, nearest
 from ablations.shown_text import visible, without_secrets
 from mm1 import api
 from mm1.aot_command import aot
+from mm1.cluster_command import cluster
 from mm1.control_commands import add, cancel, pause, resume
 from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
@@ -152,6 +153,7 @@ cli.add_command(try_study)
 @data_option
 @workers_option
 @click.option("--cluster", default=None, help="Address of a running Ray cluster. [embedded Ray]")
+@machine_option
 @mlflow_option
 @click.option(
     "--patience",
@@ -186,6 +188,7 @@ def run(
     data: Path | None,
     workers: int | None,
     cluster: str | None,
+    machine: str | None,
     mlflow_uri: str | None,
     patience: float | None,
     rerun: str | None,
@@ -197,7 +200,8 @@ def run(
     """Run what is missing of a study, then print effects, verdicts and the report's path.
 
     Interrupted, it goes on where it was; finished trials are never run again. Exit code 0 when
-    every trial is there, 1 when some failed, 130 when interrupted.
+    every trial is there, 1 when some failed, 130 when interrupted. Each stage holds what it needs
+    of the cluster's cores and accelerators; `--on simulated-8` tries a mesh on a laptop.
 
     \b
     Example: mm1 run ablations/studies/demo.yaml
@@ -210,6 +214,7 @@ def run(
         data=data,
         workers=workers,
         cluster=cluster,
+        on=machine,
         mlflow_uri=mlflow_uri,
         many=yes,
         quiet=as_json,
@@ -228,6 +233,7 @@ def run(
     return code
 
 
+cli.add_command(cluster)
 cli.add_command(submit)
 cli.add_command(attach)
 cli.add_command(stop)

@@ -8,7 +8,14 @@ import click
 
 from ablations.shown_text import visible
 from mm1 import api
-from mm1.options import data_option, mlflow_option, store_option, workers_option, yes_option
+from mm1.options import (
+    data_option,
+    machine_option,
+    mlflow_option,
+    store_option,
+    workers_option,
+    yes_option,
+)
 
 cluster_help = "Address of a Ray cluster's dashboard, or slurm:PARTITION."
 nodes_option = click.option(
@@ -30,6 +37,7 @@ sbatch_option = click.option(
 @store_option
 @data_option
 @workers_option
+@machine_option
 @mlflow_option
 @yes_option
 def submit(
@@ -40,6 +48,7 @@ def submit(
     store: str,
     data: Path | None,
     workers: int | None,
+    machine: str | None,
     mlflow_uri: str | None,
     yes: bool,
 ) -> int:
@@ -64,6 +73,7 @@ def submit(
         many=yes,
         nodes=nodes,
         sbatch=sbatch,
+        on=machine,
     )
     name = api.study_of(study)
     click.echo(

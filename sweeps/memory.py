@@ -88,9 +88,11 @@ class Room:
 
     def give(self, pool: Pool, scheduler: Scheduler, now: float) -> None:
         """Keep a machine free for the first stage that waits, and start it once it is."""
-        if self._kept is None and self._waiting and pool.idle:
-            worker = next(iter(pool.idle))
-            self._kept = worker, pool.beside(worker)
+        if self._kept is None and self._waiting:
+            first = next(iter(self._waiting))
+            worker = next((one for one in pool.idle if scheduler.suits(one, first)), None)
+            if worker is not None:
+                self._kept = worker, pool.beside(worker)
         if self._kept is None or self._stage:
             return
         worker, beside = self._kept

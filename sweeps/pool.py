@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +18,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ablations.errors import UserError
+from ablations.resources import Shape
 from ablations.stages import Stage
+from sweeps.isolation import isolated
 from sweeps.preemption import had_notice
 from sweeps.ray_session import RaySession
 from sweeps.records import TIMELINE
@@ -76,13 +78,21 @@ class LostError(Exception):
 class ActorWorker:
     """A worker that is one Ray actor (`sweeps.worker.Worker`)."""
 
-    def __init__(self, arguments: tuple[str, ...], variables: dict[str, str]):
+    def __init__(
+        self, shape: Shape, node: str, arguments: tuple[str, ...], variables: dict[str, str]
+    ):
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         from sweeps.worker import Worker
 
         options: dict[str, Any] = {
-            "num_cpus": 1,
+            "num_cpus": shape.cpu,
+            "num_gpus": shape.gpu,
+            "memory": shape.memory_bytes or None,
+            "resources": {"TPU": shape.tpu.chips} if shape.tpu is not None else None,
+            # Elsewhere, if that node is gone.
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True),
             "concurrency_groups": {"control": 1},  # so that `stop` is heard while a stage runs
             "runtime_env": {"env_vars": variables},
         }
@@ -125,21 +135,26 @@ class ActorWorker:
 
 
 class Pool:
-    """Long-lived workers by name, at most one stage on each."""
+    """Long-lived workers by name, at most one stage on each.
+
+    `environment` gives variables of the processes of a worker of some shape, beside those that
+    isolate it.
+    """
 
     def __init__(
         self,
-        names: list[str],
         store: Store,
         data: Path,
-        environment: Mapping[str, str],
+        environment: Callable[[Shape], Mapping[str, str]],
         session: RaySession,
         run: str,
+        say: Callable[[str], None],
     ):
+        self._say = say
         self._run = run  # its name in the records of what it ran
-        self.names = list(names)
         self._store, self._data = store, data
         self._environment = environment
+        self._holds: dict[str, tuple[Shape, Sequence[str]]] = {}  # worker → its shape and nodes
         self.session = session
         self._git_revision = git_revision()
         self._workers: dict[str, RemoteWorker] = {}
@@ -153,33 +168,57 @@ class Pool:
         self._ended: dict[str, tuple[Cause, str, str]] = {}  # by `end`: why, in short and at length
         self._leaving: set[str] = set()  # their machines are taken away
         self._interrupted: set[str] = set()  # busy workers that were asked to stop their stage
-        self.idle = dict.fromkeys(names)  # workers without a stage
+        self.idle: dict[str, None] = {}  # workers without a stage
         self.replaced = 0  # workers whose process died
         self.stopping = False
 
     def __enter__(self) -> Pool:
-        for name in self.names:
-            self._begin(name)
         return self
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers.values():
             worker.kill()
 
-    def _start_worker(self, name: str) -> RemoteWorker:
-        arguments = (self._store.root, str(self._data), self._git_revision, self._run, name)
-        return ActorWorker(arguments, self._variables)
+    def add(self, worker: str, shape: Shape, nodes: Sequence[str]) -> None:
+        """One more worker, on nodes that have room for it: it may be given a stage at once."""
+        self._holds[worker] = shape, nodes
+        self._begin(worker)
+        self.idle[worker] = None
+
+    def dismiss(self, worker: str) -> None:
+        """End an idle worker."""
+        del self.idle[worker], self._holds[worker]
+        self._there.discard(worker)
+        self._workers.pop(worker).kill()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all workers."""
+        return list(self._holds)
 
     @cached_property
-    def _variables(self) -> dict[str, str]:
-        """Of the environment of all workers."""
-        from sweeps.worker import ONE_THREAD
+    def _import_paths(self) -> str:
+        return os.pathsep.join(import_paths(self._store.local / "packages"))
 
-        return {
-            **ONE_THREAD,
-            **self._environment,
-            "PYTHONPATH": os.pathsep.join(import_paths(self._store.local / "packages")),
+    def _start_worker(self, worker: str) -> RemoteWorker:
+        shape, nodes = self._holds[worker]
+        variables = {
+            **isolated(shape),
+            **self._environment(shape),
+            "PYTHONPATH": self._import_paths,
         }
+        arguments = (self._store.root, str(self._data), self._git_revision, self._run, worker)
+        if shape.hosts > 1:
+            return self._gang(shape, arguments, variables)
+        return ActorWorker(shape, nodes[0], arguments, variables)
+
+    def _gang(
+        self, shape: Shape, arguments: tuple[str, ...], variables: dict[str, str]
+    ) -> RemoteWorker:
+        """Several processes, which are placed by themselves."""
+        from sweeps.gang import GangWorker, placement_of
+
+        return GangWorker(lambda: placement_of(shape), arguments, variables, self._say)
 
     @property
     def busy(self) -> bool:
@@ -270,11 +309,6 @@ class Pool:
         self.idle.pop(worker, None)
         self._begin(worker)
 
-    def add(self, worker: str) -> None:
-        """One more worker, idle once there is room for its process."""
-        self.names.append(worker)
-        self._begin(worker)
-
     def _begin(self, worker: str) -> None:
         self._there.discard(worker)
         new = self._workers[worker] = self._start_worker(worker)
@@ -286,7 +320,7 @@ class Pool:
         with contextlib.suppress(Empty):
             while True:
                 worker, process = self._came.get_nowait()
-                if self._workers[worker] is process:
+                if self._workers.get(worker) is process:
                     self._there.add(worker)
                     if worker not in self._running:
                         self.idle[worker] = None

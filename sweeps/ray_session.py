@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from ablations.errors import UserError
 from ablations.plan import Plan
+from sweeps.offer import Node, offered
 from sweeps.shipping import shipment
 from sweeps.store import Store
 
@@ -141,7 +142,7 @@ def ray_session(
         yield RaySession(cores_now(), embedded=False)
         return
     if cluster is None:
-        cores = workers or len(os.sched_getaffinity(0))
+        cores = max(workers or 1, len(os.sched_getaffinity(0)))
         with embedded_ray(cores, logs_place(store, plan.study)) as session:
             yield session
         return
@@ -150,6 +151,32 @@ def ray_session(
         address = "" if "://" in cluster else ray.get_runtime_context().gcs_address
         try:
             yield RaySession(cores_now(), embedded=False, address=address)
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def connected(cluster: str | None, store: Path) -> Generator[list[Node]]:
+    """The nodes of a cluster, or of this machine; `store` is where an embedded Ray keeps logs.
+
+    Raises:
+        UserError: the cluster cannot be used.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield offered()
+        return
+    if cluster is None:
+        with embedded_ray(len(os.sched_getaffinity(0)), store / "ray-logs"):
+            yield offered()
+        return
+    with private_folder() as folder, ray_writes_to(folder / "driver.err"):
+        _connect(None, cluster)
+        try:
+            yield offered()
         finally:
             ray.shutdown()
 
@@ -164,7 +191,8 @@ def cores_now() -> int:
 # -- a cluster's ---------------------------------------------------------------------------------
 
 
-def _connect(plan: Plan, cluster: str) -> None:
+def _connect(plan: Plan | None, cluster: str) -> None:
+    """Connect to a cluster, with the code of a plan that is to be run."""
     import ray
 
     host, _, port = cluster.rpartition(":")
@@ -173,7 +201,7 @@ def _connect(plan: Plan, cluster: str) -> None:
     logs: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # then the job has shipped the code
     try:
-        if in_job:
+        if in_job or plan is None:
             ray.init(address=cluster, **logs)
         else:
             with shipment(plan) as code:

@@ -8,6 +8,7 @@ of commands that did not travel along are looked for by their path.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import secrets
@@ -19,8 +20,10 @@ from typing import Any
 from ablations.command import standing
 from ablations.errors import UserError
 from sweeps.objects import open_objects, told_when_refused
+from sweeps.offer import offered
 
 PREFIX = "unreachable: "
+OFFERS = "offered: "  # its nodes (`sweeps.offer.Node`)
 ANSWER_SECONDS = 120.0  # a machine's first task may install things
 
 
@@ -102,6 +105,7 @@ def main() -> None:
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     store, data, token = sys.argv[1:]
     print(PREFIX + json.dumps(missing_on_cluster(store, data, token)), flush=True)
+    print(OFFERS + json.dumps([dataclasses.asdict(node) for node in offered()]), flush=True)
 
 
 if __name__ == "__main__":

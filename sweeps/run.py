@@ -16,16 +16,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import UserError
+from ablations.machine import Machine
 from ablations.plan import Plan
+from ablations.resources import Shape
 from sweeps import leases, reach
 from sweeps.control import Control, Steering, told_trials
 from sweeps.forecasts import Forecaster
-from sweeps.growth import Growth
 from sweeps.interrupt import Interrupt
 from sweeps.live import Publisher
 from sweeps.measured import compile_seconds, measured_seconds
 from sweeps.memory import Room
 from sweeps.mlflow_mirror import MirrorProcess, is_current, tracking_uri
+from sweeps.offer import offered
 from sweeps.patience import patient
 from sweeps.pool import Pool
 from sweeps.preemption import Draining
@@ -37,6 +39,7 @@ from sweeps.run_times import RunRecorder
 from sweeps.scheduler import Scheduler
 from sweeps.store import Store
 from sweeps.watchdog import PATIENCE_SECONDS, Watchdog
+from sweeps.workforce import Workforce, needs_of
 
 if TYPE_CHECKING:
     from sweeps.worker import Outcome
@@ -57,7 +60,8 @@ def run_plan(
     cluster: str | None = None,
     mlflow_uri: str | None = None,
     quiet: bool = False,
-    environment: Mapping[str, str] = NOTHING,
+    machine: Machine | None = None,
+    environment: Callable[[Shape], Mapping[str, str]] = lambda shape: NOTHING,
     write_report: Callable[[], Path] | None = None,
     write_comparison: Callable[[], Path] | None = None,
     steering: Steering | None = None,
@@ -66,14 +70,15 @@ def run_plan(
 ) -> int:
     """Run the stages of a plan that the store does not have; the exit code 0, 1, 130 or `TAKEN_UP`.
 
-    Without `cluster`, on an embedded Ray with `workers` one-core workers (default: all cores).
-    `environment` are variables of the processes that run stages. `write_report` is called when
-    everything is there, and its file goes to MLflow. So does that of `write_comparison`, in JSON,
-    which is called at the end of each run that is not interrupted: its verdicts, with what stands
-    beside them, become tags of the study's run. `steering` is what was asked of a run that ended
-    with `TAKEN_UP`. A stage of which nothing was heard for `patience_seconds`, and much longer than
-    is usual, is ended (`sweeps.watchdog`); 0: never. `failed_only` leaves alone what no attempt has
-    failed of (`sweeps.rerun`).
+    Without `cluster`, on an embedded Ray. `workers` is how many there may be at once (default: as
+    many as fit); what each holds follows from what stages need, on `machine` where one is named.
+    `environment` gives variables of the processes of a worker of some shape. `write_report` is
+    called when everything is there, and its file goes to MLflow. So does that of
+    `write_comparison`, in JSON, which is called at the end of each run that is not interrupted: its
+    verdicts, with what stands beside them, become tags of the study's run. `steering` is what was
+    asked of a run that ended with `TAKEN_UP`. A stage of which nothing was heard for
+    `patience_seconds`, and much longer than is usual, is ended (`sweeps.watchdog`); 0: never.
+    `failed_only` leaves alone what no attempt has failed of (`sweeps.rerun`).
 
     Raises:
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
@@ -99,8 +104,8 @@ def run_plan(
         store.objects = patient(store.objects, progress.warn)
         with Interrupt() as interrupt:
             run = _Run(
-                part, store, data, workers, cluster, environment, progress, interrupt, control,
-                publisher, patience_seconds,
+                part, store, data, workers, cluster, machine, environment, progress, interrupt,
+                control, publisher, patience_seconds,
             )  # fmt: skip
             _run_missing(run)
             publisher.write(progress.snapshot())
@@ -149,7 +154,8 @@ class _Run:
     data: Path
     workers: int | None
     cluster: str | None
-    environment: Mapping[str, str]
+    machine: Machine | None
+    environment: Callable[[Shape], Mapping[str, str]]
     progress: Progress
     interrupt: Interrupt
     control: Control
@@ -175,22 +181,28 @@ def _run_missing(run: _Run) -> None:
             if run.cluster is not None:
                 with reach.markers(store.root, run.data) as token:
                     reach.refuse(reach.missing_on_cluster(store.root, str(run.data), token))
-            at_once = left if plan.replication is None else max(left, plan.replication.lookahead)
-            count = min(_count(run.workers, session.cores), at_once)
-            names = [f"worker {number}" for number in range(1, count + 1)]
+            needs = needs_of(plan, done, run.machine, run.workers, offered())
             measured = measured_seconds(store, plan, done)
-            progress.scheduler = Scheduler(plan, done, names, measured=measured, withheld=withheld)
+            scheduler = Scheduler(
+                plan, done, (), measured=measured, crews=needs.crews.of, withheld=withheld
+            )
+            progress.scheduler = scheduler
             try:
                 with (
                     progress,
-                    RunRecorder(store, plan, names, began_at) as recorder,
-                    Forecaster(
-                        store, plan, progress.scheduler, recorder.run, began_at, measured
-                    ) as forecaster,
-                    Pool(names, store, run.data, run.environment, session, recorder.run) as pool,
+                    RunRecorder(store, plan, began_at) as recorder,
+                    Pool(
+                        store, run.data, run.environment, session, recorder.run, progress.say
+                    ) as pool,
                 ):
+                    workforce = Workforce(needs, pool, scheduler, run.workers, recorder.joined)
+                    workforce.adjust(time.monotonic())  # before anything is estimated of them
+                    forecaster = Forecaster(
+                        store, plan, scheduler, recorder.run, began_at, measured
+                    )
                     try:
-                        _drive(run, pool, recorder, forecaster)
+                        with forecaster:
+                            _drive(run, pool, recorder, forecaster, workforce)
                         return
                     finally:
                         if pool.replaced:
@@ -229,12 +241,13 @@ def _conclude(run: _Run) -> int:
     return INTERRUPTED if run.interrupt.requested or run.control.cancelled_by else 1
 
 
-def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster) -> None:
+def _drive(
+    run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster, workforce: Workforce
+) -> None:
     """Hand out stages and take in outcomes until nothing is left, or a stop is asked for."""
     store, progress, scheduler = run.store, run.progress, run.progress.scheduler
     control = run.control
-    watchdog, room = Watchdog(run.patience_seconds), Room()
-    draining, growth = Draining(), Growth(run.workers)
+    watchdog, room, draining = Watchdog(run.patience_seconds), Room(), Draining()
     looked = time.monotonic()
     while not scheduler.complete:
         pool.session.check()
@@ -247,6 +260,8 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
         if not pool.stopping and not control.paused:
             if room.waiting:
                 room.give(pool, scheduler, time.monotonic())
+            elif told := workforce.adjust(time.monotonic()):
+                progress.say(told)
             for worker in list(pool.idle) if scheduler.any_ready else ():
                 if not room.is_free_for_others(worker):
                     continue
@@ -277,8 +292,6 @@ def _drive(run: _Run, pool: Pool, recorder: RunRecorder, forecaster: Forecaster)
         watchdog.look(pool, scheduler, progress.listening, now)
         if asked := draining.look(pool, now):
             progress.warn(f"a machine is being drained: {asked} workers are asked to yield")
-        for worker in growth.look(pool, scheduler, now):
-            progress.say(f"the cluster has more cores: {worker} joins")
         if progress.shown is not None and run.publisher.due():
             run.publisher.write(progress.shown)
 
@@ -325,13 +338,6 @@ def _take_in(
             progress.failed(outcome.stage, outcome.error, again=again)
     if outcome.renewed:
         scheduler.forget(worker)
-
-
-def _count(workers: int | None, cores: int) -> int:
-    """How many one-core workers; more than there are cores would wait for ever."""
-    if (workers or 1) > cores:
-        raise UserError(f"{workers or 1} workers need as many cores; Ray has {cores}")
-    return workers or cores
 
 
 def already_running(study: str, holder: dict[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -167,12 +167,12 @@ def process_began_at() -> float:
 class RunRecorder:
     """Writes the record of a run, as a context around all that its workers do."""
 
-    def __init__(self, store: Store, plan: Plan, workers: Sequence[str], began_at: float):
+    def __init__(self, store: Store, plan: Plan, began_at: float):
         stamp = datetime.fromtimestamp(began_at, UTC).strftime("%Y%m%dT%H%M%S%f")
         self.run = f"{stamp}-{uuid.uuid4().hex[:8]}"
         self._store, self._key = store, f"{runs_folder(plan)}/{self.run}.json"
         self._began_at = began_at
-        self._ends = {worker: WorkerEnd(worker=worker) for worker in workers}
+        self._ends: dict[str, WorkerEnd] = {}  # worker → …, as they were started
         self._stopped: list[StoppedAttempt] = []
 
     def __enter__(self) -> RunRecorder:
@@ -192,6 +192,12 @@ class RunRecorder:
             stopped=tuple(self._stopped),
         )
         self._store.objects.write(self._key, sealed(record))
+
+    def joined(self, cores: Mapping[str, float]) -> None:
+        """Workers were started, with so many cores on all their hosts."""
+        for worker, count in cores.items():
+            self._ends[worker] = WorkerEnd(worker=worker, cores=count)
+        self._write(None)
 
     def heard(self, worker: str, outcome: Outcome) -> None:
         """An outcome came from a worker, just now."""

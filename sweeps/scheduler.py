@@ -374,6 +374,10 @@ class Scheduler:
         del self._homes[worker]
         self._due.pop(worker, None)
 
+    def suits(self, worker: str, stage_id: str) -> bool:
+        """Whether a worker holds what a stage needs."""
+        return self._crew_of[worker] == self._crew(stage_id)
+
     # -- figures -----------------------------------------------------------------------------
 
     def in_state(self, *states: State) -> list[str]:

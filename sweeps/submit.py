@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
+from ablations.machine import Machine
 from ablations.places import local_path
 from ablations.plan import Plan
 from ablations.shown_text import shown_url
 from sweeps import jobs, leases, ray_jobs, reach, slurm
 from sweeps.mlflow_mirror import tracking_uri
+from sweeps.offer import Node
 from sweeps.run import already_running
 from sweeps.shipping import git_revision, shipment
 from sweeps.store import Store
+from sweeps.workforce import needs_of
 
 PROBE_SECONDS = 180.0  # a cluster's first job may install or start things
 
@@ -32,16 +35,20 @@ def submit(
     many: bool = False,
     nodes: int = 1,
     sbatch: Sequence[str] = (),
+    machine: Machine | None = None,
+    on: str | None = None,
 ) -> str:
     """Register a plan and run it as a job; the job's name.
 
     `cluster` is the address of a Ray cluster's dashboard (http://HOST:8265), or slurm:PARTITION
     for a Ray of its own on `nodes` nodes (`sbatch` are options of sbatch). The job reads the plan
-    from its registration in the store, so the study's files need not be on the cluster.
+    from its registration in the store, so the study's files need not be on the cluster; `on` is how
+    it names `machine`.
 
     Raises:
-        UserError: there is no cluster, it cannot reach store or data, the study is running, or an
-            address holds a password: everybody may read a job's command and its log.
+        UserError: there is no cluster, it has not what a stage needs, it cannot reach store or
+            data, the study is running, or an address holds a password: everybody may read a
+            job's command and its log.
     """
     found = Store(_absolute(str(store)))
     data = Path(data).absolute()
@@ -61,6 +68,8 @@ def submit(
     ]
     if workers is not None:
         words += ["--workers", str(workers)]
+    if on is not None:
+        words += ["--on", on]
     if many:
         words.append("--yes")
     if slurm.is_slurm(cluster):
@@ -77,7 +86,8 @@ def submit(
             "working_dir": str(code),
             "env_vars": {"MM1_GIT_REVISION": git_revision(), "PYTHONUNBUFFERED": "1"},
         }
-        _check_reach(client, environment, found.root, data)
+        nodes_there = _check_reach(client, environment, found.root, data)
+        needs_of(plan, found.done(plan.stages), machine, workers, nodes_there)
         _refuse_second(found, plan)
         found.register(plan)
         job = ray_jobs.submit(
@@ -110,8 +120,8 @@ def _refuse_secrets(what: str, address: str, variables: str) -> None:
         )
 
 
-def _check_reach(client: Any, environment: dict[str, Any], store: str, data: Path) -> None:
-    """Run `sweeps.reach` on the cluster and refuse what it does not find."""
+def _check_reach(client: Any, environment: dict[str, Any], store: str, data: Path) -> list[Node]:
+    """Run `sweeps.reach` on the cluster and refuse what it does not find; the cluster's nodes."""
     with reach.markers(store, data) as token:
         asking = ray_jobs.command(["sweeps.reach", store, str(data), token])
         job = ray_jobs.submit(client, entrypoint=asking, runtime_env=environment)
@@ -120,3 +130,5 @@ def _check_reach(client: Any, environment: dict[str, Any], store: str, data: Pat
     if answer is None:
         raise UserError(f"the cluster cannot run mm1: {lines[-1]}")
     reach.refuse(json.loads(answer.removeprefix(reach.PREFIX)))
+    offers = next(line for line in lines if line.startswith(reach.OFFERS))
+    return [Node(**node) for node in json.loads(offers.removeprefix(reach.OFFERS))]

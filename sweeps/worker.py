@@ -1,4 +1,4 @@
-"""A worker: one process with one core that runs stage after stage and keeps what it compiled.
+"""A worker: one process that runs stage after stage and keeps what it compiled.
 
 What trains is imported by the runners themselves, so only here, and after the variables that the
 driver gave are in force.
@@ -38,14 +38,6 @@ from sweeps.store import Attempt, Status, Store
 from sweeps.watchdog import Signs, silent_seconds
 from sweeps.worker_output import WorkerOutput, printed, stack_now
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "RAYON_NUM_THREADS",
-    "NPROC",  # XLA's own pools
-)
 ERROR_CHARACTERS = 500  # of what is kept and told of an error in one line
 TRACEBACK_CHARACTERS = 20_000  # and of its traceback
 
@@ -53,9 +45,6 @@ TRACEBACK_CHARACTERS = 20_000  # and of its traceback
 # Why an attempt came to nothing: the stage raised; its process ended; memory ran out; it hung and
 # was ended; its worker or the whole machine was taken away, which is no failure of the stage.
 Cause = Literal["error", "died", "memory", "hang", "taken away"]
-
-# Of a worker's process: one thread, whatever library counts them.
-ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 
 
 @dataclass(frozen=True)

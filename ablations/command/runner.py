@@ -50,6 +50,7 @@ THREADS = (
 )
 # Of this process and its scheduler, nothing that a command of somebody else's should see.
 _OURS = re.compile(r"RAY_.*|PYTHONPATH|NPROC|XLA_FLAGS|JAX_.*|TF_CPP_MIN_LOG_LEVEL")
+_DEVICES = re.compile(r"--xla_force_host_platform_device_count=\d+")
 # What YAML reads as the end of a line, or not at all, where it is not written as an escape.
 _NO_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -270,6 +271,7 @@ def started_with(
     )
     environment = {name: text for name, text in os.environ.items() if not _OURS.fullmatch(name)}
     environment |= {name: _threads(stage, name) for name in THREADS}
+    environment |= _simulated()
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
     environment |= {} if several is None else gang.variables(several)
     environment |= {name: values.filled(text) for name, text in stage.environment.items()}
@@ -279,6 +281,12 @@ def started_with(
 def _threads(stage: CommandStage, name: str) -> str:
     """How many threads a library starts: one a core that the study says, else the worker's."""
     return os.environ.get(name, "1") if stage.cpu is None else str(max(1, int(stage.cpu)))
+
+
+def _simulated() -> dict[str, str]:
+    """Variables that make JAX simulate the devices that this process holds, where it does."""
+    found = _DEVICES.search(os.environ.get("XLA_FLAGS", ""))
+    return {"XLA_FLAGS": found[0]} if found else {}
 
 
 def config_text(config: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.resources import Shape
 from mm1_jax.scale.compilation_cache import cache_variables
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "ray")
@@ -37,14 +38,19 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def environment(cache: Path, flags: str = "") -> dict[str, str]:
-    """Variables of a process that runs stages on one core; `flags` are XLA's so far.
+def environment(shape: Shape, cache: Path, flags: str = "") -> dict[str, str]:
+    """Variables of a process that runs stages; `flags` are XLA's so far.
 
     What it compiles is kept in `cache`, which many processes may share.
     """
-    one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    threads = max(1, int(shape.cpu))
+    eigen = "true" if threads > 1 else "false"
+    said = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={threads}"
+    if shape.simulated_devices > 1:
+        said += f" --xla_force_host_platform_device_count={shape.simulated_devices}"
     return {
-        "XLA_FLAGS": f"{flags} {one_thread}".strip(),
+        "XLA_FLAGS": f"{flags} {said}".strip(),
+        **({} if shape.gpu or shape.tpu else {"JAX_PLATFORMS": "cpu"}),
         **cache_variables(cache),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

@@ -55,14 +55,16 @@ def test_a_study_that_was_stopped_and_gone_on_with(store, tmp_path):
             (context.output / "config.json").write_text(json.dumps(config), encoding="utf-8")
         return []
 
-    names = ["worker 1", "worker 2"]
-    with RunRecorder(store, plan, names, began_at=0.0) as recorder:
+    cores = {"worker 1": 1.0, "worker 2": 1.0}
+    with RunRecorder(store, plan, began_at=0.0) as recorder:
+        recorder.joined(cores)
         times = WorkerTimes(recorder.run, "worker 1")
         recorder._began_at = times.free_since - 2.0
         ended = execute(store, training, tmp_path, stop, "", run=stopped, times=times)
         assert ended.state == "stopped"
         recorder.heard("worker 1", ended)
-    with RunRecorder(store, plan, names, began_at=times.free_since) as recorder:
+    with RunRecorder(store, plan, began_at=times.free_since) as recorder:
+        recorder.joined(cores)
         times = WorkerTimes(recorder.run, "worker 2")
         for stage in plan.stages.values():
             run = whole if stage is training else None
@@ -100,7 +102,7 @@ def test_what_nobody_recorded_is_neither_idle_nor_work(store, tmp_path):
     plan = a_plan("gaps", {"base": {}}, seeds=(1,))
     store.register(plan)
     training, evaluation = plan.stages.values()
-    recorder = RunRecorder(store, plan, ["worker 1"], began_at=1_000.0)
+    recorder = RunRecorder(store, plan, began_at=1_000.0)
     place = {"run": recorder.run, "worker": "worker 1", "process_began_at": 1_001.0}
 
     def at(began, free, after, seconds):

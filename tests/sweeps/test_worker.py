@@ -13,10 +13,12 @@ import pytest
 from noop_stage import HERE, a_plan, a_stage, having
 
 from ablations.errors import UserError
+from ablations.resources import Shape
 from mm1_jax.scale.execution import environment
 from sweeps import leases, worker
+from sweeps.isolation import isolated
 from sweeps.store import Store
-from sweeps.worker import ONE_THREAD, execute, resolve
+from sweeps.worker import execute, resolve
 
 
 @pytest.fixture(params=["disk", "memory://"])
@@ -141,11 +143,26 @@ def test_import_paths_name_functions():
         resolve("nosuchmodule:train")
 
 
-def test_environment_asks_for_one_thread_and_keeps_the_users_flags(tmp_path):
-    variables = environment(tmp_path, "--mine")
-    assert ONE_THREAD["OMP_NUM_THREADS"] == "1"
+def test_environment_asks_for_a_thread_a_core_and_keeps_the_users_flags(tmp_path):
+    variables = environment(Shape(), tmp_path, "--mine")
+    assert isolated(Shape())["OMP_NUM_THREADS"] == "1"
+    assert isolated(Shape(cpu=3.5))["OPENBLAS_NUM_THREADS"] == "3"
     assert variables["XLA_FLAGS"].startswith("--mine ")
+    assert "intra_op_parallelism_threads=1" in variables["XLA_FLAGS"]
+    assert "threads=4" in environment(Shape(cpu=4), tmp_path)["XLA_FLAGS"]
     assert variables["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
+
+
+def test_a_process_sees_its_devices_alone(tmp_path):
+    """Which GPUs are its own is Ray's to say."""
+    assert isolated(Shape())["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(Shape(), tmp_path)["JAX_PLATFORMS"] == "cpu"
+    assert "CUDA_VISIBLE_DEVICES" not in isolated(Shape(gpu=1))
+    assert "JAX_PLATFORMS" not in environment(Shape(gpu=1), tmp_path)
+    assert isolated(Shape(gpu=0.25))["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.225"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in isolated(Shape(gpu=1))
+    flags = environment(Shape(simulated_devices=8), tmp_path)["XLA_FLAGS"]
+    assert "--xla_force_host_platform_device_count=8" in flags
 
 
 def test_what_a_stage_prints_and_where_it_is_silent_is_kept_and_the_streams_come_back(tmp_path):

@@ -8,13 +8,14 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from sweeps.offer import Node
 from sweeps.store import Store
 from sweeps.watchdog import Signs
 from sweeps.worker import execute
 
 
 class ThreadWorker:
-    def __init__(self, arguments, variables):
+    def __init__(self, shape, node, arguments, variables):
         root, data, *_ = arguments
         self._store, self._data = Store(root), Path(data)
         self._stop = threading.Event()
@@ -67,4 +68,5 @@ def session(*_):
 def use(monkeypatch):
     """Let runs have such workers."""
     monkeypatch.setattr("sweeps.run.ray_session", session)
+    monkeypatch.setattr("sweeps.run.offered", lambda: [Node("here", "here", {"CPU": 4.0}, {})])
     monkeypatch.setattr("sweeps.pool.ActorWorker", ThreadWorker)

@@ -489,6 +489,22 @@ def test_environment(step, monkeypatch):
     )
 
 
+def test_the_command_sees_the_devices_of_its_worker(step, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # of the worker; its study says nothing of cores
+    monkeypatch.setenv(
+        "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_force_host_platform_device_count=8"
+    )
+    step.run(
+        """
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        assert os.environ["OMP_NUM_THREADS"] == "2"
+        assert os.environ["XLA_FLAGS"] == "--xla_force_host_platform_device_count=8"
+        log(**{"val.accuracy": 1})
+        """
+    )
+
+
 def test_inputs(step, tmp_path):
     before = tmp_path / "before"
     before.mkdir()

@@ -329,9 +329,6 @@ def test_warnings(home):
     )
     (unread,) = [one for one in planned(home, text).warnings if "no step reads" in one]
     assert "pretraining.steps, tokens: varying it changes nothing" in unread
-    asking = STUDY.replace("  metrics:", "  resources: {gpu: 1}\n  metrics:")
-    (reserved,) = [one for one in planned(home, asking).warnings if "resources" in one]
-    assert reserved.startswith("its resources are recorded and not reserved")
 
 
 def test_words_of_a_command():

@@ -1,0 +1,197 @@
+"""Starts and ends workers while a run goes on, so that each crew has as many as it can use.
+
+`sweeps.staffing` decides; here it is told what there is, and what it says is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ablations.errors import UserError
+from ablations.machine import Machine
+from ablations.placement import shape_of
+from ablations.plan import Plan
+from ablations.resources import Shape
+from sweeps import offer
+from sweeps.crews import Crews, crews_of
+from sweeps.offer import Amounts, Node
+from sweeps.pool import Pool
+from sweeps.scheduler import Scheduler
+from sweeps.staffing import Changes, Staff, staffed
+
+LOOK_SECONDS = 1.0  # how often is looked whether workers are to be started or ended
+NODES_SECONDS = 5.0  # how often a cluster is asked what it has, and what others hold of it
+QUIET_SECONDS = 10.0  # without any worker, before somebody is told what is waited for
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the stages of a run that are missing need, and what there is."""
+
+    crews: Crews
+    nodes: Sequence[Node]
+
+
+def needs_of(
+    plan: Plan,
+    done: set[str],
+    machine: Machine | None,
+    workers: int | None,
+    nodes: Sequence[Node],
+) -> Needs:
+    """What a run needs of the nodes of a cluster.
+
+    Raises:
+        UserError: a stage needs more than there is, or there are to be more workers than fit.
+    """
+    site = offer.site_of(nodes, machine)
+    crews = crews_of(plan, done, lambda one: shape_of(one.work.resources, site, one.label))
+    offer.refuse_impossible(crews.examples, nodes)
+    for shape in list(crews.shapes.values()) if workers else ():
+        if offer.most_workers(shape, nodes, workers or 1) >= (workers or 1):
+            break
+    else:
+        if workers:
+            _refuse_many(workers, list(crews.shapes.values()), nodes)
+    return Needs(crews, nodes)
+
+
+def _refuse_many(workers: int, shapes: list[Shape], nodes: Sequence[Node]) -> None:
+    most = max(offer.most_workers(shape, nodes) for shape in shapes)
+    held = " or ".join(dict.fromkeys(map(str, shapes)))
+    raise UserError(
+        f"{workers} workers do not fit, {most} do: each holds {held}; the cluster has "
+        f"{offer.in_words(nodes)}"
+    )
+
+
+class Workforce:
+    """The workers of a run, by crew.
+
+    `most` is how many there may be at once; `joined` is told of those that were started, with the
+    cores that each has.
+    """
+
+    def __init__(
+        self,
+        needs: Needs,
+        pool: Pool,
+        scheduler: Scheduler,
+        most: int | None,
+        joined: Callable[[Mapping[str, float]], None],
+    ):
+        self._joined = joined
+        self._shapes, self._nodes = needs.crews.shapes, needs.nodes
+        self._pool, self._scheduler, self._most = pool, scheduler, most
+        self._at: dict[str, tuple[str, ...]] = {}  # worker → its nodes
+        self._crew: dict[str, str] = {}  # worker → its crew
+        self._count = 0
+        self._looked = self._asked = self._changed = -float("inf")
+        self._foreign: Mapping[str, Amounts] = {}  # node → what others hold of it
+        self._alone_since: float | None = None
+
+    def adjust(self, now: float) -> str | None:
+        """Start and end workers where that is due; to be called often.
+
+        What to tell somebody who waits for room, once.
+        """
+        if now - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = now
+        scheduler = self._scheduler
+        crews = {
+            name: Staff(
+                shape=shape,
+                ready=scheduler.crews[name].ready,
+                open=scheduler.crews[name].open,
+                planned=scheduler.crews[name].planned,
+                workers=len(scheduler.crews[name].workers),
+                idle={
+                    worker: self._at[worker]
+                    for worker in scheduler.crews[name].workers
+                    if worker in self._pool.idle
+                },
+            )
+            for name, shape in self._shapes.items()
+        }
+        if not any(crew.open > crew.workers for crew in crews.values()):
+            return None
+        self._ask(now)
+        changes = staffed(crews, self._free(), self._most)
+        self._carry_out(changes, now)
+        return self._waiting(now)
+
+    def _carry_out(self, changes: Changes, now: float) -> None:
+        if changes:
+            self._changed = now
+        for worker in changes.ends:
+            self._scheduler.dismiss(worker)
+            self._pool.dismiss(worker)
+            del self._at[worker], self._crew[worker]
+        cores: dict[str, float] = {}
+        for crew, nodes in changes.starts:
+            self._count += 1
+            worker = f"worker {self._count}"
+            self._at[worker], self._crew[worker] = nodes, crew
+            self._pool.add(worker, self._shapes[crew], nodes)
+            self._scheduler.join(worker, crew)
+            cores[worker] = self._shapes[crew].cpu * self._shapes[crew].hosts
+        if cores:
+            self._joined(cores)
+
+    def _ask(self, now: float) -> None:
+        """Look what the cluster has, and what of it others hold.
+
+        What Ray says is free lags behind what was just started or ended, so that it is asked only
+        when that has settled.
+        """
+        alone = self._pool.session.embedded
+        if alone or now - self._asked < NODES_SECONDS or now - self._changed < NODES_SECONDS:
+            return
+        self._asked = now
+        self._nodes = offer.offered()
+        own, free = self._own(), offer.free_now()
+        self._foreign = {
+            node.id: {
+                name: max(0.0, has - free[node.id].get(name, 0.0) - own[node.id].get(name, 0.0))
+                for name, has in node.has.items()
+            }
+            for node in self._nodes
+            if node.id in free
+        }
+
+    def _own(self) -> dict[str, dict[str, float]]:
+        """Node → what this run holds of it."""
+        own: dict[str, dict[str, float]] = {node.id: {} for node in self._nodes}
+        for worker, nodes in self._at.items():
+            for node in nodes:
+                held = own.setdefault(node, {})
+                for name, amount in offer.wanted(self._shapes[self._crew[worker]]).items():
+                    held[name] = held.get(name, 0.0) + amount
+        return own
+
+    def _free(self) -> dict[str, Amounts]:
+        own = self._own()
+        return {
+            node.id: {
+                name: has - own[node.id].get(name, 0.0) - self._foreign_at(node.id, name)
+                for name, has in node.has.items()
+            }
+            for node in self._nodes
+        }
+
+    def _foreign_at(self, node: str, name: str) -> float:
+        return self._foreign.get(node, {}).get(name, 0.0)
+
+    def _waiting(self, now: float) -> str | None:
+        if self._at:
+            self._alone_since = None
+            return None
+        if self._alone_since is None:
+            self._alone_since = now
+        if self._alone_since == float("inf") or now - self._alone_since < QUIET_SECONDS:
+            return None
+        self._alone_since = float("inf")
+        wanted = " or ".join(self._shapes)
+        return f"waiting for room: a worker holds {wanted}; others hold what there is of it"
