@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # three nodes and ten workers
 HERE = str(Path(__file__).parent)
 # The head has cores alone, the others 4 and 2 GPUs.
 DRIVER = f"""
@@ -40,7 +41,9 @@ def needing(name, arms):
     for trial in plan.trials:
         one = stages[trial.stages["multimodal"]]
         need = arms[trial.arm][1]
-        stages[one.id] = having(one, resources=need, run="seeing_stage:train")
+        stages[one.id] = having(
+            one, resources=need, run="seeing_stage:train", compile_class=trial.arm
+        )
         test = stages[trial.stages["easy_vqa"]]
         stages[test.id] = having(test, resources=need, run="seeing_stage:train")
     return plan.model_copy(update={{"stages": stages}})
