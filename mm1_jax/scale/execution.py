@@ -45,9 +45,10 @@ def environment(shape: Shape, cache: Path, flags: str = "") -> dict[str, str]:
     """
     threads = max(1, int(shape.cpu))
     eigen = "true" if threads > 1 else "false"
+    # XLA reads no further than to a word without dashes, so that one is the last.
     said = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={threads}"
     if shape.simulated_devices > 1:
-        said += f" --xla_force_host_platform_device_count={shape.simulated_devices}"
+        said = f"--xla_force_host_platform_device_count={shape.simulated_devices} {said}"
     return {
         "XLA_FLAGS": f"{flags} {said}".strip(),
         **({} if shape.gpu or shape.tpu else {"JAX_PLATFORMS": "cpu"}),
