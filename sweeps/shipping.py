@@ -56,7 +56,8 @@ def shipment(plan: Plan) -> Generator[Path]:
                 shutil.copytree(source.parent, Path(folder) / name, ignore=ignore)
             else:
                 shutil.copy(source, folder)
-        standing.pack(_commands(plan), Path(folder) / standing.TRAVELLED.name)
+        if commands := _commands(plan):
+            standing.pack(commands, Path(folder) / standing.TRAVELLED.name)
         yield Path(folder)
 
 
