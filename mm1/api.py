@@ -207,7 +207,7 @@ def run(
     made = plan(study, store=root, many=many)
     machine = None if on is None else load_machine(on)
     data_root = data_folder(root, data)
-    cache, flags = compilation_cache(root), os.environ.get("XLA_FLAGS", "")
+    flags = os.environ.get("XLA_FLAGS", "")
     with Notifying(made.study, root, targets(notify)) as notifying:
         steering = Steering()
         patience = PATIENCE_SECONDS if patience_minutes is None else 60 * patience_minutes
@@ -230,7 +230,7 @@ def run(
                 mlflow_uri=mlflow_uri,
                 quiet=quiet,
                 machine=machine,
-                environment=lambda shape: environment(shape, cache, flags),
+                environment=lambda shape: environment(shape, compilation_cache(root), flags),
                 write_report=lambda: report(study, store=root),
                 write_comparison=lambda: _written_comparison(study, root),
                 steering=steering,

@@ -113,6 +113,7 @@ def test_nothing_but_a_snapshot_reaches_the_screen():
     types = {field.type for field in dataclasses.fields(Snapshot)}
     assert types <= {
         "str", "float", "int", "tuple[Running, ...]", "tuple[tuple[str, str], ...]",
+        "tuple[Fault, ...]",
     }  # fmt: skip
 
 
