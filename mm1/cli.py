@@ -116,7 +116,7 @@ def plan(
 
     \b
     Example: mm1 plan ablations/studies/demo.yaml --show encoder.image_size=16
-             mm1 plan ablations/studies/demo.yaml --on a100-8
+    Example: mm1 plan ablations/studies/demo.yaml --on a100-8
     """
     from mm1 import plan_text
 

@@ -445,11 +445,11 @@ class TestRecordsThatAreGone:
         assert lab.told() == ""
 
     def test_a_clock_that_was_turned_back(self, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        now = store_module._now
+        now = store_module.utc_now
         with monkeypatch.context() as ahead:
-            ahead.setattr(store_module, "_now", lambda: "2027-01-01T00:00:00.000+00:00")
+            ahead.setattr(store_module, "utc_now", lambda: "2027-01-01T00:00:00.000+00:00")
             lab.run("first", seeds=[7, 8, 9])
-        assert store_module._now is now
+        assert store_module.utc_now is now
         lab.run()
         assert lab.standing() == "repeated"
         assert "the clock was turned back: first" in lab.told()

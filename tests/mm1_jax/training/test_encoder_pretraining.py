@@ -45,6 +45,7 @@ def trained(tmp_path_factory, data_root):
         if kind not in folders:
             folder = tmp_path_factory.mktemp(kind)
             context = SimpleNamespace(
+ gang=None,
                 scratch=folder, output=folder, data=data_root,
                 report=lambda step, metrics: None, stop_requested=lambda: False,
                 record=lambda facts: None,

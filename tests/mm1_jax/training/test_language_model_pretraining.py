@@ -52,6 +52,7 @@ def trained(tmp_path_factory, data_root):
     """Output folder of a short pre-training with seed 5."""
     folder = tmp_path_factory.mktemp("language_model")
     context = SimpleNamespace(
+ gang=None,
         scratch=folder, output=folder, data=data_root,
         report=lambda step, metrics: None, stop_requested=lambda: False,
         record=lambda facts: None,
@@ -275,7 +276,7 @@ def scored(trained, tmp_path_factory, data_root):
     """Rows by metric and examples of 20 held-out texts."""
     folder = tmp_path_factory.mktemp("scored")
     context = SimpleNamespace(
-        scratch=folder, output=folder, data=data_root, record=lambda facts: None
+        gang=None, scratch=folder, output=folder, data=data_root, record=lambda facts: None
     )
     config = {"task": "pretrained_text", "items": 20, "batch_size": 4}
     rows = runner.evaluate_language_model(config, 5, {"model": trained}, context)
