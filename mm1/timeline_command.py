@@ -11,8 +11,8 @@ import click
 from ablations import strict_json
 from ablations.errors import UserError, nearest
 from ablations.shown_text import visible, without_secrets
-from ablations.study import is_file, study_name
 from analysis import words
+from mm1 import api
 from mm1.options import store_option
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def timeline(study: str, store: str, out: Path | None, form: str | None) -> None
     from sweeps.store import Store
 
     chosen = form or _form_of(out)
-    name = study_name(study) if is_file(study) else study
+    name = api.study_of(study)
     made = times.load_timeline(Store(store), name)
     match chosen:
         case "svg":

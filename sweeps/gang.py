@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ablations.resources import Shape
 from ablations.stages import Stage
+from sweeps.offer import free_now, holds, offered
 from sweeps.pool import LostError, cause_of, lost_worker
 from sweeps.watchdog import Signs
 
@@ -101,13 +102,9 @@ class HostsPlacement:
 
     def lacking(self) -> str:
         """See `Placement`."""
-        import ray
-        from ray._private.state import available_resources_per_node
-
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        free = available_resources_per_node()
-        fit = [node for node in alive if _holds(node["Resources"], self._host)]
-        now = [node for node in fit if _holds(free.get(node["NodeID"], {}), self._host)]
+        alive, free = offered(), free_now()
+        fit = [node for node in alive if holds(node.has, self._host)]
+        now = [node for node in fit if holds(free.get(node.id, {}), self._host)]
         wanted = ", ".join(f"{name} {amount:g}" for name, amount in self._host.items())
         return (
             f"{self.count} hosts with {wanted} each; of {len(alive)} hosts that are alive "
@@ -146,10 +143,6 @@ def in_bundle(group: Any, index: int, bundle: Mapping[str, float]) -> dict[str, 
             placement_group=group, placement_group_bundle_index=index
         ),
     }
-
-
-def _holds(there: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
-    return all(there.get(name, 0) >= amount for name, amount in wanted.items())
 
 
 class GangWorker:
@@ -208,23 +201,17 @@ class GangWorker:
 
     def ready(self) -> Future[Any]:
         """At once: it is placed for its first stage."""
-        future: Future[Any] = Future()
-        future.set_result(None)
-        return future
+        return _answered(None)
 
     def signs(self) -> Future[Signs]:
         """How long nothing was heard of the running stage by its first process."""
         if self._members:
             return self._members[0].signs.options(concurrency_group="control").remote().future()
-        future: Future[Signs] = Future()
-        future.set_result(Signs(0.0, ""))  # it waits for room
-        return future
+        return _answered(Signs(0.0, ""))  # it waits for room
 
     def nodes(self) -> Future[list[str]]:
         """The nodes that its processes are on."""
-        future: Future[list[str]] = Future()
-        future.set_result([one.node for one in self.places])
-        return future
+        return _answered([one.node for one in self.places])
 
     def kill(self) -> None:
         """End all processes and free their room."""
@@ -366,6 +353,13 @@ class GangWorker:
                     ray.kill(member)
             if placement is not None:
                 placement.free()
+
+
+def _answered(answer: Any) -> Future[Any]:
+    """What needs to be asked of no process."""
+    future: Future[Any] = Future()
+    future.set_result(answer)
+    return future
 
 
 _WHOLE = "the gang is ended whole, and goes on from its last checkpoint"

@@ -21,6 +21,7 @@ from typing import Any
 from ablations.errors import UserError
 from ablations.stage import Context, Gang, ResultRow, StageStopped, own_folder, resolve
 from ablations.stages import Stage
+from sweeps.free_port import free_port
 from sweeps.worker import (
     Outcome,
     Worker,
@@ -224,10 +225,3 @@ def _end_others(others: Sequence[Any], calls: Sequence[Any]) -> None:
     for member, call in zip(others, calls, strict=True):
         if call in late:
             ray.kill(member)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from ablations.errors import UserError
 from ablations.schema import Config
 from sweeps import ray_jobs, slurm
+from sweeps.records import study_folder
 from sweeps.store import Store
 
 
@@ -78,4 +78,4 @@ def stop(job: Job) -> bool:
 
 
 def _place(study: str) -> str:
-    return f"studies/{quote(study, safe='')}/job.json"
+    return f"{study_folder(study)}/job.json"

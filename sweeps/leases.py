@@ -23,10 +23,10 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 from ablations.errors import UserError
 from sweeps.objects import Objects
+from sweeps.records import study_folder
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0  # many heartbeats: a machine may be paused or its disk slow
@@ -176,7 +176,7 @@ def acquire(objects: Objects, folder: str, *, watch_silent: bool = False) -> Lea
 
 def study_lease(study: str) -> str:
     """Where the lease of a study's run is."""
-    return f"studies/{quote(study, safe='')}/lease"
+    return f"{study_folder(study)}/lease"
 
 
 def holder(objects: Objects, folder: str) -> dict[str, Any] | None:

@@ -101,7 +101,7 @@ def token_of(record: Mapping[str, Any] | None) -> str:
 
 def driver(objects: Objects, study: str) -> dict[str, Any] | None:
     """The lease's record of the driver that runs a study now; None where nobody does."""
-    return leases.holder(objects, f"studies/{quote(study, safe='')}/lease")
+    return leases.holder(objects, leases.study_lease(study))
 
 
 def read_live(objects: Objects, study: str) -> Live | None:

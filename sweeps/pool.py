@@ -112,7 +112,7 @@ class ActorWorker:
 
     def ready(self) -> Future[Any]:
         """When its process is there."""
-        return self._control("nodes")
+        return self.nodes()
 
     def signs(self) -> Future[Signs]:
         """How long nothing was heard of the running stage where it runs, and where it is."""

@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from ablations.errors import UserError
 from ablations.plan import Plan
+from sweeps.free_port import free_port
 from sweeps.offer import Node, offered
 from sweeps.shipping import shipment
 from sweeps.store import Store
@@ -315,7 +316,7 @@ def waiting_for_node(folder: Path, until: float) -> Generator[None]:
 
     def start_raylet(*words: Any, **options: Any) -> Any:
         _say_unused_ports(node=words[2], session=words[11])
-        return start(*words, **{**options, "runtime_env_agent_port": _free_port()})
+        return start(*words, **{**options, "runtime_env_agent_port": free_port("127.0.0.1")})
 
     def get_node(*words: Any) -> Any:
         nonlocal told
@@ -357,13 +358,6 @@ def _say_unused_ports(node: str, session: str) -> None:
         _raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
     ):
         _raylet.persist_port(session, node, name, -1)
-
-
-def _free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class _Fixed(list[str]):

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,6 +30,11 @@ TIMELINE = "timeline"  # of an execution record, or a failed attempt's: `run_tim
 ALWAYS_THERE = ("execution.json", "results.parquet", "stage.json")  # in every finished attempt
 
 Status = Literal["ok", "diverged"]
+
+
+def study_folder(study: str) -> str:
+    """Where a store keeps what is registered of the studies of a name."""
+    return f"studies/{quote(study, safe='')}"
 
 
 class UnreadableError(UserError):

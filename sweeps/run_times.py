@@ -17,7 +17,6 @@ from collections.abc import Collection, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import quote
 
 from pydantic import Field, FiniteFloat, ValidationError
 
@@ -34,6 +33,7 @@ from sweeps.records import (
     as_execution,
     read_record,
     sealed,
+    study_folder,
 )
 from sweeps.store import Store, registration_name
 
@@ -235,7 +235,7 @@ def of_dead_worker(run: str, worker: str, handed_out_at: float) -> dict[str, Any
 
 def runs_folder(plan: Plan) -> str:
     """Where the records of a registered plan's runs are."""
-    return f"studies/{quote(plan.study, safe='')}/{registration_name(plan)}/runs"
+    return f"{study_folder(plan.study)}/{registration_name(plan)}/runs"
 
 
 def runs_of(store: Store, study: str) -> tuple[list[tuple[RunTimes, Plan]], list[str]]:

@@ -19,6 +19,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from sweeps.free_port import free_port
 from sweeps.slurm import STOP
 
 JOIN_SECONDS = 600.0  # from the first node's Ray to the last's
@@ -43,7 +44,7 @@ def _head(place: Path, own: str, count: int, words: list[str]) -> int:
     from ray.util import get_node_ip_address
 
     for tried in range(1, START_TRIES + 1):
-        port = _free_port()
+        port = free_port()
         address = f"{get_node_ip_address()}:{port}"
         options = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={own}"]
         with _ray(options, own) as ray:
@@ -141,12 +142,6 @@ def _nodes(address: str) -> int:
     except Exception:  # RpcError and others of Ray's own: it is not there yet
         return 0
     return sum(info.state == 0 for info in infos.values())
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
 
 
 def _short() -> str | None:

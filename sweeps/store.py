@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from ablations import identity
 from ablations.errors import UserError, nearest
@@ -73,6 +73,7 @@ from sweeps.records import (
     read,
     read_record,
     sealed,
+    study_folder,
 )
 from sweeps.reports import Reports
 from sweeps.worker_output import PRINTED
@@ -450,7 +451,7 @@ class Store:
         anew, because other results were known then.
         """
         self._write_format()
-        study = _study(plan.study)
+        study = study_folder(plan.study)
         folder = f"{study}/{registration_name(plan)}"
         registration = None
         with contextlib.suppress(FileNotFoundError):
@@ -538,7 +539,7 @@ class Store:
             UserError: no study of that name has run here.
             DamagedError: what was registered cannot be read any more.
         """
-        study = _study(name)
+        study = study_folder(name)
         folder = f"{study}/{self._latest(study, name).folder}"
         files = (f"{folder}/plan.json", f"{folder}/registration.json")
         versions = (folder, *map(self.objects.version, files))
@@ -577,7 +578,7 @@ class Store:
 
     def study_damage(self, name: str) -> list[str]:
         """What is damaged of a study that can be shown all the same, one line each."""
-        study = _study(name)
+        study = study_folder(name)
         lines = []
         try:
             read_record(self.objects, f"{study}/latest.json", Latest)
@@ -662,7 +663,7 @@ class Store:
 
         A store that may only be read keeps no record of who reads it.
         """
-        folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
+        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/looks"
         with contextlib.suppress(OSError, UserError):
             key = f"{folder}/{len(done):08d}.json"
             if not self.objects.exists(key):
@@ -672,7 +673,7 @@ class Store:
 
     def last_look(self, plan: Plan) -> Look | None:
         """When most results of a registered study were shown first; None if nobody looked."""
-        folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
+        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/looks"
         names = self.objects.children(folder)
         try:  # names are numbers of stages, so the last has most
             return read_record(self.objects, f"{folder}/{names[-1]}", Look) if names else None
@@ -681,7 +682,7 @@ class Store:
 
     def looks(self, plan: Plan) -> list[Look]:
         """When results of a registered study were shown, oldest first."""
-        folder = f"{_study(plan.study)}/{registration_name(plan)}/looks"
+        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/looks"
         found = [
             read_record(self.objects, f"{folder}/{name}", Look)
             for name in self.objects.children(folder)
@@ -690,7 +691,7 @@ class Store:
 
     def record_cancelled(self, plan: Plan, record: Cancelled) -> None:
         """Put on record that a run of a registered study leaves trials out."""
-        folder = f"{_study(plan.study)}/{registration_name(plan)}/cancelled"
+        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/cancelled"
         self.objects.create(f"{folder}/{uuid.uuid4().hex[:16]}.json", sealed(record))
 
     def cancelled(self, plan: Plan) -> dict[tuple[str, int], Cancelled]:
@@ -698,7 +699,7 @@ class Store:
 
         A later run may have done them all the same.
         """
-        folder = f"{_study(plan.study)}/{registration_name(plan)}/cancelled"
+        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/cancelled"
         found = []
         for name in self.objects.children(folder):
             with contextlib.suppress(FileNotFoundError, UnreadableError):  # fsck tells
@@ -778,10 +779,6 @@ def registration_mark(study: str, folder: str) -> str:
     """What tells a registration from others, short enough to list them all: name and folder."""
     hash_, _, stages = folder.partition("-")
     return f"{study}/{hash_[:8]}-{stages}"
-
-
-def _study(name: str) -> str:
-    return f"studies/{quote(name, safe='')}"
 
 
 def registration_name(plan: Plan) -> str:

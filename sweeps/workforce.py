@@ -48,12 +48,9 @@ def needs_of(
     site = offer.site_of(nodes, machine)
     crews = crews_of(plan, done, lambda one: shape_of(one.work.resources, site, one.label))
     offer.refuse_impossible(crews.examples, nodes)
-    for shape in list(crews.shapes.values()) if workers else ():
-        if offer.most_workers(shape, nodes, workers or 1) >= (workers or 1):
-            break
-    else:
-        if workers:
-            _refuse_many(workers, list(crews.shapes.values()), nodes)
+    shapes = list(crews.shapes.values())
+    if workers and all(offer.most_workers(one, nodes, workers) < workers for one in shapes):
+        _refuse_many(workers, shapes, nodes)
     return Needs(crews, nodes)
 
 

@@ -73,8 +73,9 @@ def check_out(home: Path, commit: str, into: Path) -> Path:
     root = root_of(home)
     with tempfile.TemporaryDirectory(prefix="mm1-index-") as own:
         environment = {**os.environ, "GIT_INDEX_FILE": str(Path(own) / "index")}
-        words = ["git", f"--work-tree={into}", "-C", str(root), "checkout", "-f", commit, "--", "."]
-        words[2:2] = [f"--git-dir={(_git(root, 'rev-parse', '--absolute-git-dir') or '').strip()}"]
+        place = (_git(root, "rev-parse", "--absolute-git-dir") or "").strip()
+        words = ["git", f"--work-tree={into}", f"--git-dir={place}", "-C", str(root)]
+        words += ["checkout", "-f", commit, "--", "."]
         done = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"git cannot check out {commit[:12]}: {' '.join(done.stderr.split())}")
