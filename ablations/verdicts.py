@@ -275,34 +275,20 @@ def _verdict(
         nearer = negated(claim.condition)
     part, factor = binding(nearer)
     ci_level = 1 - 2 * level / factor
-    mean, low, high = t_interval(part.quantity.values, ci_level)
-    if claim.n > 1 and no_spread(part.quantity):
-        low = high = np.nan
     outcome: Outcome = "undecided"
     if adjusted <= alpha:
         outcome = "supported" if p_sup <= p_ref else "refuted"
-    return Verdict(
-        name=claim.name,
-        text=claim.text,
-        verdict=outcome,
-        contrast=part.name,
-        effect=_finite(mean),
-        ci_low=_finite(low),
-        ci_high=_finite(high),
+    return _record(
+        claim,
+        part,
+        outcome=outcome,
+        interval=t_interval(part.quantity.values, ci_level),
         ci_level=ci_level,
-        p_value=None if interim else min(p_sup, p_ref),
-        p_adjusted=None if interim else adjusted,
+        p=None if interim else (min(p_sup, p_ref), adjusted),
         alpha=alpha,
-        n=claim.n,
-        scope=claim.scope,
         reason=claim.problem or _reason(claim, part, outcome, adjusted, alpha),
         sensitive=not interim and _sensitive(claim.condition, part, level, claim.n),
-        warnings=claim.warnings,
-        boundary=part.boundary,
         below=part.reverse == (nearer is claim.condition),
-        is_difference=part.quantity.is_difference,
-        by_seed=dict(zip(claim.seeds, map(float, part.quantity.values), strict=False)),
-        extreme_seeds=tuple(claim.seeds[i] for i in _extreme(part.quantity.values) if claim.seeds),
     )
 
 
@@ -326,34 +312,71 @@ def sequential_verdict(
     `part` decides, of the claim or, `is_against`, of its negation. `nominal_level` is what the t
     test's p value had to reach at the last look.
     """
-    mean, low, high = interval
-    if claim.n > 1 and no_spread(part.quantity):
-        low = high = np.nan
     reason = claim.problem
     if not reason or (claim.n > 1 and no_spread(part.quantity)):
         reason = _reason(claim, part, verdict, adjusted, alpha)
+    return _record(
+        claim,
+        part,
+        outcome=verdict,
+        interval=interval,
+        ci_level=ci_level,
+        p=(p, adjusted) if path else None,
+        alpha=alpha,
+        reason=reason,
+        sensitive=bool(path) and _sensitive(claim.condition, part, nominal_level, claim.n),
+        below=part.reverse != is_against,
+        path=path,
+        is_open=is_open,
+    )
+
+
+def _record(
+    claim: Evidence,
+    part: Above[Values],
+    *,
+    outcome: Outcome,
+    interval: tuple[float, float, float],
+    ci_level: float,
+    p: tuple[float, float] | None,
+    alpha: float,
+    reason: str,
+    sensitive: bool,
+    below: bool,
+    path: tuple[LookedAt, ...] = (),
+    is_open: bool = False,
+) -> Verdict:
+    """A verdict with what its claim and the part that decides say by themselves.
+
+    `interval` is the mean and its ends, of which there are none where all seeds are alike; `p` is
+    the p value and the adjusted one, None where there is none yet.
+    """
+    mean, low, high = interval
+    if claim.n > 1 and no_spread(part.quantity):
+        low = high = np.nan
+    values = part.quantity.values
     return Verdict(
         name=claim.name,
         text=claim.text,
-        verdict=verdict,
+        verdict=outcome,
         contrast=part.name,
         effect=_finite(mean),
         ci_low=_finite(low),
         ci_high=_finite(high),
         ci_level=ci_level,
-        p_value=p if path else None,
-        p_adjusted=adjusted if path else None,
+        p_value=None if p is None else p[0],
+        p_adjusted=None if p is None else p[1],
         alpha=alpha,
         n=claim.n,
         scope=claim.scope,
         reason=reason,
-        sensitive=bool(path) and _sensitive(claim.condition, part, nominal_level, claim.n),
+        sensitive=sensitive,
         warnings=claim.warnings,
         boundary=part.boundary,
-        below=part.reverse != is_against,
+        below=below,
         is_difference=part.quantity.is_difference,
-        by_seed=dict(zip(claim.seeds, map(float, part.quantity.values), strict=False)),
-        extreme_seeds=tuple(claim.seeds[i] for i in _extreme(part.quantity.values) if claim.seeds),
+        by_seed=dict(zip(claim.seeds, map(float, values), strict=False)),
+        extreme_seeds=tuple(claim.seeds[i] for i in _extreme(values) if claim.seeds),
         path=path,
         is_open=is_open,
     )

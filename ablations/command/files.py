@@ -155,19 +155,23 @@ def _tracked(folder: Path, in_git: bool) -> list[Path]:
 _UNIGNORED = ("--cached", "--others", "--exclude-standard")
 
 
-def _git_files(folder: Path, *which: str) -> list[str]:
+def git(folder: Path, *words: str) -> str | None:
+    """What git prints of a folder; None where it fails, or is not there."""
     try:
-        told = subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "-z", *which], capture_output=True, check=False
-        )
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True)
     except OSError:
-        told = None
-    if told is None or told.returncode:
+        return None
+    return None if done.returncode else os.fsdecode(done.stdout)
+
+
+def _git_files(folder: Path, *which: str) -> list[str]:
+    told = git(folder, "ls-files", "-z", *which)
+    if told is None:
         raise UserError(
             f"nothing says which files decide the result: {folder} is in no git repository; name "
             "them, code: [train.py]"
         )
-    names = os.fsdecode(told.stdout).split("\0")
+    names = told.split("\0")
     return [name for name in dict.fromkeys(names) if name and (folder / name).is_file()]
 
 

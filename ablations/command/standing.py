@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ablations.command import files
+from ablations.command.files import git
 from ablations.errors import UserError, nearest, shown
 from ablations.identity import fingerprint
 
@@ -37,9 +38,9 @@ def commit_of(home: Path, revision: str) -> str:
         UserError: there is no such revision, or no repository.
     """
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    found = _git(home, *words)
+    found = git(home, *words)
     if found is None:
-        names = _git(home, "for-each-ref", "--format=%(refname:short)")
+        names = git(home, "for-each-ref", "--format=%(refname:short)")
         if names is None:
             raise UserError(f"{home} is in no git repository, so there are no revisions of it")
         near = nearest(revision, names.split())
@@ -55,12 +56,12 @@ def lacking(home: Path, commit: str, folder: Path, names: Sequence[str]) -> list
         place = Path(os.path.normpath(folder.resolve() / name))
         if place.is_relative_to(root):
             inside[name] = place.relative_to(root).as_posix()
-    return [n for n, at in inside.items() if _git(home, "cat-file", "-e", f"{commit}:{at}") is None]
+    return [n for n, at in inside.items() if git(home, "cat-file", "-e", f"{commit}:{at}") is None]
 
 
 def root_of(home: Path) -> Path:
     """The folder of the repository that a folder is in; the folder itself where it is in none."""
-    found = _git(home, "rev-parse", "--show-toplevel")
+    found = git(home, "rev-parse", "--show-toplevel")
     return Path(found.rstrip("\n")) if found else home
 
 
@@ -73,7 +74,7 @@ def check_out(home: Path, commit: str, into: Path) -> Path:
     root = root_of(home)
     with tempfile.TemporaryDirectory(prefix="mm1-index-") as own:
         environment = {**os.environ, "GIT_INDEX_FILE": str(Path(own) / "index")}
-        place = (_git(root, "rev-parse", "--absolute-git-dir") or "").strip()
+        place = (git(root, "rev-parse", "--absolute-git-dir") or "").strip()
         words = ["git", f"--work-tree={into}", f"--git-dir={place}", "-C", str(root)]
         words += ["checkout", "-f", commit, "--", "."]
         done = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8")
@@ -91,15 +92,6 @@ def _parts_at(home: Path, commit: str, globs: tuple[str, ...]) -> Mapping[str, s
     with tempfile.TemporaryDirectory(prefix="mm1-code-") as into:
         there = check_out(home, commit, Path(into))
         return files.parts_of(files.code_files(there, globs, in_git=False), there)
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    """What git prints; None where it fails."""
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True)
-    except OSError:
-        return None
-    return None if done.returncode else os.fsdecode(done.stdout)
 
 
 # -- on the machine that runs it ------------------------------------------------------------------
