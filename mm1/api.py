@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from ablations.places import local_path
 if TYPE_CHECKING:
     from ablations.machine import Machine
     from ablations.plan import Plan
+    from ablations.resources import Shape
     from ablations.stages import Stage
     from ablations.study import Study
     from analysis.new_stages import New
@@ -190,7 +191,6 @@ def run(
     from mm1.notify import Notifying, targets
     from mm1.placing import placed
     from mm1_jax.evaluation.official.checks import check_questions
-    from mm1_jax.scale.execution import environment
     from mm1_jax.workload import data_of
     from sweeps.control import Steering
     from sweeps.run import TAKEN_UP, run_plan
@@ -207,7 +207,6 @@ def run(
     made = plan(study, store=root, many=many)
     machine = None if on is None else load_machine(on)
     data_root = data_folder(root, data)
-    flags = os.environ.get("XLA_FLAGS", "")
     with Notifying(made.study, root, targets(notify)) as notifying:
         steering = Steering()
         patience = PATIENCE_SECONDS if patience_minutes is None else 60 * patience_minutes
@@ -230,7 +229,7 @@ def run(
                 mlflow_uri=mlflow_uri,
                 quiet=quiet,
                 machine=machine,
-                environment=lambda shape: environment(shape, compilation_cache(root), flags),
+                environment=_environment(root),
                 write_report=lambda: report(study, store=root),
                 write_comparison=lambda: _written_comparison(study, root),
                 steering=steering,
@@ -262,7 +261,6 @@ def smoke(
     from mm1.local import prepare_data
     from mm1.smoke import short_plan
     from mm1.smoke import smoke as tried
-    from mm1_jax.scale.execution import environment
     from mm1_jax.workload import data_of
     from sweeps.run import run_plan
 
@@ -271,8 +269,7 @@ def smoke(
     data_root = data_folder(root, data)
     stages = short_plan(made)[1]
     prepare_data(filter(None, (data_of(stage.work) for stage in stages)), data_root)
-
-    cache, flags = compilation_cache(root), os.environ.get("XLA_FLAGS", "")
+    environment = _environment(root)
 
     def run(short: Plan, place: str) -> int:
         return run_plan(
@@ -283,10 +280,18 @@ def smoke(
             cluster=cluster,
             mlflow_uri="off",
             quiet=quiet,
-            environment=lambda shape: environment(shape, cache, flags),
+            environment=environment,
         )
 
     return tried(made, root, run)
+
+
+def _environment(store: str) -> Callable[[Shape], Mapping[str, str]]:
+    """What workers of a shape have in their environment, with a store's compiled programs."""
+    from mm1_jax.scale.execution import environment
+
+    cache, flags = compilation_cache(store), os.environ.get("XLA_FLAGS", "")
+    return lambda shape: environment(shape, cache, flags)
 
 
 def _asks_officially(stage: Stage) -> bool:

@@ -18,9 +18,8 @@ from ablations.schema import Config
 from sweeps.calibration import kind_of
 from sweeps.measured import started_working_at
 from sweeps.records import SCHEMA_VERSION, UnreadableError, read_record, sealed
-from sweeps.run_times import runs_folder
 from sweeps.scheduler import START_SECONDS, Scheduler
-from sweeps.store import Store
+from sweeps.store import Store, registration_folder
 
 TENTH = 0.1
 
@@ -151,7 +150,7 @@ class Forecaster:
 
 def forecasts_folder(plan: Plan) -> str:
     """Where the forecasts of a registered plan's runs are."""
-    return f"{runs_folder(plan).removesuffix('/runs')}/forecasts"
+    return f"{registration_folder(plan)}/forecasts"
 
 
 def forecasts_of(store: Store, plan: Plan) -> list[Forecast]:

@@ -247,8 +247,8 @@ class Index:
         """On a disk: a study that begins asks for many stages of which there is nothing."""
         there = {
             one
-            for folder in {stage_key(stage_id)[7:9] for stage_id in stage_ids}
-            for one in self._objects.children(f"stages/{folder}")
+            for folder in {stage_key(stage_id).rpartition("/")[0] for stage_id in stage_ids}
+            for one in self._objects.children(folder)
         }
         return [one for one in stage_ids if one in there]
 

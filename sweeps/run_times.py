@@ -33,9 +33,8 @@ from sweeps.records import (
     as_execution,
     read_record,
     sealed,
-    study_folder,
 )
-from sweeps.store import Store, registration_name
+from sweeps.store import Store, registration_folder
 
 if TYPE_CHECKING:
     from sweeps.worker import Outcome
@@ -235,7 +234,7 @@ def of_dead_worker(run: str, worker: str, handed_out_at: float) -> dict[str, Any
 
 def runs_folder(plan: Plan) -> str:
     """Where the records of a registered plan's runs are."""
-    return f"{study_folder(plan.study)}/{registration_name(plan)}/runs"
+    return f"{registration_folder(plan)}/runs"
 
 
 def runs_of(store: Store, study: str) -> tuple[list[tuple[RunTimes, Plan]], list[str]]:

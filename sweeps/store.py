@@ -663,7 +663,7 @@ class Store:
 
         A store that may only be read keeps no record of who reads it.
         """
-        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/looks"
+        folder = f"{registration_folder(plan)}/looks"
         with contextlib.suppress(OSError, UserError):
             key = f"{folder}/{len(done):08d}.json"
             if not self.objects.exists(key):
@@ -673,7 +673,7 @@ class Store:
 
     def last_look(self, plan: Plan) -> Look | None:
         """When most results of a registered study were shown first; None if nobody looked."""
-        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/looks"
+        folder = f"{registration_folder(plan)}/looks"
         names = self.objects.children(folder)
         try:  # names are numbers of stages, so the last has most
             return read_record(self.objects, f"{folder}/{names[-1]}", Look) if names else None
@@ -682,7 +682,7 @@ class Store:
 
     def looks(self, plan: Plan) -> list[Look]:
         """When results of a registered study were shown, oldest first."""
-        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/looks"
+        folder = f"{registration_folder(plan)}/looks"
         found = [
             read_record(self.objects, f"{folder}/{name}", Look)
             for name in self.objects.children(folder)
@@ -691,7 +691,7 @@ class Store:
 
     def record_cancelled(self, plan: Plan, record: Cancelled) -> None:
         """Put on record that a run of a registered study leaves trials out."""
-        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/cancelled"
+        folder = f"{registration_folder(plan)}/cancelled"
         self.objects.create(f"{folder}/{uuid.uuid4().hex[:16]}.json", sealed(record))
 
     def cancelled(self, plan: Plan) -> dict[tuple[str, int], Cancelled]:
@@ -699,7 +699,7 @@ class Store:
 
         A later run may have done them all the same.
         """
-        folder = f"{study_folder(plan.study)}/{registration_name(plan)}/cancelled"
+        folder = f"{registration_folder(plan)}/cancelled"
         found = []
         for name in self.objects.children(folder):
             with contextlib.suppress(FileNotFoundError, UnreadableError):  # fsck tells
@@ -779,6 +779,11 @@ def registration_mark(study: str, folder: str) -> str:
     """What tells a registration from others, short enough to list them all: name and folder."""
     hash_, _, stages = folder.partition("-")
     return f"{study}/{hash_[:8]}-{stages}"
+
+
+def registration_folder(plan: Plan) -> str:
+    """Where what belongs to a registered plan is."""
+    return f"{study_folder(plan.study)}/{registration_name(plan)}"
 
 
 def registration_name(plan: Plan) -> str:
