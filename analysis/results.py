@@ -11,13 +11,14 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas
 
+from ablations.adaptive_seeds import AdaptiveSeeds
 from ablations.claims import first_shots, keys_of
 from ablations.contrasts import ScoreKey, Scores
 from ablations.deciding import claim_stages, claims_of, conditions, places, vocabulary
@@ -807,7 +808,13 @@ def difference(plan: Plan, file: Path, origin: Origin) -> str | None:
     try:
         if not file.is_file():
             return None  # run elsewhere, or moved: nothing to compare with
-        now = make_plan(origin.read(file), many=True, fresh_set=plan.fresh_set)
+        study = origin.read(file)
+        # A seed's stages are the plan's where another seed's are: what else decides is the same.
+        short = not study.file.exclude and not isinstance(study.file.seeds, AdaptiveSeeds)
+        make = partial(make_plan, study, many=True, fresh_set=plan.fresh_set)
+        now = make(first_seed_alone=short)
+        if short and now.hash == plan.hash and not now.stages.keys() <= plan.stages.keys():
+            now = make()
     except PermissionError:
         return None  # somebody else's
     except UserError as error:
@@ -817,7 +824,7 @@ def difference(plan: Plan, file: Path, origin: Origin) -> str | None:
             f"{file} has changed since this was run (then {plan.hash[:12]}, now {now.hash[:12]}); "
             "what is shown is the study as it was run"
         )
-    fresh = len(set(now.stages) - set(plan.stages))
+    fresh = len(now.stages.keys() - plan.stages.keys())
     if fresh:
         return (
             f"code or data have changed since this was run: {fresh} of {len(now.stages)} stages "

@@ -499,6 +499,15 @@ class TestWarnings:
         assert studies.plan(seeds=seeds).warnings == ()
 
 
+@pytest.mark.parametrize("seeds", [3, {"from": "fresh", "count": 3}, [7, 2, 5]])
+def test_the_first_seed_alone_is_the_same_study_with_that_seeds_stages(studies, seeds):
+    study = studies.load(seeds=seeds, design=SIZES, null_arms=1)
+    whole, first = make_plan(study), make_plan(study, first_seed_alone=True)
+    assert (first.hash, first.seeds, first.arms) == (whole.hash, whole.seeds, whole.arms)
+    assert first.trials == whole.trials[:3]
+    assert first.stages == whole.only((t.arm, t.seed) for t in first.trials).stages
+
+
 def test_a_plan_survives_its_json(studies):
     plan = studies.plan(null_arms=1, claims={"a": {"claim": "score(base) > 1", "min_effect": 2}})
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
