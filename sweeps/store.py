@@ -41,6 +41,7 @@ from ablations.shown_text import each_text, hiding
 from ablations.stage import ResultRow
 from ablations.stages import Stage
 from sweeps import leases
+from sweeps.example_index import ExampleIndex, Examples, Read
 from sweeps.finished import (
     STAGE_ID,
     NoResultError,
@@ -111,6 +112,7 @@ class Store:
         self.objects = open_objects(root)
         self.root = self.objects.root
         self._index = Index(self.objects)
+        self._example_index = ExampleIndex(self.objects)
         # As they were read last, each with what its files were then.
         self._snapshots: dict[str, tuple[Any, tuple[Plan, Registration]]] = {}
         self._plans: dict[str, tuple[Hashable, Plan]] = {}
@@ -384,6 +386,18 @@ class Store:
         if "output/examples.parquet" not in self.done_record(stage_id).files:
             return None
         return pandas.read_parquet(io.BytesIO(self._file(stage_id, "output/examples.parquet")))
+
+    def many_examples(
+        self, found: Finished, stage_ids: Iterable[str], told: Read = lambda read, of: None
+    ) -> Examples:
+        """The examples of those stages that a look found to be done, in one table.
+
+        Those that no index has yet are read from their folders, and `told` how far that is.
+        """
+        attempts = found.stages["attempt"]
+        asked = [stage for stage in stage_ids if stage in found.sound]
+        won = dict(zip(asked, attempts.loc[asked], strict=True))
+        return self._example_index.look(won, told)
 
     def execution(self, stage_id: str) -> dict[str, Any]:
         """On what, with what and for how long a finished stage ran."""
