@@ -177,6 +177,7 @@ def run(
     notify: Sequence[str] = (),
     patience_minutes: float | None = None,
     failed_only: bool = False,
+    priority: float = 1.0,
 ) -> int:
     """Run what is missing of a study; 0 when every trial is there, 1 when some failed.
 
@@ -185,6 +186,7 @@ def run(
     that are told when the study ends, stalls or reaches a verdict (`mm1.notify`).
     A stage of which nothing is heard for `patience_minutes`, and much longer than is usual, is
     ended; 0: never. `failed_only` runs the trials of which an attempt failed, and no others.
+    `priority` weighs the study's share of a cluster against those of other studies there.
     """
     from ablations.machine import load_machine
     from mm1.local import prepare_data
@@ -235,6 +237,7 @@ def run(
                 steering=steering,
                 patience_seconds=patience,
                 failed_only=failed_only,
+                priority=priority,
             )
             if code != TAKEN_UP:
                 break
@@ -331,10 +334,12 @@ def submit(
     nodes: int = 1,
     sbatch: Sequence[str] = (),
     on: str | None = None,
+    priority: float = 1.0,
 ) -> str:
     """Run a study as a job of a Ray cluster, or of SLURM; return the job's name at once.
 
-    `on` is as in `run`; a file of one's own must be there on the cluster, under the same path.
+    `on` and `priority` are as in `run`; a machine's file of one's own must be there on the cluster,
+    under the same path.
     Raises `UserError` where the cluster, or the store from the cluster, cannot be reached.
     """
     from ablations.machine import known, load_machine
@@ -359,6 +364,7 @@ def submit(
         sbatch=sbatch,
         machine=machine,
         on=on,
+        priority=priority,
     )
 
 

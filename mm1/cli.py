@@ -33,6 +33,7 @@ from mm1.options import (
     machine_option,
     mlflow_option,
     price_option,
+    priority_option,
     store_option,
     worker_count,
     workers_option,
@@ -153,6 +154,7 @@ cli.add_command(try_study)
 @data_option
 @workers_option
 @click.option("--cluster", default=None, help="Address of a running Ray cluster. [embedded Ray]")
+@priority_option
 @machine_option
 @mlflow_option
 @click.option(
@@ -188,6 +190,7 @@ def run(
     data: Path | None,
     workers: int | None,
     cluster: str | None,
+    priority: float,
     machine: str | None,
     mlflow_uri: str | None,
     patience: float | None,
@@ -221,6 +224,7 @@ def run(
         notify=notify,
         patience_minutes=patience,
         failed_only=rerun == "failed",
+        priority=priority,
     )
     if code == 130:
         return code

@@ -12,6 +12,7 @@ from mm1.options import (
     data_option,
     machine_option,
     mlflow_option,
+    priority_option,
     store_option,
     workers_option,
     yes_option,
@@ -37,6 +38,7 @@ sbatch_option = click.option(
 @store_option
 @data_option
 @workers_option
+@priority_option
 @machine_option
 @mlflow_option
 @yes_option
@@ -48,6 +50,7 @@ def submit(
     store: str,
     data: Path | None,
     workers: int | None,
+    priority: float,
     machine: str | None,
     mlflow_uri: str | None,
     yes: bool,
@@ -74,6 +77,7 @@ def submit(
         nodes=nodes,
         sbatch=sbatch,
         on=machine,
+        priority=priority,
     )
     name = api.study_of(study)
     click.echo(

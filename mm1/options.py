@@ -39,6 +39,13 @@ machine_option = click.option(
 price_option = click.option(
     "--price", type=float, default=None, metavar="HOURLY", help="Of all of MACHINE, an hour."
 )
+priority_option = click.option(
+    "--priority",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    metavar="WEIGHT",
+    help="Of its share of a cluster, against other studies' there. [1]",
+)
 workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 1024),

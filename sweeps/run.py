@@ -37,6 +37,7 @@ from sweeps.replicating import Adding, as_registered
 from sweeps.rerun import failed_part
 from sweeps.run_times import RunRecorder
 from sweeps.scheduler import Scheduler
+from sweeps.sharing import shared
 from sweeps.store import Store
 from sweeps.watchdog import PATIENCE_SECONDS, Watchdog
 from sweeps.workforce import Workforce, needs_of
@@ -67,6 +68,7 @@ def run_plan(
     steering: Steering | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
     failed_only: bool = False,
+    priority: float = 1.0,
 ) -> int:
     """Run the stages of a plan that the store does not have; the exit code 0, 1, 130 or `TAKEN_UP`.
 
@@ -78,7 +80,8 @@ def run_plan(
     verdicts, with what stands beside them, become tags of the study's run. `steering` is what was
     asked of a run that ended with `TAKEN_UP`. A stage of which nothing was heard for
     `patience_seconds`, and much longer than is usual, is ended (`sweeps.watchdog`); 0: never.
-    `failed_only` leaves alone what no attempt has failed of (`sweeps.rerun`).
+    `failed_only` leaves alone what no attempt has failed of (`sweeps.rerun`). `priority` weighs the
+    study's share of a cluster against those of others (`sweeps.sharing`).
 
     Raises:
         UserError: the study is already being run, the disk is full, the cluster cannot be used.
@@ -105,7 +108,7 @@ def run_plan(
         with Interrupt() as interrupt:
             run = _Run(
                 part, store, data, workers, cluster, machine, environment, progress, interrupt,
-                control, publisher, patience_seconds,
+                control, publisher, patience_seconds, priority,
             )  # fmt: skip
             _run_missing(run)
             publisher.write(progress.snapshot())
@@ -161,6 +164,7 @@ class _Run:
     control: Control
     publisher: Publisher
     patience_seconds: float
+    priority: float
     adding: Adding | None = None  # where seeds are added
 
 
@@ -194,8 +198,11 @@ def _run_missing(run: _Run) -> None:
                     Pool(
                         store, run.data, run.environment, session, recorder.run, progress.say
                     ) as pool,
+                    shared(session, store, plan, run.priority) as sharing,
                 ):
-                    workforce = Workforce(needs, pool, scheduler, run.workers, recorder.joined)
+                    workforce = Workforce(
+                        needs, pool, scheduler, run.workers, recorder.joined, sharing
+                    )
                     workforce.adjust(time.monotonic())  # before anything is estimated of them
                     forecaster = Forecaster(
                         store, plan, scheduler, recorder.run, began_at, measured
@@ -263,7 +270,7 @@ def _drive(
             elif told := workforce.adjust(time.monotonic()):
                 progress.say(told)
             for worker in list(pool.idle) if scheduler.any_ready else ():
-                if not room.is_free_for_others(worker):
+                if not room.is_free_for_others(worker) or not workforce.keeps(worker):
                     continue
                 stage_id = scheduler.next(worker, time.monotonic())
                 if stage_id is not None:

@@ -3,16 +3,18 @@
 Pure: the same calls, the same answers. A crew with more ready stages than idle workers gets one
 first, the crew that has most to do for each of its workers before the others; room that is left
 goes to crews whose stages are still waiting for something. Where there is no room for a crew that
-could begin, idle workers of crews that could not are ended to make it. Nothing that runs is.
+could begin, idle workers of crews that could not are ended to make it. Nothing that runs is, nor
+for another study.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ablations.resources import Shape
-from sweeps.offer import Amounts, place, taken, wanted
+from sweeps.offer import ROUNDING, Amounts, place, taken, wanted
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Staff:
     planned: float  # seconds, of what nobody is at
     workers: int  # those that are coming included
     idle: dict[str, tuple[str, ...]]  # worker without a stage → its nodes
+    part: float = 0.0  # of the whole cluster, that one worker holds
 
 
 @dataclass
@@ -39,13 +42,31 @@ class Changes:
 
 
 def staffed(
-    crews: Mapping[str, Staff], free: Mapping[str, Amounts], most: int | None = None
+    crews: Mapping[str, Staff],
+    free: Mapping[str, Amounts],
+    most: int | None = None,
+    share: float = math.inf,
 ) -> Changes:
-    """Which workers to start and to end now; `most` is how many there may be of all crews."""
+    """Which workers to start and to end now.
+
+    `most` is how many there may be of all crews; none is started where they hold `share` of the
+    cluster (`sweeps.sharing`), and idle ones of those that hold more are ended.
+    """
     changes = Changes()
     count = {name: crew.workers for name, crew in crews.items()}
     spare = {name: dict(crew.idle) for name, crew in crews.items()}  # not ended yet
     coming = dict.fromkeys(crews, 0)
+
+    def held() -> float:
+        return sum(crews[name].part * number for name, number in count.items())
+
+    for name, crew in crews.items():
+        for worker in crew.idle:
+            if held() - crew.part + ROUNDING >= share:
+                del spare[name][worker]
+                count[name] -= 1
+                changes.ends.append(worker)
+                free = taken(free, crew.idle[worker], _given(crew.shape))
 
     def unmet(name: str) -> bool:
         crew = crews[name]
@@ -58,6 +79,7 @@ def staffed(
         hungry = [name for name in crews if crews[name].open > count[name] or unmet(name)]
         for name in sorted(hungry, key=to_do):
             full = most is not None and sum(count.values()) >= most
+            full = full or held() + ROUNDING >= share
             nodes = None if full else place(crews[name].shape, free)
             if nodes is None and unmet(name):
                 released = _release(name, crews, spare, free)

@@ -37,13 +37,14 @@ def submit(
     sbatch: Sequence[str] = (),
     machine: Machine | None = None,
     on: str | None = None,
+    priority: float = 1.0,
 ) -> str:
     """Register a plan and run it as a job; the job's name.
 
     `cluster` is the address of a Ray cluster's dashboard (http://HOST:8265), or slurm:PARTITION
     for a Ray of its own on `nodes` nodes (`sbatch` are options of sbatch). The job reads the plan
     from its registration in the store, so the study's files need not be on the cluster; `on` is how
-    it names `machine`.
+    it names `machine`, `priority` weighs its share of the cluster (`sweeps.sharing`).
 
     Raises:
         UserError: there is no cluster, it has not what a stage needs, it cannot reach store or
@@ -70,6 +71,8 @@ def submit(
         words += ["--workers", str(workers)]
     if on is not None:
         words += ["--on", on]
+    if priority != 1.0:
+        words += ["--priority", str(priority)]
     if many:
         words.append("--yes")
     if slurm.is_slurm(cluster):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +17,10 @@ from ablations.plan import Plan
 from ablations.resources import Shape
 from sweeps import offer
 from sweeps.crews import Crews, crews_of
-from sweeps.offer import Amounts, Node
+from sweeps.offer import ROUNDING, Amounts, Node
 from sweeps.pool import Pool
 from sweeps.scheduler import Scheduler
+from sweeps.sharing import Sharing, part
 from sweeps.staffing import Changes, Staff, staffed
 
 LOOK_SECONDS = 1.0  # how often is looked whether workers are to be started or ended
@@ -67,7 +70,7 @@ class Workforce:
     """The workers of a run, by crew.
 
     `most` is how many there may be at once; `joined` is told of those that were started, with the
-    cores that each has.
+    cores that each has. `sharing` says what is due to other studies of the cluster.
     """
 
     def __init__(
@@ -77,8 +80,9 @@ class Workforce:
         scheduler: Scheduler,
         most: int | None,
         joined: Callable[[Mapping[str, float]], None],
+        sharing: Sharing | None = None,
     ):
-        self._joined = joined
+        self._joined, self._sharing = joined, sharing
         self._shapes, self._nodes = needs.crews.shapes, needs.nodes
         self._pool, self._scheduler, self._most = pool, scheduler, most
         self._at: dict[str, tuple[str, ...]] = {}  # worker → its nodes
@@ -87,6 +91,8 @@ class Workforce:
         self._looked = self._asked = self._changed = -float("inf")
         self._foreign: Mapping[str, Amounts] = {}  # node → what others hold of it
         self._alone_since: float | None = None
+        self._waits = False  # for room, though something could begin
+        self._share = math.inf  # of the cluster, that may be held while others wait
 
     def adjust(self, now: float) -> str | None:
         """Start and end workers where that is due; to be called often.
@@ -96,28 +102,58 @@ class Workforce:
         if now - self._looked < LOOK_SECONDS:
             return None
         self._looked = now
-        scheduler = self._scheduler
-        crews = {
-            name: Staff(
-                shape=shape,
-                ready=scheduler.crews[name].ready,
-                open=scheduler.crews[name].open,
-                planned=scheduler.crews[name].planned,
-                workers=len(scheduler.crews[name].workers),
-                idle={
-                    worker: self._at[worker]
-                    for worker in scheduler.crews[name].workers
-                    if worker in self._pool.idle
-                },
-            )
-            for name, shape in self._shapes.items()
-        }
-        if not any(crew.open > crew.workers for crew in crews.values()):
+        crews = {name: self._staff(name) for name in self._shapes}
+        if self._sharing is not None:
+            self._share = self._shared(self._sharing, crews, now)
+        over = self.holds > self._share
+        if not over and not any(crew.open > crew.workers for crew in crews.values()):
+            self._waits = False
             return None
         self._ask(now)
-        changes = staffed(crews, self._free(), self._most)
+        changes = staffed(crews, self._free(), self._most, self._share)
         self._carry_out(changes, now)
+        coming = Counter(crew for crew, _ in changes.starts)
+        full = self._most is not None and len(self._at) >= self._most
+        self._waits = not full and any(
+            crew.ready > len(crew.idle) + coming[name] for name, crew in crews.items()
+        )
         return self._waiting(now)
+
+    def keeps(self, worker: str) -> bool:
+        """Whether an idle worker may be given a stage; one that another study is due is ended."""
+        part = self._part(self._crew[worker])
+        if self.holds - part + ROUNDING < self._share:
+            return True
+        self._carry_out(Changes(ends=[worker]), self._changed)
+        return False
+
+    @property
+    def holds(self) -> float:
+        """The part of the cluster that the workers hold."""
+        return sum(self._part(crew) for crew in self._crew.values())
+
+    def _part(self, crew: str) -> float:
+        return part(self._shapes[crew], self._nodes) if self._nodes else 0.0
+
+    def _staff(self, name: str) -> Staff:
+        crew = self._scheduler.crews[name]
+        idle = {one: self._at[one] for one in crew.workers if one in self._pool.idle}
+        return Staff(
+            shape=self._shapes[name],
+            ready=crew.ready,
+            open=crew.open,
+            planned=crew.planned,
+            workers=len(crew.workers),
+            idle=idle,
+            part=self._part(name),
+        )
+
+    def _shared(self, sharing: Sharing, crews: Mapping[str, Staff], now: float) -> float:
+        busy = {name: crew.workers - len(crew.idle) for name, crew in crews.items()}
+        usable = sum((busy[name] + crew.ready) * crew.part for name, crew in crews.items())
+        if self._most is not None:
+            usable = min(usable, self._most * max(crew.part for crew in crews.values()))
+        return sharing.limit(self.holds, min(1.0, usable), self._waits, now)
 
     def _carry_out(self, changes: Changes, now: float) -> None:
         if changes:

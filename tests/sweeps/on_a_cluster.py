@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from sweeps.ray_session import LOOPBACK, SETTINGS, _waiting_for_node, private_folder
+from sweeps.ray_session import LOOPBACK, SETTINGS, private_folder, waiting_for_node
 
 os.environ.update(SETTINGS | LOOPBACK)
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 def a_cluster() -> Generator[Cluster]:
     """A cluster with a head that has no cores."""
     until = time.monotonic() + START_SECONDS
-    with private_folder() as folder, _waiting_for_node(folder, until):
+    with private_folder() as folder, waiting_for_node(folder, until):
         head = {"num_cpus": 0, "temp_dir": str(folder / "r"), "include_dashboard": False}
         Path("/tmp/ray").mkdir(exist_ok=True)  # where it writes its address, whatever it is told
         cluster = Cluster()
