@@ -15,7 +15,7 @@ import numpy as np
 from ablations import contrasts
 from ablations.contrasts import Contrast, Design, ScoreKey, by_seed
 from ablations.verdicts import Values, half_width, mean_and_sd
-from analysis.score_table import ScoreTable
+from analysis.score_table import Form, ScoreTable
 
 LEVEL = 0.95  # of every interval that stands beside no verdict
 
@@ -87,8 +87,10 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in a if seed in b}
 
 
-def effects(table: ScoreTable) -> list[Effect]:
+def effects(table: ScoreTable, form: Form | None = None) -> list[Effect]:
     """The effect of each factor level against the base level, on each metric; primary first.
+
+    With `form` on that alone, be it a control.
 
     The contrast that `effect(factor, base -> level)` is in a claim: per seed, the mean over all
     pairs of arms that differ in this factor only. A seed counts when every arm has it.
@@ -101,10 +103,10 @@ def effects(table: ScoreTable) -> list[Effect]:
     pairs = {change: _pairs(table.design, *change) for change in changes}
     waiting = {arm for arm, _ in table.missing}
     found = []
-    for form in table.scored:  # controls have their own table
-        task, metric, shots, condition = form
+    for asked in [form] if form else table.scored:  # controls have their own table
+        task, metric, shots, condition = asked
         for change, (arms, weights) in pairs.items():
-            summary = _estimated(table, weights, form)
+            summary = estimated(table, weights, asked)
             interim = not waiting.isdisjoint(weights)
             if not summary.n and not interim:
                 continue  # there is no such pair of arms, or nobody asks it this
@@ -123,7 +125,7 @@ def effects(table: ScoreTable) -> list[Effect]:
                     diverged_seeds=tuple(
                         seed
                         for seed in summary.by_seed
-                        if any(table.has_diverged(ScoreKey(arm, *form), seed) for arm in weights)
+                        if any(table.has_diverged(ScoreKey(arm, *asked), seed) for arm in weights)
                     )
                     if table.diverged
                     else (),
@@ -142,9 +144,7 @@ def _pairs(
     return tuple(pair[level] for pair in pairs), weights
 
 
-def _estimated(
-    table: ScoreTable, weights: contrasts.Weights, form: tuple[str, str, int, str]
-) -> Summary:
+def estimated(table: ScoreTable, weights: contrasts.Weights, form: Form) -> Summary:
     """A contrast of arms on one metric, over the seeds that all of them have."""
     contrast = Contrast.over(weights, lambda arm: Contrast({ScoreKey(arm, *form): 1.0}))
     there = by_seed(table.scores, contrast.weights)

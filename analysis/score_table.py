@@ -28,6 +28,7 @@ from ablations.errors import UserError, nearest, shown
 from ablations.verdicts import Verdict
 from ablations.workload import INTACT, Metric, Tasks, check_metric
 
+Form = tuple[str, str, int, str]  # task, metric, shots, condition
 COLUMNS = ("arm", "seed", "task", "metric", "shots", "condition", "value", "standard_error")
 # Columns that a table from elsewhere may leave out.
 DEFAULTS = {"shots": 0, "condition": INTACT, "standard_error": math.nan, "diverged": False}
@@ -127,7 +128,7 @@ class ScoreTable:
         return {seed: values[seed] for seed in self.seeds if seed in values}
 
     @cached_property
-    def metrics(self) -> list[tuple[str, str, int, str]]:
+    def metrics(self) -> list[Form]:
         """(task, metric, shots, condition) that were measured; the primary metric first.
 
         Parts of a metric, such as `accuracy/answer_type:number`, are in the numbers alone.
@@ -140,7 +141,7 @@ class ScoreTable:
         )
 
     @property
-    def scored(self) -> list[tuple[str, str, int, str]]:
+    def scored(self) -> list[Form]:
         """Those of `metrics` that are of the trained model, asked what it should answer."""
         return [one for one in self.metrics if one[3] == INTACT and self.is_score(*one[:2])]
 
