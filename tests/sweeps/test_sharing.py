@@ -86,7 +86,7 @@ def test_who_is_silent_is_taken_for_gone(monkeypatch):
 def test_a_study_that_comes_second_gets_its_share_before_the_first_is_done(tmp_path):
     program = Path(__file__).parent / "sharing_a_cluster.py"
     ended = subprocess.run(
-        [sys.executable, program, tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, program, tmp_path], capture_output=True, encoding="utf-8", check=False
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     found = json.loads(ended.stdout.splitlines()[-1])
