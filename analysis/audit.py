@@ -71,13 +71,18 @@ def audit(results: StudyResults) -> Audit:
     )
 
 
-def amended_after_results(results: StudyResults) -> list[str]:
-    """What of a study was changed when there were results already, a line for each time."""
+def amendments(results: StudyResults) -> list[Event]:
+    """What was changed from one registration of a study's name to the next, in order."""
     plan = results.plan
     named = [one for one in results.registry.related(plan) if one.plan.study == plan.study]
+    return list(_amendments(named, results))
+
+
+def amended_after_results(results: StudyResults) -> list[str]:
+    """What of a study was changed when there were results already, a line for each time."""
     return [
         f"registered anew on {event.at[:16].replace('T', ' ')} UTC, {event.told}"
-        for event in _amendments(named, results)
+        for event in amendments(results)
         if event.what == AMENDED_AFTER
     ]
 

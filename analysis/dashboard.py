@@ -46,7 +46,7 @@ from analysis.compare import (
     shown_verdict,
 )
 from analysis.registry import Elsewhere, History, Other
-from analysis.report import by_metric, curve_lines, curve_name
+from analysis.report.content import by_metric, curve_lines, curve_name
 from analysis.results import Origin, StudyResults, read_results
 from sweeps.store import Registration, Store
 

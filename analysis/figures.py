@@ -7,7 +7,7 @@ said by colour alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablations.short_labels import short_labels
@@ -17,10 +17,14 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#007A5A", "#A8548A"
 ORANGE, SKY, BLACK = "#C77F00", "#3A9BD9", "#222222"
 PALETTE = (BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("", "7 3", "2 3", "9 3 2 3")  # a second way to tell lines apart
-INK, FAINT, GRID = "#222222", "#5c5c5c", "#e3e3e3"
+INK, FAINT, GRID, BEHIND = "#222222", "#5c5c5c", "#e3e3e3", "#d3d3d3"
+MOST_POINTS = 240  # of a curve; a page has no room for more
+MOST_BEHIND = 60  # curves without a name that are drawn one by one
 LONGEST = 36  # characters of a curve's name
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 WIDTH = 940  # of the drawing, in the page's own pixels
+
+Points = Sequence[tuple[float, float]]  # step, value
 
 
 @dataclass(frozen=True)
@@ -114,27 +118,66 @@ def _whisker(row: ForestRow, x, y: float, low: float, high: float) -> list[str]:
     return parts
 
 
+@dataclass(frozen=True)
+class Band:
+    """A curve over its seeds: mean and mean ± SD at the steps at which every seed has a number.
+
+    `low` and `high` are the mean where there is one seed.
+    """
+
+    steps: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def band(seeds: Mapping[int, Points]) -> Band:
+    """Mean and SD over seeds; of more than `MOST_POINTS` steps some, evenly, with the last."""
+    tables = [{s: v for s, v in line if math.isfinite(v)} for line in seeds.values()]
+    steps = sorted(set.intersection(*map(set, tables))) if tables else []
+    if len(steps) > MOST_POINTS:
+        last = len(steps) - 1
+        steps = [steps[round(n * last / (MOST_POINTS - 1))] for n in range(MOST_POINTS)]
+    means, spreads = [], []
+    for step in steps:
+        values = [table[step] for table in tables]
+        mean = math.fsum(values) / len(values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        means.append(mean)
+        spreads.append(math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0)
+    pairs = list(zip(means, spreads, strict=True))
+    return Band(
+        tuple(steps), tuple(means), tuple(m - s for m, s in pairs), tuple(m + s for m, s in pairs)
+    )
+
+
 def curves(
-    lines: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]],
+    lines: Mapping[str, Mapping[int, Points]],
     x_label: str,
     y_label: str,
     *,
+    behind: Iterable[Mapping[int, Points]] = (),
     log: bool = True,
 ) -> str:
-    """Curves: name → seed → (step, value) points; thin per seed, thick for their mean.
+    """Curves: name → seed → (step, value) points; the mean over seeds and a band of ± 1 SD.
 
-    With `log` the vertical axis is logarithmic where all values are positive.
+    `behind` are curves without a name, grey: each mean where they are few, else the range that
+    those means are in. With `log` the vertical axis is logarithmic where all means are positive.
     """
     left, top, bottom, height = 48, 28, 330, 376
     right = 55 + 7.4 * min(LONGEST, max(map(len, lines), default=0))
-    points = [p for seeds in lines.values() for line in seeds.values() for p in line]
-    points = [(s, v) for s, v in points if math.isfinite(v)]
-    if not points:
+    bands = {name: band(seeds) for name, seeds in lines.items()}
+    bands = {name: one for name, one in bands.items() if one.steps}
+    others = [one for one in map(band, behind) if one.steps]
+    means = [value for one in (*bands.values(), *others) for value in one.mean]
+    if not means:
         return _svg(60, [_text(0, 34, "no curve has been stored yet", fill=FAINT)], y_label)
-    last = max(step for step, _ in points)
-    log = log and min(value for _, value in points) > 0
+    last = max(one.steps[-1] for one in (*bands.values(), *others)) or 1.0
+    log = log and min(means) > 0
     scale = math.log10 if log else float
-    low, high = (f(scale(value) for _, value in points) for f in (min, max))
+    ends = [value for one in bands.values() for value in (*one.low, *one.high)]
+    shown = [scale(value) for value in (*means, *ends) if not log or value > min(means) / 3]
+    low, high = min(shown), max(shown)
     margin = 0.04 * (high - low) or 0.5
     low, high = low - margin, high + margin
 
@@ -142,10 +185,16 @@ def curves(
         return left + step / last * (WIDTH - left - right)
 
     def y(value: float) -> float:
-        return bottom - (scale(value) - low) / (high - low) * (bottom - top)
+        height = scale(value) if not log or value > 0 else low
+        return bottom - (max(low, height) - low) / (high - low) * (bottom - top)
 
-    def path(line: Sequence[tuple[float, float]]) -> str:
-        return " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in line if math.isfinite(v))
+    def path(points: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+
+    def area(steps: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> str:
+        there = zip(steps, highs, strict=True)
+        back = zip(reversed(steps), reversed(lows), strict=True)
+        return path([*there, *back])
 
     parts = [_text(0, 12, y_label + (", logarithmic axis" if log else ""), fill=FAINT)]
     for tick in log_ticks(10**low, 10**high) if log else ticks(low, high):
@@ -157,23 +206,37 @@ def curves(
     parts.append(
         _text((left + WIDTH - right) / 2, height - 6, x_label, anchor="middle", fill=FAINT)
     )
-    ends, labels = [], short_labels(lines, LONGEST)
-    for number, (name, seeds) in enumerate(lines.items()):
-        color, dash = line_style(number)
-        for line in seeds.values():
+    if len(others) > MOST_BEHIND:
+        found: dict[float, list[float]] = {}
+        for one in others:
+            for step, value in zip(one.steps, one.mean, strict=True):
+                found.setdefault(step, []).append(value)
+        steps = sorted(found)
+        lows, highs = ([f(found[step]) for step in steps] for f in (min, max))
+        parts.append(f'<polygon points="{area(steps, lows, highs)}" fill="{BEHIND}"/>')
+    else:
+        parts += [
+            f'<polyline points="{path(zip(one.steps, one.mean, strict=True))}" fill="none" '
+            f'stroke="{BEHIND}"/>'
+            for one in others
+        ]
+    marks, labels = [], short_labels(lines, LONGEST)
+    styles = {name: line_style(number) for number, name in enumerate(lines)}
+    for name, one in bands.items():
+        if one.low != one.high:
             parts.append(
-                f'<polyline points="{path(line)}" fill="none" stroke="{color}" opacity="0.3"/>'
+                f'<polygon points="{area(one.steps, one.low, one.high)}" '
+                f'fill="{styles[name][0]}" fill-opacity="0.15"/>'
             )
-        mean = _mean_line(seeds)
-        if not mean:
-            continue
+    for name, one in bands.items():
+        color, dash = styles[name]
         parts.append(
-            f'<polyline points="{path(mean)}" fill="none" stroke="{color}" stroke-width="2" '
-            f'stroke-dasharray="{dash}" stroke-linejoin="round"/>'
+            f'<polyline points="{path(zip(one.steps, one.mean, strict=True))}" fill="none" '
+            f'stroke="{color}" stroke-width="2" stroke-dasharray="{dash}" stroke-linejoin="round"/>'
         )
-        ends.append((x(mean[-1][0]), y(mean[-1][1]), name, color, dash))
-    heights = spread([end[1] for end in ends], 17, top, bottom)
-    for (at, end, name, color, dash), label_y in zip(ends, heights, strict=True):
+        marks.append((x(one.steps[-1]), y(one.mean[-1]), name, color, dash))
+    heights = spread([mark[1] for mark in marks], 17, top, bottom)
+    for (at, end, name, color, dash), label_y in zip(marks, heights, strict=True):
         edge = WIDTH - right
         parts.append(_line(at + 2, end, edge + 16, label_y, color, 0.75))
         parts.append(_line(edge + 16, label_y, edge + 38, label_y, color, 2, dash))
@@ -184,13 +247,6 @@ def curves(
 def line_style(number: int) -> tuple[str, str]:
     """Colour and dash pattern of the n-th line: no two of the first 28 are the same."""
     return PALETTE[number % len(PALETTE)], DASHES[number // len(PALETTE) % len(DASHES)]
-
-
-def _mean_line(seeds: Mapping[int, Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """Mean over seeds, at the steps that every seed has."""
-    tables = [{s: v for s, v in line if math.isfinite(v)} for line in seeds.values()]
-    shared = sorted(set.intersection(*map(set, tables))) if tables else []
-    return [(step, math.fsum(t[step] for t in tables) / len(tables)) for step in shared]
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -477,17 +477,25 @@ def _written_comparison(study: str | Path, store: str) -> Path:
     return path
 
 
-def report(study: str | Path, *, store: str | None = None, out: str | Path | None = None) -> Path:
-    """Write the study's report, one HTML file that needs no network, and return its path.
+def report(
+    study: str | Path,
+    *,
+    store: str | None = None,
+    out: str | Path | None = None,
+    form: str = "html",
+) -> Path:
+    """Write the study's report, one file that needs no network, and return its path.
 
-    Without `out` it is in the folder `reports` of the store; of a remote store, of its cache on
-    this machine.
+    `form` is `html`, `md`, `pdf` or `latex`, which has its figures in a folder beside it. Without
+    `out` it is in the folder `reports` of the store; of a remote store, of its cache on this
+    machine.
     """
-    from analysis.report import write_report
+    from analysis.report.writing import FORMS, check_form, write_report
 
+    check_form(form)
     found = results(study, store=store)
     name = quote(found.plan.study, safe="")  # whoever wrote the store named it
-    path = Path(out) if out else found.store.local / "reports" / f"{name}.html"
+    path = Path(out) if out else found.store.local / "reports" / f"{name}{FORMS[form]}"
     if path.is_dir():
         raise UserError(f"--out {path} is a folder; give the path of a file")
-    return write_report(found, path)
+    return write_report(found, path, form)

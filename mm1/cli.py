@@ -323,14 +323,24 @@ def compare(study: str, store: str, form: str, registration: Path | None, as_jso
 @cli.command()
 @click.argument("study")
 @store_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "md", "pdf", "latex"]),
+    default="html",
+    show_default=True,
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="The file to write.")
-def report(study: str, store: str, out: Path | None) -> None:
-    """Write a study's report: one HTML file that needs no network.
+def report(study: str, store: str, form: str, out: Path | None) -> None:
+    """Write a study's report: verdicts, methods, figures and tables in one file.
+
+    It needs no network. LaTeX has its figures in a folder beside it.
 
     \b
     Example: mm1 report demo --out demo.html
+    Example: mm1 report demo --format pdf
     """
-    click.echo(api.report(study, store=store, out=out))
+    click.echo(api.report(study, store=store, out=out, form=form))
 
 
 @cli.command()

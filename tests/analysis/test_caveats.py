@@ -13,7 +13,7 @@ import pytest
 from analysis.compare import claims_table, comparison, effect_words, render
 from analysis.dashboard import effects_figure, verdicts
 from analysis.escaping import in_latex
-from analysis.report import report
+from analysis.report.writing import report
 from analysis.results import load_results
 from sweeps.store import Store
 

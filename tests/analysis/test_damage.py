@@ -10,7 +10,7 @@ import pytest
 from ablations.errors import UserError
 from analysis.compare import render
 from analysis.dashboard import make_app
-from analysis.report import report
+from analysis.report.writing import report
 from analysis.results import load_all, load_results
 from mm1 import status_text
 from sweeps.store import Store

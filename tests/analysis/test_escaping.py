@@ -12,7 +12,7 @@ from ablations.shown_text import in_html, in_terminal
 from analysis.compare import render
 from analysis.dashboard import make_app
 from analysis.escaping import in_latex, in_markdown
-from analysis.report import report
+from analysis.report.writing import report
 from analysis.results import load_results
 from sweeps.store import Store
 

@@ -10,7 +10,7 @@ import pytest
 from ablations.errors import UserError
 from analysis.audit import audit
 from analysis.compare import comparison, render
-from analysis.report import write_report
+from analysis.report.writing import write_report
 from sweeps.mlflow_mirror import verdict_tags
 
 REASON = "its node had memory errors"

@@ -8,10 +8,14 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from analysis.figures import (
+    BEHIND,
     DASHES,
     LONGEST,
+    MOST_POINTS,
     PALETTE,
+    Band,
     ForestRow,
+    band,
     curves,
     forest,
     line_style,
@@ -71,11 +75,50 @@ def test_the_noise_floor_is_shaded() -> None:
     assert "<rect" not in forest([ForestRow("2", 1.0, 0.5, 1.5)], "x")
 
 
-def test_curves_draw_each_seed_and_the_mean_of_shared_steps() -> None:
+def points(svg: str, tag: str) -> list[list[tuple[float, float]]]:
+    found = [line.get("points", "").split() for line in ET.fromstring(svg).iter(f"{SVG}{tag}")]
+    return [[tuple(map(float, point.split(","))) for point in one] for one in found]  # ty: ignore
+
+
+def test_curves_draw_the_mean_of_shared_steps_and_a_band_of_one_sd() -> None:
+    lines = {"base": {1: [(1, 4.0), (2, 2.0)], 2: [(1, 2.0), (2, 1.0), (3, 0.5)]}}
+    assert band(lines["base"]) == Band(
+        (1, 2), (3.0, 1.5), (3 - 2**0.5, 1.5 - 0.5**0.5), (3 + 2**0.5, 1.5 + 0.5**0.5)
+    )
+    svg = curves(lines, "step", "loss", log=False)
+    ((first, last),) = points(svg, "polyline")
+    ((*above, below_last, below_first),) = points(svg, "polygon")
+    for mean, high, low in ((first, above[0], below_first), (last, above[1], below_last)):
+        assert mean[0] == high[0] == low[0]
+        assert high[1] < mean[1] < low[1]  # downwards
+        assert mean[1] - high[1] == pytest.approx(low[1] - mean[1], abs=0.11)
+    assert not points(curves({"a": {1: [(1, 4.0), (2, 2.0)]}}, "step", "loss"), "polygon")
+
+
+def test_a_curve_whose_seeds_end_apart_is_not_continued_by_those_that_go_on() -> None:
+    assert band({1: [(1, 1.0), (2, math.nan)], 2: [(1, 3.0), (2, 3.0)]}).steps == (1,)
+    assert band({1: [], 2: [(1, 3.0)]}).steps == ()
+
+
+def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends() -> None:
+    thinned = band({1: [(step, 1.0) for step in range(10_000)]})
+    assert len(thinned.steps) == MOST_POINTS
+    assert (thinned.steps[0], thinned.steps[-1]) == (0, 9_999)
+
+
+@pytest.mark.parametrize(("others", "lines", "areas"), [(10, 11, 0), (200, 1, 1)])
+def test_of_many_curves_those_without_a_name_are_grey(others: int, lines: int, areas: int) -> None:
+    behind = [{1: [(0, 5.0), (10, 1.0 + number)]} for number in range(others)]
+    svg = curves({"base": {1: [(0, 5.0), (10, 2.0)]}}, "step", "loss", behind=behind)
+    assert len(points(svg, "polyline")) == lines
+    assert len(points(svg, "polygon")) == areas
+    assert svg.count(BEHIND) == lines - 1 + areas
+    assert len(svg) < 10_000
+
+
+def test_curves_say_when_they_are_logarithmic() -> None:
     lines = {"base": {1: [(1, 4.0), (2, 2.0)], 2: [(1, 2.0), (2, 1.0), (3, 0.5)]}}
     svg = curves(lines, "step", "loss")
-    drawn = [line.get("points", "") for line in ET.fromstring(svg).iter(f"{SVG}polyline")]
-    assert [len(points.split()) for points in drawn] == [2, 3, 2]
     assert "logarithmic" in svg
     assert "logarithmic" not in curves({"a": {1: [(1, -1.0), (2, 2.0)]}}, "step", "loss")
 

@@ -10,7 +10,8 @@ import pytest
 
 from ablations.workload import Metric
 from analysis.compare import comparison
-from analysis.report import few_shot_lines, report, write_report
+from analysis.report.content import few_shot_lines
+from analysis.report.writing import report, write_report
 from analysis.results import StudyResults, load_results
 from mm1.origin import ORIGIN
 from sweeps.forecasts import Forecast, Part
@@ -67,8 +68,10 @@ def html(results: StudyResults) -> str:
 
 def test_the_report_loads_nothing(html: str) -> None:
     page = Page(html)
-    assert page.loads  # the images of examples
-    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    *images, carried = page.loads
+    assert images  # of examples
+    assert all(load.startswith("data:image/png;base64,") for load in images)
+    assert carried.startswith("data:application/gzip;base64,")
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     style = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     assert "url(" not in "".join(style)
@@ -168,7 +171,8 @@ def test_scores_by_the_number_of_examples_have_a_picture(
     page = report(draw_on)
     assert "<h2>Scores by the number of examples</h2>" in page
     shown = page.partition("Scores by the number of examples")[2].partition("<h2>")[0]
-    assert re.findall(r'aria-label="([^"]*)"', shown) == ["easy_vqa.accuracy", "coco_caption.cider"]
+    pictures = re.findall(r'<svg[^>]*aria-label="([^"]*)"', shown)
+    assert pictures == ["easy_vqa.accuracy", "coco_caption.cider"]
     made = comparison(draw_on)
     assert {line.shots for line in made.controls if line.control == "chance"} == {0, 4, 8}
     assert not [line for line in made.effects if line.metric.startswith("chance")]
