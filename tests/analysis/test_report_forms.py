@@ -159,7 +159,7 @@ def test_the_latex_compiles(
         [compiler, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", path.name],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         check=False,
     )
