@@ -52,12 +52,13 @@ claims:
 READ = "from analysis.results import load_results; r = load_results({name!r}, {store!r})"
 LOOK = """
 import time
-from analysis.dashboard import Views, _Looked
+from analysis.dashboard.view import Views
 from sweeps.store import Store
-views, looked = Views(Store({store!r})), _Looked()
+views, view, state = Views(Store({store!r})), None, None
 for number in range(6):
     started = time.perf_counter()
-    views._look({name!r}, looked)
+    view, state = views.look({name!r}, view, state)
+    view.comparison
     if number in (0, 5):
         print("first" if number == 0 else "again", time.perf_counter() - started)
 """

@@ -167,6 +167,19 @@ class Finished:
             tables.append(rows)
         return _frame(tables)
 
+    def curve_metrics(self) -> list[str]:
+        """The metrics that the sound stages have by step, in no order that means anything."""
+        found: set[str] = set()
+        for segment, lines in self._parts:
+            rows = segment.curves()
+            if rows is None:
+                owners = _taken(segment.stages, lines)["stage"].to_pylist()
+                rows = _part(self._read(owners), training=True)
+            else:
+                rows = _owned(rows, segment, lines)
+            found.update(rows["metric"].unique().to_pylist())
+        return sorted(found)
+
     @cached_property
     def executions(self) -> dict[str, dict[str, Any]]:
         """Stage → its execution record."""

@@ -129,6 +129,11 @@ class Store:
             self._damage = str(error)
 
     @property
+    def damage(self) -> str:
+        """What is wrong with the store's own record, and what to do; "" where it is in order."""
+        return f"{self._damage}; mm1 fsck --repair writes it anew" if self._damage else ""
+
+    @property
     def local(self) -> Path:
         """A folder of this machine: the store itself, or the local cache of a remote one."""
         return self.objects.local
@@ -753,7 +758,7 @@ class Store:
     def snapshots(self) -> tuple[dict[str, tuple[Plan, Registration]], list[str]]:
         """Every study that can be read, in order of registration, and a line for each other."""
         found = {}
-        lines = [f"{self._damage}; mm1 fsck --repair writes it anew"] if self._damage else []
+        lines = [self.damage] if self.damage else []
         for name in self.studies():
             try:
                 found[name] = self.snapshot(name)

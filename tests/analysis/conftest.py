@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from mm1_jax.evaluation.task_records import MEASURED
 from mm1_jax.workload import RECIPE, SCHEMA
 from sweeps import store as store_module
 from sweeps.store import Store
+
+sys.path.append(str(Path(__file__).parent))  # dashboard_client.py, which several tests build from
 
 DATA = "d" * 32
 ASKED = {  # role → task, condition

@@ -9,7 +9,7 @@ import pytest
 from ablations.adaptive_seeds import Replication
 from ablations.contrasts import ScoreKey
 from analysis.compare import comparison, render
-from analysis.dashboard import verdicts
+from analysis.dashboard.overview import verdicts
 from analysis.report.writing import report
 from analysis.results import load_results
 from mm1.status_text import summaries

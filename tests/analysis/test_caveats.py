@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analysis.compare import claims_table, comparison, effect_words, render
-from analysis.dashboard import effects_figure, verdicts
+from analysis.dashboard.overview import effects_figure, verdicts
 from analysis.escaping import in_latex
 from analysis.report.writing import report
 from analysis.results import load_results

@@ -10,68 +10,34 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from werkzeug.serving import make_server
+from dashboard_client import (
+    POST,
+    client_page,
+    figures_of,
+    get,
+    page_body,
+    page_of,
+    served,
+    tick,
+    tick_until,
+    told,
+    values,
+)
 
 from ablations.errors import UserError
 from analysis.dashboard import make_app, serve
+from analysis.dashboard.view import Reading, View, Views
 from sweeps import leases
 from sweeps.store import Store
 
-OUTPUTS = ("status", "verdicts", "effects", "curves", "arms")
-
-
-@contextmanager
-def served(store: Store) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, make_app(store).server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-
-
-def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        return answer.read().decode()
-
-
-def tick(address: str, study: str | None, seen: Any = None) -> dict[str, Any] | None:
-    """What the browser asks for every two seconds; None where nothing has changed."""
-    body = asked(address, study, seen)
-    request = urllib.request.Request(
-        f"{address}/_dash-update-component",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        text = answer.read().decode()
-        assert "NaN" not in text  # which browsers cannot read
-        return json.loads(text)["response"] if answer.status == 200 else None
-
-
-def asked(address: str, study: Any, seen: Any = None) -> dict[str, Any]:
-    """The body of what the browser posts."""
-    (callback,) = json.loads(get(f"{address}/_dash-dependencies"))
-    names = re.findall(r"(\w+)\.(\w+)", callback["output"])
-    return {
-        "output": callback["output"],
-        "outputs": [{"id": name, "property": prop} for name, prop in names],
-        "inputs": [
-            {"id": "study", "property": "value", "value": study},
-            {"id": "tick", "property": "n_intervals", "value": 1},
-        ],
-        "state": [{"id": "seen", "property": "data", "value": seen}],
-        "changedPropIds": ["tick.n_intervals"],
-    }
+OVERVIEW, CURVES = "/study/demo/overview", "/study/demo/curves"
 
 
 def status_of(address: str, path: str, body: bytes | None = None, **headers: str) -> int:
@@ -87,6 +53,10 @@ def status_of(address: str, path: str, body: bytes | None = None, **headers: str
     return status
 
 
+def body_of(address: str, path: Any, search: Any = "", seen: Any = None) -> dict[str, Any]:
+    return page_body(json.loads(get(f"{address}/_dash-dependencies")), path, search, seen)
+
+
 def test_the_page_loads_only_from_its_own_server(full_store: Store) -> None:
     with served(full_store) as address:
         page = get(address)
@@ -97,32 +67,47 @@ def test_the_page_loads_only_from_its_own_server(full_store: Store) -> None:
             r"https?://", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
         )
         assert len(get(address + next(load for load in loads if "dash_renderer" in load))) > 10_000
-        assert '"demo"' in get(f"{address}/_dash-layout")
+        for asset in ("/assets/dashboard.js", "/assets/style.css"):
+            text = get(address + asset)
+            assert not re.search(r"https?://|@import", text)
 
 
-def test_the_callback_returns_every_view(full_store: Store) -> None:
+def test_a_study_is_shown_on_every_page(full_store: Store) -> None:
     with served(full_store) as address:
-        answer = tick(address, "demo")
+        answer = tick(address, OVERVIEW)
         assert answer is not None
-        effects = answer["effects"]["figure"]["data"]
-        assert sum(len(trace["y"]) for trace in effects) == 3
-        assert len(answer["curves"]["figure"]["data"]) == 12
-        told = json.dumps([answer[name] for name in ("status", "verdicts", "arms")])
+        effects = dict(figures_of(answer["page"]))["effects"]["data"]
+        assert sum(len(trace.get("y", [])) for trace in effects) == 3
+        page = told(answer["page"])
         for word in ("12 done", "Supported", "Refuted", "Undecided", "C-Abstractor"):
-            assert word in told
-        assert tick(address, "demo", answer["seen"]["data"]) is None
+            assert word in page
+        assert tick(address, OVERVIEW, answer["seen"]) is None
+        curves = tick(address, CURVES, answer["seen"], "?runs=single")
+        assert curves is not None
+        assert len(dict(figures_of(curves["page"]))["curves"]["data"]) == 12
+        means = tick(address, CURVES)
+        assert means is not None
+        assert len(dict(figures_of(means["page"]))["curves"]["data"]) == 8  # a mean and a band each
+
+
+def test_all_studies_are_listed_and_searched(full_store: Store) -> None:
+    with served(full_store) as address:
+        shown = tick_until(address, "/", lambda page: "✓" in page)
+        assert "12 done" in told(shown["page"])
+        none = tick(address, "/", None, "?q=nosuchword")
+        assert none is not None
+        assert "No study matches" in told(none["page"])
 
 
 def test_a_study_that_goes_on_is_followed(tmp_path: Path, make_plan, fill: Callable) -> None:
     store, plan = Store(tmp_path), make_plan()
     with served(store) as address:
-        empty = tick(address, None)
+        empty = tick(address, "/")
         assert "No study has run" in json.dumps(empty)
         store.register(plan)
         fill(store, plan, skip={(trial.arm, trial.seed) for trial in plan.trials if trial.seed > 1})
-        one_seed = tick(address, "demo")  # effects without intervals
-        assert one_seed is not None
-        assert "1 of 3 seeds" in json.dumps(one_seed)
+        # Effects without intervals.
+        one_seed = tick_until(address, OVERVIEW, lambda page: "1 of 3 seeds" in page)
         fill(store, plan, skip={("base", 3), ("connector.kind=c_abstractor", 3)})
         stage = next(t.stages["multimodal"] for t in plan.trials if (t.arm, t.seed) == ("base", 3))
         lease = leases.acquire(store.objects, store.lease_folder(stage))
@@ -133,42 +118,52 @@ def test_a_study_that_goes_on_is_followed(tmp_path: Path, make_plan, fill: Calla
             reports.write_text(
                 json.dumps({"step": 25, "time": 0.0, "loss": 3.5}) + "\n", encoding="utf-8"
             )
-            first = tick(address, "demo", one_seed["seen"]["data"])
-            assert first is not None
-            told = json.dumps(first["status"])
-            assert "10 done, 1 running, 1 waiting, 0 failed" in told
-            assert "interim: 2 of 3 seeds" in json.dumps(first, ensure_ascii=False)
-            assert len(first["curves"]["figure"]["data"]) == 11
+            now = "10 done, 1 running, 1 waiting, 0 failed"
+            first = tick_until(
+                address,
+                OVERVIEW,
+                lambda page: now in page and "interim: 2 of 3 seeds" in page,
+                one_seed["seen"],
+            )
+            curves = tick(address, CURVES, None, "?runs=single")
+            assert curves is not None
+            assert len(dict(figures_of(curves["page"]))["curves"]["data"]) == 11
             with reports.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": 50, "time": 1.0, "loss": 3.0}) + "\n")
-            second = tick(address, "demo", first["seen"]["data"])
-            assert second is not None
+            for _ in range(100):
+                curves = tick(address, CURVES, None, "?runs=single")
+                assert curves is not None
+                lines = dict(figures_of(curves["page"]))["curves"]["data"]
+                found = [values(line["y"]) for line in lines]
+                if [3.5, 3.0] in found:
+                    break
+            assert [3.5, 3.0] in found
         finally:
             lease.release()
         fill(store, plan)
-        last = tick(address, "demo", second["seen"]["data"])
-        assert last is not None
-        assert "exactly once" in json.dumps(last["status"])
+        tick_until(address, OVERVIEW, lambda page: "exactly once" in page, first["seen"])
 
 
 def test_other_registrations_and_their_results_are_followed_too(lab: Any) -> None:
     lab.finish(lab.register(), seeds=2)
+    place = "/study/sizes/overview"
     with served(lab.store) as address:
-        first = tick(address, "sizes")
-        assert first is not None
-        assert tick(address, "sizes", first["seen"]["data"]) is None
+        first = tick_until(address, place, lambda page: "2 of 3 seeds" in page)
+        assert tick(address, place, first["seen"]) is None
         other = lab.register("again", seeds=[7, 8, 9])
         lab.finish(other, seeds=1)
-        second = tick(address, "sizes", first["seen"]["data"])
-        assert second is not None
-        assert "one of 2 registrations" in json.dumps(second["verdicts"])
+        second = tick_until(
+            address, place, lambda page: "one of 2 registrations" in page, first["seen"]
+        )
         lab.finish(other)
-        third = tick(address, "sizes", second["seen"]["data"])
-        assert third is not None
-        assert "better: supported" in json.dumps(third["verdicts"])
-        last = tick(address, "sizes", third["seen"]["data"])
-        seen = third if last is None else last
-        assert tick(address, "sizes", seen["seen"]["data"]) is None
+        third = tick_until(address, place, lambda page: "better: supported" in page, second["seen"])
+        seen = third["seen"]
+        for _ in range(3):  # what was told of is counted at the next look
+            last = tick(address, place, seen)
+            if last is None:
+                break
+            seen = last["seen"]
+        assert last is None
 
 
 def test_a_damaged_store_is_told_on_the_page(tmp_path: Path, make_plan, fill: Callable) -> None:
@@ -177,8 +172,7 @@ def test_a_damaged_store_is_told_on_the_page(tmp_path: Path, make_plan, fill: Ca
     fill(store, plan)
     for table in tmp_path.glob("stages/*/*/*/results.parquet"):
         table.write_bytes(b"nonsense")
-    with served(Store(tmp_path)) as address:
-        assert "damaged" in json.dumps(tick(address, "demo"))
+    assert "damaged" in told(page_of(Store(tmp_path), OVERVIEW)["page"])
 
 
 def test_a_taken_port_is_a_users_mistake(full_store: Store) -> None:
@@ -188,33 +182,88 @@ def test_a_taken_port_is_a_users_mistake(full_store: Store) -> None:
             serve(full_store, "127.0.0.1", port)
 
 
-POST = "/_dash-update-component"
+# -- the address is the state --------------------------------------------------------------------
+
+
+def test_what_an_address_names_that_is_not_there_is_told(full_store: Store) -> None:
+    page = told(page_of(full_store, CURVES, "?metric=los&arm=base&x=hour&smooth=0.9")["page"])
+    assert "metric=los is not there; did you mean 'loss'?" in page
+    assert "x=hour is not there" in page
+    assert "factor 0.9" in page
+
+
+def test_a_page_that_is_not_there_is_told(full_store: Store) -> None:
+    for path in ("/nosuch", "/study/demo/nosuch", "/study", "/study/"):
+        assert "no such page" in told(page_of(full_store, path)["page"]), path
+
+
+def test_numbers_of_a_figure_are_the_same_as_csv(full_store: Store) -> None:
+    client = make_app(full_store).server.test_client()
+    answer = client.get(f"/csv/curves{CURVES}?metric=loss&arm=base")
+    lines = answer.get_data(as_text=True).splitlines()
+    assert answer.mimetype == "text/csv"
+    assert lines[0] == "arm,seed,step,value,is_live,metric"
+    assert len(lines) == 1 + 3 * 20
+    assert all(line.startswith("base,") for line in lines[1:])
+    assert client.get(f"/csv/nosuch{CURVES}").status_code == 404
+    assert client.get("/csv/curves/study/nosuch/curves").status_code == 404
+
+
+# -- who may ask what ----------------------------------------------------------------------------
+
+TOKEN = "a-token-that-nobody-guesses"
 
 
 def test_only_names_of_this_dashboard_are_answered(full_store: Store) -> None:
     with served(full_store) as address:
         port = address.rpartition(":")[2]
-        for host in (
-            f"127.0.0.1:{port}",
-            f"localhost:{port}",
-            f"[::1]:{port}",
-            socket.gethostname(),
-        ):
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
             assert status_of(address, "/", Host=host) == 200, host
         for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
-            for path in ("/", "/_dash-layout", "/_dash-dependencies"):
+            for path in ("/", "/_dash-layout", "/_dash-dependencies", f"/csv/arms{OVERVIEW}"):
                 assert status_of(address, path, Host=host) == 403, (host, path)
 
 
-def test_a_name_that_was_allowed_is_answered(full_store: Store) -> None:
-    client = make_app(full_store, ["gpu7.lab"]).server.test_client()
-    assert client.get("/", headers={"Host": "GPU7.lab:80"}).status_code == 200
-    assert client.get("/", headers={"Host": "gpu8.lab"}).status_code == 403
+def test_other_names_than_localhost_need_the_token(full_store: Store) -> None:
+    app = make_app(full_store, ["gpu7.lab"], token=TOKEN)
+    for host in ("GPU7.lab:80", "192.0.2.7", socket.gethostname()):
+        client = app.server.test_client()
+        headers = {"Host": host}
+        assert client.get("/", headers=headers).status_code == 403
+        assert client.get("/?token=wrong", headers=headers).status_code == 403
+        answer = client.get(f"{CURVES}?token={TOKEN}&metric=loss", headers=headers)
+        assert answer.status_code == 302
+        assert answer.headers["Location"] == f"{CURVES}?metric=loss"
+        cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        headers["Cookie"] = cookie.partition(";")[0]
+        assert client.get("/", headers=headers).status_code == 200
+    assert app.server.test_client().get("/", headers={"Host": "gpu8.lab"}).status_code == 403
+    # A proxy that calls us localhost passes on what others ask.
+    forwarded = {"Host": "localhost", "X-Forwarded-For": "192.0.2.7"}
+    assert app.server.test_client().get("/", headers=forwarded).status_code == 403
+    away = app.server.test_client().get(f"/%2F%2Fevil.example/?token={TOKEN}")
+    assert away.headers["Location"] == "/evil.example/"
+    assert (
+        make_app(full_store, ["gpu7.lab"])
+        .server.test_client()
+        .get("/", headers={"Host": "gpu7.lab"})
+        .status_code
+        == 403
+    )
+
+
+def test_a_page_may_run_no_script_but_ours(full_store: Store) -> None:
+    policy = make_app(full_store).server.test_client().get("/").headers["Content-Security-Policy"]
+    scripts = policy.partition("script-src ")[2].partition(";")[0]
+    assert "unsafe" not in scripts
+    assert "default-src 'self'" in policy
 
 
 def test_posts_of_other_pages_are_refused(full_store: Store) -> None:
     with served(full_store) as address:
-        body = json.dumps(asked(address, "demo")).encode()
+        body = json.dumps(body_of(address, OVERVIEW)).encode()
         assert status_of(address, POST, body) == 200
         assert status_of(address, POST, body, Origin=address) == 200
         for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
@@ -225,8 +274,8 @@ def test_posts_of_other_pages_are_refused(full_store: Store) -> None:
 def test_a_large_post_is_refused_before_it_is_read(full_store: Store) -> None:
     with served(full_store) as address:
         place = address.removeprefix("http://")
-        told = {"Content-Length: 300000000": b" 413 ", "Transfer-Encoding: chunked": b" 411 "}
-        for length, status in told.items():
+        answers = {"Content-Length: 300000001": b" 413 ", "Transfer-Encoding: chunked": b" 411 "}
+        for length, status in answers.items():
             with socket.create_connection(tuple(place.split(":")), timeout=30) as connection:
                 head = f"POST {POST} HTTP/1.1\r\nHost: {place}\r\n{length}\r\n"
                 connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
@@ -235,25 +284,31 @@ def test_a_large_post_is_refused_before_it_is_read(full_store: Store) -> None:
                 assert status in connection.recv(4096).partition(b"\r\n")[0]
 
 
-@pytest.mark.parametrize(
-    "study",
-    ["", "..", "../..", "demo/..", "de\x00mo", "x" * 5000, "größer 🐶", "%2e%2e", "\ud800", "dem"],
-)
-def test_a_study_that_is_not_there_is_told_on_the_page(full_store: Store, study: str) -> None:
-    with served(full_store) as address:
-        assert "no study" in json.dumps(tick(address, study))
+def test_a_study_that_is_not_there_is_told_on_the_page(full_store: Store) -> None:
+    client = make_app(full_store).server.test_client()
+    odd = ["..", "../..", "demo/..", "de\x00mo", "x" * 5000, "größer 🐶", "%2e%2e", "dem"]
+    for study in odd:
+        page = client_page(client, f"/study/{quote(study, safe='')}/overview")["page"]
+        assert "no study" in told(page), study
 
 
 def test_nothing_odd_is_a_failure_of_the_server(full_store: Store) -> None:
     with served(full_store) as address:
-        body = asked(address, "demo")
+        body = body_of(address, OVERVIEW)
         odd = [b"", b"{", b"[" * 50_000, b"[]", b"null", b'"x"', b"\xff", b"{}"]
         odd += [json.dumps({**body, key: None}).encode() for key in body if key != "changedPropIds"]
-        odd += [json.dumps(asked(address, study)).encode() for study in (1, ["demo"], {"a": 1})]
         odd.append(json.dumps({**body, "output": "..nosuch.children.."}).encode())
+        odd.append(json.dumps({**body, "changedPropIds": [1]}).encode())
+        odd.append(json.dumps({**body, "inputs": body["inputs"][1:]}).encode())
         for text in odd:
             assert status_of(address, POST, text) == 400, text[:80]
+        for path, search in ((1, {}), (["demo"], None), ("\ud800", "?\ud800=%ff"), ("", "?" * 99)):
+            for seen in (None, 1, [], {"version": []}):
+                text = json.dumps(body_of(address, path, search, seen)).encode()
+                assert status_of(address, POST, text) == 200, (path, search)
         for path in ("/..", "/%00", "/_dash-component-suites/no/such.js", "/nosuch", "/?study=%ff"):
+            assert status_of(address, path) in (200, 404), path
+        for path in ("/csv/%00/x", "/csv/effects/study", "/csv/curves/study/demo/curves?x=%ff"):
             assert status_of(address, path) in (200, 404), path
         assert status_of(address, "/", b"{}") in (400, 405)
 
@@ -267,16 +322,17 @@ def test_a_study_that_cannot_be_read_leaves_the_others(full_store: Store, tmp_pa
         folder.mkdir()
         (folder / "latest.json").write_text("[1", encoding="utf-8")
     with served(Store(tmp_path / "store")) as address:
-        assert "odd" in get(f"{address}/_dash-layout")
-        assert "banner" in json.dumps(tick(address, "odd"))
-        assert "12 done" in json.dumps(tick(address, "demo"))
+        listed = tick_until(address, "/", lambda page: "12 done" in page)
+        assert "odd" in told(listed["page"])
+        assert "banner bad" in json.dumps(tick(address, "/study/odd/overview"))
+        assert "12 done" in json.dumps(tick(address, OVERVIEW))
 
 
 def test_many_viewers_share_one_look(full_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import analysis.dashboard as dashboard
+    import analysis.dashboard.view as views_module
 
     looks, came = [], []
-    gate, studies, read = threading.Event(), full_store.studies, dashboard.read_results
+    gate, studies, read = threading.Event(), full_store.studies, views_module.read_results
 
     def slow(*arguments: Any, **named: Any) -> Any:
         looks.append(1)
@@ -287,17 +343,39 @@ def test_many_viewers_share_one_look(full_store: Store, monkeypatch: pytest.Monk
         came.append(1)
         return studies()
 
-    monkeypatch.setattr(dashboard, "read_results", slow)
+    monkeypatch.setattr(views_module, "read_results", slow)
     monkeypatch.setattr(full_store, "studies", counted)
-    views = dashboard.Views(full_store)
+    views = Views(full_store)
     with ThreadPoolExecutor(50) as pool:
-        found = [pool.submit(views.of, "demo") for _ in range(50)]
+        found = [pool.submit(views.of, "demo", wait=60) for _ in range(50)]
         while len(came) < 50:
             threading.Event().wait(0.01)
         gate.set()
         seen = [one.result() for one in found]
-    assert len({view.version for view in seen if isinstance(view, dashboard.View)}) == 1
+    assert len({view.version for view in seen if isinstance(view, View)}) == 1
     assert len(looks) <= 2  # the first one's, and one for all who came during it
+
+
+def test_nobody_waits_for_a_slow_look(full_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import analysis.dashboard.view as views_module
+
+    views = Views(full_store)
+    first = views.of("demo", wait=60)
+    gate, look = threading.Event(), views.look
+
+    def slow(*arguments: Any) -> Any:
+        gate.wait(60)
+        return look(*arguments)
+
+    monkeypatch.setattr(views, "look", slow)
+    try:
+        assert views.of("demo", wait=0.01) is first  # what was there before
+        assert views.of("demo", anew=False) is first
+        other = views_module.Views(full_store)
+        monkeypatch.setattr(other, "look", slow)
+        assert isinstance(other.of("demo", wait=0.01), Reading)
+    finally:
+        gate.set()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

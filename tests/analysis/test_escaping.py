@@ -7,15 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
+from dashboard_client import figures_of, page_of
 
 from ablations.shown_text import in_html, in_terminal
 from analysis.compare import render
-from analysis.dashboard import make_app
+from analysis.dashboard.app import PAGES as DASHBOARD
 from analysis.escaping import in_latex, in_markdown
 from analysis.report.writing import report
 from analysis.results import load_results
 from sweeps.store import Store
 
+PAGES = [f"/study/demo/{page.name}" for page in DASHBOARD if page.of_study]
 HOSTILE = "<script>alert(1)</script> \x1b[2J\u202egpj.exe [red]x[/red] |`*_`| https://a:b@h/?sig=c"
 
 
@@ -65,8 +67,8 @@ def test_nothing_of_a_hostile_study_is_obeyed(hostile: Store, form: str) -> None
     if form == "html":
         told = report(results)
     elif form == "dashboard":
-        (show,) = (c["callback"].__wrapped__ for c in make_app(hostile).callback_map.values())
-        told = json.dumps(show("demo", 1, None), default=lambda part: part.to_plotly_json())
+        shown = [page_of(hostile, path) for path in ("/", *PAGES)]
+        told = json.dumps(shown, ensure_ascii=False)
     else:
         told = render(results, form)
     assert "gpj.exe" in told
@@ -76,5 +78,6 @@ def test_nothing_of_a_hostile_study_is_obeyed(hostile: Store, form: str) -> None
     if form in ("markdown", "html"):
         assert "<script" not in told
     if form == "dashboard":  # Plotly reads some tags in texts
-        figures = json.loads(told)[2:4]
+        figures = [one for page in shown for one in figures_of(page)]
+        assert len(figures) > 1
         assert "<script" not in json.dumps(figures)

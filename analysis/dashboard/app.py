@@ -1,0 +1,243 @@
+"""The application: one page at a time, made of what the store holds and the address says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
+from flask import request
+from plotly.io.json import to_json_plotly
+
+from ablations.shown_text import each_text, hiding, shown_url, visible
+from analysis.dashboard import address, curves, export, overview, security, studies
+from analysis.dashboard.address import Place, link
+from analysis.dashboard.elements import banner
+from analysis.dashboard.page import Asked, Page, Shown
+from analysis.dashboard.view import UNREADABLE, Failed, Reading, View, Views
+from analysis.results import Origin
+from sweeps.store import Store
+
+REFRESH_SECONDS = 2.0
+# In the order of the navigation. The first of a study is what its name leads to.
+PAGES: tuple[Page, ...] = (studies.PAGE, overview.PAGE, curves.PAGE)
+LOST = Page("", "Not found", lambda _: Shown([banner("There is no such page.")], title="Not found"))
+INDEX = (
+    "<!doctype html><html lang='en'><head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}"
+    "</head><body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body></html>"
+)
+
+
+def make_app(
+    store: Store,
+    allowed: list[str] | tuple[str, ...] = (),
+    origin: Origin | None = None,
+    *,
+    token: str | None = None,
+    actions: bool = False,
+) -> Dash:
+    """The application; with `actions` whoever has shown the `token` may act."""
+    app = Dash(
+        __name__,
+        title="mm1",
+        update_title="",
+        serve_locally=True,
+        assets_folder=str(Path(__file__).parent / "assets"),
+        suppress_callback_exceptions=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    app.index_string = INDEX
+    app.layout = layout
+    views = Views(store, origin)
+
+    @app.callback(
+        Output("navigation", "children"),
+        Output("controls", "children"),
+        Output("page", "children"),
+        Output("seen", "data"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+        Input("tick", "n_intervals"),
+        State("seen", "data"),
+    )
+    def show(path: Any, search: Any, _ticks: Any, seen: Any) -> tuple[Any, ...]:
+        anew = ctx.triggered_id == "tick"
+        may_act = actions and security.has_token(request, token)
+        return shown(views, path, search, seen, anew=anew, may_act=may_act)
+
+    app.clientside_callback(
+        ClientsideFunction("mm1", "address"),
+        Output("url", "search"),
+        Input({"type": "state", "key": ALL, "default": ALL}, "value"),
+        State("url", "search"),
+    )
+    app.clientside_callback(
+        ClientsideFunction("mm1", "title"), Output("title", "children"), Input("seen", "data")
+    )
+    app.clientside_callback(
+        ClientsideFunction("mm1", "study"),
+        Output("url", "pathname"),
+        Input({"type": "study", "of": ALL}, "value"),
+        State("url", "pathname"),
+    )
+    for page in PAGES:
+        if page.begin is not None:
+            page.begin(app, views)
+    export.serve_tables(app, views, PAGES)
+    security.guard(app, allowed, token)
+    return app
+
+
+def layout() -> html.Div:
+    """What is the same on every page."""
+    return html.Div(
+        [
+            dcc.Location(id="url", refresh=False),
+            html.A("Skip to the content", href="#main", className="skip"),
+            html.Header(
+                [
+                    html.Div(id="navigation"),
+                    html.Div(
+                        [
+                            html.Details(
+                                [html.Summary("Views"), html.Div(id="saved-views")], id="views"
+                            ),
+                            html.Button("Theme", id="theme", title="Light, dark, or the system's"),
+                        ],
+                        className="corner",
+                    ),
+                ]
+            ),
+            html.Main(
+                [html.Div(id="controls", className="controls"), html.Div(id="page")],
+                id="main",
+                tabIndex=-1,
+            ),
+            html.Div(id="title", className="spoken", role="status"),
+            dcc.Interval(id="tick", interval=REFRESH_SECONDS * 1000),
+            dcc.Store(id="seen"),
+        ]
+    )
+
+
+def shown(
+    views: Views, path: Any, search: Any, seen: Any, *, anew: bool, may_act: bool = False
+) -> tuple[Any, ...]:
+    """Navigation, controls, page, and what tells them from other versions of the same address."""
+    path, search = (one if isinstance(one, str) else "" for one in (path, search))
+    seen = seen if isinstance(seen, dict) else {}
+    place = Place.of(path)
+    view = None if place.study is None else views.of(place.study, anew=anew)
+    page = find(place)
+    asked = Asked(views, address.State.of(search), None, may_act)
+    told: Shown
+    if isinstance(view, View):
+        asked.view = view
+        told = _of_view(page, asked, search)
+        mark = view.version, _plain_mark(page.mark(asked))
+    else:
+        told = _elsewhere(page, asked, view)
+        mark = "", ""
+    body = told.body if mark[0] else plain(told.body)
+    version = _hash(path, search, may_act, mark if mark[0] else body)
+    if seen.get("version") == version:
+        raise PreventUpdate
+    controls = told.controls
+    steady = _hash(path, controls)
+    title = " · ".join([*([place.study] if place.study else []), told.title or page.title, "mm1"])
+    where = _hash(path, sorted(views.store.studies()))
+    now = {"version": version, "controls": steady, "title": visible(title), "where": where}
+    return (
+        no_update if seen.get("where") == where else plain(navigation(views, place, page)),
+        no_update if seen.get("controls") == steady else controls,
+        body,
+        now,
+    )
+
+
+def _of_view(page: Page, asked: Asked, search: str) -> Shown:
+    """What a page shows of a version of a study, made once for all who look."""
+
+    def make() -> Shown:
+        told = _made(page, asked)
+        notices = [banner(line) for line in asked.state.notices]
+        return Shown(plain([*notices, *told.body]), plain(told.controls), told.title)
+
+    key = page.name, search, asked.may_act, _plain_mark(page.mark(asked))
+    return asked.of.kept(key, make)
+
+
+def _elsewhere(page: Page, asked: Asked, view: Failed | Reading | None) -> Shown:
+    """A page that is of no study, or why there is none of this one."""
+    if isinstance(view, Failed):
+        return Shown([banner(str(view), "bad")], title="Not shown")
+    if isinstance(view, Reading):
+        line = "Reading the study for the first time"
+        more = f" ({view.seconds:.0f} s so far)" if view.seconds >= 2 else ""
+        return Shown([html.P(f"{line}{more} …", className="empty", role="status")])
+    told = _made(page, asked)
+    notices = [banner(line) for line in asked.state.notices]
+    return Shown([*notices, *told.body], plain(told.controls), told.title)
+
+
+def _made(page: Page, asked: Asked) -> Shown:
+    try:
+        return page.show(asked)
+    except UNREADABLE as error:
+        return Shown([banner(f"This page cannot be shown: {error}", "bad")])
+
+
+def _plain_mark(mark: Any) -> str:
+    return "" if mark is None else json.dumps(mark, default=str)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def find(place: Place) -> Page:
+    """The page of an address."""
+    kind = [page for page in PAGES if page.of_study == (place.study is not None)]
+    if place.page == "" and kind:
+        return kind[0]
+    return next((page for page in kind if page.name == place.page), LOST)
+
+
+def navigation(views: Views, place: Place, current: Page) -> list[Any]:
+    """Where one can go from here."""
+    names = views.store.studies()
+    picker = dcc.Dropdown(
+        [{"value": name, "label": name} for name in names],
+        place.study,
+        id={"type": "study", "of": "navigation"},
+        clearable=False,
+        placeholder="a study",
+    )
+
+    def item(page: Page) -> dcc.Link:
+        here = page is current
+        return dcc.Link(
+            page.title,
+            href=link(page.name, place.study if page.of_study else None),
+            className="here" if here else "",
+        )
+
+    of_all = [item(page) for page in PAGES if not page.of_study]
+    own = [item(page) for page in PAGES if page.of_study] if place.study is not None else []
+    parts: list[Any] = [
+        html.Nav(of_all, **{"aria-label": "All studies"}),
+        html.Div(picker, id="study"),
+    ]
+    if own:
+        parts.append(html.Nav(own, className="own", **{"aria-label": "This study"}))
+    store = html.Span(shown_url(views.store.root), className="faint place")
+    return [html.Span("mm1", className="brand"), *parts, store]
+
+
+def plain(parts: Any) -> Any:
+    """Components as plain values; every text in them without secrets, nothing that is obeyed."""
+    hide = hiding()
+    return each_text(json.loads(to_json_plotly(parts)), lambda text: visible(hide(text)))
