@@ -39,6 +39,7 @@ from mm1.options import (
     workers_option,
     yes_option,
 )
+from mm1.play_command import play
 from mm1.promote_command import promote
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
@@ -378,6 +379,7 @@ cli.add_command(data)
 cli.add_command(weights)
 cli.add_command(encode)
 cli.add_command(generate)
+cli.add_command(play)
 cli.add_command(promote)
 cli.add_command(aot)
 cli.add_command(score)

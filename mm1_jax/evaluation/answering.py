@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,10 +44,14 @@ from mm1_jax.model.generation import (
     ids_as_rows,
 )
 from mm1_jax.model.layers import UNROLLED
-from mm1_jax.model.multimodal import load_model
+from mm1_jax.model.multimodal import MultimodalModel, load_model
 from mm1_jax.training.checkpoints import load_config
 from mm1_jax.weights.imported_tokenizer import TOKENIZER_FILE, ends_of, imported_tokenizer
-from mm1_jax.weights.part_weights import filled, language_model_weights
+from mm1_jax.weights.part_weights import (
+    LanguageModelWeights,
+    filled,
+    language_model_weights,
+)
 from mm1_jax.weights.weights_folder import (
     CONFIG_FILE,
     SOURCE_FILE,
@@ -83,6 +88,119 @@ def _spoken(words: Tokenizer | None, ends: tuple[int, ...]) -> _Words:
     return _Words(None, None, ends) if words is None else _Words(words.encode, words.decode, ends)
 
 
+class Speaker:
+    """The model in a folder, to be asked again and again: it is read once.
+
+    `data` is where prepared data may have the tokenizer of a checkpoint that has none beside it.
+    Raises `UserError` where there is no such folder.
+    """
+
+    def __init__(self, folder: Path, data: Path):
+        self._folder, self._data, self._kind = folder, data, _kind(folder)
+
+    @property
+    def sees(self) -> bool:
+        """Whether it can be shown images."""
+        return self._kind == "multimodal"
+
+    @cached_property
+    def _seeing(self) -> tuple[TrainConfig, MultimodalModel]:
+        return (imported_model if is_imported(self._folder) else load_model)(self._folder)
+
+    @cached_property
+    def _reading(self) -> tuple[LanguageModelWeights, Decoder]:
+        found = language_model_weights(self._folder)
+        return found, filled(Decoder(found.config, found.vocabulary), found.tree)
+
+    def answer(
+        self,
+        prompt: Prompt,
+        *,
+        images: Sequence[Path] = (),
+        most_tokens: int = 64,
+        sampling: Sampling = GREEDY,
+        stops: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Answer:
+        """What it says after images and a prompt.
+
+        The tokens end with the model's end token, if it comes, and before the first of `stops`.
+
+        Raises:
+            UserError: the folder holds no model that speaks, or none that sees although images are
+                given; there is no tokenizer and one is needed; an id is out of the vocabulary.
+        """
+        if self.sees:
+            new, logprobs, words = self._seen(prompt, images, most_tokens, sampling, seed)
+        elif images:
+            raise UserError(_cannot_see(self._folder, self._kind))
+        else:
+            new, logprobs, words = self._read(prompt, most_tokens, sampling, seed)
+        if stops and words.decode is None:
+            raise UserError("a stop string needs a tokenizer, and there is none beside the weights")
+        ids = np.asarray(new)[0].tolist()
+        count, text = cut(ids, words.decode or (lambda _: ""), ends=words.ends, stops=tuple(stops))
+        return Answer(ids[:count], text, [float(x) for x in np.asarray(logprobs)[0][:count]])
+
+    def _read(
+        self, prompt: Prompt, most_tokens: int, sampling: Sampling, seed: int
+    ) -> tuple[jax.Array, jax.Array, _Words]:
+        """New ids [1, T], their log-probabilities, of a language model alone."""
+        folder = self._folder
+        found, model = self._reading
+        if self._kind == "files" or (folder / SOURCE_FILE).is_file():
+            words = _imported_words(folder, found.vocabulary)
+        else:
+            must = isinstance(prompt, str)
+            words = _spoken(
+                _tokenizer_of(folder, load_config(folder).data, self._data, must=must), (END,)
+            )
+        if isinstance(prompt, str):
+            if words.encode is None:
+                raise UserError(f"{folder} has no tokenizer.json; give the prompt as token ids")
+            prompt = words.encode(prompt)
+        _check_ids(prompt, found.vocabulary)
+        tokens, lengths = ids_as_rows([list(prompt)])
+        new, logprobs = generate_text(
+            model,
+            tokens,
+            lengths,
+            most_tokens,
+            form=UNROLLED,
+            ends=words.ends,
+            sampling=sampling,
+            seed=seed,
+        )
+        return new, logprobs, words
+
+    def _seen(
+        self,
+        prompt: Prompt,
+        images: Sequence[Path],
+        most_tokens: int,
+        sampling: Sampling,
+        seed: int,
+    ) -> tuple[jax.Array, jax.Array, _Words]:
+        """New ids [1, T], their log-probabilities, of a model that sees."""
+        config, model = self._seeing
+        seen = views_of(config)
+        pictures = [seen.of(read_picture(path, seen.background)) for path in images]
+        asked, words = _asked(self._folder, config, prompt, list(range(len(images))), self._data)
+        _check_ids(asked.tokens, config.data.vocabulary)
+        (row,) = packed([asked], len(asked.tokens), len(images))
+        # A text without an image stands beside a black one that no position shows.
+        black = np.zeros((1, seen.size, seen.size, 3), np.uint8)
+        pixels = np.concatenate(pictures or [black])
+        row = with_views(row, [len(views) for views in pictures], len(pixels))
+        batch = lay_out([row], config.view_tokens)
+        batch["images"] = pixels[None]
+        lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
+        new, logprobs = generate_with_scores(
+            model, batch, lengths, most_tokens, sampling, seed, words.ends
+        )
+        return new, logprobs, words
+
+
 def answer(
     folder: Path,
     prompt: Prompt,
@@ -94,27 +212,15 @@ def answer(
     seed: int = 0,
     data: Path,
 ) -> Answer:
-    """What the model in a folder says after images and a prompt.
-
-    The tokens end with the model's end token, if it comes, and before the first of `stops`. `data`
-    is where prepared data may have the tokenizer of a checkpoint that has none beside it.
-
-    Raises:
-        UserError: the folder holds no model that speaks, or none that sees although images are
-            given; there is no tokenizer and one is needed; an id is out of the vocabulary.
-    """
-    kind = _kind(folder)
-    if kind == "multimodal":
-        new, logprobs, words = _seen(folder, prompt, images, most_tokens, sampling, seed, data)
-    elif images:
-        raise UserError(_cannot_see(folder, kind))
-    else:
-        new, logprobs, words = _read(folder, kind, prompt, most_tokens, sampling, seed, data)
-    if stops and words.decode is None:
-        raise UserError("a stop string needs a tokenizer, and there is none beside the weights")
-    ids = np.asarray(new)[0].tolist()
-    count, text = cut(ids, words.decode or (lambda _: ""), ends=words.ends, stops=tuple(stops))
-    return Answer(ids[:count], text, [float(x) for x in np.asarray(logprobs)[0][:count]])
+    """What the model in a folder says after images and a prompt; as `Speaker.answer`."""
+    return Speaker(folder, data).answer(
+        prompt,
+        images=images,
+        most_tokens=most_tokens,
+        sampling=sampling,
+        stops=stops,
+        seed=seed,
+    )
 
 
 def _kind(folder: Path) -> str:
@@ -133,71 +239,6 @@ def _cannot_see(folder: Path, kind: str) -> str:
     if kind == "encoder":
         return f"{folder} holds an image encoder alone, which says nothing"
     return f"{folder} holds a language model, which sees no images; leave them out"
-
-
-def _read(
-    folder: Path,
-    kind: str,
-    prompt: Prompt,
-    most_tokens: int,
-    sampling: Sampling,
-    seed: int,
-    data: Path,
-) -> tuple[jax.Array, jax.Array, _Words]:
-    """New ids [1, T], their log-probabilities, of a language model alone."""
-    found = language_model_weights(folder)
-    if kind == "files" or (folder / SOURCE_FILE).is_file():
-        words = _imported_words(folder, found.vocabulary)
-    else:
-        ours = _tokenizer_of(folder, load_config(folder).data, data, must=isinstance(prompt, str))
-        words = _spoken(ours, (END,))
-    if isinstance(prompt, str):
-        if words.encode is None:
-            raise UserError(f"{folder} has no tokenizer.json; give the prompt as token ids")
-        prompt = words.encode(prompt)
-    _check_ids(prompt, found.vocabulary)
-    tokens, lengths = ids_as_rows([list(prompt)])
-    model = filled(Decoder(found.config, found.vocabulary), found.tree)
-    new, logprobs = generate_text(
-        model,
-        tokens,
-        lengths,
-        most_tokens,
-        form=UNROLLED,
-        ends=words.ends,
-        sampling=sampling,
-        seed=seed,
-    )
-    return new, logprobs, words
-
-
-def _seen(
-    folder: Path,
-    prompt: Prompt,
-    images: Sequence[Path],
-    most_tokens: int,
-    sampling: Sampling,
-    seed: int,
-    data: Path,
-) -> tuple[jax.Array, jax.Array, _Words]:
-    """New ids [1, T], their log-probabilities, of a model that sees."""
-    config, model = (imported_model if is_imported(folder) else load_model)(folder)
-    seen = views_of(config)
-    pictures = [seen.of(read_picture(path, seen.background)) for path in images]
-    asked, words = _asked(folder, config, prompt, list(range(len(images))), data)
-    _check_ids(asked.tokens, config.data.vocabulary)
-    (row,) = packed([asked], len(asked.tokens), len(images))
-    # A text without an image stands beside a black one that no position shows.
-    black = np.zeros((1, seen.size, seen.size, 3), np.uint8)
-    pixels = np.concatenate(pictures or [black])
-    row = with_views(row, [len(views) for views in pictures], len(pixels))
-    batch = lay_out([row], config.view_tokens)
-    batch["images"] = pixels[None]
-    lengths = (batch["segments"] > 0).sum(axis=1).astype(np.int32)
-    new, logprobs = generate_with_scores(
-        model, batch, lengths, most_tokens, sampling, seed, words.ends
-    )
-    return new, logprobs, words
 
 
 def _asked(
