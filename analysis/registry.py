@@ -28,7 +28,6 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Literal
 
@@ -37,7 +36,8 @@ from ablations.conditions import Condition, mapped
 from ablations.contrasts import Contrast, ScoreKey, Scores
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
-from ablations.plan import Arm, Plan
+from ablations.plan import Plan
+from analysis.likeness import TrainedArms, differing, same_leaf
 from sweeps.records import Look
 from sweeps.store import Registration, Store, registration_mark, registration_name
 
@@ -45,10 +45,6 @@ from sweeps.store import Registration, Store, registration_mark, registration_na
 Standing = Literal["registered", "repeated", "partly known", "exploratory"]
 Finished = Callable[[str], str | None]  # stage → when it was finished (UTC, ISO 8601), or None
 
-# Numbers of two configs that differ by less, relative to the larger, make the same arm: whoever
-# changes an epsilon by a millionth asks the same question again.
-TOLERANCE = 0.05
-NOTHING = 1e-7  # numbers that differ by less are near whatever their ratio, such as 0 and 1e-12
 # Clocks of the machines of a cluster may differ by so much; what is earlier by more is earlier.
 SKEW = timedelta(minutes=1)
 # Fields in which a single arm may differ from that of a claim about one and still be told, and be
@@ -171,7 +167,7 @@ class Registry:
         self.finished = cache(finished)  # many claims ask about the same stages
         self._last_look, self._scores, self._come_to = last_look, scores, come_to
         self._stages: dict[int, dict[str, set[str]]] = {}
-        self._trained: dict[int, dict[str, Any]] = {}  # by arm
+        self._trains: dict[int, TrainedArms] = {}  # by plan
         self._meant: dict[int, dict[str, Condition[Contrast]]] = {}
         self._stated: dict[tuple[int, str], object] = {}
         self._asked: dict[int, dict[tuple[str, str, int, str], frozenset[str]]] = {}
@@ -410,32 +406,31 @@ class Registry:
 
         Its arms differ from each other as those of the claim do, and from the claim's all alike.
         """
-        plan = question.counts.plan
-        names = [arm.name for arm in plan.arms if arm.name in question.arms]
-        mine = [self._leaves(plan, arm) for arm in plan.arms if arm.name in question.arms]
-        varied = {path for leaves in mine[1:] for path in _differing(leaves, mine[0])}
+        trained = self._trained(question.counts.plan).leaves
+        names = [name for name in trained if name in question.arms]
+        mine = [trained[name] for name in names]
+        varied = {path for leaves in mine[1:] for path in differing(leaves, mine[0])}
         # Arms that differ in nothing else, by what they have in common.
-        groups: dict[frozenset[tuple[str, Any]], list[tuple[int, Arm]]] = {}
-        for arm in one.plan.arms:
-            its = self._leaves(one.plan, arm)
+        groups: dict[frozenset[tuple[str, Any]], list[tuple[int, str]]] = {}
+        for arm, its in self._trained(one.plan).leaves.items():
             for number, own in enumerate(mine):
-                if all(_same_leaf(path, its, own) for path in varied):
+                if all(same_leaf(path, its, own) for path in varied):
                     common = frozenset(item for item in its.items() if item[0] not in varied)
                     groups.setdefault(common, []).append((number, arm))
         found: list[Elsewhere] = []
         for arms in groups.values():
-            its = self._leaves(one.plan, arms[0][1])
-            differs = [path for path in _differing(mine[0], its) if path not in varied]
+            its = self._trained(one.plan).leaves[arms[0][1]]
+            differs = [path for path in differing(mine[0], its) if path not in varied]
             if len({number for number, _ in arms}) < len(mine):
                 continue
             if not differs or (len(mine) == 1 and len(differs) > SOME_FIELDS):
                 continue
-            if self._saw(one, question, {arm.name for _, arm in arms}):
+            if self._saw(one, question, {arm for _, arm in arms}):
                 told = tuple(
                     f"{path}: {its.get(path, 'none')} instead of {mine[0].get(path, 'none')}"
                     for path in differs
                 )
-                found.append(Elsewhere(one, told, {names[n]: arm.name for n, arm in arms}))
+                found.append(Elsewhere(one, told, {names[n]: arm for n, arm in arms}))
         return min(found, key=lambda here: len(here.differs), default=None)
 
     def _moves_along(self, here: Elsewhere, question: _Question) -> bool:
@@ -463,22 +458,21 @@ class Registry:
     def _matching(self, plan: Plan, arms: Iterable[str], other: Plan) -> set[str] | None:
         """Arms of another plan that match some of this one; None where one of these has none.
 
-        They match where they train the same but for seeds and numbers within `TOLERANCE`.
+        They match where they train the same but for seeds and for numbers that hardly differ.
         """
-        by_name = {arm.name: arm for arm in plan.arms}
+        mine, its = self._trained(plan), self._trained(other)
         found: set[str] = set()
         for name in arms:
-            mine = self._leaves(plan, by_name[name])
-            partners = {arm.name for arm in other.arms if _alike(mine, self._leaves(other, arm))}
+            partners = its.like(mine.leaves[name])
             if not partners:
                 return None
             found |= partners
         return found
 
-    def _leaves(self, plan: Plan, arm: Arm) -> dict[str, Any]:
-        if id(arm) not in self._trained:
-            self._trained[id(arm)] = _leaves(plan, arm)
-        return self._trained[id(arm)]
+    def _trained(self, plan: Plan) -> TrainedArms:
+        if id(plan) not in self._trains:
+            self._trains[id(plan)] = TrainedArms(plan)
+        return self._trains[id(plan)]
 
 
 @dataclass(frozen=True)
@@ -548,22 +542,6 @@ def _moved(time: str, by: timedelta) -> str:
         return time
 
 
-_ABSENT = object()
-
-
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(_near(one[key], other[key]) for key in one)
-
-
-def _same_leaf(path: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return _near(one.get(path, _ABSENT), other.get(path, _ABSENT))
-
-
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Paths at which two configs are not near."""
-    return [path for path in dict.fromkeys([*one, *other]) if not _same_leaf(path, one, other)]
-
-
 def _end(times: Sequence[str | None]) -> str | None:
     """When the last of some things happened; None while one has not."""
     return None if None in times else max((time for time in times if time), default=None)
@@ -572,40 +550,3 @@ def _end(times: Sequence[str | None]) -> str | None:
 def _before(time: str | None, end: str | None) -> bool:
     """Whether something had happened when `end` came; an `end` that has not come is now."""
     return time is not None and (end is None or time < end)
-
-
-def _near(one: Any, other: Any) -> bool:
-    numbers = (int, float)
-    plain = isinstance(one, numbers) and isinstance(other, numbers)
-    if not plain or isinstance(one, bool) or isinstance(other, bool):
-        return one == other
-    return abs(one - other) <= max(TOLERANCE * max(abs(one), abs(other)), NOTHING)
-
-
-def _leaves(plan: Plan, arm: Arm) -> dict[str, Any]:
-    """Path → plain value of everything that decides what is trained, but for data and code.
-
-    Weights from folders by what the folders held.
-    """
-    left_out = {*plan.free, *plan.untrained}
-    (trial, *_) = (trial for trial in plan.trials if trial.arm == arm.name)
-    found: dict[str, Any] = {
-        f"pinned {role}": stage
-        for role, stage in trial.stages.items()
-        if plan.stages[stage].work.pinned
-    }
-
-    def visit(value: Any, path: tuple[str, ...]) -> None:
-        if left_out and any(fnmatchcase(".".join(path), one) for one in left_out):
-            return
-        if isinstance(value, Mapping):
-            for key, part in value.items():
-                visit(part, (*path, str(key)))
-        elif isinstance(value, list | tuple):
-            for index, part in enumerate(value):
-                visit(part, (*path, str(index)))
-        else:
-            found[".".join(path)] = value
-
-    visit(arm.config, ())
-    return found
