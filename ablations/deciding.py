@@ -99,6 +99,8 @@ def decide(
     tasks: Tasks,
     diverged: Collection[Place] = frozenset(),
     excluded: Collection[tuple[str, int]] = frozenset(),
+    unscored: Mapping[ScoreKey, Mapping[int, str]] | None = None,
+    is_as_found: bool = False,
 ) -> list[Verdict]:
     """The verdict of each claim; what is known beside the scores changes none.
 
@@ -108,13 +110,23 @@ def decide(
     `seeds` of its arms are in, but for those of which a trial, (arm, seed), is `excluded`: it is
     decided without them. Holm's correction is over all of these claims, with p = 1 for those
     (a later p value can only help the others).
+
+    `unscored` says of cells and seeds that were tried why there is no number: claims that read one
+    are undecided. Where numbers are `is_as_found`, nobody having said which seeds there should be,
+    a claim is decided on those that all of its cells have, or were tried with.
     """
     from ablations.verdicts import judge  # numpy; planning does without
 
+    tried = unscored or {}
     counted = [
         counting(seeds, {key.arm for key in keys_of([claim.condition])}, excluded)
         for claim in claims
     ]
+    if is_as_found:
+        counted = [
+            paired_seeds(own, keys_of([claim.condition]), scores, tried)
+            for claim, own in zip(claims, counted, strict=True)
+        ]
     read = [
         Read.of(claim.condition, own, scores, diverged, tasks)
         for claim, own in zip(claims, counted, strict=True)
@@ -122,6 +134,14 @@ def decide(
     evidence = [
         one.evidence(claim, own) for one, claim, own in zip(read, claims, counted, strict=True)
     ]
+    for index, claim in enumerate(claims):
+        own = keys_of([claim.condition])
+        whys = [tried.get(key, {}).get(seed) for seed in counted[index] for key in own]
+        why = next(filter(None, whys), None)
+        if is_as_found and not counted[index]:
+            why = "there is no seed that all of its scores have"
+        if why is not None:
+            evidence[index] = replace(evidence[index], problem=why)
     verdicts = judge(evidence, alpha)
     for index, claim in enumerate(claims):
         affected, there = read[index].diverged_seeds, evidence[index].seeds
@@ -133,6 +153,17 @@ def decide(
         told = (*verdicts[index].warnings, _told_without(without))
         verdicts[index] = replace(verdicts[index], warnings=told)
     return verdicts
+
+
+def paired_seeds(
+    seeds: Sequence[int],
+    keys: Sequence[ScoreKey],
+    scores: Scores,
+    unscored: Mapping[ScoreKey, Mapping[int, str]],
+) -> list[int]:
+    """The seeds with which all of some cells were tried."""
+    tried = [scores.get(key, {}).keys() | unscored.get(key, {}).keys() for key in keys]
+    return [seed for seed in seeds if all(seed in own for own in tried)]
 
 
 def _told_without(verdict: Verdict) -> str:
@@ -199,7 +230,8 @@ class Read:
                         problem = f"{trial} diverged and {key.metric} has no worst value"
                         value = math.nan
                 elif value is not None and not math.isfinite(value):
-                    problem = f"{trial}: {key.task}.{key.metric} is {value}"
+                    named = f"{key.task}.{key.metric}" if key.task else key.metric
+                    problem = f"{trial}: {named} is {value}"
                     value = math.nan
                 if value is not None:
                     row[key] = value

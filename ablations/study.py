@@ -54,7 +54,8 @@ class FreshSeeds(Config):
     count: PositiveInt
 
 
-def _read_claim(value: Any) -> Claim:
+def read_claim(value: Any) -> Claim:
+    """A claim as a file has it. Raises `ValueError`."""
     if isinstance(value, str):
         return Claim(text=value)
     if not isinstance(value, dict) or not isinstance(value.get("claim"), str):
@@ -72,7 +73,9 @@ def _read_claim(value: Any) -> Claim:
 Seeds = tuple[int, ...] | FreshSeeds | AdaptiveSeeds
 
 
-def _read_seeds(value: Any) -> Seeds:
+def read_seeds(value: Any) -> Seeds:
+    """Seeds as a file has them. Raises `ValueError`."""
+
     def whole(number: Any) -> bool:
         return isinstance(number, int) and not isinstance(number, bool)
 
@@ -106,11 +109,11 @@ class StudyFile(Config):
     workload: Any = Field(None, description="what is trained, if not a recipe of ours")
     overrides: dict[str, Any] = Field({}, description="path → value, changes of the base")
     design: DesignConfig
-    seeds: Annotated[Seeds, PlainValidator(_read_seeds)]
+    seeds: Annotated[Seeds, PlainValidator(read_seeds)]
     primary_metric: str = Field(
         pattern=r"^[\w/@-]+(\.[\w/@-]+)*$", max_length=200, description="task.metric"
     )
-    claims: dict[str, Annotated[Claim, PlainValidator(_read_claim)]] = Field(
+    claims: dict[str, Annotated[Claim, PlainValidator(read_claim)]] = Field(
         {}, description="name → claim, or {claim: …, min_effect: …}"
     )
     alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of any wrong verdict")

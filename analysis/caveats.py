@@ -7,10 +7,11 @@ all print it, so no form can drop a caveat that another one has.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ablations.claim_grammar import Comparison, parse
+from ablations.contrasts import ScoreKey
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from ablations.workload import INTACT, LOWER
 from analysis import exclusions, words
@@ -18,6 +19,7 @@ from analysis.controls import controls
 from analysis.effects import LEVEL, paired, summarize
 from analysis.registry import History
 from analysis.results import StudyResults
+from analysis.score_table import ScoreTable
 
 OWN_FAMILY = "own family"
 USUAL_ALPHA = 0.05
@@ -38,15 +40,21 @@ def caveats(results: StudyResults, verdict: Verdict) -> tuple[Caveat, ...]:
     mixed = results.mixed_executions(behind)
     return (
         *_standing(results, verdict.name),
-        *_alpha(verdict),
+        *about_alpha(verdict),
         *_excluded(results, verdict.name),
         *(Caveat("diverged", warning) for warning in verdict.warnings),
-        *(() if interim else _firmness(verdict)),
+        *(() if interim else about_firmness(verdict)),
         *(Caveat("mixed devices", warning) for warning in mixed),
         *(Caveat("other images", warning) for warning in results.unlike_images(behind)),
-        *(() if interim else _learnt_nothing(results, verdict.name)),
+        *(
+            ()
+            if interim
+            else about_learning(
+                results.table, results.plan.claims[verdict.name], results.claim_keys[verdict.name]
+            )
+        ),
         *_family(results, verdict),
-        *_directions(results, verdict.name),
+        *about_directions(results.table, results.claim_keys[verdict.name]),
     )
 
 
@@ -78,7 +86,8 @@ def _standing(results: StudyResults, claim: str) -> Iterator[Caveat]:
         yield Caveat("gaps in the record", "; ".join(results.gaps))
 
 
-def _alpha(verdict: Verdict) -> Iterator[Caveat]:
+def about_alpha(verdict: Verdict) -> Iterator[Caveat]:
+    """Where more wrong verdicts are allowed than usual."""
     if verdict.alpha > USUAL_ALPHA:
         chance = words.percent(verdict.alpha)
         yield Caveat(f"alpha {chance}", f"a wrong verdict is allowed in {chance} of studies")
@@ -123,15 +132,15 @@ def _family(results: StudyResults, verdict: Verdict) -> Iterator[Caveat]:
         yield Caveat(OWN_FAMILY, told)
 
 
-def _directions(results: StudyResults, claim: str) -> Iterator[Caveat]:
+def about_directions(table: ScoreTable, keys: Iterable[ScoreKey]) -> Iterator[Caveat]:
     """Metrics of which less is better: an effect above zero is no improvement there."""
-    keys = results.claim_keys[claim]
     for task, metric in sorted({(key.task, key.metric) for key in keys}):
-        if results.table.record(task, metric).goal == "minimise":
-            yield Caveat(LOWER, f"{task}.{metric}")
+        if table.record(task, metric).goal == "minimise":
+            yield Caveat(LOWER, words.metric_name(task, metric))
 
 
-def _firmness(verdict: Verdict) -> Iterator[Caveat]:
+def about_firmness(verdict: Verdict) -> Iterator[Caveat]:
+    """Where one seed decides, or some are far from the others."""
     if verdict.sensitive:
         what = "verdict" if verdict.n >= SENSITIVE_FROM else "sign"
         yield Caveat("sensitive", f"without one of its seeds the {what} would be another")
@@ -144,12 +153,11 @@ def _firmness(verdict: Verdict) -> Iterator[Caveat]:
         )
 
 
-def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
+def about_learning(table: ScoreTable, text: str, keys: Iterable[ScoreKey]) -> Iterator[Caveat]:
     """Arms of a claim that do not beat what can be had without seeing, or without training."""
-    table = results.table
-    compared = parse(results.plan.claims[claim])
+    compared = parse(text)
     alike = any(isinstance(one, Comparison) and one.within is not None for one in compared)
-    for key in results.claim_keys[claim]:
+    for key in keys:
         if key.condition != INTACT or not table.is_score(key.task, key.metric):
             continue
         goal = table.record(key.task, key.metric).goal
@@ -161,8 +169,8 @@ def _learnt_nothing(results: StudyResults, claim: str) -> Iterator[Caveat]:
             why = why if goal else "nobody has said which way is better of"
             yield Caveat(
                 "no control",
-                f"{why} {key.task}.{key.metric}: whether {key.arm} has learnt anything is not "
-                "known, and models that guess are alike too",
+                f"{why} {words.metric_name(key.task, key.metric)}: whether {key.arm} has learnt "
+                "anything is not known, and models that guess are alike too",
             )
         for control in sorted(means, key=lambda one: -means[one])[:1]:
             lead = summarize(paired(table.score(*key), table.score(*control.key)))

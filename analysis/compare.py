@@ -139,6 +139,8 @@ class EffectLine(Line):
     by_seed: dict[int, float]
     diverged_seeds: tuple[int, ...]  # of either level
     interim: bool
+    # Of a table from elsewhere: the true effect that so many seeds find in 4 of 5 cases.
+    detectable: float | None = None
 
 
 class ControlLine(Line):
@@ -217,10 +219,10 @@ def comparison(results: StudyResults) -> Comparison:
         interim=results.interim,
         registered_at=results.registration.registered_at,
         claims=tuple(_claims(results)),
-        effects=tuple(_effects(table)),
+        effects=tuple(effect_lines(table)),
         noise_floor=floor.sd if floor else None,
         arms=tuple(_arms(results)),
-        controls=tuple(_controls(table)),
+        controls=tuple(control_lines(table)),
         completeness=Completeness(
             planned=len(plan.trials),
             there=results.trials_there,
@@ -237,7 +239,7 @@ def comparison(results: StudyResults) -> Comparison:
 L = TypeVar("L", bound=Line)
 
 
-def _line(kind: type[L], *sources: object, **more: Any) -> L:
+def line_of(kind: type[L], *sources: object, **more: Any) -> L:
     """A line of what some sources have under the names of its fields, and of what else is given."""
     found = {
         name: getattr(source, name)
@@ -254,13 +256,13 @@ def _claims(results: StudyResults) -> list[ClaimLine]:
         interim = results.is_interim(verdict)
         least = results.plan.min_effects.get(verdict.name, 0.0)
         lines.append(
-            _line(
+            line_of(
                 ClaimLine,
                 verdict,
-                metrics=_metrics_of(results.claim_keys[verdict.name]),
+                metrics=metrics_of(results.claim_keys[verdict.name]),
                 relation="<" if verdict.below else ">",
                 boundary=verdict.boundary + 0.0,
-                path=tuple(_line(LookLine, look) for look in verdict.path),
+                path=tuple(line_of(LookLine, look) for look in verdict.path),
                 interim=interim,
                 standing=results.standing(verdict.name),
                 caveats=caveats(results, verdict),
@@ -285,13 +287,15 @@ def _replication(results: StudyResults) -> dict[str, Any] | None:
     return {**its.means, "most_trials": len(results.whole.trials), "ended": made.ended}
 
 
-def _metrics_of(keys: Iterable[ScoreKey]) -> tuple[str, ...]:
+def metrics_of(keys: Iterable[ScoreKey]) -> tuple[str, ...]:
+    """The metrics of some cells, each once."""
     return tuple(dict.fromkeys(words.metric_name(k.task, k.metric, k.shots) for k in keys))
 
 
-def _effects(table: ScoreTable) -> list[EffectLine]:
+def effect_lines(table: ScoreTable) -> list[EffectLine]:
+    """Every factor level against the base level, on every metric."""
     return [
-        _line(
+        line_of(
             EffectLine,
             one,
             one.summary,
@@ -322,7 +326,7 @@ def _arms(results: StudyResults) -> list[ArmLine]:
                 evaluation_seconds_per_trial=evaluation,
                 compilation_seconds_per_trial=compilation,
                 diverged_seeds=tuple(diverged.get(arm.name, ())),
-                scores=tuple(_scores(results.table, arm.name)),
+                scores=tuple(score_lines(results.table, arm.name)),
             )
         )
     return lines
@@ -347,7 +351,7 @@ def _measured(results: StudyResults) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def _scores(table: ScoreTable, arm: str) -> list[ScoreLine]:
+def score_lines(table: ScoreTable, arm: str) -> list[ScoreLine]:
     """What an arm's model scored; what answerers without it do stands among the controls."""
     lines = []
     for form in table.metrics:
@@ -358,12 +362,12 @@ def _scores(table: ScoreTable, arm: str) -> list[ScoreLine]:
         if summary.n:
             goal = table.record(key.task, key.metric).goal
             lines.append(
-                _line(ScoreLine, key, summary, goal=goal, item_error=table.item_error(*key))
+                line_of(ScoreLine, key, summary, goal=goal, item_error=table.item_error(*key))
             )
     return lines
 
 
-def _controls(table: ScoreTable) -> list[ControlLine]:
+def control_lines(table: ScoreTable) -> list[ControlLine]:
     """Base first; for other arms only what their own model said: the answerers are the same."""
     lines = []
     for arm in table.arms:
@@ -375,7 +379,7 @@ def _controls(table: ScoreTable) -> list[ControlLine]:
                 level = table.score(*control.key)
                 lead = summarize(paired(table.score(*key), level))
                 lines.append(
-                    _line(
+                    line_of(
                         ControlLine,
                         key,
                         summarize(level),
@@ -423,7 +427,11 @@ def _warnings(results: StudyResults) -> list[str]:
 @no_collection()
 def render(results: StudyResults, form: str = "text", *, color: bool = False) -> str:
     """The comparison as `text`, `markdown`, `latex` or `json`."""
-    made = comparison(results)
+    return render_made(comparison(results), form, color=color)
+
+
+def render_made(made: Comparison, form: str = "text", *, color: bool = False) -> str:
+    """The same of a comparison that was made before, also of a table from elsewhere."""
     if form == "json":
         # Not-a-number is null; what a terminal would obey is written as `\\u202e`.
         plain = each_text(json.loads(made.model_dump_json()), hiding())
@@ -450,6 +458,12 @@ class Table:
 
 # The heading of an interval that stands beside no verdict.
 UNADJUSTED = f"{words.percent(LEVEL)} interval, unadjusted"
+# The heading of the true effect that a test at the usual level finds in 4 of 5 cases.
+DETECTABLE = "could be seen"
+ABOUT_DETECTABLE = (
+    f"{DETECTABLE}: the smallest true effect that one claim about it, at 5 %, would have found in "
+    "4 of 5 cases with so many seeds that spread so much."
+)
 WIDEST = 8  # columns of the table of scores; with more it has a row a metric
 NARROWEST = 16  # characters of a column of names in a narrow terminal
 SYMBOLS = {"supported": "✓", "refuted": "✗", "undecided": "?", "interim": "…"}
@@ -465,7 +479,7 @@ def tables(made: Comparison) -> list[Table]:
     found = [claims_table(made), paths_table(made), contrasts_table(made)]
     found += [*effects_tables(made), _narrow(scores_table(made))]
     found += [controls_table(made), costs_table(made)]
-    return [table for table in found if table.rows]
+    return [table for table in found if table.rows and len(table.header) > 1]
 
 
 def claims_table(made: Comparison) -> Table:
@@ -576,20 +590,29 @@ def effects_tables(made: Comparison) -> list[Table]:
     found = []
     for key in dict.fromkeys(map(_column, made.effects)):
         lines = [one for one in made.effects if _column(one) == key]
+        is_seen = any(one.detectable is not None for one in lines)
         rows = tuple(
             (
                 f"{one.factor}: {one.base_level} → {one.level}",
                 *effect_words(one, lines),
+                *((_detectable(one),) if is_seen else ()),
                 f"{one.n}/{len(made.seeds)}" + (", diverged" if one.diverged_seeds else ""),
             )
             for one in lines
         )
         interim = ", interim" if any(one.interim for one in lines) else ""
-        header = ("change", "effect", UNADJUSTED, "seeds")
+        seen = (DETECTABLE,) if is_seen else ()
+        header = ("change", "effect", UNADJUSTED, *seen, "seeds")
         found.append(
             Table(f"Effects on {shown_metric(lines[0])}, paired by seed{interim}", header, rows)
         )
     return found
+
+
+def _detectable(one: EffectLine) -> str:
+    """At the decimals of its spread: it is an estimate from that."""
+    size = math.nan if one.detectable is None else one.detectable
+    return words.number(size, words.decimals([size]))
 
 
 def effect_words(one: EffectLine, beside: Sequence[EffectLine]) -> tuple[str, str]:
@@ -656,7 +679,11 @@ def costs_table(made: Comparison) -> Table:
         "FLOPs/trial": [
             arm.flops_per_trial and words.count(arm.flops_per_trial) for arm in made.arms
         ],
-        "training/trial": [words.duration(arm.training_seconds_per_trial) for arm in made.arms],
+        "training/trial": (
+            [words.duration(arm.training_seconds_per_trial) for arm in made.arms]
+            if made.seconds or not made.arms or made.completeness.missing
+            else []
+        ),
         "evaluation/trial": _durations(arm.evaluation_seconds_per_trial for arm in made.arms),
         "compilation/trial": _durations(arm.compilation_seconds_per_trial for arm in made.arms),
     }
@@ -687,8 +714,9 @@ def arms_table(made: Comparison) -> Table:
 
 def primary(made: Comparison) -> str:
     """The primary metric for readers."""
-    task, _, metric = made.primary_metric.partition(".")
-    return with_goal(words.metric_name(task, metric, made.primary_shots), made.primary_goal)
+    return with_goal(
+        words.metric_name("", made.primary_metric, made.primary_shots), made.primary_goal
+    )
 
 
 def _intact(score: ScoreLine) -> bool:
@@ -812,6 +840,7 @@ def family(made: Comparison) -> str:
 def _closing(made: Comparison) -> list[str]:
     """What was corrected for, the noise floor where there is one, and whether all is there."""
     told = [family(made)] if made.claims else []
+    told += [ABOUT_DETECTABLE] if any(one.detectable is not None for one in made.effects) else []
     floor = made.noise_floor
     if floor is None:
         return [*told, made.completeness.line]

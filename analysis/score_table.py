@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,8 @@ class ScoreTable:
                of their metric, NaN where there is none; what was scored without it stands
     missing    (arm, seed) whose numbers are not all there yet
     excluded   (arm, seed) that are left out: their seeds are not among those of the arm's claims
+    unscored   cell → seed that was tried → why it has no number; claims that read it are undecided
+    is_as_found  nobody said which seeds there should be: each claim has those of all its arms
     """
 
     design: Design
@@ -55,6 +57,8 @@ class ScoreTable:
     diverged: frozenset[Place] = frozenset()
     missing: frozenset[tuple[str, int]] = frozenset()
     excluded: frozenset[tuple[str, int]] = frozenset()
+    unscored: Mapping[ScoreKey, Mapping[int, str]] = field(default_factory=dict)
+    is_as_found: bool = False
 
     @property
     def base(self) -> str:
@@ -133,12 +137,19 @@ class ScoreTable:
 
         Parts of a metric, such as `accuracy/answer_type:number`, are in the numbers alone.
         """
-        found = {key[1:] for key in self.scores if "/" not in key.metric}
+        found = {key[1:] for key in self.scores if not self._is_part(key)}
         primary = self.primary
         return sorted(
             found,
             key=lambda one: (one[:3] != primary, one[:2] != primary[:2], one[3] != INTACT, *one),
         )
+
+    def _is_part(self, key: ScoreKey) -> bool:
+        """Whether a metric is a part of one; a table from elsewhere may call one `val/accuracy`."""
+        if "/" not in key.metric:
+            return False
+        known = self.tasks.get(key.task)
+        return known is None or all(one.name != key.metric for one in known.metrics)
 
     @property
     def scored(self) -> list[Form]:
@@ -175,6 +186,8 @@ class ScoreTable:
             tasks=self.tasks,
             diverged=self.diverged,
             excluded=self.excluded,
+            unscored=self.unscored,
+            is_as_found=self.is_as_found,
         )
 
     def has_diverged(self, key: ScoreKey, seed: int) -> bool:

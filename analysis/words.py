@@ -159,5 +159,6 @@ def duration(seconds: float) -> str:
 
 def metric_name(task: str, metric: str, shots: int = 0, condition: str = INTACT) -> str:
     """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
-    name = f"{task}.{metric}" + (f" {shots}-shot" if shots else "")
+    name = f"{task}.{metric}" if task else metric  # a table from elsewhere may name no task
+    name += f" {shots}-shot" if shots else ""
     return name if condition == INTACT else f"{name}, {condition}"

@@ -43,6 +43,7 @@ from mm1.play_command import play
 from mm1.promote_command import promote
 from mm1.registration_commands import audit, register
 from mm1.score_command import score
+from mm1.table_command import rendered, study_of, table, table_of, table_options
 from mm1.terminal import say
 from mm1.timeline_command import timeline
 from mm1.train_command import train
@@ -294,8 +295,11 @@ for command in (watch, pause, resume, cancel, add):
     cli.add_command(command)
 
 
+cli.add_command(table)
+
+
 @cli.command()
-@click.argument("study")
+@click.argument("study", required=False)
 @store_option
 @click.option(
     "--format",
@@ -309,16 +313,32 @@ for command in (watch, pause, resume, cancel, add):
     type=click.Path(path_type=Path),
     help="File that `mm1 register` wrote: is it of what is shown?",
 )
+@table_options
 @json_option
-def compare(study: str, store: str, form: str, registration: Path | None, as_json: bool) -> None:
-    """Print the effects and the verdict of each claim of a study that has run.
+def compare(
+    study: str | None,
+    store: str,
+    form: str,
+    registration: Path | None,
+    as_json: bool,
+    **of_table: Any,
+) -> None:
+    """Print the effects and the verdict of each claim of a study that has run, or of a table.
+
+    With `--table SOURCE` the numbers may be anybody's: a CSV, Parquet, JSON lines or Excel file,
+    an export of W&B, an MLflow experiment, … `mm1 table SOURCE` tells what is understood.
 
     \b
     Example: mm1 compare demo --format latex
+    Example: mm1 compare --table results.csv --claim "score(b) > score(a)"
     """
     chosen = "json" if as_json else form
     color = sys.stdout.isatty()
-    click.echo(api.compare(study, store=store, form=chosen, color=color, registration=registration))
+    if (of := table_of(study, of_table, store, registration)) is not None:
+        click.echo(rendered(of, chosen, color=color))
+        return
+    name = study_of(study)
+    click.echo(api.compare(name, store=store, form=chosen, color=color, registration=registration))
 
 
 @cli.command()

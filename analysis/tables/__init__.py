@@ -1,0 +1,1 @@
+"""Verdicts on numbers that were made elsewhere: tables, trackers, result folders."""
