@@ -291,7 +291,7 @@ def test_two_units_are_refused() -> None:
         (PAIR.replace("51.6", "51.6 ± 0.2"), {}, "row 10, column 'accuracy'"),
         (PAIR.replace("b,3,", "b,mean,"), {}, "column 'seed' has 'mean', and a seed is a whole"),
         ("model,accuracy\na,1\na,2\nb,1\nb,3", {}, "no column is the seed, and 'a' has several"),
-        ("seed,x,y\n1,2,3\n2,3,3", {}, "If 'x', 'y' are arms, say --columns arms"),
+        ("seed,x,y\n1,2,3\n2,3,4", {}, "If 'x', 'y' are arms, say --columns arms"),
         ("model,seed,data_seed,acc\na,1,2,3\nb,1,3,4", {}, "which column is the seed"),
         ("model,init_seed,data_seed,acc\na,1,2,3\nb,2,2,4", {}, "which column is the seed"),
         (PAIR.replace("51.6", "lost it"), {}, "row 10, column 'accuracy'"),
