@@ -42,6 +42,7 @@ from mm1.options import (
 from mm1.play_command import play
 from mm1.promote_command import promote
 from mm1.registration_commands import audit, register
+from mm1.reproduce_command import reproduce
 from mm1.score_command import score
 from mm1.table_command import rendered, study_of, table, table_of, table_options
 from mm1.terminal import say
@@ -362,6 +363,9 @@ def report(study: str, store: str, form: str, out: Path | None) -> None:
     Example: mm1 report demo --format pdf
     """
     click.echo(api.report(study, store=store, out=out, form=form))
+
+
+cli.add_command(reproduce)
 
 
 @cli.command()
