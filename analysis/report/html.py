@@ -142,7 +142,7 @@ def _say(text: str) -> str:
 
 def _name(name: str) -> str:
     """A name for HTML, which a narrow column may break after a dot, slash or equals sign."""
-    return re.sub(r"([./=])", r"\1<wbr>", _say(name))
+    return re.sub(r"([/=]|\.(?!\d))", r"\1<wbr>", _say(name))
 
 
 def _head(document: Document) -> str:

@@ -6,6 +6,7 @@ Live's `latex-recommended` and `latex-extra`. Examples are without their images.
 
 from __future__ import annotations
 
+import re
 from functools import singledispatchmethod
 
 from analysis.compare import Table
@@ -136,12 +137,14 @@ class _Page:
         return "\n".join([r"\begin{itemize}\raggedright\small", *lines, r"\end{itemize}"])
 
 
+# Not before a space, where it breaks anyway, nor within a number.
+_BREAKS = re.compile(r"(\\_|[/=,]|\.(?!\d)|\]\})(?! |$)")
+
+
 def _breaking(text: str) -> str:
     """Text whose long names may break after what joins their parts."""
     line = in_latex(text)
-    for mark in (r"\_", ".", "/", "=", ",", "]}"):
-        line = line.replace(mark, mark + r"\allowbreak{}")
-    return line.replace(r"\allowbreak{} ", " ")
+    return _BREAKS.sub(r"\g<0>\\allowbreak{}", line)
 
 
 def _table(table: Table, left_out: str = "") -> str:
