@@ -78,6 +78,7 @@ class Table(Config):
     tasks: dict[str, Task]
     null_arms: tuple[str, ...] = ()
     averaged: tuple[str, ...] = ()
+    excluded: tuple[tuple[str, int], ...] = ()
 
 
 class Carried(Config):
@@ -105,9 +106,14 @@ class Carried(Config):
     claims: dict[str, Decided]
 
 
-def packed(made: Comparison, table: ScoreTable, results: StudyResults | None) -> bytes:
+def packed(
+    made: Comparison,
+    table: ScoreTable,
+    results: StudyResults | None,
+    min_effects: Mapping[str, float],
+) -> bytes:
     """What a report of these numbers carries; the same bytes whenever and wherever it is made."""
-    content = _of(made, table, results)
+    content = _of(made, table, results, min_effects)
     plain = each_text(content, hiding())
     if (written := _json(plain)) != _json(content):
         written = _json({**plain, "hidden": True})
@@ -118,8 +124,12 @@ def _json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
-def _of(made: Comparison, table: ScoreTable, results: StudyResults | None) -> dict[str, Any]:
-    least: Mapping[str, float] = results.plan.min_effects if results is not None else {}
+def _of(
+    made: Comparison,
+    table: ScoreTable,
+    results: StudyResults | None,
+    min_effects: Mapping[str, float],
+) -> dict[str, Any]:
     content: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": made.study,
@@ -132,7 +142,7 @@ def _of(made: Comparison, table: ScoreTable, results: StudyResults | None) -> di
         "claims": {
             one.name: {
                 "text": one.text,
-                "min_effect": least.get(one.name, 0.0),
+                "min_effect": min_effects.get(one.name, 0.0),
                 "verdict": one.verdict,
                 "interim": one.interim,
                 "effect": one.effect if one.effect is None or math.isfinite(one.effect) else None,
@@ -152,6 +162,7 @@ def _of(made: Comparison, table: ScoreTable, results: StudyResults | None) -> di
             },
             "null_arms": list(table.null_arms),
             "averaged": list(table.averaged),
+            "excluded": [list(one) for one in sorted(table.excluded)],
         }
         return content
     executions: dict[str, dict[str, Any]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.contrasts import ScoreKey
@@ -69,6 +69,8 @@ class Source:
     made: Comparison
     table: ScoreTable
     results: StudyResults | None = None
+    # Claim → what its effect must exceed.
+    min_effects: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -108,7 +110,7 @@ def document(source: Source) -> Document:
         facts=_facts(source),
         notices=made.notices,
         sections=tuple(one for one in sections if one.blocks),
-        carried=carried.packed(made, source.table, results),
+        carried=carried.packed(made, source.table, results, source.min_effects),
     )
     if results is None:
         return whole
@@ -598,4 +600,4 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 def source_of(results: StudyResults) -> Source:
     """What a report of a study of a store is made of."""
-    return Source(comparison(results), results.table, results)
+    return Source(comparison(results), results.table, results, results.plan.min_effects)

@@ -14,7 +14,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas
@@ -199,7 +199,7 @@ def table_of(then: Carried) -> ScoreTable:
         {**one._asdict(), "value": one.number, "standard_error": math.nan} for one in then.numbers
     ]
     frame = pandas.DataFrame(rows, columns=[*Number._fields, "standard_error"])
-    return score_table(
+    made = score_table(
         frame,
         Design(its.factors, its.arms),
         its.primary,
@@ -208,6 +208,7 @@ def table_of(then: Carried) -> ScoreTable:
         null_arms=its.null_arms,
         averaged=its.averaged,
     )
+    return replace(made, excluded=frozenset(its.excluded))
 
 
 def decided_again(then: Carried, table: ScoreTable) -> list[Verdict]:
