@@ -34,6 +34,7 @@ PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[hidelinks]{hyperref}
 \setlength{\parindent}{0pt}\setlength{\parskip}{4pt plus 2pt}
 \setlength{\emergencystretch}{3em}
+\hyphenpenalty=10000
 \newcolumntype{L}{>{\raggedright\arraybackslash}X}
 \newcommand{\note}[1]{{\small\raggedright #1\par}}
 \begin{document}
@@ -144,7 +145,7 @@ _BREAKS = re.compile(r"(\\_|[/=,]|\.(?!\d)|\]\})(?! |$)")
 def _breaking(text: str) -> str:
     """Text whose long names may break after what joins their parts."""
     line = in_latex(text)
-    return _BREAKS.sub(r"\g<0>\\allowbreak{}", line)
+    return _BREAKS.sub(r"\g<0>\\allowbreak{}", line).replace(r" \%", r"~\%")
 
 
 def _table(table: Table, left_out: str = "") -> str:

@@ -1,4 +1,7 @@
-"""A report as one Markdown file: tables, and pictures as addresses that are defined at its end."""
+"""A report as one Markdown file: tables, and pictures as addresses that are defined at its end.
+
+They are PNG, which every viewer that draws such addresses takes.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from analysis.report.document import (
     Listing,
     Text,
 )
+from analysis.report.pdf import picture
 
 
 def markdown(document: Document) -> str:
@@ -89,7 +93,7 @@ class _Page:
 
     @shown.register
     def _(self, block: Figure) -> str:
-        held = f"data:image/svg+xml;base64,{base64.b64encode(block.svg.encode()).decode()}"
+        held = f"data:image/png;base64,{base64.b64encode(picture(block.svg, 'png')).decode()}"
         parts = [self._picture(block.name, block.alt, held)]
         parts += [f"*{in_markdown(block.caption)}*"] if block.caption else []
         parts += [_table(block.numbers)] if block.numbers is not None else []

@@ -50,27 +50,34 @@ def pdf(document: Document) -> bytes:
         return _compiled(page.folder)
 
 
-def picture(svg: str) -> bytes:
-    """A drawing as a PDF of one page, as large as it is."""
+def picture(svg: str, form: Literal["pdf", "png"] = "pdf") -> bytes:
+    """A drawing as a PDF of one page, as large as it is, or as PNG."""
     with tempfile.TemporaryDirectory(prefix="mm1-picture-") as folder:
         (Path(folder) / "picture.svg").write_text(_for_typst(svg), encoding="utf-8")
         (Path(folder) / "main.typ").write_text(PICTURE, encoding="utf-8")
-        return _compiled(Path(folder), standard="1.5")  # pdfLaTeX takes no newer one in
+        return _compiled(Path(folder), form, standard="1.5")  # pdfLaTeX takes no newer one in
 
 
 def _compiled(
-    folder: Path, form: Literal["pdf", "svg"] = "pdf", standard: Literal["1.5", "1.7"] = "1.7"
+    folder: Path,
+    form: Literal["pdf", "png", "svg"] = "pdf",
+    standard: Literal["1.5", "1.7"] = "1.7",
 ) -> bytes:
     try:
         import typst
     except ImportError:
-        raise UserError("PDF needs the package typst: pip install typst") from None
+        raise UserError("PDF and pictures need the package typst: pip install typst") from None
     compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
     made = compiler.compile(
         str(folder / "main.typ"), format=form, timestamp=0, pdf_standards=standard
     )
     assert isinstance(made, bytes)  # where no output file is named
     return made
+
+
+def _say(text: str) -> str:
+    """Text for a PDF, its percent signs tied to their numbers."""
+    return in_pdf(text).replace(" %", "\xa0%")
 
 
 def _for_typst(svg: str) -> str:
@@ -89,12 +96,12 @@ class _Page:
     def of(self, document: Document) -> dict[str, Any]:
         """The whole report."""
         return {
-            "study": in_pdf(document.study),
-            "title": in_pdf(document.question or document.study),
-            "facts": in_pdf(document.facts),
-            "notices": [in_pdf(one) for one in document.notices],
+            "study": _say(document.study),
+            "title": _say(document.question or document.study),
+            "facts": _say(document.facts),
+            "notices": [_say(one) for one in document.notices],
             "sections": [
-                {"title": in_pdf(one.title), "blocks": [self.shown(block) for block in one.blocks]}
+                {"title": _say(one.title), "blocks": [self.shown(block) for block in one.blocks]}
                 for one in document.sections
             ],
             "attached": carried.FILE,
@@ -107,19 +114,19 @@ class _Page:
 
     @shown.register
     def _(self, block: Text) -> dict[str, Any]:
-        return {"kind": "text", "way": block.kind, "text": in_pdf(block.text)}
+        return {"kind": "text", "way": block.kind, "text": _say(block.text)}
 
     @shown.register
     def _(self, block: Heading) -> dict[str, Any]:
-        return {"kind": "heading", "text": in_pdf(block.text), "minor": block.minor}
+        return {"kind": "heading", "text": _say(block.text), "minor": block.minor}
 
     @shown.register
     def _(self, block: Bullets) -> dict[str, Any]:
-        return {"kind": "bullets", "items": [in_pdf(one) for one in block.items]}
+        return {"kind": "bullets", "items": [_say(one) for one in block.items]}
 
     @shown.register
     def _(self, block: Listing) -> dict[str, Any]:
-        return {"kind": "listing", "text": in_pdf(block.text)}
+        return {"kind": "listing", "text": _say(block.text)}
 
     @shown.register
     def _(self, block: Card) -> dict[str, Any]:
@@ -127,10 +134,10 @@ class _Page:
             "kind": "card",
             "verdict": block.verdict,
             "outcome": f"{block.symbol} {block.verdict.capitalize()}",
-            "sentence": in_pdf(block.sentence),
-            "name": in_pdf(block.name),
-            "claim": in_pdf(block.claim),
-            "notes": [in_pdf(one) for one in block.notes],
+            "sentence": _say(block.sentence),
+            "name": _say(block.name),
+            "claim": _say(block.claim),
+            "notes": [_say(one) for one in block.notes],
         }
 
     @shown.register
@@ -140,8 +147,8 @@ class _Page:
         return {
             "kind": "figure",
             "file": file,
-            "alt": in_pdf(block.alt),
-            "caption": in_pdf(block.caption),
+            "alt": _say(block.alt),
+            "caption": _say(block.caption),
         }
 
     @shown.register
@@ -156,16 +163,16 @@ class _Page:
         file = None if one.image is None else self._drawn(one.image)
         return {
             "image": file,
-            "alt": in_pdf(one.image.alt) if one.image else "",
+            "alt": _say(one.image.alt) if one.image else "",
             "has_image": one.has_image,
-            "prompt": in_pdf(one.prompt),
-            "reference": in_pdf(one.reference),
+            "prompt": _say(one.prompt),
+            "reference": _say(one.reference),
             "answers": [
                 {
                     **dataclasses.asdict(given),
-                    "mark": in_pdf(given.mark),
-                    "text": in_pdf(given.text),
-                    "arms": in_pdf(", ".join(given.arms))
+                    "mark": _say(given.mark),
+                    "text": _say(given.text),
+                    "arms": _say(", ".join(given.arms))
                     + (f" and {given.more_arms} more" if given.more_arms else ""),
                 }
                 for given in one.answers
@@ -193,9 +200,9 @@ class _Page:
 def _table(table: Table, left_out: str) -> dict[str, Any]:
     return {
         "kind": "grid",
-        "title": in_pdf(table.title),
-        "header": [in_pdf(one) for one in table.header],
-        "rows": [[in_pdf(cell) for cell in row] for row in table.rows],
+        "title": _say(table.title),
+        "header": [_say(one) for one in table.header],
+        "rows": [[_say(cell) for cell in row] for row in table.rows],
         "texts": sorted(table.text_columns),
-        "left": in_pdf(left_out),
+        "left": _say(left_out),
     }

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from analysis.compare import comparison
 from analysis.report import carried
@@ -96,6 +97,26 @@ def test_figures_of_markdown_are_in_it(results: StudyResults) -> None:
     defined = set(re.findall(r"^\[([a-z0-9-]+)\]: data:image/", text, re.MULTILINE))
     assert named
     assert named == defined
+
+
+@pytest.mark.parametrize("which", ["results", "hostile"])
+def test_a_reader_of_markdown_sees_texts_tables_and_the_pictures_that_are_meant(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(which)
+    text = markdown(document(source_of(found)))
+    page = MarkdownIt("commonmark").enable("table").render(text)
+    assert set(re.findall(r"<(\w+)", re.sub(r'"[^"]*"', '""', page))) <= {
+        *("h1", "h2", "h3", "h4", "p", "ul", "li", "strong", "em", "blockquote", "img", "pre"),
+        *("code", "table", "thead", "tbody", "tr", "th", "td"),
+    }
+    sources = re.findall(r'src="([^"]{0,40})', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert page.count("<table>") >= 5
+    if which == "hostile":
+        assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10
+        assert "#set text(red)" in page
 
 
 def test_a_report_carries_every_number(results: StudyResults, written: Path) -> None:
