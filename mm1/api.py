@@ -496,6 +496,11 @@ def report(
     found = results(study, store=store)
     name = quote(found.plan.study, safe="")  # whoever wrote the store named it
     path = Path(out) if out else found.store.local / "reports" / f"{name}{FORMS[form]}"
+    return write_report(found, file_to_write(path), form)
+
+
+def file_to_write(path: Path) -> Path:
+    """The path of a file that is to be written. Raises `UserError` where it is a folder."""
     if path.is_dir():
         raise UserError(f"--out {path} is a folder; give the path of a file")
-    return write_report(found, path, form)
+    return path

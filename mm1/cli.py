@@ -42,6 +42,7 @@ from mm1.options import (
 from mm1.play_command import play
 from mm1.promote_command import promote
 from mm1.registration_commands import audit, register
+from mm1.report_command import report
 from mm1.reproduce_command import reproduce
 from mm1.score_command import score
 from mm1.table_command import rendered, study_of, table, table_of, table_options
@@ -342,29 +343,7 @@ def compare(
     click.echo(api.compare(name, store=store, form=chosen, color=color, registration=registration))
 
 
-@cli.command()
-@click.argument("study")
-@store_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["html", "md", "pdf", "latex"]),
-    default="html",
-    show_default=True,
-)
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="The file to write.")
-def report(study: str, store: str, form: str, out: Path | None) -> None:
-    """Write a study's report: verdicts, methods, figures and tables in one file.
-
-    It needs no network. LaTeX has its figures in a folder beside it.
-
-    \b
-    Example: mm1 report demo --out demo.html
-    Example: mm1 report demo --format pdf
-    """
-    click.echo(api.report(study, store=store, out=out, form=form))
-
-
+cli.add_command(report)
 cli.add_command(reproduce)
 
 

@@ -79,6 +79,9 @@ class Table(Config):
     null_arms: tuple[str, ...] = ()
     averaged: tuple[str, ...] = ()
     excluded: tuple[tuple[str, int], ...] = ()
+    # arm, task, metric, shots, condition, seed of what was tried → why it has no number
+    unscored: tuple[tuple[str, str, str, int, str, int, str], ...] = ()
+    is_as_found: bool = False  # nobody said which seeds there should be
 
 
 class Carried(Config):
@@ -155,14 +158,16 @@ def _of(
             "factors": {name: list(levels) for name, levels in table.design.factors.items()},
             "arms": {name: dict(levels) for name, levels in table.design.arms.items()},
             "primary": list(table.primary),
-            "tasks": {
-                name: task.model_dump(mode="json")
-                for name, task in table.tasks.items()
-                if name in set(table.numbers["task"])
-            },
+            "tasks": {name: task.model_dump(mode="json") for name, task in table.tasks.items()},
             "null_arms": list(table.null_arms),
             "averaged": list(table.averaged),
             "excluded": [list(one) for one in sorted(table.excluded)],
+            "unscored": [
+                [*key, seed, why]
+                for key, seeds in sorted(table.unscored.items())
+                for seed, why in sorted(seeds.items())
+            ],
+            "is_as_found": table.is_as_found,
         }
         return content
     executions: dict[str, dict[str, Any]] = {}

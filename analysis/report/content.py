@@ -105,6 +105,7 @@ def document(source: Source) -> Document:
         Section("How to reproduce this", tuple(_reproduce(source))),
     ]
     whole = Document(
+        kind="Table" if results is None else "Ablation study",
         study=made.study,
         question=made.question,
         facts=_facts(source),
@@ -440,7 +441,8 @@ def _controls(source: Source) -> Iterable[Block]:
     made = source.made
     table = controls_table(made)
     if not table.rows:
-        yield Text("No control was part of this study.")
+        if source.results is not None:
+            yield Text("No control was part of this study.")
         return
     base = made.arms[0].name
     for one in made.controls:

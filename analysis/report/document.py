@@ -130,6 +130,7 @@ class Section:
 class Document:
     """A whole report. `carried` is what `mm1 reproduce` reads of it (`analysis.report.carried`)."""
 
+    kind: str  # what it is of: an ablation study, a table
     study: str
     question: str
     facts: str  # the line below the title

@@ -148,7 +148,7 @@ def _name(name: str) -> str:
 def _head(document: Document) -> str:
     banners = "".join(f'<p class="banner">{_say(text)}</p>' for text in document.notices)
     return (
-        f'<header><div class="kicker">Ablation study <b>{in_html(document.study)}</b></div>'
+        f'<header><div class="kicker">{document.kind} <b>{in_html(document.study)}</b></div>'
         f"<h1>{in_html(document.question)}</h1>"
         f'<p class="meta">{_say(document.facts)}</p>{banners}</header>'
     )

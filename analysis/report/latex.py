@@ -60,7 +60,7 @@ class _Page:
             f"% study {in_latex(document.study)}; needs the folder {in_latex(self.folder)}",
             PREAMBLE,
             rf"{{\Large\bfseries\raggedright {_breaking(document.question)}\par}}",
-            rf"\note{{Ablation study \textbf{{{_breaking(document.study)}}}. "
+            rf"\note{{{document.kind} \textbf{{{_breaking(document.study)}}}. "
             rf"{_breaking(document.facts)}}}",
             *(rf"\note{{\textbf{{Note:}} {_breaking(text)}}}" for text in document.notices),
         ]

@@ -44,7 +44,7 @@ class _Page:
         """The whole page."""
         parts = [
             f"# {in_markdown(document.question) or in_markdown(document.study)}",
-            f"Ablation study **{in_markdown(document.study)}**. {in_markdown(document.facts)}",
+            f"{document.kind} **{in_markdown(document.study)}**. {in_markdown(document.facts)}",
             *(f"> **Note:** {in_markdown(text)}" for text in document.notices),
         ]
         for section in document.sections:

@@ -26,10 +26,7 @@ def methods(made: Comparison, table: ScoreTable, results: StudyResults | None) -
     """Paragraphs: design; scores and tests; registration and deviations; computation."""
     found = [_design(made, table, results), _analysis(made, table, results)]
     if results is None:
-        found.append(
-            "The scores were made elsewhere; how they came about, and whether anything was "
-            "chosen or left out, is not on record here."
-        )
+        found.append(_elsewhere(made, table))
     else:
         found += [_record(made, results), _computation(made, results)]
     return [" ".join(sentences) for sentences in found if sentences]
@@ -90,11 +87,11 @@ def _design(made: Comparison, table: ScoreTable, results: StudyResults | None) -
             f"{'repeats' if len(table.null_arms) == 1 else 'repeat'} the base with other first "
             "weights and the same data."
         )
-    found += _seeds(made, results)
+    found += _seeds(made, table, results)
     return found
 
 
-def _seeds(made: Comparison, results: StudyResults | None) -> list[str]:
+def _seeds(made: Comparison, table: ScoreTable, results: StudyResults | None) -> list[str]:
     seeds = made.seeds
     named = f" ({_ranges(seeds)})"
     if made.replication is not None and results is not None:
@@ -107,6 +104,10 @@ def _seeds(made: Comparison, results: StudyResults | None) -> list[str]:
             )
             + ")."
         ]
+    elif results is None and len(seeds) < 2:
+        found = ["There is one run of each arm."]
+    elif results is None and _unlike_seeds(table):
+        found = [f"There are {counted(len(seeds), 'seed')}{named}, of which not every arm has all."]
     else:
         found = [f"Every arm has the same {counted(len(seeds), 'seed')}{named}."]
     if len(seeds) > 1:
@@ -127,6 +128,11 @@ def _seeds(made: Comparison, results: StudyResults | None) -> list[str]:
         found.append(f"All seeds have in common: {listed(shared)}.")
     found.append(shortened(made.completeness.line))
     return found
+
+
+def _unlike_seeds(table: ScoreTable) -> bool:
+    """Whether an arm lacks a seed in one of the metrics."""
+    return any(set(own) != set(table.seeds) for own in table.scores.values())
 
 
 def _budget(rule: dict) -> list[tuple[str, float]]:
@@ -227,6 +233,21 @@ def _is_equivalence(text: str) -> bool:
     except UserError:
         return False
     return any(isinstance(one, Compared) and one.within is not None for one in parts)
+
+
+def _elsewhere(made: Comparison, table: ScoreTable) -> list[str]:
+    """What can be said of numbers that nobody here saw being made."""
+    found = ["The scores were made elsewhere, and how they came about is not on record here."]
+    if made.registered_at:
+        at = made.registered_at[:16].replace("T", " ")
+        found.append(f"The claims were registered as {made.hash} on {at} UTC.")
+    if made.claims:
+        standings = dict.fromkeys(claim.standing for claim in made.claims)
+        found.append(f"Standing of the claims: {listed(standings)}.")
+    if table.excluded:
+        named = listed(f"{arm} seed {seed}" for arm, seed in sorted(table.excluded))
+        found.append(f"Left out: {named}; the reasons are among the warnings.")
+    return found
 
 
 # -- what is on record -------------------------------------------------------------------------

@@ -96,6 +96,7 @@ class _Page:
     def of(self, document: Document) -> dict[str, Any]:
         """The whole report."""
         return {
+            "kind": document.kind,
             "study": _say(document.study),
             "title": _say(document.question or document.study),
             "facts": _say(document.facts),

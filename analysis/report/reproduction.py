@@ -9,17 +9,18 @@ missing    it is not there
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import math
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas
 
-from ablations.contrasts import Design
+from ablations.contrasts import Design, Place, ScoreKey
 from ablations.deciding import Claim
 from ablations.plan import Plan
 from ablations.verdicts import Verdict
@@ -27,7 +28,7 @@ from analysis import words
 from analysis.report.carried import Carried, Number
 from analysis.report.methods import listed, plain
 from analysis.results import EXECUTION_CLASS
-from analysis.score_table import ScoreTable, score_table
+from analysis.score_table import COLUMNS, ScoreTable
 
 State = Literal["equal", "within", "different", "missing"]
 STATES: tuple[State, ...] = ("equal", "within", "different", "missing")
@@ -195,20 +196,33 @@ def table_of(then: Carried) -> ScoreTable:
     """The score table that a report of numbers from elsewhere carries."""
     assert then.table is not None
     its = then.table
-    rows = [
-        {**one._asdict(), "value": one.number, "standard_error": math.nan} for one in then.numbers
-    ]
-    frame = pandas.DataFrame(rows, columns=[*Number._fields, "standard_error"])
-    made = score_table(
-        frame,
-        Design(its.factors, its.arms),
-        its.primary,
-        its.tasks,
+    rows = [(*one[:6], one.number, math.nan) for one in then.numbers]
+    arms = (*its.arms, *its.null_arms)
+    there = {(one.arm, one.seed) for one in then.numbers}
+    unscored: dict[ScoreKey, dict[int, str]] = {}
+    for arm, task, metric, shots, condition, seed, why in its.unscored:
+        key = ScoreKey(arm, task, metric, shots, condition)
+        unscored.setdefault(key, {})[seed] = why
+    return ScoreTable(
+        design=Design(its.factors, its.arms),
         seeds=then.seeds,
+        primary=its.primary,
+        tasks=its.tasks,
+        numbers=pandas.DataFrame(
+            rows, columns=["arm", "seed", *Number._fields[2:6], "value", "standard_error"]
+        )[list(COLUMNS)],
         null_arms=its.null_arms,
         averaged=its.averaged,
+        diverged=frozenset(
+            Place(one.arm, one.task, one.shots, one.condition, one.seed)
+            for one in then.numbers
+            if one.diverged
+        ),
+        missing=frozenset(itertools.product(arms, then.seeds)) - there,
+        excluded=frozenset(its.excluded),
+        unscored=unscored,
+        is_as_found=its.is_as_found,
     )
-    return replace(made, excluded=frozenset(its.excluded))
 
 
 def decided_again(then: Carried, table: ScoreTable) -> list[Verdict]:

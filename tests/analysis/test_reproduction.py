@@ -205,3 +205,37 @@ def test_a_report_of_a_table_is_decided_again() -> None:
     again = decided_again(then, table_of(then))
     assert changed_verdicts(then, again) == []
     assert again[0].effect == verdict.effect
+
+
+TABLE = "model,seed,accuracy\n" + "".join(
+    f"{arm},{seed},{level + seed * 0.1 + (seed % 2) * gain}\n"
+    for arm, level, gain in (("a", 50.0, 0.2), ("b", 52.0, 0.1))
+    for seed in range(4)
+    if (arm, seed) != ("a", 3)
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_alone_has_a_report_that_is_decided_again(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scores.csv").write_text(TABLE, encoding="utf-8")
+    words = ["--table", "scores.csv", "--claim", "score(b) > score(a)", "--format", form]
+    done = CliRunner().invoke(cli, ["report", *words], standalone_mode=False)
+    assert done.exception is None, done.output
+    (path,) = Path().glob(f"scores-report{FORMS[form]}")
+    then = carried.read(path)
+    assert then.plan is None
+    assert len(then.numbers) == 7
+    (claim,) = then.claims.values()
+    assert claim.verdict == "supported"
+    code, told = call(path)
+    assert code == 0
+    assert "every verdict is the same" in told
+    if form == "md":
+        text = path.read_text(encoding="utf-8")
+        assert "of which not every arm has all" in text
+        assert "The scores were made elsewhere" in text
+        assert "Standing of the claims: exploratory." in text
+        assert "Learning curves" not in text
