@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
-.PHONY: help env demo code scale test test-all reference lint lock clean
+.PHONY: help env demo code scale notebooks test test-all reference lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ code: env  ## print the fingerprints that ablations/code_equivalences.yaml names
 
 scale: env  ## compile the paper's sizes for TPU slices and write the table of docs/scale.md
 	$(VENV)/bin/python benchmarks/scale_table.py
+
+notebooks: env  ## take outputs out of the committed notebooks
+	@$(VENV)/bin/python -m analysis.notebooks
 
 lint: env  ## style and types
 	$(VENV)/bin/ruff check .

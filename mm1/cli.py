@@ -26,6 +26,7 @@ from mm1.gc_command import gc
 from mm1.generate_command import generate
 from mm1.job_commands import attach, stop, submit
 from mm1.logs_command import logs
+from mm1.notebook_command import notebook
 from mm1.options import (
     data_option,
     json_option,
@@ -370,6 +371,7 @@ def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
     return serve(Store(store), host=host, port=port, allowed=allow, origin=ORIGIN)
 
 
+cli.add_command(notebook)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(logs)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import pandas
 
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 Source = str | Path | StudyResults | ScoreTable
 COSTS = ("flops", "parameters", "training_seconds", "seconds_per_item")
+
+
+@overload
+def load(study: ScoreTable, *, store: str | None = None) -> ScoreTable: ...
+
+
+@overload
+def load(study: str | Path | StudyResults, *, store: str | None = None) -> StudyResults: ...
 
 
 def load(study: Source, *, store: str | None = None) -> StudyResults | ScoreTable:
@@ -146,6 +154,16 @@ def trends(
         raise UserError(f"scale: {scale!r}{nearest(scale, ('linear', 'log2'))}")
     table = _table(study, store)
     return trends(table, _asked(table, metric, shots), scale)
+
+
+def over_shots(
+    study: Source, metric: str = "", *, condition: str = INTACT, store: str | None = None
+) -> pandas.DataFrame:
+    """Each arm's score by the number of demonstrations, and what it gains over the fewest."""
+    from analysis.statistics.trends import over_shots
+
+    table = _table(study, store)
+    return over_shots(table, _asked(table, metric, condition=condition))
 
 
 def equivalence(

@@ -63,3 +63,67 @@ def mm1(tmp_path: Path):
         )
 
     return call
+
+
+def filled_study(root, file, value=None):
+    """A study that has run, by numbers that a test drew; `value(arm, task, shots)` is its mean."""
+    import numpy as np
+
+    from ablations.plan import make_plan
+    from mm1.studies import load_study
+    from sweeps.store import Store
+
+    plan = make_plan(load_study(file))
+    store = Store(root)
+    store.register(plan)
+    number = {arm.name: n for n, arm in enumerate(plan.arms)}
+    for trial in plan.trials:
+        arm = plan.arm(trial.arm)
+        draw = np.random.default_rng([number[arm.name], trial.seed])
+        for stage in plan.trainings(trial).values():
+            _finish(
+                store, plan.stages[stage], [("training", "loss", 2 - s / 100, s) for s in (10, 20)]
+            )
+        for one, stage in plan.answers(trial).items():
+            mean = (
+                value(arm, one.task, one.shots) if value else 70 + 2 * number[arm.name] + one.shots
+            )
+            level = mean + draw.normal(0, 0.5)
+            rows = [(one.task, metric.name, level, 0) for metric in plan.tasks[one.task].metrics]
+            _finish(store, plan.stages[stage], rows, one, draw)
+    return plan
+
+
+def _finish(store, stage, rows, asked=None, draw=None):
+    import pandas
+
+    from ablations.stage import ResultRow
+
+    if store.is_done(stage.id):
+        return
+    attempt = store.begin(stage)
+    form = () if asked is None else ("test", asked.shots, asked.condition)
+    found = [
+        ResultRow(task, metric, value, step=step)
+        if asked is None
+        else ResultRow(task, metric, value, *form, 20, 40)
+        for task, metric, value, step in rows
+    ]
+    if draw is not None:
+        pandas.DataFrame(
+            {
+                "item_id": [f"i{n}" for n in range(40)],
+                "image_id": [n // 2 for n in range(40)],
+                "prompt": "what?",
+                "prediction": "that",
+                "references": [["that"]] * 40,
+                "score": 100.0 * draw.integers(0, 2, 40),
+            }
+        ).to_parquet(attempt.output / "examples.parquet")
+    ran = {"seconds": 2.0 + len(found), "device_kind": "cpu", "started_at": 1.7e9}
+    store.finish(attempt, found, {**ran, "git_revision": "abc"})
+
+
+@pytest.fixture(scope="session")
+def fill_study():
+    return filled_study

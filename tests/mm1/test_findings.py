@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas
 import pytest
 
@@ -16,12 +15,10 @@ import mm1
 from ablations.contrasts import Design
 from ablations.deciding import Claim
 from ablations.errors import UserError
-from ablations.stage import ResultRow
 from ablations.workload import Metric, Task
 from analysis.effects import effects
 from analysis.results import load_results
 from analysis.score_table import score_table
-from mm1.studies import load_study
 from sweeps.store import Store
 
 API = Path("docs/api.md").read_text(encoding="utf-8")
@@ -32,48 +29,10 @@ TOLD = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A store in which the demonstration has run, by numbers that a test drew."""
-    from ablations.plan import make_plan
-
+def store(tmp_path_factory, fill_study):
     root = tmp_path_factory.mktemp("findings")
-    plan = make_plan(load_study(Path("ablations/studies/demo.yaml")))
-    found = Store(root)
-    found.register(plan)
-    arms = {arm.name: number for number, arm in enumerate(plan.arms)}
-    for trial in plan.trials:
-        draw = np.random.default_rng([arms[trial.arm], trial.seed])
-        level = 70 + 2 * arms[trial.arm] + draw.normal(0, 0.5)
-        for stage in plan.trainings(trial).values():
-            rows = [ResultRow("training", "loss", 2 - s / 100, step=s) for s in (10, 20)]
-            done(found, plan, stage, rows)
-        for one, stage in plan.answers(trial).items():
-            names = [metric.name for metric in plan.tasks[one.task].metrics]
-            rows = [
-                ResultRow(one.task, name, level, "test", one.shots, one.condition, 20, 40)
-                for name in names
-            ]
-            done(found, plan, stage, rows, draw)
+    fill_study(root, Path("ablations/studies/demo.yaml"))
     return str(root)
-
-
-def done(store, plan, stage, rows, draw=None):
-    if store.is_done(stage):
-        return
-    attempt = store.begin(plan.stages[stage])
-    if draw is not None:
-        pandas.DataFrame(
-            {
-                "item_id": [f"i{n}" for n in range(40)],
-                "image_id": [n // 2 for n in range(40)],
-                "prompt": "what?",
-                "prediction": "that",
-                "references": [["that"]] * 40,
-                "score": 100.0 * draw.integers(0, 2, 40),
-            }
-        ).to_parquet(attempt.output / "examples.parquet")
-    ran = {"seconds": 2.0 + len(rows), "device_kind": "cpu", "started_at": 1.7e9}
-    store.finish(attempt, rows, {**ran, "git_revision": "abc"})
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +71,7 @@ def frames(study, table):
         "interactions": mm1.interactions(table),
         "importance": mm1.importance(study),
         "trends": mm1.trends(study),
+        "over_shots": mm1.over_shots(study),
         "equivalence": mm1.equivalence(study, 3.0),
         "verdicts": mm1.verdicts(study),
         "curves": mm1.curves(study),
