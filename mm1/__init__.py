@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         rank_agreement,
         scaling_fit,
         scores,
+        table,
         trends,
         verdicts,
     )
@@ -60,6 +61,7 @@ __all__ = [
     "run",
     "scaling_fit",
     "scores",
+    "table",
     "trends",
     "verdicts",
 ]

@@ -24,6 +24,7 @@ with own_packages:
     from ablations.shown_text import in_html
     from ablations.verdicts import t_interval
     from analysis.figures import BLUE, FAINT, FONT, GRID, INK, PALETTE, VERMILION
+    from analysis.words import metric_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -72,7 +73,7 @@ def _metric(frame: pandas.DataFrame) -> str:
     one = frame.iloc[0]
     shots = f", {one['shots']}-shot" if "shots" in frame and frame["shots"].nunique() == 1 else ""
     unit = f" ({one['unit']})" if one.get("unit") else ""
-    return f"{one['task']}.{one['metric']}{shots}{unit}"
+    return f"{metric_name(one['task'], one['metric'])}{shots}{unit}"
 
 
 def _rows(names: Sequence[str]) -> dict[str, Any]:
@@ -336,7 +337,7 @@ def scaling(fit: ScalingFit, *, beyond: float = 3.0) -> Figure:
     low, high = float(fit.points["size"].min()), float(fit.points["size"].max())
     sizes = np.geomspace(low, high * beyond, 60).tolist()
     words = dict(fit.words)
-    name = f"{words['task']}.{words['metric']}" if words else "y"
+    name = metric_name(str(words["task"]), str(words["metric"])) if words else "y"
     figure = _figure("size", f"{fit.ceiling:g} − {name}" if fit.ceiling is not None else name, 430)
     for number, (model, own) in enumerate(fit.predict(sizes).groupby("model", sort=False)):
         color = (BLUE, VERMILION)[number]
@@ -415,7 +416,8 @@ def learning_rate(law: LearningRateLaw, published: tuple[float, float] | None = 
 def ranks(frame: pandas.DataFrame, first: str, second: str) -> Figure:
     """Means of arms in two metrics against each other, `task.metric` each. Of `mm1.scores`."""
     shown = frame[frame["condition"] == "intact"]
-    named = shown.assign(name=shown["task"] + "." + shown["metric"])
+    names = [metric_name(*one) for one in zip(shown["task"], shown["metric"], strict=True)]
+    named = shown.assign(name=names)
     means = named.pivot_table(index="arm", columns="name", values="score", sort=False)
     for name in (first, second):
         if name not in means:

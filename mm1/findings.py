@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas
 
@@ -19,12 +19,15 @@ from ablations.errors import UserError, nearest, shown
 from ablations.workload import INTACT, Asked
 from analysis.results import StudyResults
 from analysis.score_table import Form, ScoreTable
+from analysis.tables.understood import Understood
+from analysis.words import metric_name
 
 if TYPE_CHECKING:
+    from ablations.verdicts import Verdict
     from analysis.statistics.learning_rate import LearningRateLaw
     from analysis.statistics.scaling import ScalingFit
 
-Source = str | Path | StudyResults | ScoreTable
+Source = str | Path | StudyResults | ScoreTable | Understood
 COSTS = ("flops", "parameters", "training_seconds", "seconds_per_item")
 
 
@@ -33,20 +36,47 @@ def load(study: ScoreTable, *, store: str | None = None) -> ScoreTable: ...
 
 
 @overload
+def load(study: Understood, *, store: str | None = None) -> Understood: ...
+
+
+@overload
 def load(study: str | Path | StudyResults, *, store: str | None = None) -> StudyResults: ...
 
 
-def load(study: Source, *, store: str | None = None) -> StudyResults | ScoreTable:
+def load(study: Source, *, store: str | None = None) -> StudyResults | ScoreTable | Understood:
     """A study that has run, by its name or file; what was loaded before is given back.
 
     Worth calling once: every other function reads the store again where it is given a name. That
     somebody looked is put on record (`mm1 audit`).
     """
-    if isinstance(study, StudyResults | ScoreTable):
+    if isinstance(study, StudyResults | ScoreTable | Understood):
         return study
     from mm1.api import results
 
     return results(study, store=store, by="mm1.load")
+
+
+def table(source: str | Path, **reading: Any) -> Understood:
+    """A table from elsewhere: whatever `mm1 table` reads, with its options as keywords.
+
+    Print it to see what was understood and what is odd about it.
+
+    Raises:
+        UserError: what it says cannot be told; the message names the option that does.
+    """
+    from analysis.tables.reading import Reading
+    from analysis.tables.sources import read_source
+    from analysis.tables.understood import understand
+
+    for name in reading:
+        if name not in Reading.model_fields:
+            raise UserError(f"no option {name!r} of a table{nearest(name, Reading.model_fields)}")
+    many = {name: reading[name] for name in reading}
+    for name, field in Reading.model_fields.items():
+        if isinstance(many.get(name), str) and field.default == ():
+            many[name] = (many[name],)
+    said = Reading.model_validate(many)
+    return understand(read_source(str(source), said.part), said)
 
 
 def _table(study: Source, store: str | None) -> ScoreTable:
@@ -56,31 +86,44 @@ def _table(study: Source, store: str | None) -> ScoreTable:
 
 def _results(study: Source, store: str | None, what: str) -> StudyResults:
     found = load(study, store=store)
-    if isinstance(found, ScoreTable):
+    if not isinstance(found, StudyResults):
         raise UserError(f"{what} are in the store of a study; a table of numbers has none")
     return found
 
 
-def _asked(
-    table: ScoreTable, metric: str, shots: int | None = None, condition: str = INTACT
-) -> Form:
+def _form(
+    study: Source,
+    store: str | None,
+    metric: str,
+    shots: int | None = None,
+    condition: str = INTACT,
+) -> tuple[ScoreTable, Form]:
+    """The table and the form of it that is meant.
+
+    Raises `UserError` where its numbers may be in two units, as a claim on them would be.
+    """
     from analysis.statistics.per_seed import form_of
 
-    return form_of(table, metric, shots, condition)
+    found = load(study, store=store)
+    table = found if isinstance(found, ScoreTable) else found.table
+    form = form_of(table, metric, shots, condition)
+    if isinstance(found, Understood) and (why := found.mixed.get(form[:2])) is not None:
+        raise UserError(why)
+    return table, form
 
 
 def scores(study: Source, metric: str = "", *, store: str | None = None) -> pandas.DataFrame:
-    """Every score, or those of one `task.metric`: a row a number, with the levels of its arm."""
+    """Every score, or those of one `task.metric`: a row a number, the primary metric first."""
     table = _table(study, store)
-    known = {f"{task}.{name}": None for task, name, _, _ in table.metrics}
+    known = {metric_name(task, name): None for task, name, _, _ in table.metrics}
     if metric and metric not in known:
         raise UserError(f"no metric {metric!r} was measured{nearest(metric, known)}")
     base = table.design.arms[table.base]
     wanted = dict(zip(table.metrics, itertools.count(), strict=False))
     rows = []
-    for key, values in table.scores.items():
-        form = key[1:]
-        if form not in wanted or metric not in ("", f"{key.task}.{key.metric}"):
+    for key in sorted(table.scores, key=lambda one: wanted.get(one[1:], -1)):
+        values = table.scores[key]
+        if key[1:] not in wanted or metric not in ("", metric_name(key.task, key.metric)):
             continue
         record = table.record(key.task, key.metric)
         rows += [
@@ -115,8 +158,7 @@ def effects(
     """What each level did against the base level, on the primary metric or another."""
     from analysis.statistics.paired_effects import paired_effects
 
-    table = _table(study, store)
-    return paired_effects(table, _asked(table, metric, shots, condition))
+    return paired_effects(*_form(study, store, metric, shots, condition))
 
 
 def interactions(
@@ -125,8 +167,7 @@ def interactions(
     """How much the effect of one factor differs with another's level."""
     from analysis.statistics.interactions import interactions
 
-    table = _table(study, store)
-    return interactions(table, _asked(table, metric, shots))
+    return interactions(*_form(study, store, metric, shots))
 
 
 def importance(
@@ -135,8 +176,7 @@ def importance(
     """Factors in order: shares of variance of a full factorial, else sizes local to the base."""
     from analysis.statistics.importance import importance
 
-    table = _table(study, store)
-    return importance(table, _asked(table, metric, shots))
+    return importance(*_form(study, store, metric, shots))
 
 
 def trends(
@@ -152,8 +192,7 @@ def trends(
 
     if scale not in ("linear", "log2"):
         raise UserError(f"scale: {scale!r}{nearest(scale, ('linear', 'log2'))}")
-    table = _table(study, store)
-    return trends(table, _asked(table, metric, shots), scale)
+    return trends(*_form(study, store, metric, shots), scale)
 
 
 def over_shots(
@@ -162,8 +201,7 @@ def over_shots(
     """Each arm's score by the number of demonstrations, and what it gains over the fewest."""
     from analysis.statistics.trends import over_shots
 
-    table = _table(study, store)
-    return over_shots(table, _asked(table, metric, condition=condition))
+    return over_shots(*_form(study, store, metric, condition=condition))
 
 
 def equivalence(
@@ -177,8 +215,8 @@ def equivalence(
     """Whether each level is within `margin`, in the metric's unit, of the base level."""
     from analysis.statistics.equivalence import equivalence
 
-    table = _table(study, store)
-    return equivalence(table, margin, _asked(table, metric, shots))
+    table, form = _form(study, store, metric, shots)
+    return equivalence(table, margin, form)
 
 
 def verdicts(
@@ -203,10 +241,7 @@ def verdicts(
         decided = found.verdicts
         standing = {one.name: str(found.standing(one.name)) for one in decided}
     else:
-        from ablations.deciding import Claim
-
-        read = [Claim.read(name, text, found.names) for name, text in (claims or {}).items()]
-        decided = found.verdicts(read, alpha)
+        decided = _decided(found, claims or {}, alpha)
         standing = {}
     columns = (
         *("name", "text", "verdict", "effect", "ci_low", "ci_high", "ci_level", "boundary"),
@@ -215,6 +250,23 @@ def verdicts(
     rows = [{name: getattr(one, name) for name in columns} for one in decided]
     found = pandas.DataFrame(rows, columns=list(columns))
     return found.assign(standing=[standing.get(name, "exploratory") for name in found["name"]])
+
+
+def _decided(
+    found: ScoreTable | Understood, claims: Mapping[str, str], alpha: float
+) -> list[Verdict]:
+    """Verdicts on claims about a table."""
+    if isinstance(found, ScoreTable) or not claims:
+        from ablations.deciding import Claim
+
+        table = found if isinstance(found, ScoreTable) else found.table
+        read = [Claim.read(name, text, table.names) for name, text in claims.items()]
+        return table.verdicts(read, alpha)
+    from analysis.tables.claims_file import ClaimsFile
+    from analysis.tables.comparison import TableResults
+
+    file = ClaimsFile.model_validate({"claims": dict(claims), "alpha": alpha})
+    return TableResults(found, file, found.reading, is_inline=True).verdicts
 
 
 def curves(study: Source, metric: str = "", *, store: str | None = None) -> pandas.DataFrame:
@@ -344,7 +396,10 @@ def _pairs(
             pairs[seed] = a, b
     if not pairs:
         raise UserError(f"no seed has examples of {asked.task} of both {first} and {second}")
-    return pairs, found.plan.tasks[asked.task].first.goal == "minimise"
+    goal = found.plan.tasks[asked.task].first.goal
+    if goal is None:
+        raise UserError(f"nobody has said whether more of {asked.task} is better or less")
+    return pairs, goal == "minimise"
 
 
 def pareto(
@@ -364,11 +419,10 @@ def pareto(
     from analysis.statistics.pareto import pareto
 
     found = load(study, store=store)
-    table = found if isinstance(found, ScoreTable) else found.table
-    form = _asked(table, metric, shots)
+    table, form = _form(found, store, metric, shots)
     if not isinstance(cost, str):
         return pareto(table, cost, "cost", form)
-    if isinstance(found, ScoreTable):
+    if not isinstance(found, StudyResults):
         raise UserError(
             f"a table of numbers has no {cost}: give the cost of each arm (arm → number)"
         )
@@ -456,8 +510,7 @@ def scaling_fit(
     from analysis.statistics.scaling import scaling_fit
 
     found = load(study, store=store)
-    table = found if isinstance(found, ScoreTable) else found.table
-    form = _asked(table, metric, shots)
+    table, form = _form(found, store, metric, shots)
     if sizes in ("parameters", "flops") and isinstance(found, StudyResults):
         exact = _costs(found, str(sizes), form)
         sizes = {arm: size for arm, size in exact.items() if isinstance(size, float)}
@@ -480,8 +533,8 @@ def learning_rate_law(
     """
     from analysis.statistics.learning_rate import learning_rate_law
 
-    table = _table(study, store)
-    return learning_rate_law(table, size, rate, _asked(table, metric), sizes)
+    table, form = _form(study, store, metric)
+    return learning_rate_law(table, size, rate, form, sizes)
 
 
 def rank_agreement(
@@ -495,6 +548,8 @@ def rank_agreement(
     """Whether two studies, or two metrics of one, rank the arms that both have alike."""
     from analysis.statistics.agreement import rank_agreement
 
-    one = _table(first, store)
-    other = one if second is first else _table(second, store)
-    return rank_agreement(one, other, _asked(one, first_metric), _asked(other, second_metric))
+    found = load(first, store=store)
+    other = found if second is first else load(second, store=store)
+    one_table, one_form = _form(found, store, first_metric)
+    other_table, other_form = _form(other, store, second_metric)
+    return rank_agreement(one_table, other_table, one_form, other_form)

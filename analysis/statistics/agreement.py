@@ -22,9 +22,11 @@ from analysis.statistics.per_seed import (
     known_factor,
     of_vector,
     primary_form,
+    sign_of,
     two_sided,
     words_of,
 )
+from analysis.words import metric_name
 
 COLUMNS = (
     *("first", "second", "arms", "seeds", "kendall", "kendall_p", "spearman"),
@@ -87,8 +89,8 @@ def rank_agreement(
     separated = a.order() * b.order()
     taken, best = int(np.argmax(means_a)), int(np.argmax(means_b))
     row = {
-        "first": ".".join(a_form[:2]),
-        "second": ".".join(b_form[:2]),
+        "first": metric_name(*a_form[:2]),
+        "second": metric_name(*b_form[:2]),
         "arms": int(both.sum()),
         "seeds": min(len(a.seeds), len(b.seeds)),
         "kendall": float(tau.statistic),
@@ -117,7 +119,7 @@ class _Measure:
 
     @classmethod
     def of(cls, table: ScoreTable, form: Form, arms: Sequence[str]) -> _Measure:
-        sign = -1.0 if table.record(*form[:2]).goal == "minimise" else 1.0
+        sign = sign_of(table, form)
         scores = [table.scores.get(ScoreKey(arm, *form), {}) for arm in arms]
         seeds = {
             seed: sign * np.array([one.get(seed, math.nan) for one in scores])
@@ -138,7 +140,7 @@ class _Measure:
         arms = [arm for arm, kept in zip(self.arms, keep, strict=True) if kept]
         seeds = {s: v[keep] for s, v in self.seeds.items() if np.isfinite(v[keep]).all()}
         if not seeds:
-            raise UserError(f"no seed has {'.'.join(self.form[:2])} of all {len(arms)} arms")
+            raise UserError(f"no seed has {metric_name(*self.form[:2])} of all {len(arms)} arms")
         return _Measure(self.table, self.form, arms, seeds)
 
     def means(self) -> np.ndarray:
@@ -159,8 +161,7 @@ class _Measure:
             summary, _ = contrast(self.table, {one: 1.0, other: -1.0}, self.form)
             told = two_sided(summary) <= 0.05
             found.append(int(np.sign(summary.mean)) if told else 0)
-        sign = -1 if self.table.record(*self.form[:2]).goal == "minimise" else 1
-        return sign * np.array(found, dtype=int)
+        return int(sign_of(self.table, self.form)) * np.array(found, dtype=int)
 
 
 def agreement_between_levels(

@@ -23,6 +23,7 @@ from analysis.statistics.per_seed import (
     matrix,
     numeric_levels,
     primary_form,
+    sign_of,
     words_of,
 )
 from analysis.statistics.scaling import ScalingFit, fit_points
@@ -87,7 +88,7 @@ def learning_rate_law(
     rates = numeric_levels(table, known_factor(table, rate))
     if rates is None or min(rates.values()) <= 0:
         raise UserError(f"the levels of {rate!r} are no rates above zero")
-    sign = -1.0 if table.record(*form[:2]).goal == "minimise" else 1.0
+    sign = sign_of(table, form)
     rows = []
     for level in table.design.factors[size]:
         if level not in places:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas
 
 from ablations import contrasts
-from analysis.effects import Effect, effects
+from analysis.effects import Effect, Summary, effects
 from analysis.score_table import Form, ScoreTable
 from analysis.statistics.per_seed import (
     contrast,
@@ -24,8 +24,9 @@ from analysis.statistics.per_seed import (
     primary_form,
     words_of,
 )
+from analysis.tables.power import detectable
 
-POWER, ALPHA = 0.8, 0.05  # of the effect that could have been seen; two-sided
+ALPHA = 0.05  # two-sided, of the effect that could have been seen
 
 
 def paired_effects(table: ScoreTable, form: Form | None = None) -> pandas.DataFrame:
@@ -67,7 +68,7 @@ def _row(table: ScoreTable, effect: Effect) -> dict[str, object]:
         "arms": len(effect.arms),
         "effect": found.mean,
         **numbers_of(found, interim=effect.interim),
-        "detectable": detectable(found.sd, found.n),
+        "detectable": _seen(found),
         "diverged": len(effect.diverged_seeds),
         **words_of(table, (effect.task, effect.metric, effect.shots, effect.condition)),
     }
@@ -141,7 +142,7 @@ def arm_differences(
                 "reference": reference,
                 "effect": found.mean,
                 **numbers_of(found, interim=interim),
-                "detectable": detectable(found.sd, found.n),
+                "detectable": _seen(found),
                 "correlation": correlation(pair),
                 **words_of(table, form),
             }
@@ -163,22 +164,6 @@ def correlation(pair: np.ndarray) -> float:
     return float(np.corrcoef(pair.T)[0, 1])
 
 
-def detectable(sd: float, n: int, power: float = POWER, alpha: float = ALPHA) -> float:
-    """Smallest effect that so many seeds find with probability `power`, two-sided at `alpha`.
-
-    By the noncentral t distribution, with `sd` taken as the true one; in the unit of `sd`.
-    """
-    if n < 2 or not (sd > 0 and math.isfinite(sd)):
-        return math.nan
-    from scipy.optimize import brentq
-    from scipy.stats import nct, t
-
-    bound = t.isf(alpha / 2, n - 1)
-
-    def missing(d: float) -> float:
-        return float(nct.sf(bound, n - 1, d * math.sqrt(n))) - power
-
-    high = 1.0
-    while missing(high) < 0:
-        high *= 2
-    return sd * float(brentq(missing, 0.0, high))
+def _seen(found: Summary) -> float:
+    """The effect that this many seeds find, with their SD taken as the true one."""
+    return detectable(found.sd, found.n, ALPHA / 2) if found.sd > 0 else math.nan

@@ -18,7 +18,7 @@ import pandas
 from ablations.errors import UserError, nearest, shown
 from ablations.verdicts import Values, holm, p_above
 from analysis.score_table import Form, ScoreTable
-from analysis.statistics.per_seed import primary_form, words_of
+from analysis.statistics.per_seed import primary_form, sign_of, words_of
 
 COLUMNS = (
     *("arm", "score", "score_sd", "cost", "cost_sd", "cost_name", "n"),
@@ -52,14 +52,14 @@ def pareto(
         task, metric, shots, condition, unit
 
     Raises:
-        UserError: an arm that is not in the table, a cost that is no number.
+        UserError: an arm that is not in the table, a cost that is no number, a metric of which
+            nobody has said which way it is better.
     """
     form = form or primary_form(table)
     for arm in costs:
         if arm not in table.arms:
             raise UserError(f"no arm {shown(arm)}{nearest(arm, table.arms)}")
-    goal = table.record(*form[:2]).goal
-    sign = -1.0 if goal == "minimise" else 1.0
+    sign = sign_of(table, form)
     scores = {arm: table.score(arm, *form) for arm in costs}
     scores = {arm: {s: sign * v for s, v in own.items()} for arm, own in scores.items() if own}
     arms = list(scores)

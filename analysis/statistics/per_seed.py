@@ -18,6 +18,7 @@ from ablations.errors import UserError, nearest
 from ablations.workload import INTACT
 from analysis.effects import Summary, estimated, summarize
 from analysis.score_table import Form, ScoreTable
+from analysis.words import metric_name
 
 FORM = ("task", "metric", "shots", "condition", "unit")
 NUMBERS = ("sd", "n", "ci_low", "ci_high", "ci_level", "p_uncorrected", "interim")
@@ -40,7 +41,7 @@ def form_of(
     """
     task, name, first = table.primary
     if metric:
-        measured = {f"{t}.{m}": (t, m) for t, m, _, _ in table.metrics}
+        measured = {metric_name(t, m): (t, m) for t, m, _, _ in table.metrics}
         if metric not in measured:
             raise UserError(f"no metric {metric!r} was measured{nearest(metric, measured)}")
         task, name = measured[metric]
@@ -51,7 +52,8 @@ def form_of(
     form = (task, name, shots, condition)
     if form not in there:
         known = ", ".join(f"{s}-shot {c}" for _, _, s, c in there) or "none"
-        raise UserError(f"no {task}.{name} at {shots} shots, {condition}; there is: {known}")
+        asked = f"{metric_name(task, name)} at {shots} shots, {condition}"
+        raise UserError(f"no {asked}; there is: {known}")
     return form
 
 
@@ -130,6 +132,19 @@ def numeric_levels(table: ScoreTable, factor: str) -> Mapping[str, float] | None
     if not all(map(math.isfinite, places.values())) or len(set(places.values())) < len(places):
         return None
     return dict(sorted(places.items(), key=lambda item: item[1]))
+
+
+def sign_of(table: ScoreTable, form: Form) -> float:
+    """1 where a higher number is better, -1 where a lower one is.
+
+    Raises `UserError` where nobody has said which: the opposite answer would look as good.
+    """
+    goal = table.record(*form[:2]).goal
+    if goal is None:
+        raise UserError(
+            f"nobody has said whether more of {metric_name(*form[:2])} is better or less"
+        )
+    return -1.0 if goal == "minimise" else 1.0
 
 
 def known_factor(table: ScoreTable, factor: str) -> str:

@@ -46,7 +46,7 @@ class Run:
         return f"{self.arm} seed {self.seed}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Understood:
     """What a table says.
 
@@ -72,6 +72,12 @@ class Understood:
     times: Mapping[Run, tuple[datetime, bool]]
     has_seeds: bool
     is_plain: bool
+
+    def __repr__(self) -> str:
+        """What a notebook shows."""
+        from analysis.tables.told import told
+
+        return told(self)
 
 
 @dataclass(frozen=True)

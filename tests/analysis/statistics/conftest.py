@@ -17,7 +17,7 @@ from analysis.score_table import ScoreTable, score_table
 def made(
     factors: Mapping[str, Sequence[str]],
     scores: Mapping[tuple[str, ...], Sequence[float] | np.ndarray],
-    goal: str = "maximise",
+    goal: str | None = "maximise",
 ) -> ScoreTable:
     """A table of arms, levels → a score per seed; or → `[simulation, seed]`, a metric for each."""
     names = list(factors)

@@ -7,12 +7,7 @@ import pytest
 import scipy.stats
 
 from ablations.errors import UserError
-from analysis.statistics.paired_effects import (
-    arm_differences,
-    detectable,
-    paired_effects,
-    simple_effects,
-)
+from analysis.statistics.paired_effects import arm_differences, paired_effects, simple_effects
 
 A = (52.1, 50.8, 53.0, 51.6, 52.4)
 B = (50.3, 50.1, 51.2, 50.9, 50.6)
@@ -44,14 +39,21 @@ def test_simple_effects_are_those_of_each_cell(factorial) -> None:
     assert main == pytest.approx(found.mean())
 
 
+def seen(table_of, n, sd):
+    """`detectable` of n seeds whose differences have this SD."""
+    gains = np.arange(n) / np.std(np.arange(n), ddof=1) * sd
+    scores = {("small",): np.full(n, 50.0), ("large",): 50 + gains}
+    return paired_effects(table_of({"size": ("small", "large")}, scores))["detectable"].item()
+
+
 @pytest.mark.parametrize(("n", "size"), [(3, 3.26), (4, 2.13), (5, 1.68), (8, 1.16), (12, 0.89)])
-def test_the_smallest_effect_that_could_have_been_seen(n, size) -> None:
-    assert detectable(1.0, n) == pytest.approx(size, abs=0.006)
-    assert detectable(2.5, n) == pytest.approx(2.5 * detectable(1.0, n))
+def test_the_smallest_effect_that_could_have_been_seen(table_of, n, size) -> None:
+    assert seen(table_of, n, 1.0) == pytest.approx(size, abs=0.006)
+    assert seen(table_of, n, 2.5) == pytest.approx(2.5 * seen(table_of, n, 1.0))
 
 
-def test_it_is_found_as_often_as_it_says(within) -> None:
-    draw = np.random.default_rng(0).normal(detectable(1.0, 4), 1.0, (4000, 4))
+def test_it_is_found_as_often_as_it_says(table_of, within) -> None:
+    draw = np.random.default_rng(0).normal(seen(table_of, 4, 1.0), 1.0, (4000, 4))
     assert within((scipy.stats.ttest_1samp(draw, 0, axis=1).pvalue <= 0.05).mean(), 0.8, 4000)
 
 

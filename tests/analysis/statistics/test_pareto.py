@@ -50,6 +50,12 @@ def test_lower_is_better_is_turned_round(table_of) -> None:
     assert found["score"]["base"] == pytest.approx(50.066667)
 
 
+def test_a_metric_that_nobody_has_said_the_direction_of_is_refused(table_of) -> None:
+    table = table_of({"k": tuple("abcd")}, SCORES, None)
+    with pytest.raises(UserError, match=r"nobody has said whether more of test.score0 is"):
+        pareto(table, COSTS, "FLOPs")
+
+
 def test_without_separation_nothing_is_beaten(table_of) -> None:
     one = table_of({"k": tuple("abcd")}, {cell: values[:1] for cell, values in SCORES.items()})
     found = pareto(one, COSTS, "FLOPs")
