@@ -183,10 +183,10 @@ def _run_again(found: Found, plan: Plan, asked: Asked) -> None:
         others = changed_stages(plan, made)
         for line in (*unlike(environments, [here(then)]), *others):
             found.note(f"unlike the report: {line}")
-        missing = len(made.stages) - len(api.finished_stages(made, store))
+        missing, planned = _missing(made, _results(made, then, store))
         if missing:
             place = api.store_place(store)
-            found.note(f"{missing:,} of {len(made.stages):,} stages have no result in {place}")
+            found.note(f"{missing:,} of {planned:,} stages have no result in {place}")
         if missing and not asked.check:
             if asked.study is None and not plan.is_own:
                 file = _written(then, plan, _place(store, plan))  # to stay
@@ -220,6 +220,16 @@ def _run_again(found: Found, plan: Plan, asked: Asked) -> None:
     if unequal:  # equal numbers have equal verdicts, whatever family they were shown in
         found.verdicts = changed_verdicts(then, results.judged())
     found.decided = not any(one.state == "missing" for one in found.outcomes)
+
+
+def _missing(made: Plan, results: StudyResults | None) -> tuple[int, int]:
+    """How many stages are to be run, and of how many; of seeds that are added, so far."""
+    if results is None:
+        return len(made.stages), len(made.stages)
+    if results.replicated is not None and results.replicated.ended:
+        return 0, len(results.plan.stages)
+    wanted = results.plan.stages.keys()
+    return len(wanted - results.done) or int(results.replicated is not None), len(wanted)
 
 
 def _ran(results: StudyResults, kind: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -14,8 +15,10 @@ from markdown_it import MarkdownIt
 from analysis.compare import comparison
 from analysis.report import carried
 from analysis.report.content import document, source_of
+from analysis.report.document import Document, Example, Examples, Given, Image, Section
 from analysis.report.latex import latex
 from analysis.report.markdown import markdown
+from analysis.report.pdf import pdf
 from analysis.report.writing import FORMS, write_report
 from analysis.results import StudyResults, load_results
 from mm1.origin import ORIGIN
@@ -166,6 +169,20 @@ def test_hostile_text_is_text_and_what_is_carried_is_found_all_the_same(
         assert "[U+4E2D]" in text
 
 
+def test_an_image_that_is_none_is_left_out_of_the_pdf() -> None:
+    png = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
+        "rkJggg=="
+    )
+    for content, is_drawn in ((png, True), (png[:40], False), (b"\x89PNG and no more", False)):
+        image = Image("image 1", "png", content, "image 1 of easy_vqa")
+        given = Given("✓", "right", "yes", ("base",))
+        example = Example("is it?", "yes", image, has_image=True, answers=(given,))
+        section = Section("Examples", (Examples((example,)),))
+        made = pdf(Document("Ablation study", "s", "q", "f", (), (section,), b"x"))
+        assert (b"/Subtype/Image" in made) == is_drawn
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["pdflatex", "lualatex"])
 @pytest.mark.parametrize("which", ["results", "hostile"])
@@ -195,3 +212,26 @@ def test_figures_of_latex_are_named_for_latex(results: StudyResults) -> None:
     text, pictures = latex(document(source_of(results)), "demo-figures")
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in pictures)
     assert set(re.findall(r"\{demo-figures/([^}]*)\.pdf\}", text)) == set(pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("which", ["results", "hostile"])
+def test_the_page_fits_screen_and_phone_and_has_no_accessibility_finding(
+    which: str, width: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import sync_playwright
+
+    path = write_report(request.getfixturevalue(which), tmp_path / "report.html")
+    with sync_playwright() as playwright:
+        found = shutil.which("chromium") or playwright.chromium.executable_path
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+        assert Axe().run(page).response["violations"] == []
+        browser.close()

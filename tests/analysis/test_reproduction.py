@@ -239,3 +239,18 @@ def test_a_table_alone_has_a_report_that_is_decided_again(
         assert "The scores were made elsewhere" in text
         assert "Standing of the claims: exploratory." in text
         assert "Learning curves" not in text
+
+
+def test_seeds_that_were_not_needed_are_not_run(lab: Any, tmp_path: Path) -> None:
+    """A rule that has ended has all there is, although it could have had more seeds."""
+    plan = lab.register(seeds={"initial": 3, "max": 8, "until": "verdict"})
+    lab.finish(plan, seeds=3)
+    results = lab.results()
+    assert results.replicated.ended
+    path = write_report(results, tmp_path / "report.html")
+    before = (Path(lab.store.root) / "studies").stat().st_mtime_ns
+    code, told = call(path, "--store", lab.store.root)
+    assert code == 0, told
+    assert "no result" not in told
+    assert "6 trials: 6 equal" in told
+    assert (Path(lab.store.root) / "studies").stat().st_mtime_ns == before
