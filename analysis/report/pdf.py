@@ -202,7 +202,7 @@ def _table(table: Table, left_out: str) -> dict[str, Any]:
     return {
         "kind": "grid",
         "title": _say(table.title),
-        "header": [_say(one) for one in table.header],
+        "header": [_say(one).replace(" (", "\n(") for one in table.header],
         "rows": [[_say(cell) for cell in row] for row in table.rows],
         "texts": sorted(table.text_columns),
         "left": _say(left_out),

@@ -12,7 +12,7 @@ from dashboard_client import figures_of, page_of
 from ablations.shown_text import in_html, in_terminal
 from analysis.compare import render
 from analysis.dashboard.app import PAGES as DASHBOARD
-from analysis.escaping import in_latex, in_markdown
+from analysis.escaping import in_latex, in_markdown, in_pdf
 from analysis.report.writing import report
 from analysis.results import load_results
 from sweeps.store import Store
@@ -43,6 +43,10 @@ def test_one_function_for_each_form() -> None:
     assert in_latex("50% \x1b\n\\input{x}") == (
         r"50\% \textbackslash{}x1b \textbackslash{}input\{x\}"
     )
+    assert in_latex("-- `a' [b] *c* α≤1 中e\u0301") == (
+        r"-{}- \textasciigrave{}a' {[}b] {*}c{*} \ensuremath{\alpha}\ensuremath{\leq}1 {[U+4E2D]}é"
+    )
+    assert in_pdf("#x $y$ 中\x1b e\u0301") == r"#x $y$ [U+4E2D]\x1b é"
     assert in_terminal("[red]\x1b[0m").plain == r"[red]\x1b[0m"
 
 
