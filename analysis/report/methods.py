@@ -115,17 +115,19 @@ def _seeds(made: Comparison, table: ScoreTable, results: StudyResults | None) ->
     if results is None:
         return found
     plan = results.plan
+    shared = list(dict.fromkeys(what for arm in plan.arms for what in arm.shared))
+    drawn = [what for arm in plan.arms for one in arm.answers for what in one.drawn]
+    common = listed(dict.fromkeys([*shared, *drawn]))
     if plan.is_own:
-        found.append(
-            "The seed is handed to the training; what the training draws from it is its own."
-        )
+        found.append("The seed is handed to the training, which draws from it what it draws.")
+    elif shared:
+        found.append("A trial's seed goes through all of its stages, but for what is fixed.")
     else:
         found.append(
-            "A trial's seed goes through all of its stages: first weights, order of the data and "
-            "draws of the evaluation follow from it."
+            "A trial's seed goes through all of its stages: first weights and the order of the "
+            "data follow from it."
         )
-    if shared := list(dict.fromkeys(what for arm in plan.arms for what in arm.shared)):
-        found.append(f"All seeds have in common: {listed(shared)}.")
+    found += [f"All seeds have in common: {common}."] if common else []
     found.append(shortened(made.completeness.line))
     return found
 
@@ -317,13 +319,12 @@ def _computation(made: Comparison, results: StudyResults) -> list[str]:
         if values:
             facts[key] = " or ".join(sorted(values))
     told = [f"{key.replace('_', ' ')} {value}" for key, value in facts.items()]
-    flops = "" if made.flops is None else f" and {words.count(made.flops)}FLOP, planned,"
-    return [
-        f"The work took {words.duration(made.seconds)} in {counted(len(ran), 'stage')}{flops} "
-        f"on: {'; '.join(told)}."
-        if told
-        else f"The work took {words.duration(made.seconds)} in {counted(len(ran), 'stage')}."
-    ]
+    on = f", on: {'; '.join(told)}" if told else ""
+    took = f"{counted(len(ran), 'stage')} took {words.duration(made.seconds)} of work in all"
+    found = [f"{took}, imports and compilation included{on}."]
+    if made.flops is not None:
+        found.append(f"Planned for the whole study: {words.count(made.flops)}FLOP.")
+    return found
 
 
 def plain(value: object) -> str:

@@ -35,6 +35,32 @@ def test_a_registered_study_says_design_seeds_measure_tests_and_record(lab: Any)
     assert "No other registration of its name is on record" in text
     assert "No trial was excluded." in text
     assert "no trial diverged" in text
+    assert "first weights and the order of the data follow from it" in text
+    assert "18 stages took 9 s of work in all, imports and compilation included, on:" in text
+    assert "Planned for the whole study: 1.16 TFLOP." in text
+
+
+def test_what_all_seeds_share_is_not_said_to_follow_from_them(make_plan, fill, tmp_path) -> None:
+    plan = make_plan(seeds=2)
+    arms = [
+        arm.model_copy(
+            update={
+                "shared": ("these first weights",),
+                "answers": tuple(
+                    one.model_copy(update={"drawn": ("this draw of the questions",)})
+                    for one in arm.answers
+                ),
+            }
+        )
+        for arm in plan.arms
+    ]
+    store = Store(tmp_path)
+    plan = plan.model_copy(update={"arms": tuple(arms)})
+    store.register(plan)
+    fill(store, plan)
+    text = told(load_results("demo", store))
+    assert "follow from it" not in text
+    assert "in common: these first weights and this draw of the questions." in text
 
 
 def test_what_was_changed_after_results_is_told(lab: Any) -> None:
