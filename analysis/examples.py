@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas
 
-from ablations.conditions import quantities
+from ablations.conditions import Condition, quantities
+from ablations.contrasts import Contrast
 from ablations.deciding import conditions
 from ablations.errors import UserError, nearest, shown
 from ablations.workload import INTACT, Asked
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ALIKE = 1e-9  # scores that are closer than this part of the largest are the same
 FULL_SCORES = (1.0, 100.0)  # of an item that is right, where it is right or wrong
 
+MOST_ALIKE = 13  # unlike answers to a question that are told apart
 Show = Literal["all", "disagree", "right", "wrong", "flips", "a-better", "b-better"]
 SHOWS: dict[Show, str] = {
     "all": "all questions",
@@ -75,11 +77,22 @@ class Item(NamedTuple):
 class Given(NamedTuple):
     """One answer to a question, by one arm in one seed."""
 
-    arm: str  # its label
+    arm: str
+    label: str
     seed: int
     prediction: str
     score: float  # NaN: it has none
     prompt: str
+
+
+class Alike(NamedTuple):
+    """One answer to a question, by whoever gave it."""
+
+    prediction: str
+    score: float  # NaN: it has none
+    times: int
+    labels: tuple[str, ...]  # of the first arms that gave it
+    arms: int  # that gave it in some seed
 
 
 class Picture(NamedTuple):
@@ -114,6 +127,7 @@ class StudyExamples:
     missing: tuple[tuple[str, int], ...]  # (arm, seed) that are not there yet, or keep none
     damaged: tuple[str, ...]  # a line for each stage that is left out
     _flips: dict[tuple[int, int], Any] = field(default_factory=dict, init=False, repr=False)
+    _columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -208,7 +222,7 @@ class StudyExamples:
         keep = np.ones(len(self), dtype=bool)
         if text:
             keep &= self._with(text, where)
-        mean, full = summary["mean"].to_numpy(), self._best
+        mean, full = summary["mean"].to_numpy(), self.full
         if show == "disagree":
             keep &= summary["spread"].to_numpy() > ALIKE * max(1.0, abs(full))
         elif show == "right":
@@ -236,8 +250,9 @@ class StudyExamples:
         return ranked[keep[ranked]]
 
     @cached_property
-    def _best(self) -> float:
-        """The score of an answer that is right, or as good as any is."""
+    def full(self) -> float:
+        """The best score that an answer has: where answers are right or wrong, that of a right
+        one, unless none is."""
         known = self.score[np.isfinite(self.score)]
         if not len(known):
             return math.nan
@@ -250,14 +265,13 @@ class StudyExamples:
         found = np.zeros(len(self), dtype=bool)
         asked = compute.MatchSubstringOptions(text, ignore_case=True)
         for name in _FIELDS[where]:
-            column = self.rows[name].combine_chunks()
-            if not len(column):
+            codes, texts = self._column(name)
+            if not len(codes):
                 continue
-            matches = compute.call_function("match_substring", [column.dictionary], asked)
+            matches = compute.call_function("match_substring", [texts], asked)
             hit = matches.to_numpy(zero_copy_only=False).astype(bool)
             if hit.any():
-                codes = column.indices.to_numpy(zero_copy_only=False)[self.line]
-                found[self.item[hit[codes]]] = True
+                found[self.item[hit[codes[self.line]]]] = True
         return found
 
     # -- two arms ----------------------------------------------------------------------------
@@ -345,14 +359,14 @@ class StudyExamples:
 
     def _images(self, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What items share (as `items.images_of`), numbered, and their weights; of some lines."""
-        names = ["image_id", "image_file", "item_id", "weight"]
+        names = ["image_id", "image_file", "weight"]
         rows = self.rows.select(names).take(self.line[lines])
         number = rows["image_id"].to_numpy()
         file, item = (
-            rows[name].combine_chunks().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+            self._column(name)[0][self.line[lines]].astype(np.int64)
             for name in ("image_file", "item_id")
         )
-        has_file = np.array(_texts_of(rows["image_file"], file), dtype=object) != ""
+        has_file = np.array(rows["image_file"].to_pylist(), dtype=object) != ""
         found = np.where(number >= 0, 3 * number, np.where(has_file, 3 * file + 1, 3 * item + 2))
         return found, rows["weight"].to_numpy()
 
@@ -377,7 +391,8 @@ class StudyExamples:
         numbered = zip(
             *texts, *(table[name] for name in ("answers", "mean", "lowest", "highest")), strict=True
         )
-        prompts = [len(set(self._codes("prompt", self.lines(one)))) for one in numbers]
+        codes = self._column("prompt")[0]
+        prompts = [len(np.unique(codes[self.line[self.lines(one)]])) for one in numbers]
         return [
             Item(item, prompt, _references(joined), int(answers), mean, low, high, several)
             for (item, prompt, joined, answers, mean, low, high), several in zip(
@@ -385,9 +400,39 @@ class StudyExamples:
             )
         ]
 
-    def _codes(self, name: str, lines: np.ndarray) -> list[int]:
-        column = self.rows[name].combine_chunks()
-        return column.indices.to_numpy(zero_copy_only=False)[self.line[lines]].tolist()
+    def _column(self, name: str) -> tuple[np.ndarray, Any]:
+        """Of a text: its number on each of `rows`, and the texts by number."""
+        if name not in self._columns:
+            column = self.rows[name].combine_chunks()
+            codes = column.indices.to_numpy(zero_copy_only=False)
+            self._columns[name] = codes, column.dictionary
+        return self._columns[name]
+
+    def alike(self, number: int) -> list[Alike]:
+        """The unlike answers to an item, the most frequent first."""
+        lines = self.lines(number)
+        codes, texts = self._column("prediction")
+        score = np.where(np.isfinite(self.score[lines]), self.score[lines], np.inf)
+        given = np.stack([codes[self.line[lines]].astype(np.float64), score])
+        kinds, first, kind, counts = np.unique(
+            given, axis=1, return_index=True, return_inverse=True, return_counts=True
+        )
+        found = []
+        for one in np.lexsort((first, -counts)):
+            arms = np.unique(self.arm[lines[kind.reshape(-1) == one]])
+            value = float(kinds[1, one])
+            found.append(
+                Alike(
+                    texts[int(kinds[0, one])].as_py(),
+                    math.nan if math.isinf(value) else value,
+                    int(counts[one]),
+                    tuple(self.labels[arm] for arm in arms[:3]),
+                    len(arms),
+                )
+            )
+            if len(found) == MOST_ALIKE:
+                break
+        return found
 
     def lines(self, number: int) -> np.ndarray:
         """The lines of an item."""
@@ -402,7 +447,12 @@ class StudyExamples:
             lines = lines[np.isin(self.arm[lines], wanted)]
         texts = [self._texts(name, lines) for name in ("prediction", "prompt")]
         return [
-            Given(self.labels[arm], self.seeds[seed], prediction, float(score), prompt)
+            Given(
+                *(self.arms[arm], self.labels[arm], self.seeds[seed]),
+                prediction,
+                float(score),
+                prompt,
+            )
             for arm, seed, score, prediction, prompt in zip(
                 self.arm[lines], self.seed[lines], self.score[lines], *texts, strict=True
             )
@@ -431,11 +481,6 @@ class StudyExamples:
             arm=self.arm[kept],
             seed=self.seed[kept],
         )
-
-
-def _texts_of(column: Any, codes: np.ndarray) -> list[str]:
-    texts = column.combine_chunks().dictionary.to_pylist()
-    return [texts[code] for code in codes.tolist()]
 
 
 def _references(joined: str) -> tuple[str, ...]:
@@ -569,10 +614,14 @@ class Pair(NamedTuple):
     b: str  # "": it compares one arm with a number
 
 
-def pair_of(results: StudyResults, claim: str) -> Pair | None:
-    """The examples behind a claim; None where its scores come from several unlike tasks alone."""
-    found = conditions(results.plan).get(claim)
-    contrast = None if found is None else next(iter(quantities(found)), None)
+def pairs_of(results: StudyResults) -> dict[str, Pair]:
+    """Claim → the examples behind it; without those that no stored form of a task is behind."""
+    found = {name: _pair(results, one) for name, one in conditions(results.plan).items()}
+    return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def _pair(results: StudyResults, claim: Condition[Contrast]) -> Pair | None:
+    contrast = next(iter(quantities(claim)), None)
     if contrast is None:
         return None
     forms = set(askings(results))

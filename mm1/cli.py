@@ -21,6 +21,7 @@ from mm1.cluster_command import cluster
 from mm1.control_commands import add, cancel, pause, resume
 from mm1.data_commands import data
 from mm1.evaluate_command import evaluate
+from mm1.export_command import export
 from mm1.fsck_command import fsck
 from mm1.gc_command import gc
 from mm1.generate_command import generate
@@ -372,6 +373,7 @@ def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
 
 
 cli.add_command(notebook)
+cli.add_command(export)
 cli.add_command(train)
 cli.add_command(evaluate)
 cli.add_command(logs)

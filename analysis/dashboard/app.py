@@ -13,7 +13,7 @@ from flask import request
 from plotly.io.json import to_json_plotly
 
 from ablations.shown_text import each_text, hiding, shown_url, visible
-from analysis.dashboard import address, curves, export, overview, security, studies
+from analysis.dashboard import address, curves, examples, export, overview, security, studies
 from analysis.dashboard.address import Place, link
 from analysis.dashboard.elements import banner
 from analysis.dashboard.page import Asked, Page, Shown
@@ -23,7 +23,7 @@ from sweeps.store import Store
 
 REFRESH_SECONDS = 2.0
 # In the order of the navigation. The first of a study is what its name leads to.
-PAGES: tuple[Page, ...] = (studies.PAGE, overview.PAGE, curves.PAGE)
+PAGES: tuple[Page, ...] = (studies.PAGE, overview.PAGE, curves.PAGE, examples.PAGE)
 LOST = Page("", "Not found", lambda _: Shown([banner("There is no such page.")], title="Not found"))
 INDEX = (
     "<!doctype html><html lang='en'><head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 import plotly.graph_objects as go
-from dash import html
+from dash import dcc, html
 
 from ablations.shown_text import in_html
 from ablations.workload import with_goal
@@ -31,10 +31,12 @@ from analysis.compare import (
 from analysis.dashboard import elements
 from analysis.dashboard.address import link
 from analysis.dashboard.elements import banner, drawing, framed, section
+from analysis.dashboard.examples import claim_addresses
 from analysis.dashboard.page import Asked, Page, Shown
 from analysis.dashboard.view import View
 from analysis.effects import paired, summarize
 from analysis.report.content import by_metric
+from analysis.results import StudyResults
 
 STATES = ("done", "running", "waiting", "failed")
 FEW_WARNINGS = 3
@@ -64,7 +66,7 @@ def show(asked: Asked) -> Shown:
     ]
     body = [
         *status(asked.of, made),
-        section("Claims", *verdicts(made), kind="claims"),
+        section("Claims", *verdicts(made, asked.of.results), kind="claims"),
     ]
     if metrics:
         body.append(_effects(asked, made, metric))
@@ -100,16 +102,19 @@ def status(view: View, made: Comparison) -> list[Any]:
 # -- claims --------------------------------------------------------------------------------------
 
 
-def verdicts(made: Comparison) -> list[Any]:
+def verdicts(made: Comparison, results: StudyResults) -> list[Any]:
     """A card for each claim: its verdict, the interval against the boundary, what to know."""
     if not made.claims:
         return [elements.empty("This study makes no claims.")]
-    cards = html.Div([card(claim) for claim in made.claims], className="cards")
+    examples = claim_addresses(results)
+    cards = html.Div(
+        [card(claim, examples.get(claim.name)) for claim in made.claims], className="cards"
+    )
     return [cards, html.P(family(made), className="faint")]
 
 
-def card(claim: ClaimLine) -> html.Article:
-    """One claim."""
+def card(claim: ClaimLine, examples: str | None = None) -> html.Article:
+    """One claim, with the address of the examples behind it."""
     shown = shown_verdict(claim)
     said = claim.sentence if claim.interim else claim.sentence.partition(": ")[2]
     below = [beside(claim), *(f"{c.word}: {c.told}" for c in claim.caveats)]
@@ -130,6 +135,7 @@ def card(claim: ClaimLine) -> html.Article:
             html.P(said[:1].upper() + said[1:]),
             *strip(claim),
             html.Code(claim.text, className="faint"),
+            *([dcc.Link("The answers behind it", href=examples)] if examples else []),
             html.Details(
                 [html.Summary(below[0]), *(html.P(text, className="faint") for text in below[1:])]
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from ablations.errors import UserError
 from ablations.workload import Asked
-from analysis.examples import StudyExamples, askings, pair_of, picture_of, study_examples
+from analysis.examples import StudyExamples, askings, pairs_of, picture_of, study_examples
 from analysis.results import StudyResults, load_results
 from analysis.statistics.items import mcnemar
 from mm1.origin import ORIGIN
@@ -53,17 +54,30 @@ def test_the_primary_task_comes_first(results: StudyResults) -> None:
 
 def test_every_answer_is_there_once(results: StudyResults, found: StudyExamples) -> None:
     expected = {
-        (results.plan.arm(arm).label, seed, row.item_id, row.prediction, row.score)
+        (arm, results.plan.arm(arm).label, seed, row.item_id, row.prediction, row.score)
         for (arm, seed), table in tables(results, found).items()
         for row in table.itertuples()
     }
     given = [
-        (one.arm, one.seed, found.ids[number], one.prediction, one.score)
+        (one.arm, one.label, one.seed, found.ids[number], one.prediction, one.score)
         for number in range(len(found))
         for one in found.given(number)
     ]
     assert len(given) == len(expected) == 4 * 3 * 36
     assert set(given) == expected
+
+
+def test_unlike_answers_are_counted(found: StudyExamples) -> None:
+    for number in range(len(found)):
+        given = found.given(number)
+        counts = Counter((one.prediction, one.score) for one in given)
+        alike = found.alike(number)
+        assert {(one.prediction, one.score): one.times for one in alike} == counts
+        assert [one.times for one in alike] == sorted(counts.values(), reverse=True)
+        for one in alike:
+            arms = {g.arm for g in given if (g.prediction, g.score) == one[:2]}
+            assert one.arms == len(arms)
+            assert set(one.labels) <= {found.labels[found.number(arm)] for arm in arms}
 
 
 def test_counts_are_those_of_the_tables(results: StudyResults, found: StudyExamples) -> None:
@@ -193,12 +207,12 @@ def test_nothing_stored_is_nothing_shown(tmp_path: Path, make_plan: Callable) ->
 
 
 def test_a_claim_leads_to_the_arms_that_it_compares(results: StudyResults) -> None:
-    pair = pair_of(results, "type-better")
+    pair = pairs_of(results).get("type-better")
     assert pair is not None
     assert pair[:] == (VQA, "connector.kind=c_abstractor", BASE)
-    pair = pair_of(results, "sees")
+    pair = pairs_of(results).get("sees")
     assert pair is not None
     assert pair[:] == (VQA, BASE, "")
-    pair = pair_of(results, "resolution-over-type")
+    pair = pairs_of(results).get("resolution-over-type")
     assert pair is not None
     assert {pair.a, pair.b} == {BASE, SMALL}
