@@ -106,7 +106,7 @@ def test_the_study_can_be_asked_for_by_name(ran):
 
 
 def test_mlflow_has_a_parent_with_a_child_for_every_trial(ran):
-    folder, *_ = ran
+    folder, *_, second = ran
     code = (
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///.mm1/mlflow.db'); "
         "runs = mlflow.search_runs(search_all_experiments=True, output_format='list'); "
@@ -118,7 +118,7 @@ def test_mlflow_has_a_parent_with_a_child_for_every_trial(ran):
     )
     runs = json.loads(made.stdout.strip().splitlines()[-1])
     children = [run for run in runs if run[1]]
-    assert len(children) == 4
+    assert len(children) == 4, second.stdout + second.stderr
     assert all(any("accuracy" in metric for metric in run[2]) for run in children)
     assert len(runs) == 1 + 4 + 10  # the study, its trials, the stages
     (told,) = [run[3] for run in runs if run[3]]

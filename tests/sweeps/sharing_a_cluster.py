@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from on_a_cluster import HERE, a_cluster, a_node, ray
 from sweeps.sharing import BOARD, NAMESPACE
 from sweeps.store import Store
 
-TRIALS = {"first": 60, "second": 12}
+TRIALS = {"first": 3000, "second": 12}  # the first would take for long
 DRIVER = f"""
 import sys
 sys.path.insert(0, {str(HERE)!r})
@@ -37,11 +38,18 @@ def study(name: str):
     return a_plan(name, {f"arm-{name}": {"steps": 10, "seconds": 0.1}}, seeds=seeds)
 
 
-def most_together(store: Store, name: str) -> int:
-    """How many trainings were under way at once."""
-    plan = study(name)
-    spans = [store.execution(plan.main(trial).id) for trial in plan.trials]
-    return max(sum(a["began"] <= b["began"] < a["ended"] for a in spans) for b in spans)
+def spans(store: Store, name: str) -> list[tuple[float, float]]:
+    """When each training that is done began and ended."""
+    plan, found = study(name), []
+    for stage in store.done([plan.main(trial) for trial in plan.trials]):
+        one = store.execution(stage)
+        found.append((one["started_at"], one["started_at"] + one["seconds"]))
+    return found
+
+
+def most_together(some: list[tuple[float, float]]) -> int:
+    """How many were under way at once."""
+    return max(sum(began <= at < ended for began, ended in some) for at, _ in some)
 
 
 def main(folder: Path) -> dict:
@@ -64,7 +72,9 @@ def main(folder: Path) -> dict:
         start("first", cluster.address)
         until(lambda: done("first") >= 8)
         start("second", cluster.address)
-        codes = {name: driver.wait() for name, driver in drivers.items()}
+        codes = {"second": drivers["second"].wait()}
+        drivers["first"].send_signal(signal.SIGINT)  # it is far from its end
+        codes["first"] = drivers["first"].wait()
         for name in codes:
             sys.stderr.write((folder / f"{name}.txt").read_text(encoding="utf-8"))
 
@@ -76,12 +86,14 @@ def main(folder: Path) -> dict:
             return True
 
         until(lambda: not board())
-    ends = {
-        f"{name} ended": max(store.execution(one)["ended"] for one in study(name).stages)
-        for name, store in stores.items()
+    ran = {name: spans(store, name) for name, store in stores.items()}
+    second = min(began for began, _ in ran["second"]), max(ended for _, ended in ran["second"])
+    return {
+        "codes": codes,
+        "together": {name: most_together(some) for name, some in ran.items()},
+        "beside": sum(second[0] < ended < second[1] for _, ended in ran["first"]),
+        "board": "gone",
     }
-    together = {name: most_together(stores[name], name) for name in TRIALS}
-    return {"codes": codes, "together": together, "board": "gone", **ends}
 
 
 if __name__ == "__main__":
