@@ -10,6 +10,7 @@ from PIL import Image
 from public_folders import make_folder, make_llava
 
 from ablations.errors import UserError
+from mm1.cli import main
 from mm1.generate_command import generate
 from mm1.weights_commands import weights_import
 from mm1_jax.config.train_config import TrainConfig
@@ -158,10 +159,15 @@ def test_inspect_says_what_a_folder_is(mm1, tmp_path):
         (("weights", "export", "{clip}", "out"), "holds no trained model"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(mm1, tmp_path, words, expected):
+def test_a_mistake_is_told_in_one_line(tmp_path, monkeypatch, capsys, words, expected):
     folders = {name: make_folder(tmp_path / name, name) for name in ("clip", "qwen2")}
-    result = mm1(*(word.format(**folders) for word in words))
-    assert result.returncode == 2
-    assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mm1.cli.enter_utf8_mode", lambda: None)  # it would replace this process
+    monkeypatch.setattr("sys.argv", ["mm1", *(word.format(**folders) for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    (line,) = told.err.strip().splitlines()
     assert expected in line

@@ -45,7 +45,7 @@ def a_cluster() -> Generator[Cluster]:
     with private_folder() as folder, waiting_for_node(folder, until):
         head = {"num_cpus": 0, "temp_dir": str(folder / "r"), "include_dashboard": False}
         Path("/tmp/ray").mkdir(exist_ok=True)  # where it writes its address, whatever it is told
-        cluster = Cluster()
+        cluster = Cluster(shutdown_at_exit=False)  # which only a main thread may ask for
         try:
             cluster.add_node(wait=False, **head)
             ray.init(address=cluster.address, log_to_driver=False)

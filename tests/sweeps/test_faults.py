@@ -77,6 +77,7 @@ def test_stage_that_hangs_is_ended_where_it_was_and_tried_again(run, store, monk
     assert "attempt 1 of 3, is tried again" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_ran_out_of_memory_is_tried_once_more_with_nothing_beside_it(run, store, capsys):
     arms = {"hungry": {"hungry": 1}, "starving": {"hungry": 9}, "beside": {"steps": 60}}
     plan = faulty_plan("hungry", arms)
@@ -94,7 +95,7 @@ def test_what_ran_out_of_memory_is_tried_once_more_with_nothing_beside_it(run, s
     assert "given up, also with nothing beside it on its machine" in told
 
 
-@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("deaf", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_worker_that_is_taken_away_costs_no_attempt(run, store, capsys, deaf):
     """SIGTERM: it saves itself, and another one goes on; or it is killed before it could."""
     plan = faulty_plan("taken", {"base": {"steps": 60, "deaf": deaf}})
@@ -121,6 +122,7 @@ def test_worker_that_is_taken_away_costs_no_attempt(run, store, capsys, deaf):
     assert ("lost: " if deaf else "yielded: ") in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_only_what_failed_is_run_again(run, store, tmp_path):
     plan = faulty_plan("partly", {"bad": {"hungry": 2}, "new": {}})
     stages = {trial.arm: trial.stages["multimodal"] for trial in plan.trials}
