@@ -9,6 +9,7 @@ import click
 from ablations import strict_json
 from mm1 import api
 from mm1.options import json_option, store_option
+from mm1.table_command import is_claims_file, register_claims
 
 
 @click.command()
@@ -19,9 +20,15 @@ from mm1.options import json_option, store_option
 def register(study: str, store: str, out: Path | None, yes: bool) -> None:
     """Register a study before it is run, and write its hash to a file to publish.
 
+    So with claims on a table from elsewhere (docs/tables.md), before its runs.
+
     \b
     Example: mm1 register my-study.yaml --out my-study.registration.json
+    Example: mm1 register claims.yaml
     """
+    if is_claims_file(study):
+        register_claims(study, store, out)
+        return
     path, record = api.register(study, store=store, out=out, many=yes)
     click.echo(f"{record['study']} is registered as {record['hash']} ({path})")
     if record["known_stages"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from mm1.options import json_option
 from mm1.terminal import say
 
 if TYPE_CHECKING:
+    from analysis.tables.claims_file import ClaimsFile
     from analysis.tables.comparison import TableResults
     from analysis.tables.reading import Reading
+    from analysis.tables.registration import Registered
 
 _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "arm": (("--arm",), {"metavar": "COLUMN", "help": "The column that names the arms."}),
@@ -158,7 +161,76 @@ def table_of(
     if texts:
         file = inline_claims(texts, options["alpha"] or USUAL_ALPHA)
     part = reading.part or (file.table.part if file else "")
-    return table_results(read_source(source, part), reading, file, is_inline=bool(texts))
+    record, notices = None, []
+    if file is not None and path:
+        record, notices = _on_record(file, store, registration)
+    elif registration is not None:
+        raise UserError("--registration is of --claims FILE: what is it of?")
+    return table_results(
+        read_source(source, part),
+        reading,
+        file,
+        is_inline=bool(texts),
+        registered=record,
+        notices=notices,
+    )
+
+
+def _on_record(
+    file: ClaimsFile, store: str, registration: Path | None
+) -> tuple[Registered | None, list[str]]:
+    """What the store knows of a claims file, and whether a published file is of it."""
+    from analysis.tables.registration import registered
+    from mm1.api import is_there
+    from sweeps.store import Store
+
+    record = registered(file, Store(store)) if is_there(store) else None
+    if registration is None:
+        return record, []
+    try:
+        published = json.loads(registration.read_text(encoding="utf-8"))
+        claimed = str(published["hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"--registration {registration}: not a file that `mm1 register` wrote"
+        ) from None
+    if claimed != file.hash:
+        return record, [
+            f"registration {registration.name} does NOT match: it says {claimed}, the claims file "
+            f"is {file.hash}"
+        ]
+    return record, [
+        f"registration {registration.name} matches: {claimed}, of {published.get('registered_at')} "
+        "as it says; when it was published tells more than a file can"
+    ]
+
+
+def register_claims(path: str, store: str, out: Path | None) -> None:
+    """Put a claims file on record, and write the file to publish."""
+    from ablations import strict_json
+    from analysis.tables.claims_file import load_claims
+    from analysis.tables.registration import register
+    from sweeps.store import Store
+
+    file = load_claims(path)
+    record = register(file, Store(store))
+    place = out or Path(path).with_name(f"{Path(path).stem}.registration.json")
+    told = {"hash": record.hash, "registered_at": record.registered_at, **file.content}
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(strict_json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    say(f"{path} is registered as {record.hash}, {record.registered_at} ({place})")
+    say("publish the hash before the runs: only that proves to others that it is older than they")
+
+
+def is_claims_file(path: str) -> bool:
+    """Whether a file holds claims on a table, and no study."""
+    from ablations.study import is_file
+    from ablations.yaml_files import load_yaml
+
+    if not is_file(path):
+        return False
+    keys = load_yaml(path).value.keys()
+    return "claims" in keys and not {"study", "base", "design"} & keys
 
 
 def study_of(study: str | None) -> str:

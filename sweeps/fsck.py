@@ -151,6 +151,7 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
         "reach",
         "index",
         "code",
+        "claims",
         "runs",
     }
     try:
@@ -177,6 +178,8 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
             continue
         except UnreadableError as error:
             yield _damage(f"code/{name}", _why(store, error), REMOVED)
+    for line in store.claims()[1]:
+        yield _damage("claims", line, "restore it from a backup; what it registered does not count")
     for name in ("stages", "studies", "scratch"):
         with contextlib.suppress(FileNotFoundError, UnreadableError, IsADirectoryError):
             read(store.objects, name)

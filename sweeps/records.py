@@ -85,6 +85,18 @@ class Registration(Config):
     before: tuple[str, ...] = ()
 
 
+class ClaimsRecord(Config):
+    """That claims on a table from elsewhere were fixed, and when."""
+
+    schema_version: int = SCHEMA_VERSION
+    hash: str
+    content: dict[str, Any]  # all that the file says, in plain values
+    registered_at: str  # UTC, ISO 8601
+    # Hash → time of every such record that the store had then, so that none can go, or become
+    # older, unnoticed.
+    before: dict[str, str] = Field(default_factory=dict)
+
+
 class CodeRecord(Config):
     """What the code of some stages was, part by part, to say later which part is another."""
 

@@ -10,6 +10,7 @@
     studies/<name>/<hash>-<stages>/          plan.json  registration.json  looks/…json
                                              cancelled/…json  runs/…json (`sweeps.run_times`)
                                              forecasts/…json (`sweeps.forecasts`)
+    claims/<hash>.json                       claims on a table from elsewhere, put if absent
     runs/<name>/                             where a run is, and what it is asked (`sweeps.live`)
     scratch/<id>/                            checkpoints and reports of a stage that is not done
     damaged/<id>/<when>/                     what was set aside because it is not what was written
@@ -59,6 +60,7 @@ from sweeps.objects import open_objects, told_when_refused
 from sweeps.records import (
     SCHEMA_VERSION,
     Cancelled,
+    ClaimsRecord,
     CodeRecord,
     DamagedError,
     Done,
@@ -497,6 +499,40 @@ class Store:
         latest = Latest(folder=registration_name(plan))
         self.objects.write(f"{study}/latest.json", sealed(latest), durable=True)
         return registration
+
+    def register_claims(self, hash_: str, content: Mapping[str, Any]) -> ClaimsRecord:
+        """Put claims on a table from elsewhere on record; the first registration of them stands."""
+        self._write_format()
+        known, _ = self.claims()
+        record = ClaimsRecord(
+            hash=hash_,
+            content=dict(content),
+            registered_at=utc_now(),
+            before={one.hash: one.registered_at for one in known if one.hash != hash_},
+        )
+        key = f"claims/{hash_}.json"
+        if not self.objects.create(key, sealed(record), durable=True):
+            return read_record(self.objects, key, ClaimsRecord)
+        return record
+
+    def claims(self) -> tuple[list[ClaimsRecord], list[str]]:
+        """Claims that are on record, oldest first, and a line for each that cannot be read."""
+        found, lines = [], []
+        for name in self.objects.children("claims"):
+            try:
+                record = read_record(self.objects, f"claims/{name}", ClaimsRecord)
+            except UnreadableError as error:
+                lines.append(str(error))
+                continue
+            if name != f"{record.hash}.json":
+                lines.append(f"{self.root}/claims/{name} is of other claims")
+                continue
+            found.append(record)
+        return sorted(found, key=lambda one: (one.registered_at, one.hash)), lines
+
+    def claims_written(self, hash_: str) -> float | None:
+        """When the record of some claims was written, as its storage says; Unix time."""
+        return self.objects.files("claims").get(f"claims/{hash_}.json")
 
     def _keep_code(self, plan: Plan) -> None:
         """Write down what each code of a plan consists of, once for a fingerprint."""

@@ -24,6 +24,9 @@ _NUMBER = re.compile(r"[-+−]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+−]?\d+)?")
 _SPREAD = re.compile(r"[-+−]?\d[\d.,]*\s*(?:±|\+/-|\+-|\()\s*\d")
 
 
+SPREAD = "a mean with its spread; a verdict needs the number of each seed"
+
+
 class NoNumberError(ValueError):
     """A cell that is neither empty nor a number; its text says why."""
 
@@ -53,7 +56,7 @@ def number(cell: Any, decimal: str = ".") -> tuple[float, bool]:
         )  # a point is a sign of thousands: no number
     if not _NUMBER.fullmatch(bare):
         if _SPREAD.match(text):
-            raise NoNumberError("a mean with its spread; a verdict needs the number of each seed")
+            raise NoNumberError(SPREAD)
         if re.fullmatch(r"[-+−]?\d+,\d+%?", text):
             raise NoNumberError(
                 "a decimal comma, or thousands? say --decimal , if it is the former"
@@ -69,6 +72,11 @@ def is_number(cell: Any, decimal: str = ".") -> bool:
     except NoNumberError:
         return False
     return True
+
+
+def is_spread(cell: Any) -> bool:
+    """Whether a cell is a mean with its spread, `71.2 ± 0.3`."""
+    return isinstance(cell, str) and bool(re.search(r"±|\+/-", cell)) and bool(_SPREAD.match(cell))
 
 
 def level(cell: Any) -> str:

@@ -45,7 +45,6 @@ class TableResults:
     said: Reading  # beside the file, when its numbers could be known
     is_inline: bool = False  # the claims were given on the command line
     registered: Registered | None = None
-    others: tuple[Registered, ...] = ()  # other claims on the same arms that are on record
     notices: tuple[str, ...] = ()
 
     @cached_property
@@ -85,7 +84,6 @@ def table_results(
     *,
     is_inline: bool = False,
     registered: Registered | None = None,
-    others: Sequence[Registered] = (),
     notices: Sequence[str] = (),
 ) -> TableResults:
     """A table with its claims. `reading` is what is said beside the file, and has the last word.
@@ -95,9 +93,7 @@ def table_results(
     """
     whole = reading if file is None else reading.over(file.table)
     understood = understand(raw, whole, () if file is None else file.seeds)
-    return TableResults(
-        understood, file, reading, is_inline, registered, tuple(others), tuple(notices)
-    )
+    return TableResults(understood, file, reading, is_inline, registered, tuple(notices))
 
 
 def table_comparison(results: TableResults) -> Comparison:
@@ -266,7 +262,7 @@ def _warnings(results: TableResults) -> list[str]:
     if nobody:
         named = ", ".join(nobody[:6]) + (f" and {len(nobody) - 6} more" if len(nobody) > 6 else "")
         found.append(
-            f"which way is better is not known of {named}: effects are as they are, left to right; "
-            "say --lower NAME or --higher NAME"
+            f"nobody has said which way is better of {named} (--lower NAME or --higher NAME): a "
+            "positive effect is a higher number, and no more"
         )
     return found

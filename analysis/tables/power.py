@@ -12,9 +12,10 @@ def detectable(sd: float, n: int, level: float) -> float:
     """The true effect that a t test of n paired differences finds with a power of 80 %.
 
     `level` is the chance of a false verdict in one direction; the effect is in the units of `sd`,
-    the standard deviation of the differences between seeds. Not-a-number below two seeds.
+    the standard deviation of the differences between seeds. Not-a-number below two seeds, or where
+    they do not spread.
     """
-    if n < 2 or not math.isfinite(sd):
+    if n < 2 or not math.isfinite(sd) or sd <= 0:
         return math.nan
     return sd * _in_sds(n, level)
 

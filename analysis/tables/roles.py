@@ -270,6 +270,7 @@ class _Finding:
             elif self._constant(name) and not (words_of_columns.is_score(name) and hint is None):
                 self._set(name, "ignored", "the same in every row")
             elif hint == "setting" or known in words_of_columns.ARM or not numeric:
+                self._refuse_spreads(name)
                 if hint != "setting" and self._mostly_numbers(name):
                     row, bad = next(
                         (n, cell)
@@ -297,6 +298,15 @@ class _Finding:
         else:
             self._choose_factors(settings)
         self._unknown(unknown, has_values)
+
+    def _refuse_spreads(self, name: str) -> None:
+        """A column of `71.2 ± 0.3` is one of scores that cannot be used."""
+        odd = [n for n, cell in enumerate(self.cells[name]) if cells.is_spread(cell)]
+        if odd and 2 * len(odd) >= self.rows:
+            raise UserError(
+                f"row {int(self.raw.frame.index[odd[0]]) + 2}, column {shown(name)}: "
+                f"{shown(str(self.cells[name][odd[0]]))} is {cells.SPREAD}"
+            )
 
     def _choose_factors(self, settings: list[str]) -> None:
         """Of settings those that tell arms apart; what follows from them tells nothing more."""
@@ -340,8 +350,8 @@ class _Finding:
                 self._set(name, "ignored", f"follows from {', '.join(factors)}")
             elif self._looks_like_a_grid(name) and (scored or len(unknown) > 1):
                 raise UserError(
-                    f"is {shown(name)} a setting or a score? Say --factor {shown(name)}, "
-                    f"--value {shown(name)} or --ignore {shown(name)}"
+                    f"is {shown(name)} a setting, a seed or a score? Say --factor, --seed, --value "
+                    f"or --ignore {shown(name)}"
                 )
             else:
                 self._set(name, "score", "numbers that no other role fits")

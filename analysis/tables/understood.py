@@ -33,6 +33,8 @@ NO_TASK = ""  # of a table that names none
 BASES = ("base", "baseline", "control", "default", "vanilla", "reference", "ref")
 NAMED = 4  # runs, of many, by name
 BLANK_LEVEL = "(blank)"
+_COMMA = re.compile(r"[-+−]?\d+,\d+(?:[eE][-+]?\d+)? ?%?")
+_DIGITS = re.compile(r"[-+−]?\d+ ?%?")
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,35 @@ def understand(raw: Raw, reading: Reading, seeds: Sequence[int] = ()) -> Underst
     Raises:
         UserError: what it says cannot be told, or is no number where one is due.
     """
-    plain = in_plain_form(checked(raw), reading)
+    raw, reading = with_decimal(checked(raw), reading)
+    plain = in_plain_form(raw, reading)
     roles = find_roles(plain.raw, plain.reading)
     return _Assembly(plain.raw, plain.reading, roles).understood(seeds)
+
+
+def with_decimal(raw: Raw, reading: Reading) -> tuple[Raw, Reading]:
+    """A comma in the numbers of texts, where all columns of numbers have one or none of either."""
+    if reading.decimal:
+        return raw, reading
+    commas: list[str] = []
+    for name in raw.frame.columns:
+        texts = [
+            c for c in raw.frame[name].tolist() if isinstance(c, str) and not cells.is_blank(c)
+        ]
+        if texts and all(_COMMA.fullmatch(text) or _DIGITS.fullmatch(text) for text in texts):
+            commas += filter(_COMMA.fullmatch, texts)
+        elif texts and all(map(cells.is_number, texts)):
+            return raw, reading  # with points
+    if not commas:
+        return raw, reading
+    if {len(text.rstrip("% ").rpartition(",")[2]) for text in commas} == {3}:
+        raise UserError(
+            f"{shown(commas[0])}: a decimal comma, or thousands? Say --decimal , if the former; "
+            "write numbers without signs of thousands if the latter"
+        )
+    note = f"numbers have a decimal comma, such as {shown(commas[0])}"
+    told = replace(raw, notes=(*raw.notes, note))
+    return told, reading.model_copy(update={"decimal": ","})
 
 
 class _Assembly:
@@ -118,7 +146,7 @@ class _Assembly:
         self.raw, self.reading, self.roles = raw, reading, roles
         self.notes = list(raw.notes)
         self.problems: list[str] = []
-        self.decimal = reading.decimal or self._decimal()
+        self.decimal = reading.decimal or "."
 
     def understood(self, seeds: Sequence[int]) -> Understood:
         factors, levels = self._factors()
@@ -141,7 +169,7 @@ class _Assembly:
             primary=self._primary(tasks, [*values]),
             tasks=tasks,
             numbers=_frame(values, numbers),
-            averaged=self._averaged(tasks),
+            averaged=self._averaged(tasks, values),
             excluded=frozenset((run.arm, run.seed) for run in runs_excluded),
             unscored=unscored,
             is_as_found=not seeds,
@@ -226,7 +254,9 @@ class _Assembly:
             names = [str(cell) for cell in self._column(run)]
             long = self.roles.one("metric") or self.roles.one("step")
             if len(set(names)) == rows or long:
-                self.notes.append(f"each run is an arm of its own, by its name in {shown(run)}")
+                self.notes.append(
+                    f"each run is an arm of its own, by its name in {shown(run)}{_pattern(names)}"
+                )
                 return ["arm"], [(" ".join(name.split()),) for name in names]
         self.notes.append("no column tells arms apart: all rows are of one arm, base")
         return ["arm"], [("base",)] * rows
@@ -374,11 +404,9 @@ class _Assembly:
             rows += f" ({shown(folds[0])} is no seed)"
         run = self.roles.one("run")
         if run:
-            name = str(self._column(run)[0])
-            return (
-                f"{rows}. Say --seed COLUMN; or, if the names in {shown(run)} tell it (such as "
-                f"{shown(name)}), --names '{{arm}}-s{{seed}}'"
-            )
+            names = [str(cell) for cell in self._column(run)]
+            hint = _pattern(names) or "; if names tell it, --names '{arm}-s{seed}'"
+            return f"{rows}. Say --seed COLUMN{hint} ({shown(run)} has {shown(names[0])})"
         return (
             f"{rows}. Which rows of two arms belong together? Add a column with the seed of each "
             f"run, or say --seed COLUMN; there are {', '.join(map(shown, columns[:12]))}"
@@ -405,22 +433,6 @@ class _Assembly:
         return found
 
     # -- numbers -------------------------------------------------------------------------------
-
-    def _decimal(self) -> str:
-        """A comma where all numbers of a table of semicolons have one, and none has a point."""
-        columns = [*self.roles.of("score"), *self.roles.of("value")]
-        texts = [str(c) for name in columns for c in self._column(name) if isinstance(c, str)]
-        with_comma = [text for text in texts if "," in text]
-        if not with_comma or any("." in text for text in texts):
-            return "."
-        places = {len(text.rstrip("% ").rpartition(",")[2]) for text in with_comma}
-        if places == {3}:
-            raise UserError(
-                f"{shown(with_comma[0])}: a decimal comma, or thousands? Say --decimal , or "
-                "--decimal . and write numbers without signs of thousands"
-            )
-        self.notes.append("numbers have a decimal comma")
-        return ","
 
     def _numbers(self, runs: list[Run]) -> list[_Number]:
         metric, task_columns = self.roles.one("metric"), self.roles.of("task")
@@ -671,11 +683,25 @@ class _Assembly:
             return source, "as its source says"
         return by_name, "by its name" if by_name else ""
 
-    def _averaged(self, tasks: Mapping[str, Task]) -> tuple[str, ...]:
-        """Tasks of which there is a mean: all, where they have one metric and it is the same."""
+    def _averaged(
+        self, tasks: Mapping[str, Task], values: Mapping[ScoreKey, Mapping[int, _Number]]
+    ) -> tuple[str, ...]:
+        """Tasks of which there is a mean: all, where they have one metric, the same, on one scale.
+
+        A mean of shares (0.35) and per cents (58.2) would be one of the per cents alone.
+        """
         metrics = {tuple(metric.name for metric in task.metrics) for task in tasks.values()}
         alike = len(metrics) == 1 and len(next(iter(metrics))) == 1
-        return tuple(tasks) if alike and len(tasks) > 1 else ()
+        scales = {
+            all(abs(one.value or 0.0) <= 1.0 for own in its for one in own)
+            for task in tasks
+            if (
+                its := [
+                    o for key, own in values.items() if key.task == task for o in [own.values()]
+                ]
+            )
+        }
+        return tuple(tasks) if alike and len(tasks) > 1 and len(scales) == 1 else ()
 
     def _primary(self, tasks: Mapping[str, Task], keys: list[ScoreKey]) -> tuple[str, str, int]:
         every = {(key.task, key.metric) for key in keys}
@@ -783,6 +809,15 @@ def _without_seed(name: str, seed: int | None) -> str | None:
     end = rf"(?:[ _./:=(\[-]+(?:seed|s|run|rep)?|seed)[ _=:-]*0*{seed}[)\]]?"
     found = re.fullmatch(rf"(.+?){end}", name, re.IGNORECASE)
     return found[1].strip() if found and found[1].strip() else None
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """What to say if the digits at the end of all names are seeds; "" where they end otherwise."""
+    found = [re.fullmatch(r"(.+?)([ _./:=-]+[A-Za-z]{0,6}[_=-]?)(\d{1,6})", name) for name in names]
+    signs = {one[2] if one else "" for one in found}
+    if len(signs) != 1 or "" in signs:
+        return ""
+    return f"; if their last digits are seeds, say --names '{{arm}}{signs.pop()}{{seed}}'"
 
 
 def _bare(name: str) -> str:

@@ -24,7 +24,7 @@ ARM = _each(
     "algorithm algo experiment exp experiment_name exp_name group setup configuration"
 )
 SEED = _each(
-    "seed random_seed rng_seed train_seed training_seed model_seed global_seed manual_seed "
+    "seed random_seed rng rng_seed train_seed training_seed model_seed global_seed manual_seed "
     "randomseed rng_state seeds run_seed replicate rep repeat repetition"
 )
 NO_SEED = _each("fold cv_fold kfold task dataset benchmark item step epoch checkpoint")
