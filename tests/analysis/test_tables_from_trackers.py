@@ -184,8 +184,10 @@ def test_result_folders_of_a_harness(tmp_path: Path) -> None:
         for seed, score in enumerate(own):
             folder = tmp_path / f"{arm}_seed{seed}" / "__ckpt__model"
             folder.mkdir(parents=True)
-            (folder / "results_2026-01-01T00-00-00.json").write_text(results_file(score / 100))
-            (folder / "samples_gqa.jsonl").write_text("{}")
+            (folder / "results_2026-01-01T00-00-00.json").write_text(
+                results_file(score / 100), encoding="utf-8"
+            )
+            (folder / "samples_gqa.jsonl").write_text("{}", encoding="utf-8")
     claim = "score(b, task=gqa) > score(a, task=gqa)"
     check(compared(tmp_path, claim), 0.01433333)
     made = compared(tmp_path, "score(b, task=wikitext) < score(a, task=wikitext)")
@@ -196,13 +198,15 @@ def test_result_folders_of_a_harness(tmp_path: Path) -> None:
     other = tmp_path / "one"
     for arm in "ab":
         (other / arm).mkdir(parents=True)
-        (other / arm / "results.json").write_text(results_file(0.5 + 0.1 * (arm == "b")))
+        (other / arm / "results.json").write_text(
+            results_file(0.5 + 0.1 * (arm == "b")), encoding="utf-8"
+        )
     (one,) = compared(other, claim).claims
     assert (one.verdict, one.n) == ("undecided", 1)
 
 
 def test_what_is_no_source_is_told(tmp_path: Path) -> None:
-    (tmp_path / "reslts.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "reslts.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     for source, told in (
         (tmp_path / "results.csv", "did you mean 'reslts.csv'?"),
         (tmp_path, "holds no runs of W&B"),

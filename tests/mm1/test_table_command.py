@@ -49,8 +49,8 @@ def mm1(*arguments: object, text: str | None = None) -> str:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MM1_STORE", str(tmp_path / "store"))
-    (tmp_path / "results.csv").write_text(csv())
-    (tmp_path / "claims.yaml").write_text(CLAIMS)
+    (tmp_path / "results.csv").write_text(csv(), encoding="utf-8")
+    (tmp_path / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
     return tmp_path
 
 
@@ -87,9 +87,11 @@ def test_a_claim_that_is_older_than_its_runs_is_registered(place: Path) -> None:
     assert "created_at" in rests
     assert "can edit both" in rests
     # The same claims in other words of YAML are the same; others are not.
-    (place / "claims.yaml").write_text("# now with a comment\n" + CLAIMS)
+    (place / "claims.yaml").write_text("# now with a comment\n" + CLAIMS, encoding="utf-8")
     assert claim_of()["standing"] == "registered"
-    (place / "claims.yaml").write_text(CLAIMS.replace("score(b) > score(a)", "score(b) < score(a)"))
+    (place / "claims.yaml").write_text(
+        CLAIMS.replace("score(b) > score(a)", "score(b) < score(a)"), encoding="utf-8"
+    )
     assert claim_of()["standing"] == "exploratory"
 
 
@@ -98,32 +100,32 @@ def test_what_could_be_picked_later_is_not_registered(place: Path) -> None:
     said = claim_of("--base", "b")
     assert said["standing"] == "exploratory"
     assert "beside the registered file" in said["words"]["exploratory"]
-    (place / "results.csv").write_text(csv(hours=-1))
+    (place / "results.csv").write_text(csv(hours=-1), encoding="utf-8")
     assert "had begun" in claim_of()["words"]["exploratory"]
     lines = csv(hours=-1).splitlines()[:2] + csv(hours=1).splitlines()[2:]
-    (place / "results.csv").write_text("\n".join(lines))
+    (place / "results.csv").write_text("\n".join(lines), encoding="utf-8")
     assert claim_of()["standing"] == "partly known"
     rows = [line.rpartition(",")[0] for line in csv().splitlines()]
-    (place / "results.csv").write_text("\n".join(rows))
+    (place / "results.csv").write_text("\n".join(rows), encoding="utf-8")
     assert "nothing says when" in claim_of()["words"]["exploratory"]
     naive = csv(hours=2).replace("+00:00", "")  # it may be two hours ago in another zone
-    (place / "results.csv").write_text(naive)
+    (place / "results.csv").write_text(naive, encoding="utf-8")
     assert claim_of()["standing"] == "exploratory"
-    (place / "results.csv").write_text(csv(hours=20).replace("+00:00", ""))
+    (place / "results.csv").write_text(csv(hours=20).replace("+00:00", ""), encoding="utf-8")
     assert claim_of()["standing"] == "registered"
-    (place / "results.csv").write_text(csv(missing=2))  # a seed that was planned
+    (place / "results.csv").write_text(csv(missing=2), encoding="utf-8")  # a seed that was planned
     one = claim_of()
     assert (one["verdict"], one["reason"]) == ("undecided", "2 of 3 seeds")
 
 
 def test_claims_that_leave_the_seeds_open_cannot_be_registered(place: Path) -> None:
-    (place / "claims.yaml").write_text(CLAIMS.replace("seeds: 3\n", ""))
+    (place / "claims.yaml").write_text(CLAIMS.replace("seeds: 3\n", ""), encoding="utf-8")
     with pytest.raises(UserError, match="does not say which seeds"):
         mm1("register", "claims.yaml")
 
 
 def test_several_claims_files_on_the_same_arms_are_told(place: Path) -> None:
-    (place / "other.yaml").write_text(CLAIMS.replace("> score(a)", "< score(a)"))
+    (place / "other.yaml").write_text(CLAIMS.replace("> score(a)", "< score(a)"), encoding="utf-8")
     mm1("register", "other.yaml")
     mm1("register", "claims.yaml")
     one = claim_of()
@@ -132,7 +134,7 @@ def test_several_claims_files_on_the_same_arms_are_told(place: Path) -> None:
 
 
 def test_a_record_that_was_made_older_does_not_count(place: Path) -> None:
-    (place / "results.csv").write_text(csv(hours=-24))
+    (place / "results.csv").write_text(csv(hours=-24), encoding="utf-8")
     mm1("register", "claims.yaml")
     store = Store(place / "store")
     (record,), _ = store.claims()
@@ -148,7 +150,7 @@ def test_a_record_that_was_made_older_does_not_count(place: Path) -> None:
     assert "copied, or edited" in one["words"]["exploratory"]
     # With the file's time set back as well, a later record still says what it was.
     path.write_bytes(sealed(record))
-    (place / "later.yaml").write_text(CLAIMS.replace("b) >", "c) >"))
+    (place / "later.yaml").write_text(CLAIMS.replace("b) >", "c) >"), encoding="utf-8")
     mm1("register", "later.yaml")
     path.write_bytes(sealed(forged))
     back = time.time() - 4 * 86_400
@@ -184,7 +186,7 @@ def test_mistakes_in_a_claims_file_name_their_line(place: Path) -> None:
         ("claims: {}\n", "claims.yaml:1"),
         ("claims: {c: score(b) > 1}\nseeds: {from: fresh, count: 3}\n", "claims.yaml:2"),
     ):
-        (place / "claims.yaml").write_text(text)
+        (place / "claims.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(UserError) as error:
             claim_of()
         assert told in str(error.value)
