@@ -74,7 +74,13 @@ def read_harness(folder: Path) -> Raw:
                         "date": made.get("date"),
                     }
                 )
-    hints: dict[str, Hint] = {"run": "run", "file": "ignored", "date": "time"}
+    hints: dict[str, Hint] = {
+        "run": "run",
+        "file": "ignored",
+        "date": "time",
+        "arm": "arm",
+        "seed": "seed",
+    }
     origin = f"{folder} (harness results, {len(files)} files)"
     notes = ["a harness knows no training seed: it is taken from the folders' or models' names"]
     return Raw(folder.resolve().name, origin, rows_of(records), hints, goals, tuple(notes))

@@ -125,7 +125,7 @@ def _named(raw: Raw, reading: Reading) -> tuple[Raw, Reading]:
     for number, place in enumerate(parts):
         if number % 2 == 0:
             continue
-        if place in frame.columns:
+        if place in frame.columns and raw.hints.get(place) not in ("arm", "seed"):
             raise UserError(f"--names: the table has a column {shown(place)} already")
         frame[place] = [one[f"p{number}"] if one else None for one in found]
     told: dict[str, Any] = {"names": "", "run": column}

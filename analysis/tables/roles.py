@@ -82,6 +82,18 @@ def resolve(name: str, columns: Sequence[str], what: str) -> str:
     raise UserError(f"{what} {shown(name)}: there is no such column{nearest(name, columns)}")
 
 
+def ended(raw: Raw) -> list[bool]:
+    """Whether each row is of a run that ended well, as far as a column tells; all, if none did."""
+    for name in map(str, raw.frame.columns):
+        states = [str(cell).casefold() for cell in raw.frame[name].tolist() if _there(cell)]
+        is_state = raw.hints.get(name) == "state" or key(name) in words_of_columns.STATE
+        if is_state and states and all(one in words_of_columns.STATES for one in states):
+            cells_of = raw.frame[name].tolist()
+            found = [words_of_columns.STATES.get(str(one).casefold(), True) for one in cells_of]
+            return found if any(found) else [True] * len(found)
+    return [True] * len(raw.frame)
+
+
 class _Finding:
     """The search, column by column; each step takes what it knows, and leaves the rest."""
 
@@ -89,8 +101,11 @@ class _Finding:
         self.raw, self.reading = raw, reading
         self.names = [str(name) for name in raw.frame.columns]
         self.roles: dict[str, tuple[Role, str]] = {}
-        self.cells: dict[str, list[Any]] = {n: raw.frame[n].tolist() for n in self.names}
-        self.rows = len(raw.frame)
+        # A run that did not end may lack what it was to be told, and would look like another arm.
+        frame = raw.frame[ended(raw)]
+        self.index = frame.index
+        self.cells: dict[str, list[Any]] = {n: frame[n].tolist() for n in self.names}
+        self.rows = len(frame)
 
     def found(self) -> Roles:
         self._said()
@@ -196,7 +211,7 @@ class _Finding:
                 self._take(name, "task")
             elif key(name) in words_of_columns.RUN and self._each_once(name):
                 self._take(name, "run", "another name in every row")
-            elif key(name) in words_of_columns.ABOUT or name.startswith("_"):
+            elif key(name) in words_of_columns.ABOUT or name.startswith(("_", "system_attrs")):
                 self._set(name, "ignored", "tells who, where or when; not what is compared")
 
     def _seed_by_name(self) -> None:
@@ -278,7 +293,7 @@ class _Finding:
                         if not cells.is_blank(cell) and not self._number(cell)
                     )
                     raise UserError(
-                        f"row {int(self.raw.frame.index[row]) + 2}, column {shown(name)}: "
+                        f"row {int(self.index[row]) + 2}, column {shown(name)}: "
                         f"{shown(bad)} is no number, and others are: mend it, or say "
                         f"--factor {shown(name)} or --ignore {shown(name)}"
                     )
@@ -304,7 +319,7 @@ class _Finding:
         odd = [n for n, cell in enumerate(self.cells[name]) if cells.is_spread(cell)]
         if odd and 2 * len(odd) >= self.rows:
             raise UserError(
-                f"row {int(self.raw.frame.index[odd[0]]) + 2}, column {shown(name)}: "
+                f"row {int(self.index[odd[0]]) + 2}, column {shown(name)}: "
                 f"{shown(str(self.cells[name][odd[0]]))} is {cells.SPREAD}"
             )
 

@@ -75,7 +75,12 @@ def read_tensorboard(folder: Path) -> Raw:
         )
         record |= {f"hparams.{key}": value for key, value in flat(own).items()}
         record |= _parts(place)
-    hints: dict[str, Hint] = {"run": "run", "started": "time"}
+    hints: dict[str, Hint] = {
+        "run": "run",
+        "started": "time",
+        "arm": "arm",
+        "seed": "seed",
+    }
     origin = f"{folder} (TensorBoard, {len(runs)} runs)"
     return Raw(folder.resolve().name, origin, rows_of(records), hints=hints)
 

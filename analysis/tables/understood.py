@@ -26,7 +26,7 @@ from analysis.tables import cells, directions, words_of_columns
 from analysis.tables.layouts import in_plain_form
 from analysis.tables.raw import Raw, checked
 from analysis.tables.reading import Reading
-from analysis.tables.roles import MOST_ARMS, Roles, find_roles
+from analysis.tables.roles import MOST_ARMS, Roles, ended, find_roles
 from analysis.words import metric_name
 
 NO_TASK = ""  # of a table that names none
@@ -111,7 +111,22 @@ def understand(raw: Raw, reading: Reading, seeds: Sequence[int] = ()) -> Underst
     raw, reading = with_decimal(checked(raw), reading)
     plain = in_plain_form(raw, reading)
     roles = find_roles(plain.raw, plain.reading)
-    return _Assembly(plain.raw, plain.reading, roles).understood(seeds)
+    return _Assembly(_known_runs(plain.raw, roles), plain.reading, roles).understood(seeds)
+
+
+def _known_runs(raw: Raw, roles: Roles) -> Raw:
+    """Without runs that did not end and do not even tell their arm and seed."""
+    needed = [*roles.of("factor"), *roles.of("seed")]
+    kept = [
+        ok or all(not cells.is_blank(raw.frame[name].iloc[row]) for name in needed)
+        for row, ok in enumerate(ended(raw))
+    ]
+    if all(kept):
+        return raw
+    count = kept.count(False)
+    runs = "1 run" if count == 1 else f"{count} runs"
+    note = f"{runs} did not end and tell no arm or seed: left out"
+    return replace(raw, frame=raw.frame[kept], notes=(*raw.notes, note))
 
 
 def with_decimal(raw: Raw, reading: Reading) -> tuple[Raw, Reading]:
