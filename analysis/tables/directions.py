@@ -36,7 +36,8 @@ _PHRASES: dict[tuple[str, str], Goal] = {
     ("error", "rate"): "minimise",
     ("cross", "entropy"): "minimise",
     ("log", "likelihood"): "maximise",
-    ("bits", "byte"): "minimise",
+    ("top", "1"): "maximise",
+    ("top", "5"): "maximise",
 }
 # Words after the telling one that change nothing.
 _TRAILING = _each(

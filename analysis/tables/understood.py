@@ -382,8 +382,12 @@ class _Assembly:
         several = self._several_rows(arms)
         if several:
             raise UserError(self._told_no_seed(several))
+        columns = self.roles.of("factor")
+        hint = _pattern(list(dict.fromkeys(arms))) if len(columns) == 1 else ""
+        hint += f" --run {shown(columns[0])}" if hint else ""
         self.problems.append(
             "one run of each arm, and no seed: there are effects, and nothing to test them against"
+            + hint
         )
         return [Run(arm, 0) for arm in arms], False
 

@@ -246,6 +246,45 @@ def test_one_seed_has_effects_and_no_verdict() -> None:
     assert math.isnan(effect.ci_low)
 
 
+def test_seeds_in_names_are_asked_for_by_what_is_there() -> None:
+    text = "run,acc\n" + "\n".join(f"{arm}_s{k},{y}" for arm in "ab" for k, y in enumerate(A))
+    assert any("--names '{arm}_s{seed}'" in note for note in understood(text).notes)
+    assert set(understood(text, names="{arm}_s{seed}").table.arms) == {"a", "b"}
+    with pytest.raises(UserError, match=r"6 of 10 names|are not like that"):
+        understood(text, names="{arm}-s{seed}")
+    words = text.replace("_s", "_seed")  # in so many words
+    assert understood(words).table.seeds == (0, 1, 2, 3, 4)
+    size = "name,acc\nvit-s16,1\nvit-s32,2"  # no seeds, but sizes
+    assert set(understood(size).table.arms) == {"vit-s16", "vit-s32"}
+
+
+def test_a_run_that_crashed_counts_as_little_as_it_should() -> None:
+    header = "name,state,arm,seed,lr,acc"
+    rows = [f"{a}{s},finished,{a},{s},0.1,{y}" for a, o in ARMS.items() for s, y in enumerate(o)]
+    text = "\n".join([header, *rows, "b3x,crashed,b,3,,7.5", "lost,failed,,,,"])
+    found = understood(text)
+    assert set(found.table.arms) == {"a", "b"}
+    assert any("a crashed run is left out, a finished one is there" in p for p in found.problems)
+    assert any("1 run did not end and tell no arm" in note for note in found.notes)
+    assert outcome(text) == outcome(PAIR)
+    only = text.replace("b3,finished", "b3,killed").replace("b3x,crashed,b,3,,7.5\n", "")
+    one = verdict(only, "score(b) > score(a)")
+    assert (one.verdict, "its run is killed" in one.reason) == ("undecided", True)
+
+
+def test_a_mean_of_shares_and_per_cents_is_none() -> None:
+    rows = [
+        f"{m},{t},{s},{scale * (0.5 + 0.01 * s)}"
+        for m in "ab"
+        for t, scale in (("x", 1), ("y", 100))
+        for s in range(3)
+    ]
+    text = "\n".join(["method,task,seed,score", *rows])
+    assert not understood(text).table.averaged
+    alike = text.replace("y,", "z,")
+    assert "average" not in {task for task, *_ in understood(alike).table.metrics}
+
+
 def test_tasks_are_no_seeds() -> None:
     rows = [f"{m},{t},{50 + k + (m == 'b')}" for m in "ab" for k, t in enumerate(("gqa", "vqa"))]
     text = "\n".join(["method,task,accuracy", *rows])
@@ -347,6 +386,8 @@ def test_a_metric_that_is_not_named_is_not_guessed() -> None:
         ("score", None),
         ("acc_gap", None),
         ("top1_error", None),
+        ("Top-1 (%)", "maximise"),
+        ("top-1 error", "minimise"),
         ("error_recovery_accuracy", None),
         ("depth_map", None),
         ("inverse_perplexity", None),
