@@ -119,16 +119,22 @@ class Found:
 
     def summary(self) -> list[str]:
         """For people, at the end."""
+        from analysis.report.methods import listed
         from analysis.report.reproduction import summary
 
         found = []
         if self.then.plan is not None:
             found.append(summary(self.outcomes, self.tolerance))
-            odd = [one for one in self.outcomes if one.state != "equal"]
+            odd = [one for one in self.outcomes if one.state in ("within", "different")]
             odd = sorted(odd, key=lambda one: -one.share)
             found += [f"  {one.arm} seed {one.seed}: {one.told}" for one in odd[:MOST_LINES]]
             if len(odd) > MOST_LINES:
                 found.append(f"  and {len(odd) - MOST_LINES:,} more: --json has all")
+            missing = [
+                f"{one.arm} seed {one.seed}" for one in self.outcomes if one.state == "missing"
+            ]
+            if missing and len(missing) < len(self.outcomes):
+                found.append(f"  missing: {listed(missing)}")
         if self.verdicts:
             found += [f"another verdict: {line}" for line in self.verdicts]
         elif self.decided and self.then.claims:

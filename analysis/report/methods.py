@@ -223,9 +223,14 @@ def _claims(made: Comparison) -> list[str]:
         }.items()
     }
     open_ = [claim.name for claim in made.claims if claim.interim]
-    told = [f"{len(names)} {word}" for word, names in outcomes.items() if names]
-    told += [f"{len(open_)} without a verdict while seeds are missing"] if open_ else []
-    found.append(f"Of the claims {listed(told)}." if count > 1 else f"The claim is {told[0][2:]}.")
+    if open_:
+        outcomes["without a verdict while seeds are missing"] = open_
+    told = [
+        f"{len(names)} {'is' if len(names) == 1 else 'are'} {word}"
+        for word, names in outcomes.items()
+        if names
+    ]
+    found.append(f"Of the claims {listed(told)}." if count > 1 else f"The claim {told[0][2:]}.")
     return found
 
 
