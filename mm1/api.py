@@ -487,15 +487,15 @@ def report(
     """Write the study's report, one file that needs no network, and return its path.
 
     `form` is `html`, `md`, `pdf` or `latex`, which has its figures in a folder beside it. Without
-    `out` it is in the folder `reports` of the store; of a remote store, of its cache on this
-    machine.
+    `out` it is in the folder `reports` of the store (LaTeX in one of its own there); of a remote
+    store, of its cache on this machine.
     """
-    from analysis.report.writing import FORMS, check_form, write_report
+    from analysis.report.writing import check_form, usual_place, write_report
 
     check_form(form)
     found = results(study, store=store)
     name = quote(found.plan.study, safe="")  # whoever wrote the store named it
-    path = Path(out) if out else found.store.local / "reports" / f"{name}{FORMS[form]}"
+    path = Path(out) if out else usual_place(found.store.local / "reports", name, form)
     return write_report(found, file_to_write(path), form)
 
 

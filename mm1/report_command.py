@@ -47,12 +47,12 @@ def report(study: str | None, store: str, form: str, out: Path | None, **of_tabl
 def _of_table(results: TableResults, form: str, out: Path | None) -> Path:
     """Write the report of a table; without `out` it is called after it."""
     from analysis.report.content import Source
-    from analysis.report.writing import FORMS, write
+    from analysis.report.writing import usual_place, write
     from analysis.tables.comparison import table_comparison
 
     made = table_comparison(results)
     claims = {} if results.file is None else results.file.claims
     least = {name: one.min_effect for name, one in claims.items() if one.min_effect}
     name = re.sub(r"[^\w.-]+", "-", made.study).strip("-.") or "table"
-    path = api.file_to_write(out or Path(f"{name}-report{FORMS[form]}"))
+    path = api.file_to_write(out or usual_place(Path(), f"{name}-report", form))
     return write(Source(made, results.understood.table, None, least), path, form)

@@ -19,6 +19,16 @@ def check_form(form: str) -> None:
         raise UserError(f"no format {form!r}{nearest(form, FORMS)}")
 
 
+def usual_place(folder: Path, name: str, form: str) -> Path:
+    """Where a report goes that nobody has said a place for.
+
+    LaTeX has a folder of its own: it can be sent as it is, and what it compiles to is beside no
+    PDF of the same name.
+    """
+    folder = folder / f"{name}-latex" if form == "latex" else folder
+    return folder / f"{name}{FORMS[form]}"
+
+
 def report(results: StudyResults) -> str:
     """The report of a study of a store as HTML text."""
     from analysis.report.html import html

@@ -224,7 +224,9 @@ def test_a_table_alone_has_a_report_that_is_decided_again(
     words = ["--table", "scores.csv", "--claim", "score(b) > score(a)", "--format", form]
     done = CliRunner().invoke(cli, ["report", *words], standalone_mode=False)
     assert done.exception is None, done.output
-    (path,) = Path().glob(f"scores-report{FORMS[form]}")
+    (path,) = Path().rglob(f"scores-report{FORMS[form]}")
+    assert done.output.strip() == str(path)
+    assert (path.parent != Path()) == (form == "latex")  # its PDF must not replace the report's
     then = carried.read(path)
     assert then.plan is None
     assert len(then.numbers) == 7
