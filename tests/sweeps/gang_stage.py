@@ -43,6 +43,7 @@ def train(config, seed, inputs, context):
             raise StageStopped
     if gang.index == 0:
         (context.output / "first_step").write_text(str(first), encoding="utf-8")
+        (context.output / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
         (context.output / "where.json").write_text(json.dumps(where()), encoding="utf-8")
     return [ResultRow("training", "loss", value, step=config["steps"])]
 

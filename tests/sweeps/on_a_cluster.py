@@ -25,13 +25,18 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import ray
+from noop_stage import a_plan, having
 from ray.cluster_utils import Cluster
 from test_gang import a_gang_stage, wait_for
 
-from ablations.resources import Shape, Slice
+from ablations.identity import code_fingerprint
+from ablations.plan import Plan
+from ablations.resources import Resources, Shape, Slice
 from ablations.stages import Stage
+from ablations.workload import Code
 from sweeps.gang import GangWorker, placement_of
 from sweeps.pool import LostError
+from sweeps.run import run_plan
 from sweeps.store import Store
 
 START_SECONDS = 1200.0  # of all nodes, on a busy machine
@@ -175,6 +180,48 @@ def hosts(folder: Path) -> dict[str, Any]:
         }
         gang.kill()
     return found
+
+
+def study(folder: Path) -> dict[str, Any]:
+    """A whole study by its driver, whose trainings need two hosts and whose tests need one.
+
+    A member of one gang is killed; the same study without that says what was to come of it.
+    """
+    arms = {"calm": {"steps": 5}, "killed": {"steps": 5, "kills": 1}}
+    found: dict[str, Any] = {}
+    with a_cluster() as cluster:
+        for _ in range(2):
+            a_node(cluster, num_cpus=2)
+        plan = in_gangs(a_plan("in-gangs", arms))
+        store = Store(folder / "store")
+        found["code"] = run_plan(
+            plan, store, data=folder / "data", mlflow_uri="off", quiet=True, patience_seconds=0
+        )
+    for trial in plan.trials:
+        training, test = (trial.stages[role] for role in ("multimodal", "easy_vqa"))
+        rows = store.rows([training])
+        found[f"{trial.arm} {trial.seed}"] = {
+            "loss": float(rows["value"].iloc[-1]),
+            "score": float(store.rows([test])["value"].iloc[-1]),
+            "failures": [one["error"] for one in store.failures(training)],
+            "first": int((store.stage_folder(training) / "first_step").read_text("utf-8")),
+        }
+    return found
+
+
+def in_gangs(plan: Plan) -> Plan:
+    """The plan with trainings that two processes run together."""
+    stages = dict(plan.stages)
+    for trial in plan.trials:
+        one = stages[trial.stages["multimodal"]]
+        stages[one.id] = having(
+            one,
+            run="gang_stage:train",
+            code=Code(module="gang_stage", function="train"),
+            code_fingerprint=code_fingerprint("gang_stage", "train"),
+            resources=Resources(hosts=2),
+        )
+    return plan.model_copy(update={"stages": stages})
 
 
 def alive() -> int:

@@ -61,3 +61,15 @@ def test_two_hosts_train_as_one_does_and_go_on_when_a_process_is_killed(happened
     assert "process 2 of the gang's 2" in found["lost"]
     assert 8 < killed["reported"] < 24
     assert killed["rows"] == two["rows"]  # to the bit: the same kind of machine, the same mesh
+
+
+def test_a_study_in_gangs_ends_with_what_it_has_without_a_member_killed(happened):
+    found = happened("study")
+    assert found["code"] == 0
+    for seed in (1, 2):
+        calm, killed = found[f"calm {seed}"], found[f"killed {seed}"]
+        assert calm["failures"] == []
+        (told,) = killed["failures"]
+        assert "process 2 of the gang's 2" in told
+        assert killed["first"] == 2  # at its last checkpoint
+        assert (killed["loss"], killed["score"]) == (calm["loss"], calm["score"])
