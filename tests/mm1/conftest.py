@@ -127,3 +127,11 @@ def _finish(store, stage, rows, asked=None, draw=None):
 @pytest.fixture(scope="session")
 def fill_study():
     return filled_study
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory) -> str:
+    """A store in which the demonstration has run. Only for reading."""
+    root = tmp_path_factory.mktemp("demonstration")
+    filled_study(root, Path("ablations/studies/demo.yaml"))
+    return str(root)

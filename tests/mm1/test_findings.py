@@ -29,10 +29,8 @@ TOLD = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, fill_study):
-    root = tmp_path_factory.mktemp("findings")
-    fill_study(root, Path("ablations/studies/demo.yaml"))
-    return str(root)
+def store(demo_store):
+    return demo_store
 
 
 @pytest.fixture(scope="module")

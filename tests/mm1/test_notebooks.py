@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nbclient import NotebookClient
 
 from ablations.errors import UserError
 from analysis import notebooks
+from mm1.notebook_command import _place, write
 
 STUDIES = Path("ablations/studies")
 LEARNING_RATE = """\
@@ -76,12 +78,26 @@ def test_other_values_are_text_and_nothing_else() -> None:
         notebooks.read("your-stduy")
 
 
-def test_your_study_runs_from_top_to_bottom(tmp_path, fill_study) -> None:
-    fill_study(tmp_path / "store", STUDIES / "demo.yaml")
-    values = {"STORE": str(tmp_path / "store"), "STUDY": "demo"}
+def test_your_study_runs_from_top_to_bottom(tmp_path, demo_store) -> None:
+    values = {"STORE": demo_store, "STUDY": "demo"}
     made = run(notebooks.filled(notebooks.read("your-study"), values), tmp_path)
     assert shown(made) >= {"text/html", "application/vnd.plotly.v1+json"}
     assert "refuted" in str(made.cells)  # a claim of the demonstration, by the drawn numbers
+
+
+@pytest.mark.slow
+def test_your_table_runs_from_top_to_bottom(tmp_path) -> None:
+    rows = [
+        f"{model},{seed},{70 + 5 * (model == 'b') + seed / 7:.3f}"
+        for model in "ab"
+        for seed in (1, 2, 3)
+    ]
+    rows[-1] = "b,3,75.9"
+    table = tmp_path / "results.csv"
+    table.write_text("\n".join(["model,seed,accuracy", *rows]), encoding="utf-8")
+    made = run(notebooks.filled(notebooks.read("your-table"), {"TABLE": str(table)}), tmp_path)
+    assert "application/vnd.plotly.v1+json" in shown(made)
+    assert "supported" in str(made.cells)
 
 
 def rate_scores(arm, task, shots):
@@ -114,33 +130,33 @@ def test_every_notebook_runs_from_top_to_bottom(name, tmp_path, fill_study) -> N
     assert "application/vnd.plotly.v1+json" in shown(made)
 
 
-def test_the_command_writes_one_and_leaves_what_is_there(tmp_path, mm1, fill_study) -> None:
-    store = tmp_path / "here"
-    fill_study(store, STUDIES / "demo.yaml")
-    done = mm1("notebook", "demo", "--store", store, "--no-open")
+def test_the_command_writes_one_and_leaves_what_is_there(tmp_path, mm1, demo_store) -> None:
+    done = mm1("notebook", "demo", "--store", demo_store, "--no-open")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("demo.ipynb: Your study, of demo")
     (path,) = tmp_path.rglob("demo.ipynb")
-    made = notebooks.parameters(nbformat.read(path, 4))
-    assert made == {"STORE": str(store), "STUDY": "demo"}
+    made = notebooks.parameters(json.loads(path.read_text(encoding="utf-8")))
+    assert made == {"STORE": demo_store, "STUDY": "demo"}
     path.write_text("mine", encoding="utf-8")
-    done = mm1("notebook", "demo", "--store", store, "--no-open")
-    assert "is there already and stays as it is" in done.stdout
+    assert write("demo", demo_store, "your-study", path) == path
     assert path.read_text(encoding="utf-8") == "mine"
-    for words, told in (
-        (("notebook", "nosuch", "--store", store), "nosuch"),
-        (("notebook", "demo", "--store", store, "--template", "few-shto"), "'few-shot'?"),
-        (("notebook", "demo", "--store", store, "--out", "a.txt"), "ends in .ipynb"),
-    ):
-        done = mm1(*words)
-        assert done.returncode == 2
-        assert told in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("study", "template", "out", "told"),
+    [
+        ("demmo", "your-study", None, "no study 'demmo'"),
+        ("demo", "few-shto", None, "did you mean 'few-shot'"),
+        ("demo", "your-study", Path("a.txt"), "ends in .ipynb"),
+        ("demo", "your-table", None, "is of no study"),
+    ],
+)
+def test_what_cannot_be_written_is_told(demo_store, study, template, out, told) -> None:
+    with pytest.raises(UserError, match=told):
+        write(study, demo_store, template, out)
 
 
 def test_a_store_with_a_secret_is_not_handed_on() -> None:
-    from mm1.notebook_command import _place
-
     assert _place("s3://bucket/store") == "s3://bucket/store"
     with pytest.raises(UserError, match="holds a secret"):
         _place("https://user:secret@host/store")
