@@ -95,7 +95,7 @@ def _run(run: Run, top: int) -> tuple[str, int]:
 
 def _bar(run: Run, lane: Lane, y: float, tall: int, scale: float) -> Iterator[str]:
     worker = _shown(lane.worker)
-    for kind, start, end in _moments(lane, scale):
+    for kind, start, end in moments(lane, scale):
         told = f"{worker}: {kind}, {start / scale:.1f} to {end / scale:.1f} s"
         yield (
             f'<rect x="{LEFT + start:.1f}" y="{y}" width="{end - start:.1f}" height="{tall}" '
@@ -119,7 +119,7 @@ def _bar(run: Run, lane: Lane, y: float, tall: int, scale: float) -> Iterator[st
             )
 
 
-def _moments(lane: Lane, scale: float) -> Iterator[tuple[str, float, float]]:
+def moments(lane: Lane, scale: float) -> Iterator[tuple[str, float, float]]:
     """Kind, start and end in pixels, not narrower than one: what took most of each."""
     columns: list[dict[str, float]] = [{} for _ in range(BARS + 1)]
     for span in lane.spans:

@@ -359,8 +359,13 @@ cli.add_command(reproduce)
     metavar="NAME",
     help="Another name that browsers call it by, behind a proxy. Unknown ones are refused.",
 )
-def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
-    """Serve progress, verdicts, effects and curves in the browser, live, without network.
+@click.option(
+    "--actions",
+    is_flag=True,
+    help="Whoever has the token that is printed may pause, resume, cancel and write notes.",
+)
+def dashboard(store: str, host: str, port: int, allow: tuple[str, ...], actions: bool) -> int:
+    """Serve every study of the store in the browser, live, without network (docs/dashboard.md).
 
     \b
     Example: mm1 dashboard --port 8050
@@ -369,7 +374,7 @@ def dashboard(store: str, host: str, port: int, allow: tuple[str, ...]) -> int:
     from mm1.origin import ORIGIN
     from sweeps.store import Store
 
-    return serve(Store(store), host=host, port=port, allowed=allow, origin=ORIGIN)
+    return serve(Store(store), host=host, port=port, allowed=allow, origin=ORIGIN, actions=actions)
 
 
 cli.add_command(notebook)

@@ -153,6 +153,7 @@ def _top(store: Store, names: list[str]) -> Iterator[Finding]:
         "code",
         "claims",
         "runs",
+        "notes",
     }
     try:
         read_record(store.objects, "format.json", Format)

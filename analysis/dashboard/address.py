@@ -106,7 +106,7 @@ class Place:
         return cls("/".join(parts).rstrip("/"))
 
 
-def link(page: str, study: str | None = None, **state: str | Iterable[str] | None) -> str:
+def link(page: str, study: str | None = None, /, **state: str | Iterable[str] | None) -> str:
     """The address of a page; keys that have no value are left out."""
     parts = [page] if study is None else ["study", study, page]
     path = "/" + "/".join(quote(part, safe="") for part in parts if part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,21 @@ from flask import request
 from plotly.io.json import to_json_plotly
 
 from ablations.shown_text import each_text, hiding, shown_url, visible
-from analysis.dashboard import address, curves, examples, export, overview, security, studies
+from analysis.dashboard import (
+    across,
+    address,
+    curves,
+    data,
+    examples,
+    export,
+    factors,
+    notes,
+    overview,
+    security,
+    studies,
+    timeline,
+    trial,
+)
 from analysis.dashboard.address import Place, link
 from analysis.dashboard.elements import banner
 from analysis.dashboard.page import Asked, Page, Shown
@@ -22,8 +37,15 @@ from analysis.results import Origin
 from sweeps.store import Store
 
 REFRESH_SECONDS = 2.0
+SOON_SECONDS = 0.4  # until somebody who waits asks again
+WAIT_SECONDS = 0.6  # for a page that is being made
 # In the order of the navigation. The first of a study is what its name leads to.
-PAGES: tuple[Page, ...] = (studies.PAGE, overview.PAGE, curves.PAGE, examples.PAGE)
+PAGES: tuple[Page, ...] = (
+    *(studies.PAGE, across.PAGE),
+    *(overview.PAGE, factors.PAGE, curves.PAGE, examples.PAGE, trial.PAGE),
+    *(timeline.PAGE, data.PAGE, notes.PAGE),
+)
+WORKING = Shown([html.P("Working this out …", className="empty", role="status").to_plotly_json()])
 LOST = Page("", "Not found", lambda _: Shown([banner("There is no such page.")], title="Not found"))
 INDEX = (
     "<!doctype html><html lang='en'><head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}"
@@ -53,11 +75,15 @@ def make_app(
     app.layout = layout
     views = Views(store, origin)
 
+    def may_act() -> bool:
+        return actions and security.has_token(request, token)
+
     @app.callback(
         Output("navigation", "children"),
         Output("controls", "children"),
         Output("page", "children"),
         Output("seen", "data"),
+        Output("tick", "interval"),
         Input("url", "pathname"),
         Input("url", "search"),
         Input("tick", "n_intervals"),
@@ -65,8 +91,7 @@ def make_app(
     )
     def show(path: Any, search: Any, _ticks: Any, seen: Any) -> tuple[Any, ...]:
         anew = ctx.triggered_id == "tick"
-        may_act = actions and security.has_token(request, token)
-        return shown(views, path, search, seen, anew=anew, may_act=may_act)
+        return shown(views, path, search, seen, anew=anew, may_act=may_act())
 
     app.clientside_callback(
         ClientsideFunction("mm1", "address"),
@@ -85,7 +110,7 @@ def make_app(
     )
     for page in PAGES:
         if page.begin is not None:
-            page.begin(app, views)
+            page.begin(app, views, may_act)
     export.serve_tables(app, views, PAGES)
     security.guard(app, allowed, token)
     return app
@@ -133,64 +158,79 @@ def shown(
     view = None if place.study is None else views.of(place.study, anew=anew)
     page = find(place)
     asked = Asked(views, address.State.of(search), None, may_act)
-    told: Shown
+    here = _hash(path, search, may_act)
+    told: Shown | None
     if isinstance(view, View):
         asked.view = view
-        told = _of_view(page, asked, search)
-        mark = view.version, _plain_mark(page.mark(asked))
+        mark = _mark(page, asked)
+        version = _hash(here, view.version, mark)
+        if seen.get("version") == version:
+            raise PreventUpdate
+        key = page.name, search, may_act, mark
+        told = view.soon(key, lambda: made(page, asked), WAIT_SECONDS)
     else:
         told = _elsewhere(page, asked, view)
-        mark = "", ""
-    body = told.body if mark[0] else plain(told.body)
-    version = _hash(path, search, may_act, mark if mark[0] else body)
-    if seen.get("version") == version:
-        raise PreventUpdate
+        version = "" if told is None else _hash(here, told.body)
+        if version and seen.get("version") == version:
+            raise PreventUpdate
+    is_waiting = told is None
+    if told is None:
+        if seen.get("here") == here:  # what was there before stays until the new is ready
+            raise PreventUpdate
+        told, version = WORKING, ""
+    body = told.body
     controls = told.controls
     steady = _hash(path, controls)
     title = " · ".join([*([place.study] if place.study else []), told.title or page.title, "mm1"])
     where = _hash(path, sorted(views.store.studies()))
-    now = {"version": version, "controls": steady, "title": visible(title), "where": where}
+    now = {
+        "version": version,
+        "here": here,
+        "controls": steady,
+        "title": visible(title),
+        "where": where,
+    }
     return (
         no_update if seen.get("where") == where else plain(navigation(views, place, page)),
         no_update if seen.get("controls") == steady else controls,
         body,
         now,
+        1000 * (SOON_SECONDS if is_waiting else REFRESH_SECONDS),
     )
 
 
-def _of_view(page: Page, asked: Asked, search: str) -> Shown:
-    """What a page shows of a version of a study, made once for all who look."""
-
-    def make() -> Shown:
-        told = _made(page, asked)
-        notices = [banner(line) for line in asked.state.notices]
-        return Shown(plain([*notices, *told.body]), plain(told.controls), told.title)
-
-    key = page.name, search, asked.may_act, _plain_mark(page.mark(asked))
-    return asked.of.kept(key, make)
-
-
-def _elsewhere(page: Page, asked: Asked, view: Failed | Reading | None) -> Shown:
-    """A page that is of no study, or why there is none of this one."""
-    if isinstance(view, Failed):
-        return Shown([banner(str(view), "bad")], title="Not shown")
-    if isinstance(view, Reading):
-        line = "Reading the study for the first time"
-        more = f" ({view.seconds:.0f} s so far)" if view.seconds >= 2 else ""
-        return Shown([html.P(f"{line}{more} …", className="empty", role="status")])
-    told = _made(page, asked)
+def made(page: Page, asked: Asked) -> Shown:
+    """What a page shows, as plain values; why it shows nothing, where it fails."""
+    told = _tried(page, asked)
     notices = [banner(line) for line in asked.state.notices]
-    return Shown([*notices, *told.body], plain(told.controls), told.title)
+    return Shown(plain([*notices, *told.body]), plain(told.controls), told.title)
 
 
-def _made(page: Page, asked: Asked) -> Shown:
+def _elsewhere(page: Page, asked: Asked, view: Failed | Reading | None) -> Shown | None:
+    """A page that is of no study, or why there is none of this one; None: it is being read."""
+    if isinstance(view, Reading):
+        return None
+    if isinstance(view, Failed):
+        return Shown(plain([banner(str(view), "bad")]), title="Not shown")
+    return made(page, asked)
+
+
+def _tried(page: Page, asked: Asked) -> Shown:
     try:
         return page.show(asked)
     except UNREADABLE as error:
         return Shown([banner(f"This page cannot be shown: {error}", "bad")])
+    except Exception as error:
+        # A fault of ours: told where it is seen, and the whole of it where the server runs.
+        traceback.print_exc()
+        return Shown([banner(f"This page failed: {type(error).__name__}: {error}", "bad")])
 
 
-def _plain_mark(mark: Any) -> str:
+def _mark(page: Page, asked: Asked) -> str:
+    try:
+        mark = page.mark(asked)
+    except UNREADABLE as error:
+        mark = str(error)
     return "" if mark is None else json.dumps(mark, default=str)
 
 

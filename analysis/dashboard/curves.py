@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from ablations.plan import Arm
 from ablations.shown_text import in_html
+from ablations.stages import Trial
 from analysis import figures
 from analysis.dashboard import elements
 from analysis.dashboard.elements import drawing, empty, framed
@@ -83,10 +84,11 @@ def show(asked: Asked) -> Shown:
 
 CODE = """\
 import mm1
+import plotly.express
 
-curves = mm1.curves(mm1.results({study!r}), {metric!r})  # columns arm, seed, step, value
-mean = curves.groupby(["arm", "step"])["value"].mean().unstack("arm")
-mean.plot(xlabel="training step", ylabel={metric!r})
+curves = mm1.curves({study!r}, {metric!r})  # columns arm, seed, step, value
+mean = curves.groupby(["arm", "step"], as_index=False)["value"].mean()
+plotly.express.line(mean, "step", "value", color="arm").write_html("curves.html")
 """
 
 
@@ -222,10 +224,12 @@ def curves_figure(
             if factor is not None
         }
         live = set(mine.loc[mine["is_live"], "seed"].astype(int))
-        done = {seed: line for seed, line in known.items() if seed not in live}
+        apart = live | {seed for lost, seed in view.results.diverged if lost == name}
+        done = {seed: line for seed, line in known.items() if seed not in apart}
         if runs == "mean" and len(done) > 1:
             drawn.mean(arm.label, list(done.values()), style)
-            single = {seed: line for seed, line in known.items() if seed in live}
+            single = {seed: line for seed, line in known.items() if seed in apart}
+            drawn.diverged += len(apart - live)
         else:
             single = known
         named = runs == "mean" and len(done) > 1
@@ -262,7 +266,7 @@ class Drawn:
 
     def __init__(self, figure: go.Figure, span: tuple[float, float] | None, amount: float):
         self.figure, self.span, self.amount = figure, span, amount
-        self.points = self.shown = self.unknown = self.uneven = 0
+        self.points = self.shown = self.unknown = self.uneven = self.diverged = 0
 
     def mean(self, label: str, lines: list[tuple[np.ndarray, np.ndarray]], style: Any) -> None:
         """The mean over seeds at the places that all of them have, and from lowest to highest."""
@@ -349,6 +353,8 @@ class Drawn:
             )
             if is_live:
                 found.append("seeds under way are drawn singly")
+            if self.diverged:
+                found.append(f"{self.diverged} runs that diverged are drawn singly, in no mean")
         if self.amount:
             found.append(f"smoothed: each point is an average that forgets, factor {self.amount:g}")
         if self.uneven:
@@ -371,6 +377,29 @@ class Drawn:
 def _faint(colour: str) -> str:
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.16)"
+
+
+def one_run(view: View, metric: str, trial: Trial) -> go.Figure | None:
+    """The curve of a trial, beside that of the base with the same seed; None where it has none."""
+    base = view.results.plan.arms[0]
+    found = points(view, metric)
+    found = found[found["seed"] == trial.seed]
+    figure = drawing(f"{trial.arm} {trial.seed} {metric}", 300)
+    drawn = Drawn(figure, None, 0.0)
+    names = dict.fromkeys([base.name, trial.arm])
+    for number, name in enumerate(names):
+        mine = found[found["arm"] == name]
+        if mine.empty:
+            if name == trial.arm:
+                return None
+            continue
+        line = mine["step"].to_numpy(float), mine["value"].to_numpy(float)
+        label = view.results.plan.arm(name).label
+        drawn.single(label, trial.seed, line, _style(number), is_named=True)
+    values = [v for line in figure.data for v in line.y]
+    _scale(figure, view, metric, "auto", values)
+    figure.update_xaxes(title=AXES["step"], rangemode="tozero")
+    return figure
 
 
 def numbers_of(asked: Asked) -> pandas.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -621,7 +621,7 @@ def flips_table(asked: Asked) -> pandas.DataFrame:
     return found.mcnemar(choice.a, choice.b) if choice.b else pandas.DataFrame()
 
 
-def begin(app: Dash, views: Views) -> None:
+def begin(app: Dash, views: Views, _may_act: Callable[[], bool]) -> None:
     """Answer for the images of questions."""
 
     @app.server.get("/example-picture")

@@ -28,7 +28,7 @@ from analysis.compare import (
     shown_metric,
     shown_verdict,
 )
-from analysis.dashboard import elements
+from analysis.dashboard import actions, elements
 from analysis.dashboard.address import link
 from analysis.dashboard.elements import banner, drawing, framed, section
 from analysis.dashboard.examples import claim_addresses
@@ -65,6 +65,7 @@ def show(asked: Asked) -> Shown:
         ),
     ]
     body = [
+        *actions.bar(asked),
         *status(asked.of, made),
         section("Claims", *verdicts(made, asked.of.results), kind="claims"),
     ]
@@ -137,7 +138,10 @@ def card(claim: ClaimLine, examples: str | None = None) -> html.Article:
             html.Code(claim.text, className="faint"),
             *([dcc.Link("The answers behind it", href=examples)] if examples else []),
             html.Details(
-                [html.Summary(below[0]), *(html.P(text, className="faint") for text in below[1:])]
+                [
+                    html.Summary(f"Standing: {below[0]}"),
+                    *(html.P(text, className="faint") for text in below[1:]),
+                ]
             ),
         ],
         className=f"claim {shown}",
@@ -186,7 +190,7 @@ def strip(claim: ClaimLine) -> list[Any]:
         className="scale",
     )
     drawn = html.Div(marks, className="strip", role="img", **{"aria-label": words_})
-    return [drawn, edge, html.P(words_, className="numbers")]
+    return [drawn, edge]
 
 
 # -- effects -------------------------------------------------------------------------------------
@@ -206,16 +210,21 @@ def _effects(asked: Asked, made: Comparison, metric: str) -> html.Figure:
         told=f"Effects with 95 % intervals. {told}",
         note="Change of one factor from its base level, paired by seed; bars are 95 % intervals, "
         "not adjusted for looking at several.",
-        code=CODE_EFFECTS.format(study=made.study, metric=metric),
+        code=CODE_EFFECTS.format(
+            study=made.study, metric=f"{lines[0].task}.{lines[0].metric}", shots=lines[0].shots
+        ),
     )
 
 
 CODE_EFFECTS = """\
 import mm1
+import plotly.express
 
-results = mm1.results({study!r})
-for effect in mm1.effects(results, {metric!r}).itertuples():
-    print(effect.factor, effect.level, effect.mean, effect.ci_low, effect.ci_high)
+found = mm1.effects({study!r}, {metric!r}, shots={shots})
+found["plus"], found["minus"] = found.ci_high - found.effect, found.effect - found.ci_low
+found["change"] = found.factor + ": " + found.base_level + " → " + found.level
+figure = plotly.express.scatter(found, "effect", "change", error_x="plus", error_x_minus="minus")
+figure.write_html("effects.html")
 """
 
 
@@ -420,4 +429,11 @@ def arms_numbers(asked: Asked) -> pandas.DataFrame:
     return pandas.DataFrame(lines)
 
 
-PAGE = Page("overview", "Overview", show, {"effects": effects_numbers, "arms": arms_numbers})
+PAGE = Page(
+    "overview",
+    "Overview",
+    show,
+    {"effects": effects_numbers, "arms": arms_numbers},
+    mark=actions.mark,
+    begin=actions.begin,
+)

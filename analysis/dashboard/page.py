@@ -58,7 +58,8 @@ class Page:
     show    what it shows
     tables  name of a figure → its numbers, which `/csv/…` sends
     mark    of what it shows beside the view's version: it is shown anew when that has changed
-    begin   adds what the page needs beside `show`: callbacks of its own
+    begin   adds what the page needs beside `show`, callbacks of its own: to the app, about what
+            the views show; the last argument says whether who asks may act
     """
 
     name: str
@@ -67,4 +68,4 @@ class Page:
     tables: Mapping[str, Callable[[Asked], pandas.DataFrame]] = field(default_factory=dict)
     of_study: bool = True
     mark: Callable[[Asked], Any] = lambda _: None
-    begin: Callable[[Dash, Views], None] | None = None
+    begin: Callable[[Dash, Views, Callable[[], bool]], None] | None = None

@@ -164,7 +164,7 @@ def export(store: Store, study: str, folder: Path, origin: Origin | None = None)
             written[address] = pages.names[_keys(address)[0]] = f"{page.name}{end}.html"
         for address, page in addresses.items():
             asked = Asked(views, State.of(address.partition("?")[2]), view)
-            told = application._of_view(page, asked, address.partition("?")[2])
+            told = application.made(page, asked)
             text = _document(pages, study, own, page, told)
             (partial / written[address]).write_text(text, encoding="utf-8")
         start = written[link(own[0].name, study)]

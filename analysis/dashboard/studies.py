@@ -21,7 +21,7 @@ def show(asked: Asked) -> Shown:
     """Every study, newest first."""
     search = asked.state.text("q")
     found = asked.views.summaries.now()
-    controls = [entry("q", "Search", search, "name, question or verdict")] if found else []
+    controls = [entry("q", "Search", search, "name, question, verdict or tag")] if found else []
     if not found:
         hint = "No study has run in this store yet. The first one: "
         start = html.Code("mm1 run ablations/studies/demo.yaml")
@@ -35,6 +35,7 @@ def show(asked: Asked) -> Shown:
         links("name", "Study", pinned="left", minWidth=140),
         column("progress", "Progress", cellRenderer="Progress", minWidth=190, filter=False),
         column("verdicts", "Claims", minWidth=120),
+        column("tags", "Tags"),
         numbers("seconds", "Work so far"),
         numbers("trials", "Trials"),
         column("shape", "Arms × seeds"),
@@ -46,7 +47,8 @@ def show(asked: Asked) -> Shown:
 
 
 def _matches(one: Summary, search: str) -> bool:
-    told = f"{one.study} {one.question} {' '.join(one.verdicts or ())} {one.run}".casefold()
+    parts = [one.study, one.question, one.run, *(one.verdicts or ()), *one.tags]
+    told = " ".join(parts).casefold()
     return all(word in told for word in search.casefold().split())
 
 
@@ -64,6 +66,7 @@ def _row(one: Summary) -> dict[str, Any]:
         "progress": ", ".join(told) if one.states is not None else "…",
         "progress_": [count / (one.trials or 1) for count in counts],
         "verdicts": _verdicts(one),
+        "tags": ", ".join(one.tags),
         "seconds": one.seconds,
         "seconds_": "…" if one.seconds is None else words.duration(one.seconds),
         "trials": one.trials,

@@ -18,6 +18,7 @@ from typing import Any
 from ablations.errors import UserError
 from analysis.results import Origin, StudyResults, read_results
 from sweeps.live import driver, read_live, token_of
+from sweeps.notes import tags_of
 from sweeps.store import Store
 
 EVERY_SECONDS = 2.0
@@ -41,6 +42,7 @@ class Summary:
     remaining: float | None = None  # seconds, by the run's own estimate
     seconds: float | None = None  # of work
     verdicts: dict[str, int] | None = None  # verdict → claims
+    tags: tuple[str, ...] = ()
     key: Any = field(default=None, repr=False)  # of what the store held when it was worked out
 
 
@@ -93,7 +95,8 @@ class Summaries:
         found = self._store.look(plan.stages)
         run, remaining = self._run(study)
         held = len(found.sound), len(found.damaged), len(found.begun)
-        key = registration.hash, registration.registered_at, held, hash(frozenset(marks))
+        tags = tuple(tags_of(self._store.objects, study))
+        key = registration.hash, registration.registered_at, held, hash(frozenset(marks)), tags
         if former is not None and former.key == key and not run and not former.run:
             return
         made = Summary(
@@ -103,6 +106,7 @@ class Summaries:
             arms=len(plan.arms),
             seeds=len(plan.seeds),
             trials=len(plan.trials),
+            tags=tags,
         )
         if former is None:
             yield made

@@ -24,8 +24,8 @@ from analysis.results import Origin, State, StudyResults, read_results
 from sweeps.store import Store
 
 PAUSE_SECONDS = 0.25  # between two looks at the store, however many want one
-WAIT_SECONDS = 1.0  # for a look; after that what was there before is shown, or that it is read
-KEPT = 48  # pages of a version that are kept
+WAIT_SECONDS = 0.6  # for a look; after that what was there before is shown, or that it is read
+KEPT = 16  # pages of a version that are kept
 
 Curves = dict[str, dict[int, list[dict[str, Any]]]]
 
@@ -37,8 +37,6 @@ class Failed(str):
 @dataclass(frozen=True)
 class Reading:
     """A study that is being read for the first time."""
-
-    seconds: float  # since that began
 
 
 @dataclass
@@ -52,7 +50,9 @@ class View:
     around: tuple[Plan, ...] = ()  # others whose results were counted for it
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _made: dict[str, Any] = field(default_factory=dict)
+    _locks: dict[str, threading.RLock] = field(default_factory=dict)
     _kept: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    _making: dict[Any, threading.Event] = field(default_factory=dict)
 
     @property
     def comparison(self) -> Comparison:
@@ -60,8 +60,13 @@ class View:
         return self.once("comparison", lambda: comparison(self.results))
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What is the same for all pages of this version, made once."""
+        """What is the same for all pages of this version, made once; who wants other things of it
+        does not wait for that."""
         with self._lock:
+            if name in self._made:
+                return self._made[name]
+            making = self._locks.setdefault(name, threading.RLock())
+        with making:
             if name not in self._made:
                 self._made[name] = make()
             return self._made[name]
@@ -78,6 +83,32 @@ class View:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return made
+
+    def soon(self, key: Any, make: Callable[[], Any], wait: float) -> Any:
+        """`kept`, or None where it is not made within some seconds: it is made on beside who asks.
+
+        However many ask, it is made once.
+        """
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            done = self._making.get(key)
+            if done is None:
+                done = self._making[key] = threading.Event()
+                work = threading.Thread(target=self._make, args=(key, make, done), daemon=True)
+                work.start()
+        done.wait(wait)
+        with self._lock:
+            return self._kept.get(key)
+
+    def _make(self, key: Any, make: Callable[[], Any], done: threading.Event) -> None:
+        try:
+            self.kept(key, make)
+        finally:
+            with self._lock:
+                del self._making[key]
+            done.set()
 
     @property
     def told_of(self) -> tuple[Plan, ...]:
@@ -138,7 +169,7 @@ class Views:
                 if left <= 0 or not watched.lock.wait(left):
                     break
             if watched.view is None:
-                return Reading(time.monotonic() - watched.began)
+                return Reading()
             return watched.view
 
     def _start(self, study: str, watched: _Watched) -> None:

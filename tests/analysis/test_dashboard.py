@@ -398,3 +398,175 @@ def test_a_signal_ends_it_without_a_word(full_store: Store, number: int, code: i
         os.kill(process.pid, number)
     assert process.wait(60) == code
     assert process.stdout.read() == ""
+
+
+# -- pages ---------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_told_with_its_faults_and_what_it_printed(
+    tmp_path: Path, make_plan, fill: Callable
+) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=2)
+    store.register(plan)
+    fill(store, plan, skip={("encoder.image_size=16", 2)})
+    trial = next(t for t in plan.trials if (t.arm, t.seed) == ("encoder.image_size=16", 2))
+    stage = trial.stages["multimodal"]
+    store.record_failure(stage, "one", {"error": "ValueError: no", "traceback": "in <script>"})
+    store.scratch(stage).mkdir(parents=True)
+    (store.scratch(stage) / "printed.txt").write_text("first\nlast line\n", encoding="utf-8")
+    client = make_app(store).server.test_client()
+    listed = told(client_page(client, "/study/demo/trial", "?state=failed")["page"])
+    assert "1 trials" in listed
+    shown = client_page(client, "/study/demo/trial", "?arm=encoder.image_size%3D16&seed=2")
+    page = told(shown["page"])
+    for text in ("ValueError: no", "in <script>", "last line", "encoder.image_size", "failed"):
+        assert text in page
+    assert '"encoder.image_size"' not in page  # the path stands in a cell of its own
+    done = told(client_page(client, "/study/demo/trial", "?arm=base&seed=1")["page"])
+    assert "easy_vqa.accuracy" in done
+    assert "jax" in done
+    (store.scratch(stage) / "printed.txt").write_text("first\nand more\n" * 9, encoding="utf-8")
+    client_page(
+        client,
+        "/study/demo/trial",
+        "?arm=encoder.image_size%3D16&seed=2",
+        lambda page: "and more" in page,
+    )
+
+
+def test_factors_are_those_of_the_statistics(full_store: Store) -> None:
+    from analysis.results import load_results
+    from analysis.statistics.paired_effects import paired_effects
+
+    client = make_app(full_store).server.test_client()
+    page = client_page(client, "/study/demo/factors")["page"]
+    found = dict(figures_of(page))
+    assert {"importance", "main-effects", "all-arms"} <= set(found)
+    results = load_results("demo", full_store)
+    expected = paired_effects(results.table, (*results.primary, "intact"))["effect"].tolist()
+    drawn = [values(line["y"])[1] for line in found["main-effects"]["data"]]
+    assert drawn == pytest.approx(expected)
+    assert "no two factors" in told(page).casefold()
+    for figure in ("importance", "main-effects", "all-arms"):
+        assert client.get(f"/csv/{figure}/study/demo/factors").status_code == 200
+    assert client.get("/csv/interactions/study/demo/factors").status_code == 409
+
+
+def test_arms_of_two_studies_stand_beside_each_other(lab: Any) -> None:
+    lab.run()
+    lab.run("again", seeds=[1, 2, 3])
+    client = make_app(lab.store).server.test_client()
+    page = client_page(
+        client, "/across", "?study=sizes&study=again", lambda page: "being read" not in page
+    )["page"]
+    text = told(page)
+    assert "again: base" in text
+    assert ", 2 seeds" in text  # 1 and 2 are in both
+    lines = client.get("/csv/across/across?study=sizes&study=again").get_data(as_text=True)
+    assert len({line.split(",")[0] for line in lines.splitlines()[1:]}) == 2
+
+
+def test_notes_need_the_token_and_stay(full_store: Store, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(full_store.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    app = make_app(store, token=TOKEN, actions=True)
+
+    def write(client: Any, button: str, text: str) -> str:
+        (callback,) = (
+            one
+            for one in client.get("/_dash-dependencies").get_json()
+            if "note-answer" in one["output"]
+        )
+        given = {"n_clicks": 1, "value": text, "pathname": "/study/demo/notes"}
+        body = {
+            "output": callback["output"],
+            "outputs": [
+                {"id": "note-answer", "property": "children"},
+                {"id": "note-text", "property": "value"},
+            ],
+            **{
+                kind: [{**one, "value": given[one["property"]]} for one in callback[kind]]
+                for kind in ("inputs", "state")
+            },
+            "changedPropIds": [f"{button}.n_clicks"],
+        }
+        answer = client.post(POST, json=body)
+        return answer.get_json()["response"]["note-answer"]["children"]
+
+    stranger, friend = app.server.test_client(), app.server.test_client()
+    assert "token" in write(stranger, "note-add", "<b>no</b>")
+    friend.get(f"/?token={TOKEN}")
+    assert write(friend, "note-add", "<b>seed 2</b> looks odd") == "Written."
+    assert write(friend, "tag-add", "paper") == "Written."
+    page = told(client_page(stranger, "/study/demo/notes")["page"])
+    assert "<b>seed 2</b> looks odd" in page
+    assert "paper" in page
+    assert "--actions" in page
+    assert "paper" in told(client_page(stranger, "/", "?q=paper", lambda p: "demo" in p)["page"])
+    assert write(friend, "tag-remove", "paper") == "Written."
+    assert "No tags." in told(client_page(stranger, "/study/demo/notes")["page"])
+
+
+def test_points_are_thinned_without_losing_a_peak() -> None:
+    import numpy as np
+
+    from analysis.dashboard.thinning import smoothed, thinned
+
+    x = np.arange(10_000.0)
+    y = np.sin(x / 500)
+    y[7_777], y[3_333] = 9.0, -9.0
+    kept = thinned(x, y)
+    assert len(kept) <= 1_202
+    assert {0, 3_333, 7_777, 9_999} <= set(kept.tolist())
+    zoomed = thinned(x, y, (4_000.0, 4_500.0))
+    assert zoomed.tolist() == list(range(3_999, 4_502))
+    assert smoothed(np.full(50, 2.0), 0.9) == pytest.approx(np.full(50, 2.0))
+    gap = smoothed(np.array([1.0, np.nan, 3.0]), 0.5)
+    assert np.isnan(gap[1])
+    assert gap[2] == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
+
+
+def test_a_formula_in_a_name_is_text_in_csv() -> None:
+    import pandas
+
+    from analysis.dashboard.export import written
+
+    frame = pandas.DataFrame({"arm": ["=cmd()", "-1+2", "plain,\n\x1b[2J"], "value": [-1.5, 2, 3]})
+    lines = "".join(written(frame))
+    assert lines == "arm,value\n'=cmd(),-1.5\n'-1+2,2.0\n\"plain,\n\\x1b[2J\",3.0\n"
+
+
+def test_the_code_beside_a_figure_runs(
+    full_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MM1_STORE", full_store.root)
+    monkeypatch.chdir(tmp_path)
+    client = make_app(full_store).server.test_client()
+    ran = 0
+    for path, search in (
+        ("/study/demo/overview", ""),
+        ("/study/demo/factors", ""),
+        ("/study/demo/curves", ""),
+        ("/study/demo/trial", "?arm=base&seed=1"),
+        ("/study/demo/data", ""),
+        ("/across", "?study=demo"),
+    ):
+        page = client_page(client, path, search, lambda text: "being read" not in text)["page"]
+        for code in codes(page):
+            exec(compile(code, path, "exec"), {})
+            ran += 1
+    assert ran >= 7
+
+
+def codes(part: Any) -> list[str]:
+    """The programs that a page shows."""
+    if isinstance(part, list):
+        return [code for one in part for code in codes(one)]
+    if not isinstance(part, dict):
+        return []
+    props = part.get("props", {})
+    if props.get("className") == "code":
+        return [one["props"]["children"] for one in props["children"] if one["type"] == "Pre"]
+    return codes(list(props.values()))

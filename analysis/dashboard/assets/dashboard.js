@@ -9,6 +9,7 @@
     return (Array.isArray(value) ? value : [value]).map(String).filter((one) => one !== "");
   }
 
+  let shown = { path: "", values: {} }; // of the controls, as they were seen last
   const same = (a, b) => a.length === b.length && a.every((one, place) => one === b[place]);
 
   // The search part of an address with these keys changed; keys that have their default are left out.
@@ -36,10 +37,19 @@
         if (!context.triggered.length || !context.triggered.some((one) => one.prop_id)) return noUpdate();
         const own = context.inputs_list[0] || [];
         if (!own.length) return noUpdate();
+        // What the reader changed, not what a page begins with: an address that names something
+        // that is not there stays as it was, beside the notice that says so.
+        if (shown.path !== window.location.pathname) shown = { path: window.location.pathname, values: {} };
+        const changes = [];
+        for (const one of own) {
+          const values = texts(one.value);
+          const before = shown.values[one.id.key];
+          if (before && !same(before, values)) changes.push([one.id.key, values, one.id.default]);
+          shown.values[one.id.key] = values;
+        }
         const current = window.location.search;
-        const now = changed(current, own.map((one) => [one.id.key, texts(one.value), one.id.default]));
-        const canonical = changed(current, []);
-        return now === canonical ? noUpdate() : now;
+        const now = changed(current, changes);
+        return !changes.length || now === changed(current, []) ? noUpdate() : now;
       },
       title: function (seen) {
         const told = (seen && seen.title) || "mm1";
