@@ -264,7 +264,7 @@ Lines = dict[str, dict[int, list[tuple[float, float]]]]  # name → seed → (st
 def _few_shot(source: Source) -> Iterable[Block]:
     """The scores of each task that was asked with several numbers of examples."""
     table = source.table
-    named, _ = _few(source)
+    named = _few(source)
     labels = {name: label for name, label in source.labels.items() if name in named}
     for number, task in enumerate(dict.fromkeys(task for task, *_ in table.metrics), start=1):
         metric = _known_by(table, task)
@@ -314,7 +314,7 @@ def _curves(source: Source) -> Iterable[Block]:
         return
     shown, is_loss = curve_name(results)
     lines = curve_lines(results, source.labels)
-    named, _ = _few(source)
+    named = _few(source)
     few = {source.labels[name]: None for name in named}
     picture = figures.curves(
         {name: seeds for name, seeds in lines.items() if name in few},
@@ -358,15 +358,15 @@ def curve_lines(results: StudyResults, labels: Mapping[str, str]) -> Lines:
     return {label: found[name] for name, label in labels.items() if name in found}
 
 
-def _few(source: Source, most: int = MOST_CURVES) -> tuple[list[str], bool]:
-    """Arms to be shown by name, in the design's order, and whether others are left out.
+def _few(source: Source, most: int = MOST_CURVES) -> list[str]:
+    """Arms to be shown by name, in the design's order: all of them, where they are not more.
 
-    The base, and of the others the best and the worst on the primary metric, half each.
+    Else the base, and of the others the best and the worst on the primary metric, half each.
     """
     made = source.made
     names = [arm.name for arm in made.arms]
     if len(names) <= most:
-        return names, False
+        return names
     task, metric, shots = source.table.primary
     sign = -1.0 if made.primary_goal == "minimise" else 1.0
     means = {
@@ -383,7 +383,7 @@ def _few(source: Source, most: int = MOST_CURVES) -> tuple[list[str], bool]:
         if len(chosen) >= most:
             break
         chosen.add(name)
-    return [name for name in names if name in chosen], True
+    return [name for name in names if name in chosen]
 
 
 def _arms_left_out(source: Source, named: Sequence[str]) -> str:
@@ -403,12 +403,12 @@ def _arms_left_out(source: Source, named: Sequence[str]) -> str:
 
 def _of_arms(source: Source, table: Table) -> Grid:
     """A table with a row an arm; of many arms with those that `_few` names."""
-    named, some = _few(source, MOST_ROWS)
-    if not some:
-        return Grid(table)
-    order = [arm.name for arm in source.made.arms]
-    kept = tuple(row for name, row in zip(order, table.rows, strict=True) if name in set(named))
-    rest = tuple(row for row in table.rows if row not in set(kept))
+    named = _few(source, MOST_ROWS)
+    shown = set(named)
+    rows = [(arm.name in shown, row) for arm, row in zip(source.made.arms, table.rows, strict=True)]
+    kept, rest = (
+        tuple(row for is_shown, row in rows if is_shown is want) for want in (True, False)
+    )
     return Grid(dataclasses.replace(table, rows=kept), rest, _arms_left_out(source, named))
 
 
