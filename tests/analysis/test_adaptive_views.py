@@ -75,7 +75,7 @@ def test_each_claim_shows_its_path(results):
         assert "sequential p" in page
         assert "too large on average" in " ".join(page.split())
     assert "look by look: 3 seeds" in report(results)
-    assert "look by look: 3 seeds" in str(verdicts(made))
+    assert "look by look: 3 seeds" in str(verdicts(made, results))
 
 
 def test_the_numbers_of_the_driver_are_those_of_the_tables(make_plan, fill, tmp_path):

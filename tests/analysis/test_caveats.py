@@ -87,7 +87,7 @@ def test_the_standing_is_beside_a_plain_verdict_in_every_form(lab: Any) -> None:
     for form in ("text", "markdown", "latex"):
         assert "registered" in render(results, form)
     assert json.loads(render(results, "json"))["claims"][0]["standing"] == "registered"
-    assert "registered" in str(verdicts(comparison(results)))
+    assert "registered" in str(verdicts(comparison(results), results))
     assert '<p class="note">registered' in report(results)
 
 
@@ -102,7 +102,7 @@ def test_a_caveat_stands_beside_the_verdict_in_every_form(lab: Any, word: str) -
         assert word in text
         assert told[:25] in text, form
     assert [word, told] in json.loads(render(results, "json"))["claims"][0]["caveats"]
-    page = str(verdicts(comparison(results)))
+    page = str(verdicts(comparison(results), results))
     assert f"{word}: {told[:25]}" in page.replace("\\'", "'")
     assert told[:25] in report(results).replace("&#x27;", "'").replace("&#39;", "'")
 
@@ -169,7 +169,7 @@ def test_claims_name_the_metric_and_shots_that_they_read(lab: Any) -> None:
     assert (made.effects[0].metric, made.effects[0].shots) == ("accuracy", 4)
     for page in (*(render(results, f) for f in ("text", "markdown", "latex")), report(results)):
         assert "accuracy 4-shot" in page.replace("\\_", "_").replace("<wbr>", "")
-    assert "easy_vqa.accuracy 4-shot" in str(verdicts(made))
+    assert "easy_vqa.accuracy 4-shot" in str(verdicts(made, results))
     assert "change of easy_vqa.accuracy 4-shot" in str(effects_figure(made))
     assert len(effects_figure(made).data[0].x) + len(effects_figure(made).data[1].x) == 1
 
