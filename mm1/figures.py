@@ -67,13 +67,13 @@ def _figure(x: str, y: str, height: int = 400, **layout: Any) -> Figure:
 
 
 def _metric(frame: pandas.DataFrame) -> str:
-    """What an axis is called that shows a metric: `easy_vqa.accuracy, 4-shot (%)`."""
+    """What an axis is called that shows a metric: `easy_vqa.accuracy 4-shot (%)`."""
     if frame.empty:
         raise UserError("there is nothing to draw: the table has no rows")
     one = frame.iloc[0]
-    shots = f", {one['shots']}-shot" if "shots" in frame and frame["shots"].nunique() == 1 else ""
+    shots = int(one["shots"]) if "shots" in frame and frame["shots"].nunique() == 1 else 0
     unit = f" ({one['unit']})" if one.get("unit") else ""
-    return f"{metric_name(one['task'], one['metric'])}{shots}{unit}"
+    return metric_name(one["task"], one["metric"], shots) + unit
 
 
 def _rows(names: Sequence[str]) -> dict[str, Any]:
