@@ -14,6 +14,7 @@ import dash_ag_grid
 import plotly.graph_objects as go
 from dash import dcc, html
 
+from ablations.shown_text import without_secrets
 from analysis import figures
 from analysis.dashboard.address import link
 from analysis.dashboard.page import Asked
@@ -117,8 +118,11 @@ def table(
 
 
 def breakable(name: str) -> str:
-    """A name that may be broken after its dots and strokes."""
-    return name.replace(".", ".\u200b").replace("/", "/\u200b")
+    """A name that may be broken after its dots and strokes.
+
+    Secrets are hidden first: what is broken looks like no address any more.
+    """
+    return without_secrets(name).replace(".", ".\u200b").replace("/", "/\u200b")
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> html.Dl:
