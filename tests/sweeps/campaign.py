@@ -46,7 +46,7 @@ from sweeps.run import run_plan
 store, number, steps, log, uri = sys.argv[1:]
 plan = study(int(number), int(steps))
 sys.exit(run_plan(plan, store, data="data", workers=2, mlflow_uri=uri,
-                  environment={{{LOG!r}: log}}))
+                  environment=lambda shape: {{{LOG!r}: log}}))
 """
 
 
