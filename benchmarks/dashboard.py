@@ -307,7 +307,8 @@ def until_shown(page: Any, action: Callable[[], Any], what: str, argument: Any =
 
 def new_page(browser: Any) -> Any:
     """A page of a desktop, which waits as long as it takes."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    # What is waited for is JavaScript of ours, which our own pages would not run.
+    page = browser.new_page(viewport={"width": 1400, "height": 1000}, bypass_csp=True)
     page.set_default_timeout(WAIT_MILLISECONDS)
     return page
 
