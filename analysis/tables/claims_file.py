@@ -121,7 +121,7 @@ def read_claims(file: ClaimsFile, understood: Understood) -> list[Claim]:
     found = []
     for name, claim in file.claims.items():
         try:
-            if not understood.is_plain and (lacking := _lacking(claim.text, understood)):
+            if lacking := _lacking(claim.text, understood):
                 raise UserError(lacking)
             one = Claim.read(name, claim.text, names, claim.min_effect)
         except UserError as error:
@@ -135,14 +135,15 @@ def read_claims(file: ClaimsFile, understood: Understood) -> list[Claim]:
 def _lacking(text: str, understood: Understood) -> str:
     """Why it is not plain which number a claim means; "" where it is."""
     table = understood.table
-    several_tasks = len(table.tasks) > 1
+    primary, named = table.primary[0], bool(understood.reading.primary)
     for options in options_of(parse(text)):
         task = options.get("task")
-        if several_tasks and task is None:
+        if len(table.tasks) > 1 and task is None and not named:
             known = ", ".join(table.tasks)
             return f"say which task is meant, task=NAME or --primary TASK; there are {known}"
-        own = table.tasks.get(task if task is not None else table.primary[0])
-        if "metric" not in options and own is not None and len(own.metrics) > 1:
+        own = table.tasks.get(primary if task is None else task)
+        is_default = named and task in (None, primary)
+        if "metric" not in options and own is not None and len(own.metrics) > 1 and not is_default:
             known = ", ".join(one.name for one in own.metrics)
             return f"say which metric is meant, metric=NAME or --primary NAME; there are {known}"
     return ""

@@ -105,6 +105,7 @@ class _Finding:
         frame = raw.frame[ended(raw)]
         self.index = frame.index
         self.cells: dict[str, list[Any]] = {n: frame[n].tolist() for n in self.names}
+        self.levels: dict[str, list[str]] = {}
         self.rows = len(frame)
 
     def found(self) -> Roles:
@@ -428,7 +429,10 @@ class _Finding:
         return numbers > len(there) / 2 or (words_of_columns.is_score(name) and numbers > 0)
 
     def _levels(self, name: str) -> list[str]:
-        return ["" if not _there(cell) else cells.level(cell) for cell in self.cells[name]]
+        if name not in self.levels:
+            own = self.cells[name]
+            self.levels[name] = [cells.level(cell) if _there(cell) else "" for cell in own]
+        return self.levels[name]
 
     def _constant(self, name: str) -> bool:
         return len(set(self._levels(name))) == 1 and self.rows > 1

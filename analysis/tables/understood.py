@@ -118,8 +118,8 @@ def _known_runs(raw: Raw, roles: Roles) -> Raw:
     """Without runs that did not end and do not even tell their arm and seed."""
     needed = [*roles.of("factor"), *roles.of("seed")]
     kept = [
-        ok or all(not cells.is_blank(raw.frame[name].iloc[row]) for name in needed)
-        for row, ok in enumerate(ended(raw))
+        ok or all(str(cell or "").strip() for cell in told)
+        for ok, told in zip(ended(raw), _rows(raw, needed), strict=True)
     ]
     if all(kept):
         return raw
@@ -154,6 +154,12 @@ def with_decimal(raw: Raw, reading: Reading) -> tuple[Raw, Reading]:
     return told, reading.model_copy(update={"decimal": ","})
 
 
+def _rows(raw: Raw, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    if not names:
+        return [()] * len(raw.frame)
+    return list(zip(*(raw.frame[name].tolist() for name in names), strict=True))
+
+
 class _Assembly:
     """From columns with roles to a score table."""
 
@@ -162,6 +168,7 @@ class _Assembly:
         self.notes = list(raw.notes)
         self.problems: list[str] = []
         self.decimal = reading.decimal or "."
+        self._columns: dict[str, list[Any]] = {}
 
     def understood(self, seeds: Sequence[int]) -> Understood:
         factors, levels = self._factors()
@@ -174,9 +181,7 @@ class _Assembly:
         if not values:
             raise UserError(f"{self.raw.origin}: there are no numbers")
         tasks, known = self._tasks(values)
-        unscored = {
-            key: own for key, own in unscored.items() if any(key == other for other in values)
-        }
+        unscored = {key: own for key, own in unscored.items() if key in values}
         wanted = tuple(seeds) or tuple(sorted({run.seed for run in runs}))
         table = ScoreTable(
             design=design,
@@ -206,14 +211,15 @@ class _Assembly:
             uneven=self._uneven(numbers),
             times=self._times(runs),
             has_seeds=has_seeds,
-            is_plain=len(values.keys() and {(k.task, k.metric) for k in values}) == 1
-            or bool(self.reading.primary),
+            is_plain=len({(k.task, k.metric) for k in values}) == 1 or bool(self.reading.primary),
         )
 
     # -- arms ----------------------------------------------------------------------------------
 
     def _column(self, name: str) -> list[Any]:
-        return self.raw.frame[name].tolist()
+        if name not in self._columns:
+            self._columns[name] = self.raw.frame[name].tolist()
+        return self._columns[name]
 
     def _place(self, row: int) -> str:
         """`row 5`, as an editor counts, or the run's name."""

@@ -24,8 +24,8 @@ ARM = _each(
     "algorithm algo experiment exp experiment_name exp_name group setup configuration"
 )
 SEED = _each(
-    "seed random_seed rng rng_seed train_seed training_seed model_seed global_seed manual_seed "
-    "randomseed rng_state seeds run_seed replicate rep repeat repetition"
+    "seed random_seed random_state rng rng_seed train_seed training_seed model_seed global_seed "
+    "manual_seed randomseed rng_state seeds run_seed replicate rep repeat repetition"
 )
 NO_SEED = _each("fold cv_fold kfold task dataset benchmark item step epoch checkpoint")
 TASK = _each("task tasks benchmark eval_task eval_dataset evaluation dataset test_set eval_set")
