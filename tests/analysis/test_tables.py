@@ -406,7 +406,7 @@ def test_a_direction_that_nobody_knows_is_asked_for_where_it_matters() -> None:
     text = "model,seed,reward\n" + rows
     with pytest.raises(UserError, match="nobody has said which way reward is better"):
         compared(text, "best(model) == c")
-    assert any("not known of reward" in line for line in compared(text).warnings)
+    assert any("which way is better of reward" in line for line in compared(text).warnings)
     assert verdict(text, "best(model) == c", higher=("reward",)).verdict == "supported"
     assert verdict(text, "best(model) == c", lower=("reward",)).verdict == "refuted"
 
