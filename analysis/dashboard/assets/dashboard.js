@@ -239,9 +239,14 @@
       for (const one of document.querySelectorAll("nav a[aria-current]")) one.removeAttribute("aria-current");
       here.setAttribute("aria-current", "page");
     }
+    // Dash's dropdowns take the keyboard through an input that is hidden from readers of the screen.
+    for (const hidden of document.querySelectorAll(".dash-dropdown-focus-target:not([inert])")) {
+      hidden.setAttribute("inert", "");
+      if (hidden.nextElementSibling) hidden.nextElementSibling.setAttribute("tabindex", "0");
+    }
     for (const field of document.querySelectorAll(".field")) {
       const label = field.querySelector(".label");
-      const control = field.querySelector("button, input, [role=combobox], [role=radiogroup]");
+      const control = field.querySelector("button, input:not([aria-hidden]), [role=combobox], [role=radiogroup]");
       if (label && control && !control.getAttribute("aria-label")) control.setAttribute("aria-label", label.textContent);
     }
   }
