@@ -117,6 +117,7 @@ def test_an_experiment_of_mlflow(tmp_path: Path) -> None:
     assert any("b seed 2: a failed run is left out" in line for line in made.notices)
 
 
+@pytest.mark.slow  # its package and database take six seconds
 def test_a_study_of_optuna_says_which_way_its_value_is_better(tmp_path: Path) -> None:
     import optuna
 
