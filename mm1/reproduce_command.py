@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.results import StudyResults
 
 TOLERANCE = 0.01
+INTERRUPTED = 130
 MOST_LINES = 20  # of trials that differ
 
 
@@ -77,7 +78,7 @@ def reproduce(
     else:
         for line in found.summary():
             say(line)
-    return int(not found.came_out)
+    return INTERRUPTED if found.interrupted else int(not found.came_out)
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Found:
     outcomes: list[Outcome] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)  # that are others
     decided: bool = False  # whether verdicts were looked at
+    interrupted: bool = False
 
     def note(self, line: str) -> None:
         """Say it now, once."""
@@ -114,6 +116,8 @@ class Found:
     @property
     def came_out(self) -> bool:
         """Whether all of it is there again."""
+        if self.then.plan is not None and not self.outcomes:
+            return False  # nothing was compared
         lost = any(one.state in ("different", "missing") for one in self.outcomes)
         return not lost and not self.verdicts
 
@@ -124,7 +128,8 @@ class Found:
 
         found = []
         if self.then.plan is not None:
-            found.append(summary(self.outcomes, self.tolerance))
+            nothing = "the report has no number yet: there is nothing to compare"
+            found.append(summary(self.outcomes, self.tolerance) if self.outcomes else nothing)
             odd = [one for one in self.outcomes if one.state in ("within", "different")]
             odd = sorted(odd, key=lambda one: -one.share)
             found += [f"  {one.arm} seed {one.seed}: {one.told}" for one in odd[:MOST_LINES]]
@@ -196,7 +201,7 @@ def _run_again(found: Found, plan: Plan, asked: Asked) -> None:
         if missing and not asked.check:
             if asked.study is None and not plan.is_own:
                 file = _written(then, plan, _place(store, plan))  # to stay
-            api.run(
+            code = api.run(
                 file,
                 store=store,
                 data=asked.data,
@@ -205,6 +210,7 @@ def _run_again(found: Found, plan: Plan, asked: Asked) -> None:
                 many=True,
                 quiet=found.quiet,
             )
+            found.interrupted = code == INTERRUPTED
     results = _results(made, then, store)
     now = [] if results is None else numbers_of(results.table)
     found.outcomes = outcomes(then.numbers, now, found.tolerance)

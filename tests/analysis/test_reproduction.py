@@ -256,3 +256,11 @@ def test_seeds_that_were_not_needed_are_not_run(lab: Any, tmp_path: Path) -> Non
     assert "no result" not in told
     assert "6 trials: 6 equal" in told
     assert (Path(lab.store.root) / "studies").stat().st_mtime_ns == before
+
+
+def test_a_report_without_numbers_is_not_said_to_have_come_out(lab: Any, tmp_path: Path) -> None:
+    lab.register()
+    path = write_report(lab.results(), tmp_path / "report.html")
+    code, told = call(path, "--store", lab.store.root, "--check")
+    assert code == 1
+    assert "the report has no number yet: there is nothing to compare" in told
