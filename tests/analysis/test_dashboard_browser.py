@@ -103,6 +103,7 @@ def read(browser: Any) -> Iterator[Callable[..., Reader]]:
         reader.context.close()
 
 
+@pytest.mark.slow
 def test_a_reader_goes_from_a_study_to_its_curves_and_back(full_store: Store, read: Any) -> None:
     with served(full_store) as address:
         reader = read(address)
