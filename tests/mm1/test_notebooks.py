@@ -31,7 +31,7 @@ PAGE = Path("docs/notebooks.md").read_text(encoding="utf-8")
 
 def run(notebook, folder):
     """Its cells with their outputs; raises with the traceback of the cell that failed."""
-    made = nbformat.from_dict(notebook)
+    made = nbformat.reads(notebooks.written(notebook), 4)
     nbformat.validate(made)
     NotebookClient(made, timeout=600, kernel_name="python3").execute(cwd=str(folder))
     return made
@@ -49,7 +49,7 @@ def test_a_notebook_is_committed_as_cleaning_leaves_it(name) -> None:
     text = (notebooks.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
     made = notebooks.read(name)
     assert text == notebooks.written(notebooks.cleaned(made)), "run: make notebooks"
-    nbformat.validate(nbformat.from_dict(made))
+    nbformat.validate(nbformat.reads(text, 4))
     assert made["cells"][0]["cell_type"] == "markdown"
     assert notebooks.title(made)
 
