@@ -244,6 +244,13 @@
       hidden.setAttribute("inert", "");
       if (hidden.nextElementSibling) hidden.nextElementSibling.setAttribute("tabindex", "0");
     }
+    // Its choices are inputs in their labels, and no options of a list.
+    for (const choice of document.querySelectorAll(".dash-radioitems-inline[role=option], .dash-checklist-inline[role=option]")) {
+      choice.removeAttribute("role");
+      choice.removeAttribute("aria-selected");
+      const list = choice.closest("[role=listbox]");
+      if (list) list.setAttribute("role", choice.querySelector("[type=radio]") ? "radiogroup" : "group");
+    }
     for (const field of document.querySelectorAll(".field")) {
       const label = field.querySelector(".label");
       const control = field.querySelector("button, input:not([aria-hidden]), [role=combobox], [role=radiogroup]");
