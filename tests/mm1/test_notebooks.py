@@ -33,7 +33,9 @@ def run(notebook, folder):
     """Its cells with their outputs; raises with the traceback of the cell that failed."""
     made = nbformat.reads(notebooks.written(notebook), 4)
     nbformat.validate(made)
-    NotebookClient(made, timeout=600, kernel_name="python3").execute(cwd=str(folder))
+    NotebookClient(made, timeout=600, startup_timeout=600, kernel_name="python3").execute(
+        cwd=str(folder)
+    )
     return made
 
 
