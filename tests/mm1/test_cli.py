@@ -60,7 +60,7 @@ def test_every_command_shows_an_example_that_it_would_accept(words):
 
 
 def test_an_unknown_command_names_the_nearest(mm1):
-    assert "did you mean 'plan'?" in refused(mm1("plam"))
+    assert "did you mean 'plan'?" in refused(mm1("plann"))
 
 
 def test_an_unknown_option_is_one_line(mm1):
