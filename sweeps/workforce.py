@@ -57,6 +57,10 @@ def needs_of(
     return Needs(crews, nodes)
 
 
+def _parts(shapes: Mapping[str, Shape], nodes: Sequence[Node]) -> dict[str, float]:
+    return {crew: part(shape, nodes) if nodes else 0.0 for crew, shape in shapes.items()}
+
+
 def _refuse_many(workers: int, shapes: list[Shape], nodes: Sequence[Node]) -> None:
     most = max(offer.most_workers(shape, nodes) for shape in shapes)
     held = " or ".join(dict.fromkeys(map(str, shapes)))
@@ -91,6 +95,7 @@ class Workforce:
         self._looked = self._asked = self._changed = -float("inf")
         self._foreign: Mapping[str, Amounts] = {}  # node → what others hold of it
         self._alone_since: float | None = None
+        self._parts = _parts(self._shapes, self._nodes)  # crew → what of the cluster a worker holds
         self._waits = False  # for room, though something could begin
         self._share = math.inf  # of the cluster, that may be held while others wait
 
@@ -121,8 +126,9 @@ class Workforce:
 
     def keeps(self, worker: str) -> bool:
         """Whether an idle worker may be given a stage; one that another study is due is ended."""
-        part = self._part(self._crew[worker])
-        if self.holds - part + ROUNDING < self._share:
+        if self._share == math.inf:  # asked of every stage, and nobody waits for room
+            return True
+        if self.holds - self._parts[self._crew[worker]] + ROUNDING < self._share:
             return True
         self._carry_out(Changes(ends=[worker]), self._changed)
         return False
@@ -130,10 +136,7 @@ class Workforce:
     @property
     def holds(self) -> float:
         """The part of the cluster that the workers hold."""
-        return sum(self._part(crew) for crew in self._crew.values())
-
-    def _part(self, crew: str) -> float:
-        return part(self._shapes[crew], self._nodes) if self._nodes else 0.0
+        return sum(self._parts[crew] for crew in self._crew.values())
 
     def _staff(self, name: str) -> Staff:
         crew = self._scheduler.crews[name]
@@ -145,7 +148,7 @@ class Workforce:
             planned=crew.planned,
             workers=len(crew.workers),
             idle=idle,
-            part=self._part(name),
+            part=self._parts[name],
         )
 
     def _shared(self, sharing: Sharing, crews: Mapping[str, Staff], now: float) -> float:
@@ -184,6 +187,7 @@ class Workforce:
             return
         self._asked = now
         self._nodes = offer.offered()
+        self._parts = _parts(self._shapes, self._nodes)
         own, free = self._own(), offer.free_now()
         self._foreign = {
             node.id: {
