@@ -23,7 +23,7 @@ from ablations.deciding import conditions
 from ablations.errors import UserError, nearest, shown
 from ablations.workload import INTACT, Asked
 from analysis.results import StudyResults
-from sweeps.example_index import SEPARATOR, Examples, Read
+from sweeps.example_index import SEPARATOR, Examples, Read, lines_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -565,12 +565,10 @@ def _lines(
     """
     runs = [found.places[stage] for stage in places.values()]
     firsts, counts = (np.array([run[n] for run in runs], dtype=np.int64) for n in (0, 1))
-    before = np.cumsum(counts) - counts
-    line = np.repeat(firsts - before, counts) + np.arange(counts.sum())
     arm_of, seed_of = ({one: n for n, one in enumerate(names)} for names in (arms, seeds))
     arm = np.repeat(np.array([arm_of[a] for a, _ in places], dtype=np.int64), counts)
     seed = np.repeat(np.array([seed_of[s] for _, s in places], dtype=np.int64), counts)
-    return line, arm, seed
+    return lines_of(firsts, counts), arm, seed
 
 
 def _items(found: Examples, line: np.ndarray) -> np.ndarray:

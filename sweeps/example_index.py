@@ -203,7 +203,7 @@ class ExampleIndex:
             firsts = numpy.array([entries[stage].first for stage in stages])
             segment = self._segments[number]
             if counts.sum() < len(segment):
-                segment = segment.take(pyarrow.array(_ranges(firsts, counts)))
+                segment = segment.take(pyarrow.array(lines_of(firsts, counts)))
             parts.append(segment)
             for stage, count in zip(stages, counts.tolist(), strict=True):
                 places[stage] = start, count
@@ -268,8 +268,8 @@ class ExampleIndex:
                 return
 
 
-def _ranges(firsts: numpy.ndarray, counts: numpy.ndarray) -> numpy.ndarray:
-    """The numbers of several runs, one after another."""
+def lines_of(firsts: numpy.ndarray, counts: numpy.ndarray) -> numpy.ndarray:
+    """The numbers of the lines of several runs of them, one after another."""
     import numpy
 
     before = numpy.cumsum(counts) - counts

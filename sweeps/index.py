@@ -154,31 +154,26 @@ class Finished:
         """The rows of training of the sound stages, of one metric or all; read when asked for."""
         from pyarrow.compute import field as column
 
-        tables = []
+        tables = self._curve_rows()
+        if metric is not None:
+            tables = (rows.filter(column("metric") == metric) for rows in tables)
+        return _frame(list(tables))
+
+    def curve_metrics(self) -> list[str]:
+        """The metrics that the sound stages have by step, by name."""
+        return sorted(
+            {name for rows in self._curve_rows() for name in rows["metric"].unique().to_pylist()}
+        )
+
+    def _curve_rows(self) -> Iterator[pyarrow.Table]:
+        """The rows of training of the sound stages, part by part."""
         for segment, lines in self._parts:
             rows = segment.curves()
             if rows is None:  # of the index alone: the folders have them
                 owners = _taken(segment.stages, lines)["stage"].to_pylist()
-                rows = _part(self._read(owners), training=True)
+                yield _part(self._read(owners), training=True)
             else:
-                rows = _owned(rows, segment, lines)
-            if metric is not None:
-                rows = rows.filter(column("metric") == metric)
-            tables.append(rows)
-        return _frame(tables)
-
-    def curve_metrics(self) -> list[str]:
-        """The metrics that the sound stages have by step, in no order that means anything."""
-        found: set[str] = set()
-        for segment, lines in self._parts:
-            rows = segment.curves()
-            if rows is None:
-                owners = _taken(segment.stages, lines)["stage"].to_pylist()
-                rows = _part(self._read(owners), training=True)
-            else:
-                rows = _owned(rows, segment, lines)
-            found.update(rows["metric"].unique().to_pylist())
-        return sorted(found)
+                yield _owned(rows, segment, lines)
 
     @cached_property
     def executions(self) -> dict[str, dict[str, Any]]:

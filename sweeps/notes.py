@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import quote
 
@@ -57,10 +58,15 @@ def notes_of(objects: Objects, study: str) -> tuple[list[Note], list[str]]:
     return found, lines
 
 
-def tags_of(objects: Objects, study: str) -> list[str]:
-    """The tags that a study has now, in the order in which it was given them."""
+def how_many(objects: Objects, study: str) -> int:
+    """How many notes and tags were written of a study; none of them is read."""
+    return len(objects.children(_folder(study)))
+
+
+def tags_of(notes: Iterable[Note]) -> list[str]:
+    """The tags that a study has after some notes, in the order in which it was given them."""
     tags: dict[str, None] = {}
-    for note in notes_of(objects, study)[0]:
+    for note in notes:
         if note.kind == "tag":
             tags[note.text] = None
         elif note.kind == "untag":

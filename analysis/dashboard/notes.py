@@ -24,7 +24,7 @@ def show(asked: Asked) -> Shown:
     view = asked.of
     store, study = view.results.store, asked.study
     written, damaged = notes.notes_of(store.objects, study)
-    tags = notes.tags_of(store.objects, study)
+    tags = notes.tags_of(written)
     lines: list[Any] = [banner(line, "bad") for line in damaged]
     texts = [note for note in reversed(written) if note.kind == "note"]
     own: list[Any] = [
@@ -113,7 +113,7 @@ def history_numbers(asked: Asked) -> pandas.DataFrame:
 
 def mark(asked: Asked) -> Any:
     """How many notes there are."""
-    return len(notes.notes_of(asked.of.results.store.objects, asked.study)[0])
+    return notes.how_many(asked.of.results.store.objects, asked.study)
 
 
 def begin(app: Dash, views: Views, may_act: Callable[[], bool]) -> None:

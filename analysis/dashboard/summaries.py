@@ -18,7 +18,7 @@ from typing import Any
 from ablations.errors import UserError
 from analysis.results import Origin, StudyResults, read_results
 from sweeps.live import driver, read_live, token_of
-from sweeps.notes import tags_of
+from sweeps.notes import notes_of, tags_of
 from sweeps.store import Store
 
 EVERY_SECONDS = 2.0
@@ -95,7 +95,7 @@ class Summaries:
         found = self._store.look(plan.stages)
         run, remaining = self._run(study)
         held = len(found.sound), len(found.damaged), len(found.begun)
-        tags = tuple(tags_of(self._store.objects, study))
+        tags = tuple(tags_of(notes_of(self._store.objects, study)[0]))
         key = registration.hash, registration.registered_at, held, hash(frozenset(marks)), tags
         if former is not None and former.key == key and not run and not former.run:
             return
