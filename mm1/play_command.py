@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
-import signal
-import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -46,32 +43,15 @@ def play(folder: Path, port: int, store: str | None, data: Path | None) -> int:
     \b
     Example: mm1 play best/trained
     """
-    from werkzeug.serving import make_server
-
+    from analysis.serving import serve_until_ended
     from mm1_jax.evaluation.answering import Speaker
 
     speaker = Speaker(folder, data or Path(store or api.default_store()) / "data")
-    try:
-        listening = socket.create_server((HOST, port))
-    except OSError as error:
-        raise UserError(
-            f"cannot serve on {HOST}:{port} ({error.strerror}); choose another --port"
-        ) from None
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else one line for each request
-    ended_by: list[int] = []
-    with listening:
-        app = make_app(speaker, str(folder))
-        server = make_server(HOST, port, app, threaded=True, fd=listening.fileno())
 
-        def end(number: int, _frame: object) -> None:
-            ended_by.append(number)
-            threading.Thread(target=server.shutdown, daemon=True).start()
+    def begun(place: str) -> None:
+        say(f"{folder}: {place} (Ctrl-C ends it)")
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, end)
-        say(f"{folder}: http://{HOST}:{port} (Ctrl-C ends it)")
-        server.serve_forever()
-    return 130 if ended_by[:1] == [signal.SIGINT] else 0
+    return serve_until_ended(HOST, port, lambda: make_app(speaker, str(folder)), begun)
 
 
 def make_app(speaker: Speaker, name: str) -> Flask:
