@@ -118,14 +118,12 @@ def decide(
     from ablations.verdicts import judge  # numpy; planning does without
 
     tried = unscored or {}
-    counted = [
-        counting(seeds, {key.arm for key in keys_of([claim.condition])}, excluded)
-        for claim in claims
-    ]
+    keys = [keys_of([claim.condition]) for claim in claims]
+    counted = [counting(seeds, {key.arm for key in own}, excluded) for own in keys]
     if is_as_found:
         counted = [
-            paired_seeds(own, keys_of([claim.condition]), scores, tried)
-            for claim, own in zip(claims, counted, strict=True)
+            paired_seeds(there, own, scores, tried)
+            for there, own in zip(counted, keys, strict=True)
         ]
     read = [
         Read.of(claim.condition, own, scores, diverged, tasks)
@@ -134,8 +132,7 @@ def decide(
     evidence = [
         one.evidence(claim, own) for one, claim, own in zip(read, claims, counted, strict=True)
     ]
-    for index, claim in enumerate(claims):
-        own = keys_of([claim.condition])
+    for index, own in enumerate(keys):
         whys = [tried.get(key, {}).get(seed) for seed in counted[index] for key in own]
         why = next(filter(None, whys), None)
         if is_as_found and not counted[index]:

@@ -15,7 +15,7 @@ known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,28 +151,28 @@ def _lacking(text: str, understood: Understood) -> str:
 
 def options_of(statements: Sequence[Statement]) -> list[Mapping[str, str]]:
     """The options of every term of a claim."""
-    found: list[Mapping[str, str]] = []
-    waiting: list[object] = list(statements)
-    while waiting:
-        one = waiting.pop(0)
-        if isinstance(own := getattr(one, "options", None), Mapping):
-            found.append(own)
-        waiting += [getattr(one, part) for part in ("left", "right", "of") if hasattr(one, part)]
-    return found
+    said = (getattr(one, "options", None) for one in _parts(statements))
+    return [own for own in said if isinstance(own, Mapping)]
 
 
 def terms_of(text: str) -> set[str]:
     """What a claim is about, roughly: the arms and factors that it names."""
     found: set[str] = set()
-    waiting: list[object] = list(parse(text))
-    while waiting:
-        one = waiting.pop(0)
+    for one in _parts(parse(text)):
         if isinstance(one, Score):
             found |= {name if level is None else f"{name}={level}" for name, level in one.arm}
         elif isinstance(factor := getattr(one, "factor", None), str):
             found.add(factor)
-        waiting += [getattr(one, part) for part in ("left", "right", "of") if hasattr(one, part)]
     return found
+
+
+def _parts(statements: Sequence[Statement]) -> Iterator[object]:
+    """Everything that a claim consists of: its statements, and what stands in them."""
+    waiting: list[object] = list(statements)
+    while waiting:
+        one = waiting.pop(0)
+        yield one
+        waiting += [getattr(one, part) for part in ("left", "right", "of") if hasattr(one, part)]
 
 
 def _hint(error: UserError, understood: Understood) -> str:
