@@ -595,10 +595,7 @@ def picture_of(results: StudyResults, picture: Picture, item_id: str) -> bytes |
             return None
         kept = table.loc[table["item_id"] == item_id, "image"]
         return None if kept.empty or kept.iloc[0] is None else bytes(kept.iloc[0])
-    if results.origin is None:
-        return None
-    trained = results.plan.stages[results.plan.main(results.plan.trials[0])]
-    return results.origin.picture(trained, results.data_root, picture.image_id)
+    return results.prepared_picture(picture.image_id)
 
 
 # -- from a verdict ----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
 from ablations.plan import Plan
 from analysis.likeness import TrainedArms, differing, same_leaf
+from analysis.words import minute
 from sweeps.records import Look
 from sweeps.store import Registration, Store, registration_mark, registration_name
 
@@ -81,7 +82,7 @@ class Other:
     def told(self) -> str:
         """`pooling (2026-11-02 09:14 UTC; seeds 0, 1, 2; claims a, b)`."""
         plan = self.registered.plan
-        when = self.registered.at[:16].replace("T", " ")
+        when = minute(self.registered.at)
         claims = f"claims {', '.join(plan.claims)}" if plan.claims else "no claims"
         moves = f"; {_few(self.differs)}, with the same luck" if self.differs else ""
         return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {claims}{moves})"
@@ -99,7 +100,7 @@ class Elsewhere:
     def told(self) -> str:
         """`pooling (2026-11-02 09:14 UTC; seeds 0, 1, 2; optimizer.eps: 1e-06 …)`."""
         plan = self.registered.plan
-        when = self.registered.at[:16].replace("T", " ")
+        when = minute(self.registered.at)
         return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {_few(self.differs)})"
 
 
@@ -487,7 +488,7 @@ class Replaced:
     def told(self) -> str:
         """`18 results that mm1 compare showed on … UTC were removed or made anew since`."""
         results = "1 result" if self.count == 1 else f"{self.count} results"
-        when = self.at[:16].replace("T", " ")
+        when = minute(self.at)
         return f"{results} that {self.by} showed on {when} UTC were removed or made anew since"
 
 

@@ -41,7 +41,7 @@ from analysis.registry import (
     turned_back,
 )
 from analysis.score_table import COLUMNS, ScoreTable
-from analysis.words import decimals, mean_sd, metric_name
+from analysis.words import decimals, mean_sd, metric_name, minute
 from sweeps import leases
 from sweeps.forecasts import Forecast, forecasts_of
 from sweeps.index import Finished
@@ -461,7 +461,7 @@ class StudyResults:
                 lines.append(replaced.told)
         lines += [
             f"the clock was turned back: {one.plan.study} is on record as earlier, with the time "
-            f"{one.at[:16].replace('T', ' ')} UTC"
+            f"{minute(one.at)} UTC"
             for one in related
             if turned_back(one, self._now)
         ]
@@ -732,6 +732,16 @@ class StudyResults:
         """One planned trial."""
         return next(t for t in self.plan.trials if (t.arm, t.seed) == (arm, seed))
 
+    def prepared_picture(self, number: int) -> bytes | None:
+        """A picture of the data that the study was trained on, as PNG; None where no `origin` is.
+
+        Raises `MissingFileError` where prepared data is not here; its message is the folder.
+        """
+        if self.origin is None:
+            return None
+        trained = self.plan.stages[self.plan.main(self.plan.trials[0])]
+        return self.origin.picture(trained, self.data_root, number)
+
     def examples(
         self, arm: str, seed: int, task: str, shots: int = 0, condition: str = INTACT
     ) -> pandas.DataFrame | None:
@@ -747,7 +757,7 @@ class StudyResults:
 
 def told_cancelled(record: Cancelled) -> str:
     """That a trial was cancelled, when and by whom."""
-    return f"cancelled on {record.at[:16].replace('T', ' ')} UTC by {record.by}"
+    return f"cancelled on {minute(record.at)} UTC by {record.by}"
 
 
 def load_results(

@@ -157,6 +157,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def minute(at: str) -> str:
+    """A time of the records (UTC, ISO 8601) as `2026-12-01 09:30`."""
+    return at[:16].replace("T", " ")
+
+
 def metric_name(task: str, metric: str, shots: int = 0, condition: str = INTACT) -> str:
     """`easy_vqa.accuracy`, with shots and condition where they are not the plain ones."""
     name = f"{task}.{metric}" if task else metric  # a table from elsewhere may name no task

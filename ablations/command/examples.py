@@ -29,6 +29,12 @@ MOST_BYTES = 2**26  # of all that are kept
 KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
+def image_kind(content: bytes | None) -> str | None:
+    """Which of `KINDS` an image's bytes are; None where they are none of them."""
+    found = (kind for start, kind in KINDS.items() if content and content.startswith(start))
+    return next(found, None)
+
+
 @dataclass(frozen=True)
 class CommandExample:
     """One row of the table; the score of the item is counted `weight` times."""

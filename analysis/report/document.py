@@ -5,6 +5,7 @@ No text in here is escaped, and none is markup: each form shows them in its own 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,6 +96,11 @@ class Given:
     text: str
     arms: tuple[str, ...]
     more_arms: int = 0  # that gave it too and are not named
+
+    def given_by(self, shown: Callable[[str], str]) -> str:
+        """The arms as a list, each name as a form shows it."""
+        named = ", ".join(map(shown, self.arms))
+        return named + (f" and {self.more_arms} more" if self.more_arms else "")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas
 
-from ablations.command.examples import KINDS
+from ablations.command.examples import image_kind
 from ablations.errors import MissingFileError
 from ablations.workload import Asked
 from analysis.report.document import Block, Example, Examples, Given, Heading, Image, Text
@@ -138,19 +138,16 @@ def _image(
     """The image of an example: kept with it, or in the prepared data."""
     if "image" in item:
         kept = item["image"]
-        kind = next(
-            (kind for start, kind in KINDS.items() if kept and kept.startswith(start)), None
-        )
+        kind = image_kind(kept)
         if kind is None:
             return None
         return Image(str(item["image_file"]), kind, kept, f"{item['image_file']} of {task}")
-    if results.origin is None:
-        return None
-    plan, number = results.plan, int(item["image_id"])
-    stage = plan.stages[plan.main(plan.trials[0])]
+    number = int(item["image_id"])
     try:
-        found = results.origin.picture(stage, results.data_root, number)
+        found = results.prepared_picture(number)
     except MissingFileError as error:
         missing.add(Path(error.message).name)  # where it would be is no part of a report
+        return None
+    if found is None:
         return None
     return Image(f"image {number}", "png", found, f"image {number} of {task}")

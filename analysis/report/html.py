@@ -262,8 +262,7 @@ def _example(one: Example) -> str:
 
 
 def _given(one: Given) -> str:
-    named = ", ".join(f"<span>{_name(label)}</span>" for label in one.arms)
-    named += f" and {one.more_arms} more" if one.more_arms else ""
+    named = one.given_by(lambda label: f"<span>{_name(label)}</span>")
     answer = in_html(one.text) or '<span class="note">(nothing)</span>'
     return (
         f'<tr><td class="mark {one.verdict or "note"}">{in_html(one.mark)}</td><td>{answer}'

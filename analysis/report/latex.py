@@ -132,8 +132,7 @@ class _Page:
             lines.append(rf"\item \textbf{{{prompt}}} reference: {_breaking(one.reference)}")
             for given in one.answers:
                 answer = _breaking(given.text) or r"\emph{(nothing)}"
-                named = ", ".join(map(_breaking, given.arms))
-                named += f" and {given.more_arms} more" if given.more_arms else ""
+                named = given.given_by(_breaking)
                 lines.append(rf"\newline {in_latex(given.mark)} {answer} ({named})")
         return "\n".join([r"\begin{itemize}\raggedright\small", *lines, r"\end{itemize}"])
 

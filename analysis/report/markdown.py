@@ -122,8 +122,7 @@ class _Page:
             )
             for given in one.answers:
                 answer = in_markdown(given.text) or "*(nothing)*"
-                named = ", ".join(map(in_markdown, given.arms))
-                named += f" and {given.more_arms} more" if given.more_arms else ""
+                named = given.given_by(in_markdown)
                 lines.append(f"  - {in_markdown(given.mark)} {answer} ({named})")
         return "\n".join(lines)
 

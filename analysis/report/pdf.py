@@ -173,8 +173,7 @@ class _Page:
                     **dataclasses.asdict(given),
                     "mark": _say(given.mark),
                     "text": _say(given.text),
-                    "arms": _say(", ".join(given.arms))
-                    + (f" and {given.more_arms} more" if given.more_arms else ""),
+                    "arms": given.given_by(_say),
                 }
                 for given in one.answers
             ],
