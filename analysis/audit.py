@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.schema import Config
+from analysis import words
 from analysis.registry import Registered, tasks_of, told_seeds
 from analysis.results import StudyResults
 from sweeps.fsck import orphans
@@ -81,7 +82,7 @@ def amendments(results: StudyResults) -> list[Event]:
 def amended_after_results(results: StudyResults) -> list[str]:
     """What of a study was changed when there were results already, a line for each time."""
     return [
-        f"registered anew on {event.at[:16].replace('T', ' ')} UTC, {event.told}"
+        f"registered anew on {words.minute(event.at)} UTC, {event.told}"
         for event in amendments(results)
         if event.what == AMENDED_AFTER
     ]

@@ -122,7 +122,7 @@ def _family(results: StudyResults, verdict: Verdict) -> Iterator[Caveat]:
         count = len(history.family)
         over = f"the {count} claims that were registered together"
         over = over if count > 1 else "this claim alone, as it was registered"
-        when = history.counts.at[:16].replace("T", " ")
+        when = words.minute(history.counts.at)
         told = f"Holm's correction over {over} on {when} UTC"
         if verdict.alpha != results.plan.alpha:
             told += (

@@ -104,13 +104,12 @@ def lines_of(asked: Asked, studies: list[str], search: str) -> tuple[list[Line],
         elif not isinstance(view, View):
             notices.append(f"{study} is being read")
         else:
-            lines += [Line(view, arm) for arm in view.comparison.arms if _matches(arm, search)]
+            lines += [
+                Line(view, arm)
+                for arm in view.comparison.arms
+                if elements.is_like(f"{arm.label} {arm.name}", search)
+            ]
     return lines, notices
-
-
-def _matches(arm: ArmLine, search: str) -> bool:
-    told = f"{arm.label} {arm.name}".casefold()
-    return all(word in told for word in search.casefold().split())
 
 
 def _figure(asked: Asked, lines: list[Line], metric: str) -> html.Figure:

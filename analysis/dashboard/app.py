@@ -58,10 +58,14 @@ def make_app(
     allowed: list[str] | tuple[str, ...] = (),
     origin: Origin | None = None,
     *,
+    views: Views | None = None,
     token: str | None = None,
     actions: bool = False,
 ) -> Dash:
-    """The application; with `actions` whoever has shown the `token` may act."""
+    """The application; with `actions` whoever has shown the `token` may act.
+
+    `views` are those of somebody who reads the same store, so that it is read once.
+    """
     app = Dash(
         __name__,
         title="mm1",
@@ -73,7 +77,7 @@ def make_app(
     )
     app.index_string = INDEX
     app.layout = layout
-    views = Views(store, origin)
+    views = views or Views(store, origin)
 
     def may_act() -> bool:
         return actions and security.has_token(request, token)

@@ -43,8 +43,7 @@ def show(asked: Asked) -> Shown:
     names = metrics(view)
     if not names:
         return Shown([empty("No curve yet: nothing of this study has reported a step so far.")])
-    default = view.results.curve if view.results.curve in names else names[0]
-    metric = state.one_of("metric", names, default)
+    metric = state.one_of("metric", names, names[0])
     labels = {arm.name: arm.label for arm in plan.arms}
     picked = state.some_of("arm", labels) or list(labels)[:FIRST_ARMS]
     axes = axes_of(view)
@@ -54,7 +53,7 @@ def show(asked: Asked) -> Shown:
     scale = state.one_of("scale", SCALES, "auto")
     few = f"the first {FIRST_ARMS} of {len(labels)}" if len(labels) > FIRST_ARMS else "all"
     controls = [
-        elements.select("metric", "Metric", [(n, n) for n in names], metric, default),
+        elements.select("metric", "Metric", [(n, n) for n in names], metric, names[0]),
         elements.choose("x", "By", [(a, SHORT[a]) for a in axes], axis, "step"),
         elements.choose("runs", "Show", RUNS.items(), runs, "mean"),
         elements.select("smooth", "Smoothing", SMOOTHING.items(), amount, "0"),
@@ -408,8 +407,7 @@ def numbers_of(asked: Asked) -> pandas.DataFrame:
     names = metrics(view)
     if not names:
         return pandas.DataFrame(columns=COLUMNS)
-    default = view.results.curve if view.results.curve in names else names[0]
-    metric = state.one_of("metric", names, default)
+    metric = state.one_of("metric", names, names[0])
     labels = [arm.name for arm in view.results.plan.arms]
     picked = state.some_of("arm", labels) or labels[:FIRST_ARMS]
     found = points(view, metric)

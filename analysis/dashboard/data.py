@@ -9,6 +9,7 @@ from typing import Any
 import pandas
 from dash import html
 
+from ablations.command.placeholders import leaves
 from ablations.errors import MissingFileError, UserError
 from ablations.shown_text import in_html
 from ablations.stages import Stage
@@ -16,7 +17,6 @@ from analysis import figures
 from analysis.dashboard import elements
 from analysis.dashboard.elements import drawing, empty, framed, section, table
 from analysis.dashboard.page import Asked, Page, Shown
-from analysis.dashboard.trial import flat
 from analysis.dashboard.view import View
 
 PICTURES = 24
@@ -146,7 +146,7 @@ def _settings(stages: Mapping[str, Stage]) -> html.Section:
     parts = []
     for role, stage in stages.items():
         found = stage.config.get("data")
-        rows = list(flat(found))[:MOST_FIELDS] if isinstance(found, Mapping) else []
+        rows = list(leaves(found))[:MOST_FIELDS] if isinstance(found, Mapping) else []
         if rows:
             told = [(path, str(value)) for path, value in rows]
             parts.append(html.Details([html.Summary(role), elements.pairs(told)], open=not parts))

@@ -82,6 +82,12 @@ def banner(text: str, kind: str = "notice") -> html.P:
     return html.P(text, className=f"banner {kind}")
 
 
+def is_like(told: str, search: str) -> bool:
+    """Whether every word that is looked for stands in a text, whatever its case."""
+    folded = told.casefold()
+    return all(word in folded for word in search.casefold().split())
+
+
 def empty(text: str) -> html.P:
     """In place of what is not there."""
     return html.P(text, className="empty")
@@ -174,7 +180,7 @@ def framed(
     `told` is read out in place of the picture; `code` is Python that makes the figure's numbers.
     One that `zooms` writes what of its axis is looked at into the address: `from` and `to`.
     """
-    place = link(page, None if asked.view is None else asked.study, **_state(asked))
+    place = link(page, None if asked.view is None else asked.study, **state_of(asked))
     graph = dcc.Graph(
         id={"type": "figure", "name": name},
         figure=figure,
@@ -189,9 +195,7 @@ def framed(
         )
         for kind in ("svg", "png")
     ]
-    tools.append(
-        html.A("CSV", href=f"/csv/{name}{place}", className="tool", download=f"{name}.csv")
-    )
+    tools.append(csv(name, place))
     below: list[Any] = [html.P(note, className="faint")] if note else []
     if code:
         below.append(
@@ -210,7 +214,13 @@ def framed(
     return html.Figure([head, drawn, *below], className="card", **more)
 
 
-def _state(asked: Asked) -> dict[str, Any]:
+def csv(name: str, place: str) -> html.A:
+    """Leads to the numbers of a figure or table of the page at an address (`export`)."""
+    return html.A("CSV", href=f"/csv/{name}{place}", className="tool", download=f"{name}.csv")
+
+
+def state_of(asked: Asked) -> dict[str, Any]:
+    """What the address says, for another one that says the same (`address.link`)."""
     return {key: list(values) for key, values in asked.state.values.items()}
 
 

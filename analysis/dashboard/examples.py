@@ -17,7 +17,7 @@ from dash import Dash, dcc, html
 from flask import Response, abort, request
 
 from ablations import workload
-from ablations.command.examples import KINDS
+from ablations.command.examples import image_kind
 from ablations.errors import MissingFileError, UserError
 from ablations.shown_text import visible
 from ablations.workload import INTACT
@@ -162,6 +162,12 @@ class _Choice:
     first: int  # of the listed questions
     arms: int  # first of the arms that are shown
 
+    def picked(self, found: StudyExamples) -> np.ndarray:
+        """The numbers of the questions that are meant."""
+        return found.pick(
+            text=self.text, where=self.where, show=self.show, order=self.order, a=self.a, b=self.b
+        )
+
     def address(self, study: str, **changes: Any) -> str:
         """Of the same page with some of it changed."""
         state = {
@@ -251,14 +257,7 @@ def show(asked: Asked) -> Shown:
     if missing and choice.b:
         told = f"Arm {results.plan.arm(missing[0]).label} has no examples yet."
         return Shown([*_notices(found), empty(told)], controls)
-    picked = found.pick(
-        text=choice.text,
-        where=choice.where,
-        show=choice.show,
-        order=choice.order,
-        a=choice.a,
-        b=choice.b,
-    )
+    picked = choice.picked(found)
     body = [*_notices(found)]
     if choice.b:
         body.append(_flips(asked, found, choice))
@@ -349,12 +348,7 @@ def _flips(asked: Asked, found: StudyExamples, choice: _Choice) -> Any:
         "these checkpoints only: with other seeds other answers flip, and p is not corrected for "
         "looking at several."
     )
-    csv = html.A(
-        "CSV",
-        href=f"/csv/flips{choice.address(asked.study)}",
-        className="tool",
-        download="flips.csv",
-    )
+    csv = elements.csv("flips", choice.address(asked.study))
     return section("A and B, seed by seed", elements.table(header, rows), csv, note=note)
 
 
@@ -393,12 +387,7 @@ def _listed(
     steps = _steps(
         len(picked), first, LISTED, lambda at: choice.address(asked.study, **{"from": at})
     )
-    csv = html.A(
-        "CSV",
-        href=f"/csv/questions{choice.address(asked.study)}",
-        className="tool",
-        download="questions.csv",
-    )
+    csv = elements.csv("questions", choice.address(asked.study))
     head = html.Div([html.H2(count), html.Div([csv], className="tools")], className="head")
     return html.Section([head, html.Ul(lines), *steps], className="listed")
 
@@ -528,12 +517,7 @@ def _side_by_side(asked: Asked, found: StudyExamples, choice: _Choice, number: i
         rows.append((elements.breakable(f"{sign}{labels[arm]}"), *cells))
     table = elements.table(header, rows, range(len(header)))
     steps = _steps(len(others), first, ARMS, lambda at: choice.address(asked.study, arms=at))
-    csv = html.A(
-        "CSV",
-        href=f"/csv/answers{choice.address(asked.study, item=found.ids[number])}",
-        className="tool",
-        download="answers.csv",
-    )
+    csv = elements.csv("answers", choice.address(asked.study, item=found.ids[number]))
     head = html.Div(
         [html.H3("Every arm and seed"), html.Div([csv], className="tools")], className="head"
     )
@@ -592,14 +576,7 @@ def _ready(asked: Asked) -> tuple[StudyExamples, _Choice]:
 def questions_table(asked: Asked) -> pandas.DataFrame:
     """A line a question that is meant: item_id, question, references, answers, mean, lowest, …"""
     found, choice = _ready(asked)
-    picked = found.pick(
-        text=choice.text,
-        where=choice.where,
-        show=choice.show,
-        order=choice.order,
-        a=choice.a,
-        b=choice.b,
-    )
+    picked = choice.picked(found)
     items = found.items([int(one) for one in picked])
     frame = pandas.DataFrame(items, columns=list(Item._fields))
     frame["references"] = [" / ".join(one) for one in frame["references"]]
@@ -647,9 +624,7 @@ def begin(app: Dash, views: Views, _may_act: Callable[[], bool]) -> None:
             abort(404, f"the prepared data is not on this machine at {visible(error.message)}")
         except UNREADABLE:
             abort(404)
-        kind = next(
-            (kind for start, kind in KINDS.items() if content and content.startswith(start)), None
-        )
+        kind = image_kind(content)
         if content is None or kind is None:
             abort(404)
         return Response(

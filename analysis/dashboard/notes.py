@@ -9,7 +9,7 @@ import pandas
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from ablations.errors import UserError
-from analysis import exclusions
+from analysis import exclusions, words
 from analysis.audit import audit
 from analysis.dashboard.address import Place
 from analysis.dashboard.elements import banner, empty, section, table
@@ -69,7 +69,7 @@ def show(asked: Asked) -> Shown:
 
 
 def _time(at: str) -> str:
-    return at[:16].replace("T", " ") + " UTC"
+    return f"{words.minute(at)} UTC"
 
 
 def _form(tags: list[str]) -> html.Div:

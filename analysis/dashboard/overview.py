@@ -331,20 +331,11 @@ def _arms(asked: Asked, made: Comparison, base: str, cells: str) -> html.Section
     if cells == "differences":
         note = "difference from the baseline, paired by seed, with its 95 % interval, unadjusted"
     table = elements.grid("arms", head, others, height="60vh", pinnedTopRowData=first)
-    csv = html.A(
-        "CSV",
-        href=f"/csv/arms{link('overview', made.study, **_given(asked))}",
-        className="tool",
-        download="arms.csv",
-    )
+    csv = elements.csv("arms", link("overview", made.study, **elements.state_of(asked)))
     head_ = html.Div([html.H2("Arms"), html.Div(csv, className="tools")], className="head")
     return html.Section(
         [head_, html.P(f"{note}; the baseline is on top.", className="faint"), table]
     )
-
-
-def _given(asked: Asked) -> dict[str, Any]:
-    return {key: list(values) for key, values in asked.state.values.items()}
 
 
 def arm_rows(

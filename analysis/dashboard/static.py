@@ -146,8 +146,8 @@ def export(store: Store, study: str, folder: Path, origin: Origin | None = None)
     """
     if folder.exists():
         raise UserError(f"--out {folder} is there already; choose another place")
-    app = application.make_app(store, origin=origin)
     views = Views(store, origin)
+    app = application.make_app(store, views=views)
     view = views.of(study, wait=WAIT_SECONDS)
     if not isinstance(view, View):
         raise UserError(str(view))

@@ -10,7 +10,7 @@ from dash import html
 from analysis import words
 from analysis.compare import SYMBOLS
 from analysis.dashboard.address import link
-from analysis.dashboard.elements import banner, column, empty, entry, grid, links, numbers
+from analysis.dashboard.elements import banner, column, empty, entry, grid, is_like, links, numbers
 from analysis.dashboard.page import Asked, Page, Shown
 from analysis.dashboard.summaries import Summary
 
@@ -48,8 +48,7 @@ def show(asked: Asked) -> Shown:
 
 def _matches(one: Summary, search: str) -> bool:
     parts = [one.study, one.question, one.run, *(one.verdicts or ()), *one.tags]
-    told = " ".join(parts).casefold()
-    return all(word in told for word in search.casefold().split())
+    return is_like(" ".join(parts), search)
 
 
 def _row(one: Summary) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def _row(one: Summary) -> dict[str, Any]:
         "trials": one.trials,
         "trials_": f"{one.trials:,}",
         "shape": f"{one.arms} × {one.seeds}" if one.arms else "",
-        "at": one.registered_at[:16].replace("T", " "),
+        "at": words.minute(one.registered_at),
         "question": one.question,
     }
 

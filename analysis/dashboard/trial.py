@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas
 from dash import dcc, html
 
+from ablations.command.placeholders import leaves
 from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.stages import Trial
@@ -208,9 +209,8 @@ def _curve(asked: Asked, trial: Trial, controls: list[Any]) -> html.Figure | Non
     names = metrics(view)
     if not names:
         return None
-    first = view.results.curve if view.results.curve in names else names[0]
-    metric = asked.state.one_of("metric", names, first)
-    controls.append(elements.select("metric", "Curve", [(n, n) for n in names], metric, first))
+    metric = asked.state.one_of("metric", names, names[0])
+    controls.append(elements.select("metric", "Curve", [(n, n) for n in names], metric, names[0]))
     figure = one_run(view, metric, trial)
     if figure is None:
         return None
@@ -258,22 +258,12 @@ def scores_of(view: View, trial: Trial) -> pandas.DataFrame:
     return rows[(rows["arm"] == trial.arm) & (rows["seed"] == trial.seed)]
 
 
-def flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and value of each field of a config."""
-    for key, value in config.items():
-        path = f"{before}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{path}.")
-        else:
-            yield path, value
-
-
 def differences(
     plan: Plan, arm: str, base: str, base_plan: Plan | None = None
 ) -> list[tuple[str, str, str]]:
     """Path, the base's value and the arm's, where two configs differ."""
-    own = dict(flat(plan.arm(arm).config))
-    other = dict(flat((base_plan or plan).arm(base).config))
+    own = dict(leaves(plan.arm(arm).config))
+    other = dict(leaves((base_plan or plan).arm(base).config))
     return [
         (path, _told(other.get(path, _ABSENT)), _told(own.get(path, _ABSENT)))
         for path in dict.fromkeys([*other, *own])
@@ -325,7 +315,7 @@ def _faults(view: View, trial: Trial) -> Iterator[html.Section]:
 
 def _when(at: Any) -> str:
     if isinstance(at, str):
-        return at[:16].replace("T", " ") + " UTC"
+        return f"{words.minute(at)} UTC"
     return pandas.Timestamp(float(at), unit="s").strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -371,8 +361,7 @@ def curve_numbers(asked: Asked) -> pandas.DataFrame:
     names = metrics(view)
     if not names:
         return pandas.DataFrame()
-    first = view.results.curve if view.results.curve in names else names[0]
-    found = points(view, asked.state.one_of("metric", names, first))
+    found = points(view, asked.state.one_of("metric", names, names[0]))
     arm, seed = asked.state.text("arm"), asked.state.text("seed")
     found = found[found["arm"] == arm]
     return found[found["seed"].astype(str) == seed] if seed else found

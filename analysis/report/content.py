@@ -135,7 +135,7 @@ def _facts(source: Source) -> str:
     made = source.made
     found = [f"Primary metric {primary(made)}"]
     if made.registered_at:
-        at = made.registered_at[:16].replace("T", " ")
+        at = words.minute(made.registered_at)
         found.append(f"registered {at} UTC as {made.hash}")
     return f"{'; '.join(found)}. {shortened(made.completeness.line)}"
 

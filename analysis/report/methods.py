@@ -246,7 +246,7 @@ def _elsewhere(made: Comparison, table: ScoreTable) -> list[str]:
     """What can be said of numbers that nobody here saw being made."""
     found = ["The scores were made elsewhere, and how they came about is not on record here."]
     if made.registered_at:
-        at = made.registered_at[:16].replace("T", " ")
+        at = words.minute(made.registered_at)
         found.append(f"The claims were registered as {made.hash} on {at} UTC.")
     if made.claims:
         standings = dict.fromkeys(claim.standing for claim in made.claims)
@@ -262,7 +262,7 @@ def _elsewhere(made: Comparison, table: ScoreTable) -> list[str]:
 
 def _record(made: Comparison, results: StudyResults) -> list[str]:
     registration, plan = results.registration, results.whole
-    when = f"on {registration.registered_at[:16].replace('T', ' ')} UTC"
+    when = f"on {words.minute(registration.registered_at)} UTC"
     known, begun = len(registration.known_stages), len(registration.begun_stages)
     if known or begun:
         before = [f"{known} of its {len(plan.stages)} stages had results"] if known else []
@@ -279,9 +279,7 @@ def _record(made: Comparison, results: StudyResults) -> list[str]:
         found.append(f"Standing of the claims: {told}.")
     changed = amendments(results)
     if changed:
-        times = "; ".join(
-            f"on {one.at[:16].replace('T', ' ')} UTC, {one.told}" for one in changed[:NAMED]
-        )
+        times = "; ".join(f"on {words.minute(one.at)} UTC, {one.told}" for one in changed[:NAMED])
         more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
         found.append(f"It was registered anew {times}{more}.")
     else:

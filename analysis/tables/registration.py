@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.deciding import Claim
 from ablations.errors import UserError
+from analysis import words
 from analysis.caveats import Caveat
 from analysis.registry import SKEW, Standing
 from analysis.tables.claims_file import ClaimsFile, terms_of
@@ -206,7 +207,7 @@ def _others(
     if not found:
         return []
     named = "; ".join(
-        f"{one.registered_at[:16].replace('T', ' ')} UTC: "
+        f"{words.minute(one.registered_at)} UTC: "
         + ", ".join(f"{name}: {text}" for name, (text, _) in one.content["claims"].items())
         for one in found[:OTHERS_NAMED]
     )
