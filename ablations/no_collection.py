@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 from collections.abc import Generator
@@ -17,3 +18,9 @@ def no_collection() -> Generator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def no_more_collection() -> None:
+    """The same until this process ends, which it does as soon as it has answered."""
+    gc.disable()
+    atexit.register(gc.freeze)  # else Python looks through everything once more when it ends

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import pydantic_core
 from pydantic import ConfigDict, Field
 
 from ablations.contrasts import ScoreKey
@@ -435,7 +436,7 @@ def render_made(made: Comparison, form: str = "text", *, color: bool = False) ->
     if form == "json":
         # Not-a-number is null; what a terminal would obey is written as `\\u202e`.
         plain = each_text(json.loads(made.model_dump_json()), hiding())
-        return json.dumps(plain, indent=2)
+        return pydantic_core.to_json(plain, indent=2, ensure_ascii=True).decode()
     if form == "text":
         return _text(made, color)
     forms: dict[str, Callable[[Comparison], str]] = {"markdown": _markdown, "latex": _latex}

@@ -14,6 +14,7 @@ import click
 
 from ablations import strict_json
 from ablations.errors import UserError, nearest
+from ablations.no_collection import no_more_collection
 from ablations.shown_text import visible, without_secrets
 from mm1 import api
 from mm1.aot_command import aot
@@ -403,6 +404,8 @@ def main() -> None:
     """Run the command line; tell a user's mistake in one line."""
     enter_utf8_mode()
     use_plain_signs()
+    if sys.argv[1:2] in (["status"], ["compare"]):  # which make many records, answer and end
+        no_more_collection()
     try:
         code = cli.main(standalone_mode=False)
     except UserError as error:

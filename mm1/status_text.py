@@ -132,32 +132,35 @@ def _under_way(found: StudyResults) -> Iterator[dict[str, Any]]:
 
 def show(figures: list[dict[str, Any]], store: str) -> None:
     """Print what `summaries` found."""
+    say("\n".join(_lines(figures, store)))
+
+
+def _lines(figures: list[dict[str, Any]], store: str) -> Iterator[str]:
     if not figures:
-        say(f"no study has run in store {store}; start with: mm1 run ablations/studies/demo.yaml")
-        return
+        yield f"no study has run in store {store}; start with: mm1 run ablations/studies/demo.yaml"
     for one in figures:
-        say(
+        yield (
             f"{one['study']}: {one['done']} of {one['trials']} trials done, "
             f"{one['running']} under way, {one['waiting']} waiting, {one['failed']} failed; "
             f"{duration(one['seconds_spent'])} of work"
         )
         if one["run"] is not None and one["run"]["state"] != "ended":
             run = Run(**one["run"])
-            say(f"  {''.join(text for text, _ in told_state(run))} · {told_time(run)}")
+            yield f"  {''.join(text for text, _ in told_state(run))} · {told_time(run)}"
         for line in _score_lines(one):
-            say(f"  {line}")
+            yield f"  {line}"
         for stage in one["under_way"]:
             step = "" if stage["step"] is None else f", step {stage['step']}"
-            say(f"  {stage['label']}: for {duration(stage['seconds'])}{step}")
+            yield f"  {stage['label']}: for {duration(stage['seconds'])}{step}"
             if stage["silent_seconds"]:
-                say(
+                yield (
                     f"    no report for {duration(stage['silent_seconds'])}: it may hang or be "
                     f"slow, look at it with: mm1 logs {stage['stage'][:8]}{_at(store)}"
                 )
         if one["estimates"]:
-            say(f"  {one['estimates']['told']}")
+            yield f"  {one['estimates']['told']}"
         if one["failed"]:
-            say(f"  what failed, with tracebacks: mm1 logs{_at(store)}")
+            yield f"  what failed, with tracebacks: mm1 logs{_at(store)}"
 
 
 def _at(store: str) -> str:

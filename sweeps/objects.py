@@ -272,7 +272,8 @@ class LocalObjects:
     def children(self, folder: str, *, hidden: bool = False) -> list[str]:
         """See `Objects`."""
         try:
-            names = [path.name for path in (self.local / folder).iterdir()]
+            with os.scandir(self.local / folder) as entries:
+                names = [entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(name for name in names if hidden or not name.startswith("."))
