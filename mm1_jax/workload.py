@@ -173,6 +173,8 @@ class RecipeWorkload:
                 "N": parameters["language_model"],
                 "image_tokens": last.image_tokens,
                 "peak_lr": costs.peak_lr(config),
+                # Of the last training, whose curves are shown.
+                "tokens_per_step": last.training.batch_size * last.sequence_length,
             },
         )
 

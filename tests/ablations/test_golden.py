@@ -45,7 +45,8 @@ def described(plan: Plan) -> str:
     for arm in plan.arms:
         at = f"arms.{arm.name}"
         lines |= {f"{at}.parameters.{part}": n for part, n in arm.parameters.items()}
-        lines |= {f"{at}.peak_lr": arm.figures["peak_lr"], f"{at}.dropped": arm.dropped}
+        lines |= {f"{at}.{name}": value for name, value in arm.figures.items()}
+        lines[f"{at}.dropped"] = arm.dropped
         for path, value in flat(arm.config):
             if path not in base or base[path] != value:
                 lines[f"{at}.config.{path}"] = value

@@ -113,7 +113,7 @@ def plan_of(seeds: int = 3, null: bool = False, claims: dict[str, str] | None = 
                 ),
                 main="multimodal",
                 parameters={"encoder": 104_000, "connector": 4_160, "language_model": 98_400},
-                figures={"image_tokens": 4, "peak_lr": 4.5e-3},
+                figures={"image_tokens": 4, "peak_lr": 4.5e-3, "tokens_per_step": 512},
                 flops_per_trial=2.2e12,
                 memory_bytes=90_000_000,
                 warnings=(),

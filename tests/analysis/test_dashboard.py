@@ -90,6 +90,16 @@ def test_a_study_is_shown_on_every_page(full_store: Store) -> None:
         assert len(dict(figures_of(means["page"]))["curves"]["data"]) == 8  # a mean and a band each
 
 
+def test_curves_are_drawn_by_what_was_read(full_store: Store) -> None:
+    with served(full_store) as address:
+        by_step, by_tokens = (
+            [values(line["x"]) for line in dict(figures_of(answer["page"]))["curves"]["data"]]
+            for query in ("?runs=single", "?runs=single&x=tokens")
+            if (answer := tick(address, CURVES, None, query)) is not None
+        )
+        assert by_tokens == [[512 * step for step in steps] for steps in by_step]
+
+
 def test_all_studies_are_listed_and_searched(full_store: Store) -> None:
     with served(full_store) as address:
         shown = tick_until(address, "/", lambda page: "✓" in page)
