@@ -6,11 +6,23 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 from pathlib import Path
 
 import pytest
+
+# Models of tests are so small that compiling them takes longer than running them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs():
+    """Forget what a file compiled: beside thousands of programs each new one takes longer."""
+    yield
+    if (jax := sys.modules.get("jax")) is not None:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from mm1_jax.training.multimodal_training import train
 
 SHAPE = {"width": 16, "heads": 4, "kv_heads": 2, "mlp_width": 24}
 EXPERTS = {**SHAPE, "kind": "moe", "layers": 4, "experts": 4, "every": 2}
+# One program: operation by operation, every one is compiled.
+loss_of = nnx.jit(lambda model, batch: model.loss(batch, None))
 
 
 def named(module) -> dict[str, np.ndarray]:
@@ -85,8 +87,9 @@ def test_copies_of_a_dense_models_mlps_give_what_the_dense_model_gives(every):
     graphdef, fresh = nnx.split(initialise(Decoder(config, 50), 2))
     weights = from_dense(config, nnx.to_pure_dict(nnx.state(dense)), nnx.to_pure_dict(fresh))
     nnx.replace_by_pure_dict(fresh, weights)
-    expected, _ = decoded(dense, UNROLLED)
-    found, _ = decoded(nnx.merge(graphdef, fresh), UNROLLED)
+    run = nnx.jit(decoded, static_argnums=1)
+    expected, _ = run(dense, UNROLLED)
+    found, _ = run(nnx.merge(graphdef, fresh), UNROLLED)
     for row, length in ((0, 9), (1, 6)):  # padding goes to no expert
         np.testing.assert_allclose(found[row, :length], expected[row, :length], atol=5e-5)
     routers = weights["expert_blocks"]["experts"]["router"]
@@ -127,19 +130,20 @@ def test_places_are_short_in_training_alone(tiny, synthetic_batch):
     config = tiny(language_model={**EXPERTS, "capacity_factor": 0.5, "group_tokens": 8})
     model = initialise(MultimodalModel(config), 0)
     batch = synthetic_batch(config)
-    _, metrics = model.loss(batch, None)
+    _, metrics = loss_of(model, batch)
     assert 0.3 < float(metrics["dropped_share"]) < 0.9
-    _, sums = model.hidden(batch)
+    _, sums = nnx.jit(MultimodalModel.hidden)(model, batch)
     assert float(sums["dropped_share"]) == pytest.approx(0.0, abs=1e-5)
     weights = batch["loss_weights"]
-    plain = float(jnp.sum(model.token_losses(batch) * weights) / weights.sum())
+    losses = nnx.jit(MultimodalModel.token_losses)(model, batch)
+    plain = float(jnp.sum(losses * weights) / weights.sum())
     assert float(metrics["text_loss"]) != pytest.approx(plain, abs=1e-4)
 
 
 def test_the_loss_adds_the_routers_losses_by_their_weights(tiny, synthetic_batch):
     def loss(**weights):
         config = tiny(language_model={**EXPERTS, **weights})
-        return initialise(MultimodalModel(config), 0).loss(synthetic_batch(config), None)
+        return loss_of(initialise(MultimodalModel(config), 0), synthetic_batch(config))
 
     total, metrics = loss(balance_loss=0.25, router_z_loss=0.5)
     expected = metrics["text_loss"] + 2 * (

@@ -20,6 +20,7 @@ from mm1_jax.config.training import MeshConfig
 from mm1_jax.scale.sharding import AXES, build_mesh, parameter_spec
 
 PROGRAM = Path(__file__).parents[1] / "on_a_mesh.py"
+FLAGS = os.environ.get("XLA_FLAGS", "")
 MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
 QUICK = [
     {"model": "dense", "mesh": MIXED},
@@ -49,7 +50,7 @@ def start(jobs: list[dict], devices: int, **environment: str) -> subprocess.Pope
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}",
             "PYTHONPATH": str(PROGRAM.parent),
             **environment,
         },

@@ -3,6 +3,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mm1_jax.config.encoder import VisionTransformerConfig
 from mm1_jax.config.encoder_pretraining import AimObjective, EncoderStageConfig
@@ -13,6 +14,10 @@ from mm1_jax.training.encoder_pretraining import first_model
 ENCODER = VisionTransformerConfig(image_size=12, patch_size=4, width=16, layers=2, heads=2)
 CONFIG = EncoderStageConfig(objective=AimObjective(head_width=8), encoder=ENCODER)
 FLOAT = jnp.dtype("float32")
+# One program each: operation by operation, every one is compiled.
+features = nnx.jit(lambda model, images, mask: model.encoder(images, UNROLLED, FLOAT, mask))
+predictions = nnx.jit(lambda model, images, mask: model.head(features(model, images, mask)))
+loss_of = nnx.jit(lambda model, batch: model.loss(batch, None))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_pixels_that_fill_no_patch_are_no_target():
 def test_the_loss_is_the_error_of_what_follows_the_prefix_each_image_alike(model):
     batch = {"images": images(3), "prefixes": np.array([1, 5, 8], np.int32)}
     mask = prefix_mask(jnp.asarray(batch["prefixes"]), 9)
-    predicted = np.asarray(model.head(model.encoder(batch["images"], UNROLLED, FLOAT, mask)))
+    predicted = np.asarray(predictions(model, batch["images"], mask))
     targets = np.asarray(pixel_targets(jnp.asarray(batch["images"]), 4, 3))
     of_images, of_means = [], []
     for row, prefix in enumerate(batch["prefixes"]):
@@ -70,7 +75,7 @@ def test_the_loss_is_the_error_of_what_follows_the_prefix_each_image_alike(model
             np.mean([np.mean((predicted[row, p - 1] - targets[row, p]) ** 2) for p in places])
         )
         of_means.append(np.mean([np.mean(targets[row, p] ** 2) for p in places]))
-    loss, metrics = model.loss(batch, None)
+    loss, metrics = loss_of(model, batch)
     assert float(loss) == pytest.approx(np.mean(of_images), rel=1e-5)
     assert float(metrics["mean_loss"]) == pytest.approx(np.mean(of_means), rel=1e-5)
     assert float(metrics["mean_loss"]) == pytest.approx(1.0, rel=1e-3)  # no patch is of one colour
@@ -81,12 +86,12 @@ def test_no_prediction_sees_what_it_predicts(model, prefix, changed):
     """Patch `changed` is not in the prefix: it reaches no feature before its own."""
     picture = images(1)
     mask = prefix_mask(jnp.array([prefix]), 9)
-    before = np.asarray(model.encoder(picture, UNROLLED, FLOAT, mask))
+    before = np.asarray(features(model, picture, mask))
     row, column = divmod(changed, 3)
     picture[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] ^= 255
-    after = np.asarray(model.encoder(picture, UNROLLED, FLOAT, mask))
+    after = np.asarray(features(model, picture, mask))
     np.testing.assert_allclose(after[0, :changed], before[0, :changed], atol=1e-6)
     assert np.abs(after[0, changed:] - before[0, changed:]).max(-1).min() > 1e-4
     # Without the mask, as the encoder is used afterwards, it reaches all.
-    free = np.asarray(model.encoder(picture, UNROLLED, FLOAT))
+    free = np.asarray(features(model, picture, None))
     assert np.abs(free[0] - after[0])[: max(1, changed - 1)].max(-1).min() > 1e-4
