@@ -24,7 +24,6 @@ FLAGS = os.environ.get("XLA_FLAGS", "")
 MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
 QUICK = [
     {"model": "dense", "mesh": MIXED},
-    {"model": "places", "mesh": {"fsdp": 2, "expert": 4}},
     {"model": "dropless", "mesh": {"fsdp": 2, "tensor": 2, "expert": 2}},
     {
         "model": "scanned",
@@ -40,7 +39,13 @@ ALL = [
 ] + [
     {"model": model, "mesh": mesh}
     for model in ("places", "dropless")
-    for mesh in ({"fsdp": 8}, {"data": 2, "expert": 4}, {"tensor": 2, "expert": 4}, MIXED)
+    for mesh in (
+        {"fsdp": 8},
+        {"data": 2, "expert": 4},
+        {"fsdp": 2, "expert": 4},
+        {"tensor": 2, "expert": 4},
+        MIXED,
+    )
 ]
 
 
