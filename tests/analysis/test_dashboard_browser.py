@@ -46,7 +46,7 @@ class Reader:
 
     def _heard(self, message: Any) -> None:
         if message.type == "error":
-            self.faults.append(message.text)
+            self.faults.append(f"{message.text} {message.location.get('url', '')}")
 
     def _asked(self, request: Any) -> None:
         if not request.url.startswith((self.address, "data:", "blob:")):
@@ -187,7 +187,9 @@ def test_hostile_names_do_nothing(tmp_path: Path, make_plan, fill, read: Any) ->
             reader.go(path)
             assert reader.page.evaluate("window.hit") is None, path
             assert reader.page.locator("#page img[src=x]").count() == 0
-            assert not reader.faults, reader.faults
+            # The store was filled without prepared data, so there are no pictures to show.
+            faults = [one for one in reader.faults if "/example-picture?" not in one]
+            assert not faults, faults
 
 
 @pytest.mark.slow
@@ -229,4 +231,5 @@ def test_pages_are_reached_by_keyboard(full_store: Store, read: Any) -> None:
         link.focus()
         page.keyboard.press("Enter")
         page.wait_for_url("**/study/demo/factors")
-        assert page.locator("nav a[aria-current=page]").inner_text() == "Factors"
+        current = "document.querySelector('nav a[aria-current=page]')"
+        reader.until(f"{current} && {current}.innerText === 'Factors'")
