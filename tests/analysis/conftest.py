@@ -281,8 +281,9 @@ def fill_store(
             )
 
 
-def draw_images(folder: Path) -> None:
-    """Six prepared images of 64 × 64 pixels."""
+def draw_images(store: Store) -> None:
+    """Six prepared images of 64 × 64 pixels in a store."""
+    folder = Path(store.root) / "data" / DATA
     folder.mkdir(parents=True)
     images = np.full((6, 64, 64, 3), 255, np.uint8)
     for number, image in enumerate(images):
@@ -304,7 +305,7 @@ def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     plan = plan_of()
     store.register(plan)
     fill_store(store, plan)
-    draw_images(root / "data" / DATA)
+    draw_images(store)
     return store
 
 
@@ -316,6 +317,11 @@ def make_plan() -> Callable[..., Plan]:
 @pytest.fixture(scope="session")
 def fill() -> Callable[..., None]:
     return fill_store
+
+
+@pytest.fixture(scope="session")
+def add_images() -> Callable[[Store], None]:
+    return draw_images
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import numpy
 from werkzeug.serving import make_server
 
 from analysis.dashboard import make_app
+from mm1.origin import ORIGIN
 from sweeps.store import Store
 
 POST = "/_dash-update-component"
@@ -100,8 +101,9 @@ def values(sent: Any) -> list[float]:
 
 @contextmanager
 def served(store: Store, **options: Any) -> Iterator[str]:
-    """The address of a dashboard that listens."""
-    server = make_server("127.0.0.1", 0, make_app(store, **options).server, threaded=True)
+    """The address of a dashboard that listens, as `mm1 dashboard` serves it."""
+    app = make_app(store, **{"origin": ORIGIN, **options})
+    server = make_server("127.0.0.1", 0, app.server, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -166,7 +166,7 @@ def test_a_browser_walks_through_questions(full_store: Store, width: int) -> Non
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import expect, sync_playwright
 
-    with served(full_store, origin=ORIGIN) as address, sync_playwright() as browsers:
+    with served(full_store) as address, sync_playwright() as browsers:
         browser = browsers.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
