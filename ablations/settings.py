@@ -395,18 +395,11 @@ def _leave_out(config: BaseModel, dump: dict[str, Any]) -> None:
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Names of the fields that are marked as not affecting results, and that may hold models."""
-    fields = model.model_fields.items()
-    marked = [name for name, info in fields if is_marked(info)]
-    others = [name for name, info in fields if not is_marked(info) and _may_hold(info.annotation)]
-    return marked, others
-
-
-def _may_hold(kind: Any) -> bool:
-    """Whether a value of some type may be a model, or a mapping that has one."""
-    if kind is Any or (isinstance(kind, type) and issubclass(kind, (BaseModel, dict))):
-        return True
-    return typing.get_origin(kind) is dict or any(map(_may_hold, typing.get_args(kind)))
+    """Names of the fields that are marked as not affecting results, and of the others."""
+    names: tuple[list[str], list[str]] = ([], [])
+    for name, info in model.model_fields.items():
+        names[not is_marked(info)].append(name)
+    return names
 
 
 def is_marked(info: FieldInfo) -> bool:

@@ -164,7 +164,7 @@ def test_status_of_an_empty_store_says_how_to_start(mm1):
 
 def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, data_root):
     recipe = tmp_path / "recipe.yaml"
-    longer = "steps: 300, batch_size: 2, log_every: 20, checkpoint_every: 300"
+    longer = "steps: 1500, batch_size: 2, log_every: 20, checkpoint_every: 1500"
     recipe.write_text(
         recipe.read_text(encoding="utf-8").replace(
             "steps: 6, batch_size: 2, log_every: 2, checkpoint_every: 2", longer
@@ -185,13 +185,13 @@ def test_training_is_interrupted_resumed_and_evaluated(mm1, study, tmp_path, dat
     assert "goes on from" in rest
 
     recipe.write_text(
-        recipe.read_text(encoding="utf-8").replace("steps: 300", "steps: 301"), encoding="utf-8"
+        recipe.read_text(encoding="utf-8").replace("steps: 1500", "steps: 1501"), encoding="utf-8"
     )
-    assert "training.steps is 300 there and 301 here" in refused(
+    assert "training.steps is 1500 there and 1501 here" in refused(
         mm1("train", recipe, "--data", data_root, "--out", "run")
     )
     recipe.write_text(
-        recipe.read_text(encoding="utf-8").replace("steps: 301", "steps: 300"), encoding="utf-8"
+        recipe.read_text(encoding="utf-8").replace("steps: 1501", "steps: 1500"), encoding="utf-8"
     )
     trained = mm1("train", recipe, "--data", data_root, "--out", "run", "--json")
     assert trained.returncode == 0, trained.stderr

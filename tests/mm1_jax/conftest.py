@@ -33,6 +33,14 @@ def tiny():
     return build
 
 
+@pytest.fixture(scope="session")
+def loss_of():
+    """`loss_of(model, batch)`: its loss and metrics in training, as one program."""
+    from flax import nnx
+
+    return nnx.jit(lambda model, batch: model.loss(batch, None))
+
+
 def build_batch(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
     """Two documents of an image and text in each sequence, then padding."""
     draws = np.random.default_rng(seed)

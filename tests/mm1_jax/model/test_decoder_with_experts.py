@@ -20,8 +20,6 @@ from mm1_jax.training.multimodal_training import train
 
 SHAPE = {"width": 16, "heads": 4, "kv_heads": 2, "mlp_width": 24}
 EXPERTS = {**SHAPE, "kind": "moe", "layers": 4, "experts": 4, "every": 2}
-# One program: operation by operation, every one is compiled.
-loss_of = nnx.jit(lambda model, batch: model.loss(batch, None))
 
 
 def named(module) -> dict[str, np.ndarray]:
@@ -126,7 +124,7 @@ def test_cached_generation_equals_the_uncached_forward(tiny, synthetic_batch, ca
         np.testing.assert_array_equal(answers[row, :end], expected[:end])
 
 
-def test_places_are_short_in_training_alone(tiny, synthetic_batch):
+def test_places_are_short_in_training_alone(tiny, synthetic_batch, loss_of):
     config = tiny(language_model={**EXPERTS, "capacity_factor": 0.5, "group_tokens": 8})
     model = initialise(MultimodalModel(config), 0)
     batch = synthetic_batch(config)
@@ -140,7 +138,7 @@ def test_places_are_short_in_training_alone(tiny, synthetic_batch):
     assert float(metrics["text_loss"]) != pytest.approx(plain, abs=1e-4)
 
 
-def test_the_loss_adds_the_routers_losses_by_their_weights(tiny, synthetic_batch):
+def test_the_loss_adds_the_routers_losses_by_their_weights(tiny, synthetic_batch, loss_of):
     def loss(**weights):
         config = tiny(language_model={**EXPERTS, **weights})
         return loss_of(initialise(MultimodalModel(config), 0), synthetic_batch(config))

@@ -17,7 +17,6 @@ FLOAT = jnp.dtype("float32")
 # One program each: operation by operation, every one is compiled.
 features = nnx.jit(lambda model, images, mask: model.encoder(images, UNROLLED, FLOAT, mask))
 predictions = nnx.jit(lambda model, images, mask: model.head(features(model, images, mask)))
-loss_of = nnx.jit(lambda model, batch: model.loss(batch, None))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_pixels_that_fill_no_patch_are_no_target():
     np.testing.assert_array_equal(whole, cropped)
 
 
-def test_the_loss_is_the_error_of_what_follows_the_prefix_each_image_alike(model):
+def test_the_loss_is_the_error_of_what_follows_the_prefix_each_image_alike(model, loss_of):
     batch = {"images": images(3), "prefixes": np.array([1, 5, 8], np.int32)}
     mask = prefix_mask(jnp.asarray(batch["prefixes"]), 9)
     predicted = np.asarray(predictions(model, batch["images"], mask))

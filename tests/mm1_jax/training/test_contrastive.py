@@ -22,7 +22,6 @@ NONE = np.zeros((4, 4), bool)
 # One program each: operation by operation, every one is compiled.
 embed_images = nnx.jit(ContrastiveModel.embed_images)
 embed_captions = nnx.jit(ContrastiveModel.embed_captions)
-loss_of = nnx.jit(lambda model, batch: model.loss(batch, None))
 
 
 @pytest.fixture
@@ -99,7 +98,9 @@ def batch_of(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     ("kind", "scale", "bias"), [("clip", 1 / 0.07, None), ("siglip", 10.0, -10.0)]
 )
 @pytest.mark.parametrize("pooling", ["attention", "mean"])
-def test_scores_are_scaled_cosines_with_the_published_first_values(kind, scale, bias, pooling):
+def test_scores_are_scaled_cosines_with_the_published_first_values(
+    loss_of, kind, scale, bias, pooling
+):
     model = first_model(small(kind, pooling=pooling), 0)
     assert isinstance(model, ContrastiveModel)
     batch = batch_of(4)

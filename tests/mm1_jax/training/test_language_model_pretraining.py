@@ -164,7 +164,7 @@ def test_batches_are_texts_packed_without_images(data_root):
     np.testing.assert_array_equal(batch["loss_weights"], (batch["segments"] > 0) & ~first)
 
 
-def test_it_is_the_multimodal_models_loss_where_there_are_no_images(tiny, data_root):
+def test_it_is_the_multimodal_models_loss_where_there_are_no_images(tiny, data_root, loss_of):
     training = {"loss_mean": "sequences", "z_loss": 0.01}
     config = LanguageModelStageConfig.model_validate(stage(**training))
     whole = tiny(
@@ -185,8 +185,7 @@ def test_it_is_the_multimodal_models_loss_where_there_are_no_images(tiny, data_r
         "images": np.zeros((8, 1, 16, 16, 3), np.uint8),
         "sources": np.full(8, SOURCES.index("text"), np.int32),
     }
-    loss = nnx.jit(lambda model, batch: model.loss(batch, None))
-    (ours, metrics), (theirs, _) = loss(alone, batch), loss(among, batch_among)
+    (ours, metrics), (theirs, _) = loss_of(alone, batch), loss_of(among, batch_among)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
     # What parts of a batch count among each other: every sequence of the eight alike.
     assert float(alone.weight(batch)) == pytest.approx(8)
