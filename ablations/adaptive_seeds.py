@@ -20,13 +20,42 @@ LOOKAHEAD = 4  # by default: trials that may run at once, each chosen without th
 # Part of what is registered: an old study must not be judged by a new method.
 METHOD = "Wang-Tsiatis 0.25 for t, table 1; futile below 0.10 from 4 seeds"
 KEYS = ("initial", "max", "until", "lookahead", "budget", "from")
+OF_MACHINE = ("device_hours", "wall_hours", "money")
 
 
 class Budget(Config):
-    """What a study may cost in all, by what was planned; None: as much as it takes."""
+    """What a study may cost in all, by what was planned; None: as much as it takes.
+
+    on            the machine that the last three are of, all of its devices taken as busy
+    device_hours  hours times all devices of it
+    money         in the currency of its price
+    """
 
     trials: PositiveInt | None = None
     core_hours: PositiveFloat | None = None
+    on: str = ""
+    device_hours: PositiveFloat | None = None
+    wall_hours: PositiveFloat | None = None
+    money: PositiveFloat | None = None
+
+    @property
+    def of_machine(self) -> dict[str, float]:
+        """What is said of the machine: key → how much."""
+        said = {key: getattr(self, key) for key in OF_MACHINE}
+        return {key: value for key, value in said.items() if value is not None}
+
+    @property
+    def told(self) -> list[str]:
+        """Each cap in words."""
+        caps = [f"{self.trials} trials"] if self.trials else []
+        caps += [f"{self.core_hours:g} core-hours"] if self.core_hours else []
+        words = {
+            "device_hours": "{:g} device-hours",
+            "wall_hours": "{:g} hours",
+            "money": "a price of {:g}",
+        }
+        of_machine = [words[key].format(much) for key, much in self.of_machine.items()]
+        return caps + [f"{told} on {self.on}" for told in of_machine]
 
 
 class AdaptiveSeeds(Config):
@@ -46,16 +75,17 @@ class AdaptiveSeeds(Config):
             "initial": self.initial,
             "most": self.most,
             "lookahead": self.lookahead,
-            "budget": self.budget.model_dump(mode="json", exclude_none=True),
+            "budget": self.budget.model_dump(mode="json", exclude_defaults=True),
         }
 
 
 class Replication(AdaptiveSeeds):
     """The same of a study that was planned, with what its decisions need beside results."""
 
-    # Arm → planned seconds of a trial on one core. The first registration's stand: decisions of a
-    # study that goes on must not change with the formulas.
+    # Arm → planned seconds of a trial, on one core or on all of the budget's machine. The first
+    # registration's stand: decisions of a study that goes on must not change with the formulas.
     seconds: dict[str, float] = Field({})
+    most_seconds: PositiveFloat | None = None  # of all trials together: what the budget comes to
 
 
 def read_adaptive(value: dict[str, Any]) -> AdaptiveSeeds:
@@ -87,11 +117,23 @@ def _budget(value: Any) -> Budget:
     for key, number in value.items():
         if key not in names:
             raise ValueError(f"budget: unknown key {shown(str(key))}{nearest(str(key), names)}")
+        if key == "on":
+            if not isinstance(number, str) or not number:
+                raise ValueError(f"budget.on: {shown(number)} is not the name of a machine")
+            continue
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             raise ValueError(f"budget.{key}: {shown(number)} is not a number above 0")
         if key == "trials":
             _whole("budget.trials", number, 1, 10**9)
-    return Budget(**value)
+    budget = Budget(**value)
+    of_machine = [*budget.of_machine]
+    if of_machine and not budget.on:
+        raise ValueError(f"budget.{of_machine[0]}: on which machine is missing, such as on: a100-8")
+    if budget.on and not of_machine:
+        raise ValueError(f"budget.on: a machine needs one of {', '.join(OF_MACHINE)} beside it")
+    if budget.on and budget.core_hours:
+        raise ValueError("budget: core_hours and on: trials have one cost; take one of both")
+    return budget
 
 
 def _whole(key: str, value: Any, least: int, most: int) -> int:

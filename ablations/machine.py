@@ -162,13 +162,13 @@ def known() -> list[str]:
     return sorted((file.stem for file in FOLDER.glob(f"*{SUFFIX}")), key=by_number)
 
 
-def load_machine(name: str) -> Machine:
-    """A machine by its name, or by the path of its file.
+def load_machine(name: str, beside: Path | None = None) -> Machine:
+    """A machine by its name, or by the path of its file, taken from where another file lies.
 
     Raises:
         UserError: there is none, or its file is wrong; with file, line and the nearest choice.
     """
-    path = Path(name)
+    path = Path(name) if beside is None else beside.parent / name
     if _is_path(name):
         name = path.stem
     elif name in known():

@@ -320,6 +320,11 @@ def make_plan(
     if gone:
         needed_stages = {stage for trial in counted for stage in trial.stages.values()}
         stages = {id_: stage for id_, stage in stages.items() if id_ in needed_stages}
+    replication = None
+    if adaptive is not None:
+        from ablations import budgets  # machines, which few plans need
+
+        replication = budgets.replication(study, adaptive, len(arms), trials, stages)
 
     return Plan(
         study=file.study,
@@ -332,7 +337,7 @@ def make_plan(
         alpha=file.alpha,
         seeds=seeds,
         fresh_set=fresh_set,
-        replication=_replication(study, adaptive, arms, trials, stages) if adaptive else None,
+        replication=replication,
         factors={f.name: tuple(level.name for level in f.levels) for f in factors},
         arms=arms,
         tasks=tasks,
@@ -349,37 +354,6 @@ def make_plan(
         excluded=exclusions,
         warnings=tuple(_warnings(study, seeds, conditions, arms, graphs, trials)),
     )
-
-
-def _replication(
-    study: Study,
-    adaptive: AdaptiveSeeds,
-    arms: Sequence[Arm],
-    trials: Sequence[Trial],
-    stages: Mapping[str, Stage],
-) -> Replication:
-    """How seeds are added, with the planned cost of a trial of each arm."""
-    first = {trial.arm: trial for trial in trials[: len(arms)]}
-    seconds = {
-        arm: float(f"{sum(stages[one].seconds for one in trial.stages.values()):.3g}")
-        for arm, trial in first.items()
-    }
-    budget, initial = adaptive.budget, adaptive.initial
-    least, planned = len(arms) * initial, sum(seconds.values()) * initial
-    if budget.trials is not None and budget.trials < least:
-        study.document.fail(
-            f"seeds: budget.trials: {budget.trials} are fewer than the {least} to begin with "
-            f"({len(arms)} arms × {initial} seeds)",
-            ("seeds",),
-        )
-    if budget.core_hours is not None and 3600 * budget.core_hours < planned:
-        study.document.fail(
-            f"seeds: budget.core_hours: {budget.core_hours:g} are fewer than the "
-            f"{planned / 3600:.3g} that are planned to begin with ({len(arms)} arms × {initial} "
-            "seeds)",
-            ("seeds",),
-        )
-    return Replication(**adaptive.model_dump(), seconds=seconds)
 
 
 def plan_of_one(name: str, workload: Workload, config: AnyConfig, seed: int, source: str) -> Plan:

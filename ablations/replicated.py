@@ -38,10 +38,12 @@ def rule_of(plan: Plan) -> Rule:
     """The rule by which a plan's seeds are added."""
     its = plan.replication
     assert its is not None
-    hours = its.budget.core_hours
-    seconds = None if hours is None else 3600 * hours
-    budget = Budget(its.budget.trials, seconds)
-    return Rule(its.initial, its.most, plan.alpha, its.lookahead, budget)
+    seconds, hours = its.most_seconds, its.budget.core_hours
+    if seconds is None and hours is not None:  # planned before budgets of machines
+        seconds = 3600 * hours
+    return Rule(
+        its.initial, its.most, plan.alpha, its.lookahead, Budget(its.budget.trials, seconds)
+    )
 
 
 @dataclass

@@ -41,7 +41,7 @@ class Budget(NamedTuple):
     """What a study may cost; None: as much as it takes."""
 
     trials: int | None = None
-    seconds: float | None = None  # planned, of one core
+    seconds: float | None = None  # planned, of one core or all of a machine
 
 
 NO_BUDGET = Budget()

@@ -164,9 +164,7 @@ def _shape(plan: Plan) -> str:
         left_out = f" - {len(plan.excluded)} excluded" if plan.excluded else ""
         return f"{len(plan.arms)} arms × {len(plan.seeds)} seeds{left_out} = {trials} trials"
     first = len(plan.beginning.trials)
-    capped = [f"{its.budget.trials} trials"] if its.budget.trials else []
-    capped += [f"{its.budget.core_hours:g} core-hours"] if its.budget.core_hours else []
-    budget = f", or {' or '.join(capped)}" if capped else ""
+    budget = f", or {' or '.join(its.budget.told)}" if its.budget.told else ""
     return (
         f"{first} trials first ({len(plan.arms)} arms × {its.initial} seeds), then seeds where the "
         f"verdict is open: at most {trials} trials ({its.most} seeds){budget}"

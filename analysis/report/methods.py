@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from ablations.adaptive_seeds import Budget
 from ablations.claim_grammar import Comparison as Compared
 from ablations.claim_grammar import parse
 from ablations.errors import UserError
@@ -99,9 +100,7 @@ def _seeds(made: Comparison, table: ScoreTable, results: StudyResults | None) ->
         found = [
             f"Seeds were added by results: every arm began with {rule['initial']} and no claim "
             f"has more than {rule['most']} ({rule['method']}; lookahead {rule['lookahead']}"
-            + "".join(
-                f", budget {value:g} {name.replace('_', '-')}" for name, value in _budget(rule)
-            )
+            + "".join(f", budget {told}" for told in Budget(**rule.get("budget", {})).told)
             + ")."
         ]
     elif results is None and len(seeds) < 2:
@@ -135,10 +134,6 @@ def _seeds(made: Comparison, table: ScoreTable, results: StudyResults | None) ->
 def _unlike_seeds(table: ScoreTable) -> bool:
     """Whether an arm lacks a seed in one of the metrics."""
     return any(set(own) != set(table.seeds) for own in table.scores.values())
-
-
-def _budget(rule: dict) -> list[tuple[str, float]]:
-    return list((rule.get("budget") or {}).items())
 
 
 def _ranges(seeds: Sequence[int]) -> str:

@@ -11,6 +11,8 @@ from ablations.adaptive_seeds import MOST_SEEDS
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claims_of, places
 from ablations.errors import UserError
+from ablations.estimates import at_once
+from ablations.machine import load_machine
 from ablations.plan import Plan
 from ablations.replicated import Replicated
 from ablations.sequential import BOUNDARIES, nominal_p
@@ -79,8 +81,56 @@ def test_everything_that_could_be_chosen_later_is_registered(studies):
         hash_of(lookahead=2),
         hash_of(budget={"trials": 30}),
         hash_of(budget={"core_hours": 1000}),
+        hash_of(budget={"money": 1000, "on": "a100-8"}),
+        hash_of(budget={"money": 1000, "on": "h100-8"}),
+        hash_of(budget={"wall_hours": 1000, "on": "a100-8"}),
     }
-    assert len(hashes) == 6
+    assert len(hashes) == 9
+
+
+def test_a_budget_of_a_machine_is_in_its_seconds(studies, tmp_path):
+    def planned(**budget):
+        made = studies.plan(design=DESIGN, claims=CLAIMS, seeds=ADAPTIVE | {"budget": budget})
+        return made.replication
+
+    hours = planned(wall_hours=10, on="a100-8")
+    assert hours.most_seconds == 36_000
+    assert planned(device_hours=80, on="a100-8").most_seconds == pytest.approx(36_000)
+    price = load_machine("a100-8").price.hourly
+    assert planned(money=10 * price, on="a100-8").most_seconds == pytest.approx(36_000)
+    both = planned(money=10 * price, wall_hours=2, on="a100-8")
+    assert both.most_seconds == 7_200  # the smaller
+    # Eight trials of one device run side by side, and the stages of one after one another.
+    work = [one.work for one in studies.plan(design=DESIGN).stages.values()]
+    assert {at_once(one, load_machine("a100-8")) for one in work} == {8}
+    alone = planned(wall_hours=10, on="a100-1").seconds
+    assert hours.seconds == pytest.approx({arm: one / 8 for arm, one in alone.items()}, rel=0.01)
+
+
+def test_a_machine_of_ones_own_lies_beside_the_study(studies):
+    (studies.folder / "ours.yaml").write_text("like: a100-8\nslices: 1\nprice: {hourly: 1}\n")
+    made = studies.plan(
+        design=DESIGN, claims=CLAIMS, seeds=ADAPTIVE | {"budget": {"money": 2, "on": "ours.yaml"}}
+    )
+    assert made.replication.most_seconds == 7_200
+
+
+def test_a_budget_of_a_machine_ends_the_study(plan):
+    """The trials that fit into the planned seconds are run and no more."""
+    cost = plan.replication.seconds["base"]
+    least = sum(plan.replication.seconds.values()) * plan.replication.initial
+    capped = plan.model_copy(
+        update={
+            "replication": plan.replication.model_copy(
+                update={"most_seconds": least + 2.5 * cost, "lookahead": 1}
+            )
+        }
+    )
+    free, made = whole(plan), whole(capped)
+    spent = sum(plan.replication.seconds[arm] for arm, _ in made.trials)
+    assert least <= spent <= least + 2.5 * cost
+    assert made.trials == free.trials[: len(made.trials)]
+    assert len(made.trials) < len(free.trials)
 
 
 def test_a_snapshot_keeps_the_rule(plan):
@@ -100,6 +150,13 @@ def test_a_snapshot_keeps_the_rule(plan):
         ({"budget": {"trails": 3}}, "budget: unknown key 'trails'; did you mean 'trials'"),
         ({"budget": {"trials": 11}}, "11 are fewer than the 12 to begin with"),
         ({"budget": {"core_hours": 1e-9}}, "are fewer than the"),
+        ({"budget": {"money": 1e-9, "on": "a100-8"}}, "budget.money: 1e-09 are fewer than the"),
+        ({"budget": {"money": 5}}, "budget.money: on which machine is missing"),
+        ({"budget": {"on": "a100-8"}}, "budget.on: a machine needs one of device_hours, wall"),
+        ({"budget": {"money": 5, "on": "a100"}}, "no machine 'a100'; did you mean 'a100-"),
+        ({"budget": {"money": 5, "on": "none.yaml"}}, "none.yaml"),
+        ({"budget": {"money": 5, "on": "simulated-8"}}, "no price of simulated-8 is known"),
+        ({"budget": {"money": 5, "core_hours": 1, "on": "a100-8"}}, "take one of both"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(studies, seeds, told):

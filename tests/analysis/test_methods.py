@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ablations.adaptive_seeds import METHOD, Replication
+from ablations.adaptive_seeds import METHOD, Budget, Replication
 from analysis.compare import comparison
 from analysis.report.content import MOST_CURVES, MOST_ROWS, Source, _few, document
 from analysis.report.document import Figure, Grid
@@ -122,7 +122,12 @@ def test_trials_that_diverged_or_failed_before_are_told(make_plan, fill, tmp_pat
 def test_seeds_that_were_added_are_told_with_the_registered_rule(make_plan, fill, tmp_path) -> None:
     claims = {"small-is-better": "score(encoder.image_size=16) > score(base)"}
     plan = make_plan(seeds=6, claims=claims)
-    rule = Replication(initial=3, most=6, seconds={arm.name: 66.0 for arm in plan.arms})
+    rule = Replication(
+        initial=3,
+        most=6,
+        budget=Budget(trials=90, money=300, on="a100-8"),
+        seconds={arm.name: 66.0 for arm in plan.arms},
+    )
     plan = plan.model_copy(update={"replication": rule, "hash": "adaptive"})
     store = Store(tmp_path)
     store.register(plan)
@@ -130,6 +135,7 @@ def test_seeds_that_were_added_are_told_with_the_registered_rule(make_plan, fill
     text = told(load_results("demo", store))
     assert "every arm began with 3 and no claim has more than 6" in text
     assert METHOD in text
+    assert "budget 90 trials, budget a price of 300 on a100-8" in text
     assert "looked at after every seed from 3 to 6" in text
     assert "Every arm has the same" not in text
 
