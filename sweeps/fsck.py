@@ -20,6 +20,7 @@ from ablations.plan import Plan
 from ablations.schema import Config
 from sweeps import leases
 from sweeps.finished import STAGE_ID, read_results
+from sweeps.forecasts import Forecast
 from sweeps.index import differing
 from sweeps.objects import open_file
 from sweeps.records import (
@@ -400,7 +401,12 @@ def _registration(
             yield _note(f"{folder}/{rest}", "is not of a registration", STRANGE)
 
 
-_KINDS: dict[str, type[Config]] = {"looks": Look, "cancelled": Cancelled, "runs": RunTimes}
+_KINDS: dict[str, type[Config]] = {
+    "looks": Look,
+    "cancelled": Cancelled,
+    "runs": RunTimes,
+    "forecasts": Forecast,
+}
 
 
 def _record(store: Store, key: str, kind: type[Config]) -> Iterator[Finding]:

@@ -152,3 +152,12 @@ def test_a_failure_is_told_with_the_end_of_stderr(ran):
     logs = mm1(folder, "logs", "base", "seed", "0", "--study", "broken")
     assert "the end of what it printed to stderr:" in logs.stdout
     assert "attempt failed" in logs.stdout
+
+
+def test_fsck_knows_every_file_that_was_written(ran):
+    folder, *_ = ran
+    mm1(folder, "report", "irises-in-shell")
+    told = mm1(folder, "fsck", "--json")
+    assert told.returncode == 0, told.stdout + told.stderr
+    found = json.loads(told.stdout)["findings"]
+    assert [one for one in found if one["kind"] != "leftover"] == []  # of the killed run
