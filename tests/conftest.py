@@ -6,20 +6,11 @@ import pty
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import termios
 from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs():
-    """Forget what a file compiled: 6,000 small programs take 1.1 GB."""
-    yield
-    if (jax := sys.modules.get("jax")) is not None:
-        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -34,22 +34,25 @@ class Intervals:
     """Seconds in which at least one of several things went on; they may nest and overlap."""
 
     def __init__(self) -> None:
-        self._ends: list[tuple[float, float]] = []
+        self._apart: list[tuple[float, float]] = []  # in their order; none touches another
         self._lock = threading.Lock()
 
     def add(self, start: float, end: float) -> None:
-        """Something went on from `start` to `end`."""
+        """Something went on from `start` to `end`, mostly after all that is known."""
         with self._lock:
-            apart = [one for one in self._ends if one[1] < start or one[0] > end]
-            touched = [one for one in self._ends if one not in apart]
-            start = min([start, *(one[0] for one in touched)])
-            end = max([end, *(one[1] for one in touched)])
-            self._ends = [*apart, (start, end)]
+            later: list[tuple[float, float]] = []
+            while self._apart and self._apart[-1][1] >= start:
+                other = self._apart.pop()
+                if other[0] > end:
+                    later.append(other)
+                else:
+                    start, end = min(start, other[0]), max(end, other[1])
+            self._apart += [(start, end), *reversed(later)]
 
     def seconds(self) -> float:
         """Of all so far."""
         with self._lock:
-            return sum(end - start for start, end in self._ends)
+            return sum(end - start for start, end in self._apart)
 
 
 _compiling: Intervals | None = None  # of this process, since the first stage
