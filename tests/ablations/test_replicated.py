@@ -108,7 +108,8 @@ def test_a_budget_of_a_machine_is_in_its_seconds(studies, tmp_path):
 
 
 def test_a_machine_of_ones_own_lies_beside_the_study(studies):
-    (studies.folder / "ours.yaml").write_text("like: a100-8\nslices: 1\nprice: {hourly: 1}\n")
+    ours = studies.folder / "ours.yaml"
+    ours.write_text("like: a100-8\nslices: 1\nprice: {hourly: 1}\n", encoding="utf-8")
     made = studies.plan(
         design=DESIGN, claims=CLAIMS, seeds=ADAPTIVE | {"budget": {"money": 2, "on": "ours.yaml"}}
     )

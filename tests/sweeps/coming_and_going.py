@@ -38,8 +38,10 @@ def drain(node_id: str) -> None:
 
 
 def main(folder: Path) -> dict:
-    store = Store(folder / "store")
-    arms = {name: {"steps": 400} for name in ("one", "two", "three", "four")}
+    store, seen = Store(folder / "store"), folder / "all is seen"
+    # However slow the machine is, no stage ends before all of it has happened.
+    endless = {"steps": 10**6, "until": str(seen)}
+    arms = {name: endless for name in ("one", "two", "three", "four")}
     plan = faulty_plan("coming-and-going", arms)
     found: dict = {}
 
@@ -63,10 +65,11 @@ def main(folder: Path) -> dict:
                 cluster.remove_node(first)
                 cluster.remove_node(second, allow_graceful=False)  # without notice
                 found["left"] = len(store.done(plan.stages))
-                cluster.add_node(num_cpus=2)
             except BaseException as error:
                 trouble.append(repr(error))
-                cluster.add_node(num_cpus=2)  # so that the study ends
+            finally:
+                cluster.add_node(num_cpus=2)
+                seen.touch()  # so that the study ends
 
         said: list[str] = []
 

@@ -9,12 +9,17 @@ from ablations.stage import ResultRow, StageStopped
 
 
 def train(config, seed, inputs, context):
-    """Steps of 50 ms that are saved; meanwhile what `config` says goes wrong, so many times."""
+    """Steps of 50 ms that are saved; meanwhile what `config` says goes wrong, so many times.
+
+    With `until` they end when there is such a file.
+    """
     began = time.time()
     context.record({"pid": os.getpid(), "began": began})
     state = context.scratch / "step"
     first = int(state.read_text(encoding="utf-8")) if state.exists() else 0
     for step in range(first, config.get("steps", 3)):
+        if "until" in config and os.path.exists(config["until"]):
+            break
         time.sleep(0.05)
         context.report(step + 1, {"loss": 1.0})
         _write(state, str(step + 1))

@@ -30,7 +30,7 @@ def train(config, seed, inputs, context):
     for step in range(first, config.get("steps", 0)):
         time.sleep(config.get("seconds", 0))
         context.report(step + 1, {"loss": 1.0 / (step + 1)})
-        state.write_text(str(step + 1), encoding="utf-8")
+        _write(state, str(step + 1))
         if context.stop_requested():
             raise StageStopped
     (context.output / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
@@ -49,12 +49,19 @@ def evaluate(config, seed, inputs, context):
     return [ResultRow("easy_vqa", "accuracy", score, split="test", n_items=10)]
 
 
+def _write(place, text):
+    """All of it or nothing, whenever the process is killed."""
+    new = place.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(place)
+
+
 def _misbehave(config, context):
     if not config.get("fails") and not config.get("dies"):
         return
     times = context.scratch / "failures"
     count = int(times.read_text(encoding="utf-8")) if times.exists() else 0
-    times.write_text(str(count + 1), encoding="utf-8")
+    _write(times, str(count + 1))
     if count < config.get("fails", 0):
         raise ValueError(f"told to fail ({count + 1})")
     if count < config.get("dies", 0):
