@@ -41,7 +41,7 @@ def main(folder: Path) -> dict:
     store, seen = Store(folder / "store"), folder / "all is seen"
     # However slow the machine is, no stage ends before all of it has happened.
     endless = {"steps": 10**6, "until": str(seen)}
-    arms = {name: endless for name in ("one", "two", "three", "four")}
+    arms = dict.fromkeys(("one", "two", "three", "four"), endless)
     plan = faulty_plan("coming-and-going", arms)
     found: dict = {}
 

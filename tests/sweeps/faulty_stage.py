@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import time
+from pathlib import Path
 
 from ablations.stage import ResultRow, StageStopped
 
@@ -18,7 +20,7 @@ def train(config, seed, inputs, context):
     state = context.scratch / "step"
     first = int(state.read_text(encoding="utf-8")) if state.exists() else 0
     for step in range(first, config.get("steps", 3)):
-        if "until" in config and os.path.exists(config["until"]):
+        if "until" in config and pathlib.Path(config["until"]).exists():
             break
         time.sleep(0.05)
         context.report(step + 1, {"loss": 1.0})
