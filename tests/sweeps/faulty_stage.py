@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from pathlib import Path
 
 from ablations.stage import ResultRow, StageStopped
 
