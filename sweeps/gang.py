@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ablations.resources import Shape
 from ablations.stages import Stage
 from sweeps.offer import free_now, holds, offered
-from sweeps.pool import LostError, cause_of, lost_worker
+from sweeps.pool import LostError, cause_of, explained, lost_worker, what_became_of
 from sweeps.watchdog import Signs
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class GangWorker:
         if self._stopping.is_set():  # while they started
             return Outcome(stage.id, "stopped")
         first, *others = self._members
-        led: Future[Outcome] = first.lead.remote(stage, others).future()
+        led: Future[Outcome] = explained(first, first.lead.remote(stage, others).future())
         futures.wait([led, *self._failures], return_when=futures.FIRST_COMPLETED)
         if not led.done():
             self._raise_lost(led)
@@ -254,11 +254,16 @@ class GangWorker:
         raise LostError(f"{self._called([number])} failed: {record['error']}; {_WHOLE}", told)
 
     def _raise_dead(self) -> None:
+        from ray.exceptions import ActorUnavailableError
+
         dead = {
             number: error
             for number, one in enumerate(self._failures)
             if one.done() and isinstance(error := one.exception(), Exception)
         }
+        for number, error in dead.items():
+            if isinstance(error, ActorUnavailableError):
+                dead[number] = what_became_of(self._members[number])
         if dead:
             error = next(iter(dead.values()))
             told = "\n".join(str(error) for error in dead.values())

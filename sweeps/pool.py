@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -31,6 +32,9 @@ from sweeps.store import Store
 if TYPE_CHECKING:
     from sweeps.watchdog import Signs
     from sweeps.worker import Cause, Outcome
+
+UNREACHABLE_SECONDS = 120.0  # within which Ray tells what became of an actor that it cannot reach
+ASK_SECONDS = 1.0
 
 
 class RemoteWorker(Protocol):
@@ -75,6 +79,50 @@ class LostError(Exception):
         self.line, self.cause = line, cause
 
 
+def explained(actor: Any, asked: Future[Any]) -> Future[Any]:
+    """What an actor was asked; where Ray cannot reach it, once Ray knows what became of it.
+
+    When a machine is lost, Ray says first that its actors are unavailable, and only later, when the
+    machine has been silent for long enough, that it has died: which is no failure of the stage.
+    """
+    from ray.exceptions import ActorUnavailableError
+
+    answer: Future[Any] = Future()
+
+    def take(future: Future[Any]) -> None:
+        error = future.exception()
+        if isinstance(error, ActorUnavailableError):  # not here: this is a thread of Ray's
+            threading.Thread(target=find_out, name="what became of it", daemon=True).start()
+        elif error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(future.result())
+
+    def find_out() -> None:
+        answer.set_exception(what_became_of(actor))
+
+    asked.add_done_callback(take)
+    return answer
+
+
+def what_became_of(actor: Any) -> Exception:
+    """How an actor has died that Ray could not reach, as Ray tells it; waits until it does."""
+    import ray
+    from ray.exceptions import ActorUnavailableError, GetTimeoutError
+
+    until = time.monotonic() + UNREACHABLE_SECONDS
+    while time.monotonic() < until:
+        try:
+            ray.get(actor.__ray_ready__.remote(), timeout=ASK_SECONDS)
+        except (ActorUnavailableError, GetTimeoutError):
+            time.sleep(ASK_SECONDS)
+        except Exception as error:
+            return error
+        else:
+            break
+    return LostError("its machine could not be reached for a while", cause="taken away")
+
+
 class ActorWorker:
     """A worker that is one Ray actor (`sweeps.worker.Worker`)."""
 
@@ -100,7 +148,7 @@ class ActorWorker:
 
     def run(self, stage: Stage) -> Future[Outcome]:
         """Begin a stage."""
-        return self._actor.run.remote(stage).future()
+        return explained(self._actor, self._actor.run.remote(stage).future())
 
     def stop(self) -> None:
         """Ask the running stage to save itself and stop."""
@@ -259,7 +307,9 @@ class Pool:
                     self.session.check()  # a Ray that is gone is not the stage's failure
                     outcome = self._lost(worker, error)
                 del self._running[worker]
-                if outcome.leaving or worker in self._leaving or outcome.cause == "memory":
+                if worker in self._leaving:
+                    outcome = replace(outcome, leaving=True)
+                if outcome.leaving or outcome.cause == "memory":
                     outcome = replace(outcome, renewed=True)
                 if worker in self._interrupted:
                     self._interrupted.remove(worker)
