@@ -20,7 +20,12 @@ LOOKAHEAD = 4  # by default: trials that may run at once, each chosen without th
 # Part of what is registered: an old study must not be judged by a new method.
 METHOD = "Wang-Tsiatis 0.25 for t, table 1; futile below 0.10 from 4 seeds"
 KEYS = ("initial", "max", "until", "lookahead", "budget", "from")
-OF_MACHINE = ("device_hours", "wall_hours", "money")
+# Budgets of a machine → in words.
+OF_MACHINE = {
+    "device_hours": "{:g} device-hours",
+    "wall_hours": "{:g} hours",
+    "money": "a price of {:g}",
+}
 
 
 class Budget(Config):
@@ -49,13 +54,8 @@ class Budget(Config):
         """Each cap in words."""
         caps = [f"{self.trials} trials"] if self.trials else []
         caps += [f"{self.core_hours:g} core-hours"] if self.core_hours else []
-        words = {
-            "device_hours": "{:g} device-hours",
-            "wall_hours": "{:g} hours",
-            "money": "a price of {:g}",
-        }
-        of_machine = [words[key].format(much) for key, much in self.of_machine.items()]
-        return caps + [f"{told} on {self.on}" for told in of_machine]
+        told = [OF_MACHINE[key].format(much) for key, much in self.of_machine.items()]
+        return caps + [f"{one} on {self.on}" for one in told]
 
 
 class AdaptiveSeeds(Config):

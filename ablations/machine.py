@@ -168,18 +168,14 @@ def load_machine(name: str, beside: Path | None = None) -> Machine:
     Raises:
         UserError: there is none, or its file is wrong; with file, line and the nearest choice.
     """
-    path = Path(name) if beside is None else beside.parent / name
-    if _is_path(name):
-        name = path.stem
-    elif name in known():
-        path = FOLDER / f"{name}{SUFFIX}"
-    else:
+    path = _file_of(name, Path() if beside is None else beside.parent)
+    if path is None:
         raise UserError(
             f"no machine {shown(name)}{nearest(name, known())}; or give the path of your own file"
         )
     document = load_yaml(path)
     said = _whole(document, (path.resolve(),))
-    return as_model(_document_of(document, {**said, "name": name}), Machine)
+    return as_model(_document_of(document, {**said, "name": path.stem}), Machine)
 
 
 def with_price(machine: Machine, hourly: float) -> Machine:
@@ -194,8 +190,11 @@ def with_price(machine: Machine, hourly: float) -> Machine:
     return machine.model_copy(update={"price": price})
 
 
-def _is_path(name: str) -> bool:
-    return name.endswith((SUFFIX, ".yml")) or "/" in name
+def _file_of(name: str, folder: Path) -> Path | None:
+    """The file of a machine by its name, or by its path from a folder; None: there is no such."""
+    if name.endswith((SUFFIX, ".yml")) or "/" in name:
+        return folder / name
+    return FOLDER / f"{name}{SUFFIX}" if name in known() else None
 
 
 def _whole(document: YamlDocument, way: tuple[Path, ...]) -> dict[str, Any]:
@@ -208,11 +207,8 @@ def _whole(document: YamlDocument, way: tuple[Path, ...]) -> dict[str, Any]:
     other = said.pop("like")
     if not isinstance(other, str):
         document.fail(f"like: {shown(other)} is not the name or the path of a machine", ("like",))
-    if _is_path(other):
-        path = Path(document.path).parent / other
-    elif other in known():
-        path = FOLDER / f"{other}{SUFFIX}"
-    else:
+    path = _file_of(other, Path(document.path).parent)
+    if path is None:
         document.fail(f"like: no machine {shown(other)}{nearest(other, known())}", ("like",))
     if path.resolve() in way or len(way) > MOST_LIKE:
         document.fail(f"like: {shown(other)} is like this one itself", ("like",))

@@ -107,15 +107,16 @@ def explained(actor: Any, asked: Future[Any]) -> Future[Any]:
 
 def what_became_of(actor: Any) -> Exception:
     """How an actor has died that Ray could not reach, as Ray tells it; waits until it does."""
-    import ray
-    from ray.exceptions import ActorUnavailableError, GetTimeoutError
+    from ray.exceptions import ActorUnavailableError
 
     until = time.monotonic() + UNREACHABLE_SECONDS
-    while time.monotonic() < until:
+    while (left := until - time.monotonic()) > 0:
         try:
-            ray.get(actor.__ray_ready__.remote(), timeout=ASK_SECONDS)
-        except (ActorUnavailableError, GetTimeoutError):
+            actor.__ray_ready__.remote().future().result(left)
+        except ActorUnavailableError:
             time.sleep(ASK_SECONDS)
+        except TimeoutError:  # it is there, and busy
+            break
         except Exception as error:
             return error
         else:

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from ablations.adaptive_seeds import MOST_SEEDS
+from ablations.adaptive_seeds import MOST_SEEDS, Budget, Replication
 from ablations.contrasts import ScoreKey
 from ablations.deciding import claims_of, places
 from ablations.errors import UserError
 from ablations.estimates import at_once
 from ablations.machine import load_machine
 from ablations.plan import Plan
-from ablations.replicated import Replicated
+from ablations.replicated import Replicated, rule_of
 from ablations.sequential import BOUNDARIES, nominal_p
 
 ADAPTIVE = {"initial": 3, "max": 12, "until": "verdict"}
@@ -88,7 +88,7 @@ def test_everything_that_could_be_chosen_later_is_registered(studies):
     assert len(hashes) == 9
 
 
-def test_a_budget_of_a_machine_is_in_its_seconds(studies, tmp_path):
+def test_a_budget_of_a_machine_is_in_its_seconds(studies):
     def planned(**budget):
         made = studies.plan(design=DESIGN, claims=CLAIMS, seeds=ADAPTIVE | {"budget": budget})
         return made.replication
@@ -105,6 +105,14 @@ def test_a_budget_of_a_machine_is_in_its_seconds(studies, tmp_path):
     assert {at_once(one, load_machine("a100-8")) for one in work} == {8}
     alone = planned(wall_hours=10, on="a100-1").seconds
     assert hours.seconds == pytest.approx({arm: one / 8 for arm, one in alone.items()}, rel=0.01)
+
+
+def test_a_plan_of_before_keeps_its_budget(plan):
+    """A snapshot that says core-hours and nothing of what they come to."""
+    rule = plan.replication.model_copy(update={"budget": Budget(core_hours=2)})
+    before = rule.model_dump(mode="json", exclude={"most_seconds"})
+    old = plan.model_copy(update={"replication": Replication.model_validate(before)})
+    assert rule_of(old).budget.seconds == 7_200
 
 
 def test_a_machine_of_ones_own_lies_beside_the_study(studies):

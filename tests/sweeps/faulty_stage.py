@@ -6,6 +6,8 @@ import os
 import pathlib
 import time
 
+from whole_files import write_whole
+
 from ablations.stage import ResultRow, StageStopped
 
 
@@ -23,7 +25,7 @@ def train(config, seed, inputs, context):
             break
         time.sleep(0.05)
         context.report(step + 1, {"loss": 1.0})
-        _write(state, str(step + 1))
+        write_whole(state, str(step + 1))
         if context.stop_requested() and not config.get("deaf"):
             raise StageStopped
     if _times(context, "hung", config.get("hangs", 0)):
@@ -44,12 +46,5 @@ def _times(context, name, most):
     """Whether this is one of the first `most` attempts that come here."""
     place = context.scratch / name
     count = int(place.read_text(encoding="utf-8")) if place.exists() else 0
-    _write(place, str(count + 1))
+    write_whole(place, str(count + 1))
     return count < most
-
-
-def _write(place, text):
-    """All of it or nothing, whenever the process is killed."""
-    new = place.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(place)

@@ -11,6 +11,8 @@ import os
 import time
 from multiprocessing.connection import Client, Listener
 
+from whole_files import write_whole
+
 from ablations.errors import UserError
 from ablations.stage import Gang, ResultRow, StageStopped
 
@@ -35,9 +37,7 @@ def train(config, seed, inputs, context):
         value = 0.5 * value + total.of((gang.index + 1) / step)
         stops = total.of(float(context.stop_requested()))
         if gang.index == 0:
-            new = state.with_suffix(".new")
-            new.write_text(json.dumps({"step": step, "value": value}), encoding="utf-8")
-            new.replace(state)
+            write_whole(state, json.dumps({"step": step, "value": value}))
             context.report(step, {"loss": value})
         if stops:
             raise StageStopped
@@ -61,9 +61,7 @@ def trouble(config, step, gang, context):
     if gang.index == config.get("mistakes"):
         raise UserError("told to be wrong")
     if config.get("waits"):  # for somebody to kill one, or ask them to stop
-        waits = context.scratch / f"waits-{gang.index}"
-        waits.with_suffix(".new").write_text(json.dumps(where()), encoding="utf-8")
-        waits.with_suffix(".new").replace(waits)
+        write_whole(context.scratch / f"waits-{gang.index}", json.dumps(where()))
         while not context.stop_requested():
             time.sleep(0.05)
 

@@ -10,6 +10,8 @@ import random
 import time
 from pathlib import Path
 
+from whole_files import write_whole
+
 from ablations.identity import code_fingerprint
 from ablations.plan import Arm, Plan
 from ablations.stage import ResultRow, StageStopped
@@ -30,7 +32,7 @@ def train(config, seed, inputs, context):
     for step in range(first, config.get("steps", 0)):
         time.sleep(config.get("seconds", 0))
         context.report(step + 1, {"loss": 1.0 / (step + 1)})
-        _write(state, str(step + 1))
+        write_whole(state, str(step + 1))
         if context.stop_requested():
             raise StageStopped
     (context.output / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
@@ -49,19 +51,12 @@ def evaluate(config, seed, inputs, context):
     return [ResultRow("easy_vqa", "accuracy", score, split="test", n_items=10)]
 
 
-def _write(place, text):
-    """All of it or nothing, whenever the process is killed."""
-    new = place.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(place)
-
-
 def _misbehave(config, context):
     if not config.get("fails") and not config.get("dies"):
         return
     times = context.scratch / "failures"
     count = int(times.read_text(encoding="utf-8")) if times.exists() else 0
-    _write(times, str(count + 1))
+    write_whole(times, str(count + 1))
     if count < config.get("fails", 0):
         raise ValueError(f"told to fail ({count + 1})")
     if count < config.get("dies", 0):
