@@ -25,8 +25,9 @@ or code.
 **Code.** The fingerprint covers the module a stage starts in and every module of ours that it
 imports, directly or not, wherever the import stands: found by parsing, without importing anything.
 A package's `__init__` counts only where a name is taken from it. Ours are the modules of its own
-package, and of packages that lie beside `ablations` and are written for it, as our model is: so a
-user's trainer that builds on the model is another one when the model is. `ablations`, `sweeps`,
+package, whatever lies in the same folder as that (a trainer of several files), and packages that
+lie beside `ablations` and are written for it, as our model is: so a user's trainer that builds on
+the model is another one when the model is. `ablations`, `sweeps`,
 `analysis` and `mm1` are not followed: what a stage takes from them is the contract that it is run
 by (what a row is, what an error is), and a change of that which matters changes the stage's own
 code, or the store's schema version.
@@ -46,6 +47,8 @@ import importlib.machinery
 import importlib.util
 import json
 import re
+import site
+import sysconfig
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -162,13 +165,57 @@ def closure(module: str) -> dict[str, Path]:
         name = waiting.pop()
         for imported in _imports(name, found[name]):
             top = imported.partition(".")[0]
-            if imported in found or not (top == own or is_beside(top)):
+            if imported in found or not (is_with(top, own) or is_beside(top)):
                 continue
             path = source_file(imported)
             if path is not None and path.suffix == ".py" and _decides(imported):
                 found[imported] = path
                 waiting.append(imported)
     return dict(sorted(found.items()))
+
+
+@cache
+def is_with(package: str, own: str) -> bool:
+    """Whether a package or module is `own` or lies in one folder with it, as a trainer's files do.
+
+    Where packages are installed, other people's lie side by side.
+    """
+    if package == own:
+        return True
+    folder = _folder(own)
+    return (
+        package not in PLATFORM
+        and folder is not None
+        and folder not in _installed()
+        and folder == _folder(package)
+    )
+
+
+def _folder(package: str) -> Path | None:
+    """Where a package's folder or a module's file lies; None where it has no source."""
+    if (place := package_place(package)) is None:
+        return None
+    return place.resolve().parent
+
+
+def package_place(name: str) -> Path | None:
+    """Folder of a package, also of one without `__init__.py`, or file of a module at the top."""
+    try:
+        spec = _package(name)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(spec.origin) if spec.has_location and spec.origin else None
+
+
+@cache
+def _installed() -> frozenset[Path]:
+    """Folders of Python itself and of what is installed into it."""
+    paths = (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
+    return frozenset(Path(path).resolve() for path in paths)
 
 
 @cache
@@ -198,7 +245,7 @@ def source_file(module: str) -> Path | None:
     top, *rest = module.split(".")
     try:
         spec = _package(top)
-    except (ImportError, ValueError):  # __main__ has none
+    except (ImportError, ValueError):
         return None
     if spec is None:
         return None
@@ -235,6 +282,8 @@ def _package(name: str) -> ModuleSpec | None:
 
     Not what this process has imported: `analysis` may be ours here and a user's there.
     """
+    if name == "__main__":  # this process's, whatever that is
+        return None
     if is_beside(name):
         return PathFinder.find_spec(name, [str(PROJECT)])
     return PathFinder.find_spec(name) or importlib.util.find_spec(name)

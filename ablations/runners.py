@@ -23,15 +23,16 @@ def check_runner(run: str) -> None:
     """Whether a module has a function that a worker can call.
 
     Raises:
-        UserError: no such module or function, a module that cannot be read or imports what its
-            own package has not, or a function that takes other arguments. What is decorated, or
+        UserError: no such module or function, a module that cannot be read or imports what
+            its own files have not, or a function that takes other arguments. What is decorated, or
             comes from other packages, is believed.
     """
     module, _, name = run.partition(":")
     files = identity.closure(module)
+    own = module.partition(".")[0]
     for one in files:
-        if one.partition(".")[0] == module.partition(".")[0] != "mm1_jax":
-            _check_imports(one, files[one])
+        if own != "mm1_jax" and identity.is_with(one.partition(".")[0], own):
+            _check_imports(one, files[one], own)
     path, seen = files[module], set()
     while (module, name) not in seen:  # from where it is imported to where it is written
         seen.add((module, name))
@@ -43,7 +44,7 @@ def check_runner(run: str) -> None:
         there = identity.source_file(source)
         if identity.source_file(f"{source}.{original}") is not None:
             _fail(f"{name} is a module", path, found)
-        if there is None or source.partition(".")[0] != module.partition(".")[0]:
+        if there is None or not identity.is_with(source.partition(".")[0], own):
             return
         module, name, path = source, original, there
     if isinstance(found, ast.Import):
@@ -73,9 +74,8 @@ def _fail(what: str, path: Path, at: ast.stmt) -> NoReturn:
     raise UserError(f"{what}, and a runner is a function", file=str(path), line=at.lineno)
 
 
-def _check_imports(module: str, path: Path) -> None:
-    """UserError where a module imports, whatever happens, what its own package has not."""
-    own = module.partition(".")[0]
+def _check_imports(module: str, path: Path, own: str) -> None:
+    """UserError where a module imports, whatever happens, what the trainer's own files have not."""
     for statement in identity.parsed(path).body:
         if isinstance(statement, ast.ImportFrom):
             named = {identity.imported_from(statement, module, path): statement.names}
@@ -84,7 +84,7 @@ def _check_imports(module: str, path: Path) -> None:
         else:
             continue
         for source in named:
-            if source.partition(".")[0] != own:
+            if not identity.is_with(source.partition(".")[0], own):
                 continue
             place = {"file": str(path), "line": statement.lineno}
             if not identity.is_there(source):

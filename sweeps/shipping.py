@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Generator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from ablations import identity
 from ablations.command import standing
 from ablations.command.runner import RUN, travelling
 from ablations.errors import UserError
@@ -27,33 +27,33 @@ IN_WORKERS = ("mm1_jax", "ablations", "sweeps")
 
 @contextlib.contextmanager
 def shipment(plan: Plan) -> Generator[Path]:
-    """A folder with our packages, those that the plan's runners are in and the files of its
-    commands, as a `working_dir`.
+    """A folder with our packages, those that the plan's runners are in with what lies beside them
+    and is imported, and the files of its commands, as a `working_dir`.
 
     Raises:
-        UserError: a runner's package is not there, or has the name of one of ours; a command's
-            files cannot travel.
+        UserError: a runner's package is not there or cannot be read, or has the name of one of
+            ours; a command's files cannot travel.
     """
     modules = {stage.run.partition(":")[0] for stage in plan.stages.values()}
     modules |= {stage.work.code.module for stage in plan.stages.values()} - {""}
-    runners = {module.partition(".")[0] for module in modules} - {"ablations"}
-    sources = {name: HOME / name / "__init__.py" for name in PACKAGES}
+    modules = {module for root in modules for module in identity.closure(root)}
+    runners = {module.partition(".")[0] for module in modules} - {"ablations", "mm1_jax"}
+    sources = {name: HOME / name for name in PACKAGES}
     for name in sorted(runners):
-        spec = PathFinder.find_spec(name) or importlib.util.find_spec(name)
-        if name != "mm1_jax":
-            if spec is None or spec.origin is None:
-                raise UserError(f"cannot ship the package {name!r}: it is not installed here")
-            if name in sources and Path(spec.origin).resolve() != sources[name]:
-                raise UserError(
-                    f"a runner is in a package {name!r} of yours; on a cluster that name is mm1's: "
-                    "move the runner to a module of another name"
-                )
-            sources[name] = Path(spec.origin)
+        place = identity.package_place(name)
+        if place is None:
+            raise UserError(f"cannot ship the package {name!r}: it is not installed here")
+        if name in sources and place.resolve() != sources[name]:
+            raise UserError(
+                f"a runner is in a package {name!r} of yours; on a cluster that name is mm1's: "
+                "move the runner to a module of another name"
+            )
+        sources[name] = place
     with tempfile.TemporaryDirectory(prefix="mm1-") as folder:
         for name, source in sources.items():
-            if source.name == "__init__.py":
+            if source.is_dir():
                 ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-                shutil.copytree(source.parent, Path(folder) / name, ignore=ignore)
+                shutil.copytree(source, Path(folder) / name, ignore=ignore)
             else:
                 shutil.copy(source, folder)
         if commands := _commands(plan):

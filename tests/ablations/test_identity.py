@@ -63,18 +63,11 @@ def package(tmp_path, monkeypatch):
             "_of_closure",
             "_imports",
             "_decides",
+            "is_with",
         )
 
         def forget(self):
-            for cached in (
-                "code_fingerprint",
-                "code_parts",
-                "source_file",
-                "parsed",
-                "_of_closure",
-                "_imports",
-                "_decides",
-            ):
+            for cached in self.cached:
                 getattr(identity, cached).cache_clear()
 
         def write(self, **sources):
@@ -143,6 +136,24 @@ def test_every_form_of_import_is_followed(package):
         "trainers.h",
         "trainers.main",
     ]
+
+
+def test_a_trainer_of_several_files_in_one_folder_is_all_of_them(package):
+    package.write(main="import network\nimport yaml\nfrom ablations import stage\n")
+    (package.folder.parent / "network.py").write_text("from layers import mlp\n", encoding="utf-8")
+    layers = package.folder.parent / "layers"
+    layers.mkdir()  # a package without __init__.py
+    (layers / "mlp.py").write_text("WIDTH = 8\n", encoding="utf-8")
+    assert package.closure() == ["layers.mlp", "network", "trainers.main"]
+    before = package.fingerprint()
+    (layers / "mlp.py").write_text("WIDTH = 16\n", encoding="utf-8")
+    assert package.fingerprint() != before
+
+
+def test_what_is_installed_side_by_side_is_not_one_trainer():
+    assert not identity.is_with("yaml", "numpy")
+    assert not identity.is_with("json", "csv")
+    assert not identity.is_with("ablations", "mm1_jax")
 
 
 def test_what_says_that_it_decides_nothing_is_not_followed(package):

@@ -27,7 +27,8 @@ PORT = 8274
 def test_shipment_holds_our_packages_and_the_runners():
     with shipment(PLAN) as folder:
         names = {path.name for path in folder.iterdir()}
-        assert names == {"ablations", "analysis", "mm1", "mm1_jax", "sweeps", "noop_stage.py"}
+        runner = {"noop_stage.py", "whole_files.py"}  # and what it imports
+        assert names == {"ablations", "analysis", "mm1", "mm1_jax", "sweeps"} | runner
         assert not list(folder.rglob("__pycache__"))
         code = "import ablations.stage, noop_stage; print(ablations.stage.__file__)"
         done = subprocess.run(
