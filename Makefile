@@ -2,8 +2,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 STAMP := $(VENV)/.installed
-# Each process holds a compiled JAX of its own, about 2 GB.
-SPREAD := -n auto --maxprocesses 4 --dist loadfile
+# Each process holds a compiled JAX of its own, about 2 GB. In the files' order: pytest would begin with
+# those of the most tests, and end with one process waiting for the few that take long.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Without bytecode each process reads thousands of sources anew: seconds at every start of JAX or Ray.
+unexport PYTHONDONTWRITEBYTECODE
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
 .PHONY: help env demo code scale notebooks test test-all reference lint lock clean

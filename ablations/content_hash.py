@@ -6,18 +6,15 @@ the user's cache folder, so that the second plan of a study over many gigabytes 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import sqlite3
+from ablations import user_cache
 
+_TABLE = ("content_hashes", "path text primary key, size integer, changed integer, sha256 text")
 KEPT_BYTES = 2**22  # from this size on, looking a hash up is faster than reading the file
 _SETTLED_SECONDS = 2.0  # a file that changed just now may change again within its time stamp
 
@@ -43,20 +40,21 @@ def file_hash(path: Path, size: int, changed: int) -> str:
     if size < KEPT_BYTES:
         return _read(path)
     name, known = str(path.resolve()), None
-    with _kept() as table:
+    with user_cache.table(*_TABLE) as table:
         if table is not None:
             known = table.execute(
-                "select sha256 from files where path = ? and size = ? and changed = ?",
+                "select sha256 from content_hashes where path = ? and size = ? and changed = ?",
                 (name, size, changed),
             ).fetchone()
     if known is not None:
         return known[0]
     found = _read(path)
     if time.time() - changed / 1e9 > _SETTLED_SECONDS:
-        with _kept() as table:
+        with user_cache.table(*_TABLE) as table:
             if table is not None:
                 table.execute(
-                    "insert or replace into files values (?, ?, ?, ?)", (name, size, changed, found)
+                    "insert or replace into content_hashes values (?, ?, ?, ?)",
+                    (name, size, changed, found),
                 )
     return found
 
@@ -64,28 +62,3 @@ def file_hash(path: Path, size: int, changed: int) -> str:
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _kept() -> Generator[sqlite3.Connection | None]:
-    """The table of what large files held; None where there can be none, which is only slower."""
-    import sqlite3
-
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(cache) / "mm1" / "content_hashes.sqlite"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        table = sqlite3.connect(place, timeout=10)
-        table.execute(
-            "create table if not exists files "
-            "(path text primary key, size integer, changed integer, sha256 text)"
-        )
-    except (OSError, RuntimeError, sqlite3.Error):
-        yield None
-        return
-    try:
-        with contextlib.suppress(sqlite3.Error):
-            yield table
-            table.commit()
-    finally:
-        table.close()

@@ -45,18 +45,18 @@ import ast
 import hashlib
 import importlib.machinery
 import importlib.util
-import json
 import re
 import site
 import sysconfig
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ablations.errors import UserError, shown
-from ablations.source_code import canonical_source, says_it_decides_nothing
+from ablations.fingerprints import fingerprint
+from ablations.source_facts import Import, keep, source_facts, source_text
 from ablations.workload import Code
 from ablations.yaml_files import load_yaml
 
@@ -64,12 +64,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 PLATFORM = ("ablations", "sweeps", "analysis", "mm1")  # plans, runs and reads; trains nothing
 _CONTRACT = re.compile(r"^\s*(from|import) ablations\b", re.MULTILINE)
 EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
-
-
-def fingerprint(content: Any) -> str:
-    """32 hexadecimal digits of the SHA-256 of canonical JSON (sorted keys, no spaces)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def decides(*, kind: str, config: Any, data: str, code: str) -> str:
@@ -97,7 +91,8 @@ def code_parts(module: str, function: str = "", also: tuple[str, ...] = ()) -> d
         UserError: a module cannot be found.
     """
     found = {path: name for root in (module, *also) for name, path in closure(root).items()}
-    parts = {name: fingerprint(canonical_source(_source(path))) for path, name in found.items()}
+    parts = {name: source_facts(path).does for path, name in found.items()}
+    keep()
     return {"": function, **dict(sorted(parts.items()))}
 
 
@@ -228,7 +223,7 @@ def is_beside(package: str) -> bool:
     folder = PROJECT / package
     if package in PLATFORM or not (folder / "__init__.py").is_file():
         return False
-    return any(_CONTRACT.search(_source(path)) for path in sorted(folder.glob("*.py")))
+    return any(_CONTRACT.search(source_text(path)) for path in sorted(folder.glob("*.py")))
 
 
 @cache
@@ -236,7 +231,7 @@ def _decides(module: str) -> bool:
     """Whether neither a module nor a package around it says that it decides no result."""
     parts = module.split(".")
     files = (source_file(".".join(parts[:count])) for count in range(1, len(parts) + 1))
-    return all(_of_closure(file).decides for file in files if file and file.suffix == ".py")
+    return all(source_facts(file).decides for file in files if file and file.suffix == ".py")
 
 
 @cache
@@ -289,69 +284,22 @@ def _package(name: str) -> ModuleSpec | None:
     return PathFinder.find_spec(name) or importlib.util.find_spec(name)
 
 
-def _source(path: Path) -> str:
-    """The text of a Python file. Raises `UserError` where it cannot be read, or is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise UserError("not UTF-8 text", file=str(path), line=line) from None
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", file=str(path)) from None
-
-
-@lru_cache(maxsize=8)  # a tree takes ten times the memory of its source
-def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a Python file. Raises `UserError` for a mistake in it."""
-    try:
-        return ast.parse(_source(path))
-    except SyntaxError as error:
-        said = f"not valid Python: {error.msg}"
-        raise UserError(said, file=str(path), line=error.lineno) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"not valid Python: {error}", file=str(path)) from None
-
-
-class _OfClosure(NamedTuple):
-    """What of a Python file says which modules decide a result."""
-
-    decides: bool  # it does not say that it decides nothing
-    imports: list[ast.Import | ast.ImportFrom]  # but for type checkers' sake
-
-
-@cache  # not the tree: a file is read once, and few of its statements are kept
-def _of_closure(path: Path) -> _OfClosure:
-    tree = parsed(path)
-    found: list[ast.Import | ast.ImportFrom] = []
-    waiting: list[ast.stmt | ast.excepthandler | ast.match_case] = [*tree.body]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.append(node)
-        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            waiting += node.orelse
-        else:  # whatever holds statements; expressions hold none
-            for block in ("body", "orelse", "handlers", "finalbody", "cases"):
-                waiting += getattr(node, block, [])
-    return _OfClosure(not says_it_decides_nothing(tree), found)
-
-
 @cache
 def _imports(module: str, path: Path) -> tuple[str, ...]:
     """Modules that a module's source names in import statements, but for type checkers' sake."""
     found: set[str] = set()
-    for node in _of_closure(path).imports:
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+    for statement in source_facts(path).imports:
+        if statement.names is None:
+            found.add(statement.module or "")
             continue
-        source = imported_from(node, module, path)
-        for alias in node.names:
-            inner = f"{source}.{alias.name}"
+        source = imported_from(statement, module, path)
+        for name in statement.names:
+            inner = f"{source}.{name}"
             found.add(inner if source_file(inner) is not None else source)
     return tuple(sorted(found))
 
 
-def imported_from(node: ast.ImportFrom, module: str, path: Path) -> str:
+def imported_from(node: ast.ImportFrom | Import, module: str, path: Path) -> str:
     """The module that a `from … import …` in a module's file names, dots resolved."""
     source = node.module or ""
     if node.level:

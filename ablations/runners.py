@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from ablations import identity
 from ablations.errors import UserError, nearest, shown
+from ablations.source_facts import parsed
 
 ARGUMENTS = ("config", "seed", "inputs", "context")  # in this order, `ablations.stage`
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -62,7 +63,7 @@ def check_runner(run: str) -> None:
 
 def _statement(module: str, name: str, path: Path) -> ast.stmt | None:
     """What gives a name its meaning in a module; None if that cannot be read there."""
-    names = dict(_names(identity.parsed(path).body))
+    names = dict(_names(parsed(path).body))
     if name in names:
         return names[name]
     if "*" in names or "__getattr__" in names:
@@ -76,7 +77,7 @@ def _fail(what: str, path: Path, at: ast.stmt) -> NoReturn:
 
 def _check_imports(module: str, path: Path, own: str) -> None:
     """UserError where a module imports, whatever happens, what the trainer's own files have not."""
-    for statement in identity.parsed(path).body:
+    for statement in parsed(path).body:
         if isinstance(statement, ast.ImportFrom):
             named = {identity.imported_from(statement, module, path): statement.names}
         elif isinstance(statement, ast.Import):
@@ -106,7 +107,7 @@ def _check_imports(module: str, path: Path, own: str) -> None:
 def _all_names(path: Path) -> set[str]:
     """All that a module may give a name to, at any depth; `*` where it may be anything."""
     found: set[str] = set()
-    for node in ast.walk(identity.parsed(path)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, _DEFINITIONS):
             found.add(node.name)
         elif isinstance(node, ast.alias):

@@ -148,7 +148,7 @@ def register(
 
 def _fixed(made: Plan) -> dict[str, Any]:
     """What a registration fixes, in plain values that a file can show."""
-    from ablations.identity import fingerprint
+    from ablations.fingerprints import fingerprint
 
     return {
         "study": made.study,

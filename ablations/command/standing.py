@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ablations.command import files
 from ablations.command.files import git
 from ablations.errors import UserError, nearest, shown
-from ablations.identity import fingerprint
+from ablations.fingerprints import fingerprint
 
 TRAVELLED = Path(__file__).resolve().parents[2] / "travelled"  # beside the packages, on a cluster
 STAYING = "staying.json"

@@ -25,7 +25,7 @@ from ablations.claim_grammar import Score, Statement, parse
 from ablations.deciding import Claim
 from ablations.designs import unusable_name
 from ablations.errors import UserError, shown
-from ablations.identity import fingerprint
+from ablations.fingerprints import fingerprint
 from ablations.schema import Config
 from ablations.study import MOST_CLAIMS, read_claim, read_seeds
 from ablations.study import Claim as WrittenClaim

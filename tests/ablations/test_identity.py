@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ablations import identity
+from ablations import identity, source_facts
 from ablations.errors import UserError
 from ablations.settings import affecting
 from ablations.workload import Code
@@ -55,20 +55,19 @@ def package(tmp_path, monkeypatch):
 
     class Package:
         folder = tmp_path / "trainers"
-        cached = (
-            "code_fingerprint",
-            "code_parts",
-            "source_file",
-            "parsed",
-            "_of_closure",
-            "_imports",
-            "_decides",
-            "is_with",
-        )
 
         def forget(self):
-            for cached in self.cached:
-                getattr(identity, cached).cache_clear()
+            for cached in (
+                identity.code_fingerprint,
+                identity.code_parts,
+                identity.source_file,
+                identity._imports,
+                identity._decides,
+                identity.is_with,
+                source_facts.source_facts,
+                source_facts.parsed,
+            ):
+                cached.cache_clear()
 
         def write(self, **sources):
             self.folder.mkdir(exist_ok=True)

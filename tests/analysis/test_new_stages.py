@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import identity
+from ablations import identity, source_facts
 from ablations.plan import make_plan
 from ablations.stage import ResultRow
 from analysis.new_stages import new_stages
@@ -34,6 +34,12 @@ primary_metric: easy_vqa.accuracy
 """
 
 
+def forget() -> None:
+    identity.code_parts.cache_clear()
+    source_facts.source_facts.cache_clear()
+    workload._code.cache_clear()
+
+
 class World:
     """A study file, a store, and the source in memory."""
 
@@ -46,8 +52,7 @@ class World:
         (self.folder / "recipe.yaml").write_text(text, encoding="utf-8")
 
     def plan(self):
-        identity.code_parts.cache_clear()
-        workload._code.cache_clear()
+        forget()
         return make_plan(load_study(self.folder / "study.yaml"))
 
     def run(self) -> None:
@@ -68,20 +73,19 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     yield World(tmp_path)
-    identity.code_parts.cache_clear()
-    workload._code.cache_clear()
+    forget()
 
 
 @pytest.fixture
 def edit(monkeypatch):
-    read = identity._source
+    read = source_facts.source_text
 
     def edit(file: str, old: str, new: str) -> None:
         assert old in read(ROOT / file)
         edited = read(ROOT / file).replace(old, new, 1)
-        here = identity._source
+        here = source_facts.source_text
         monkeypatch.setattr(
-            identity, "_source", lambda path: edited if path == ROOT / file else here(path)
+            source_facts, "source_text", lambda path: edited if path == ROOT / file else here(path)
         )
 
     return edit

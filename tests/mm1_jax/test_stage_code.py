@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import identity
+from ablations import identity, source_facts
 from ablations.workload import Code
 from mm1_jax.config import connector, encoder, language_model
 from mm1_jax.config.recipe import Recipe
@@ -43,8 +43,13 @@ def codes() -> dict[str, Code]:
     return {name: found[name] for name in EVERYTHING}
 
 
-def fingerprints() -> dict[str, str]:
+def forget() -> None:
     identity.code_parts.cache_clear()
+    source_facts.source_facts.cache_clear()
+
+
+def fingerprints() -> dict[str, str]:
+    forget()
     return {name: identity.fingerprint_of(code) for name, code in codes().items()}
 
 
@@ -56,21 +61,21 @@ def before():
 @pytest.fixture
 def changed(before, monkeypatch):
     """Edit a file in memory → names of what is another stage then."""
-    read = identity._source
+    read = source_facts.source_text
 
     def edit(file: str, old: str, new: str) -> set[str]:
         place = ROOT / file
         assert old in read(place), f"{file} has no {old!r}"
         monkeypatch.setattr(
-            identity,
-            "_source",
+            source_facts,
+            "source_text",
             lambda path: read(path).replace(old, new, 1) if path == place else read(path),
         )
         after = fingerprints()
         return {name for name in EVERYTHING if after[name] != before[name]}
 
     yield edit
-    identity.code_parts.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ def test_what_says_that_it_decides_nothing_is_known():
     marked = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "mm1_jax").rglob("*.py")
-        if identity.says_it_decides_nothing(identity.parsed(file))
+        if not source_facts.source_facts(file).decides
     }
     assert marked == {
         "mm1_jax/data/files/__init__.py",
@@ -176,7 +181,7 @@ def marked_functions() -> list[tuple[type, str]]:
     return [
         (getattr(module, kind.name), function.name)
         for module in (connector, encoder, language_model)
-        for kind in identity.parsed(Path(module.__file__)).body
+        for kind in source_facts.parsed(Path(module.__file__)).body
         if isinstance(kind, ast.ClassDef)
         for function in kind.body
         if isinstance(function, ast.FunctionDef) and is_marked(function)
@@ -208,7 +213,7 @@ def test_no_code_of_a_stage_asks_what_says_that_it_decides_nothing():
     files = {name: file for code in codes().values() for name, file in closure(code).items()}
     asked, taken = set(), set()
     for module, file in files.items():
-        for node in unmarked(identity.parsed(file)):
+        for node in unmarked(source_facts.parsed(file)):
             if isinstance(node, ast.Attribute) and node.attr in names:
                 asked.add((node.attr, module))
             if isinstance(node, ast.ImportFrom) and node.module == "mm1_jax.scale.costs":
