@@ -36,7 +36,7 @@ def decoded(decoder: Decoder, form: Form, training: bool = False):
     return decoder(x, positions, segments, form, training=training)
 
 
-@pytest.mark.parametrize(("every", "layers"), [(1, 2), (2, 4)])
+@pytest.mark.parametrize(("every", "layers"), [pytest.param(1, 2, marks=pytest.mark.slow), (2, 4)])
 def test_scanned_and_unrolled_layers_give_the_same_and_so_do_their_gradients(every, layers):
     config = MixtureOfExpertsConfig(**{**EXPERTS, "every": every, "layers": layers})
     graphdef, state = nnx.split(initialise(Decoder(config, 50), 0))
@@ -94,7 +94,7 @@ def test_copies_of_a_dense_models_mlps_give_what_the_dense_model_gives(every):
     assert len({router.tobytes() for router in np.asarray(routers)}) == 4 // every
 
 
-@pytest.mark.parametrize("capacity_factor", [None, 0.5])
+@pytest.mark.parametrize("capacity_factor", [None, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_cached_generation_equals_the_uncached_forward(tiny, synthetic_batch, capacity_factor):
     config = tiny(language_model={**EXPERTS, "capacity_factor": capacity_factor})
     model = initialise(MultimodalModel(config), 0)
@@ -153,7 +153,7 @@ def test_the_loss_adds_the_routers_losses_by_their_weights(tiny, synthetic_batch
     assert float(bare) == pytest.approx(float(metrics["text_loss"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("capacity_factor", [None, 1.25])
+@pytest.mark.parametrize("capacity_factor", [pytest.param(None, marks=pytest.mark.slow), 1.25])
 def test_a_small_mixture_trains_lowers_its_loss_and_says_how_it_routes(
     tiny, synthetic_batches, recording_context, capacity_factor
 ):

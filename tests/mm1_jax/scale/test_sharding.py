@@ -21,8 +21,8 @@ from mm1_jax.scale.sharding import AXES, build_mesh, parameter_spec
 
 PROGRAM = Path(__file__).parents[1] / "on_a_mesh.py"
 MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
+DENSE = {"model": "dense", "mesh": MIXED}
 QUICK = [
-    {"model": "dense", "mesh": MIXED},
     {"model": "places", "mesh": {"fsdp": 2, "expert": 4}},
     {"model": "dropless", "mesh": {"fsdp": 2, "tensor": 2, "expert": 2}},
     {
@@ -65,8 +65,10 @@ def results(process: subprocess.Popen) -> list[dict]:
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
 
-def check(jobs: list[dict]) -> None:
-    for job, found in zip(jobs, results(start(jobs, 8)), strict=True):
+def check(jobs: list[dict]) -> list[dict]:
+    """What the jobs come to in one process of eight devices, compared with one device."""
+    each = results(start(jobs, 8))
+    for job, found in zip(jobs, each, strict=True):
         assert found["devices"] == 8
         np.testing.assert_allclose(
             found["losses"], found["expected_losses"], rtol=2e-5, err_msg=str(job)
@@ -74,6 +76,7 @@ def check(jobs: list[dict]) -> None:
         assert found["grad_norm"] == pytest.approx(found["expected_grad_norm"], rel=2e-5), job
         # Sums in another order: float32 has 6e-8; near-zero gradients lose some of it.
         assert found["gradient_error"] < 2e-4, job
+    return each
 
 
 def test_losses_and_gradients_on_mixed_meshes_are_those_of_one_device():
@@ -89,9 +92,8 @@ def test_two_processes_with_real_collectives_give_the_losses_of_one():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    jobs = [{"model": "dense", "mesh": MIXED}]
-    both = [start(jobs, 4, MM1_TEST_PROCESS=f"{number} {address}") for number in (0, 1)]
-    (alone,) = results(start(jobs, 8))
+    both = [start([DENSE], 4, MM1_TEST_PROCESS=f"{number} {address}") for number in (0, 1)]
+    (alone,) = check([DENSE])
     for process in both:
         (found,) = results(process)
         assert found["devices"] == 8
