@@ -395,11 +395,11 @@ def _leave_out(config: BaseModel, dump: dict[str, Any]) -> None:
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Names of the fields that are marked as not affecting results, and of the others."""
-    names: tuple[list[str], list[str]] = ([], [])
-    for name, info in model.model_fields.items():
-        names[not is_marked(info)].append(name)
-    return names
+    """Names of fields that are marked as not affecting results, and of others that hold models."""
+    fields = model.model_fields.items()
+    marked = [name for name, info in fields if is_marked(info)]
+    others = [name for name, info in fields if not is_marked(info) and places_at(model, (name,))]
+    return marked, others
 
 
 def is_marked(info: FieldInfo) -> bool:
