@@ -10,6 +10,7 @@ import html
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -82,7 +83,8 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
 
 def hiding(known: Iterable[str] = ()) -> Callable[[str], str]:
     """`without_secrets` for many texts: this process's environment is looked at once."""
-    secrets = sorted({*known, *_of_environment(os.environ)}, key=len, reverse=True)
+    own = _of_environment(tuple(os.environ.items()))
+    secrets = sorted({*known, *own}, key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in secrets:
@@ -94,14 +96,11 @@ def hiding(known: Iterable[str] = ()) -> Callable[[str], str]:
     return hide
 
 
-def _of_environment(variables: Mapping[str, str]) -> set[str]:
-    found = {
-        value
-        for name, value in variables.items()
-        if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET
-    }
-    uri = secrets_of(variables.get("MLFLOW_TRACKING_URI", ""))
-    return found | {secret for secret in uri if len(secret) >= _SHORTEST_SECRET}
+@lru_cache(maxsize=1)  # asked for every text, and hardly ever of another environment
+def _of_environment(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    found = [value for name, value in variables if _SECRET_VARIABLE.search(name)]
+    found += secrets_of(dict(variables).get("MLFLOW_TRACKING_URI", ""))
+    return frozenset(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
 
 
 def visible(text: str) -> str:

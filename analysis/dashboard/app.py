@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,16 @@ def make_app(
         Input("url", "search"),
         Input("tick", "n_intervals"),
         State("seen", "data"),
+        State("chosen", "data"),
     )
-    def show(path: Any, search: Any, _ticks: Any, seen: Any) -> tuple[Any, ...]:
+    def show(path: Any, search: Any, _ticks: Any, seen: Any, chosen: Any) -> tuple[Any, ...]:
         anew = ctx.triggered_id == "tick"
-        return shown(views, path, search, seen, anew=anew, may_act=may_act())
+        return shown(views, path, search, seen, chosen, anew=anew, may_act=may_act())
 
     app.clientside_callback(
         ClientsideFunction("mm1", "address"),
         Output("url", "search"),
+        Output("chosen", "data"),
         Input({"type": "state", "key": ALL, "default": ALL}, "value"),
         State("url", "search"),
     )
@@ -148,14 +151,28 @@ def layout() -> html.Div:
             html.Div(id="title", className="spoken", role="status"),
             dcc.Interval(id="tick", interval=REFRESH_SECONDS * 1000),
             dcc.Store(id="seen"),
+            dcc.Store(
+                id="chosen"
+            ),  # search part that controls were last set to by hand, and a count
         ]
     )
 
 
 def shown(
-    views: Views, path: Any, search: Any, seen: Any, *, anew: bool, may_act: bool = False
+    views: Views,
+    path: Any,
+    search: Any,
+    seen: Any,
+    chosen: Any = None,
+    *,
+    anew: bool,
+    may_act: bool = False,
 ) -> tuple[Any, ...]:
-    """Navigation, controls, page, and what tells them from other versions of the same address."""
+    """Navigation, controls, page, and what tells them from other versions of the same address.
+
+    Where the reader has just `chosen` this search part by the controls that are there, they are as
+    they should be: with a thousand arms to choose from, drawing them takes longer than all else.
+    """
     path, search = (one if isinstance(one, str) else "" for one in (path, search))
     seen = seen if isinstance(seen, dict) else {}
     place = Place.of(path)
@@ -184,19 +201,24 @@ def shown(
         told, version = WORKING, ""
     body = told.body
     controls = told.controls
-    steady = _hash(path, controls)
+    steady, kind = _hash(path, controls), _hash(path, _without_values(controls))
+    by_hand = isinstance(chosen, dict) and chosen.get("search") == search
+    is_new = by_hand and chosen.get("count") != seen.get("chosen")
+    is_there = seen.get("controls") == steady or (seen.get("kind") == kind and is_new)
     title = " · ".join([*([place.study] if place.study else []), told.title or page.title, "mm1"])
     where = _hash(path, sorted(views.store.studies()))
     now = {
         "version": version,
         "here": here,
         "controls": steady,
+        "kind": kind,
+        "chosen": chosen.get("count") if isinstance(chosen, dict) else None,
         "title": visible(title),
         "where": where,
     }
     return (
         no_update if seen.get("where") == where else plain(navigation(views, place, page)),
-        no_update if seen.get("controls") == steady else controls,
+        no_update if is_there else controls,
         body,
         now,
         1000 * (SOON_SECONDS if is_waiting else REFRESH_SECONDS),
@@ -242,6 +264,20 @@ def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
+def _without_values(controls: Any) -> Any:
+    """Controls but for what is chosen in them."""
+    if isinstance(controls, list):
+        return [_without_values(one) for one in controls]
+    if isinstance(controls, dict):
+        own = isinstance(controls.get("id"), dict) and controls["id"].get("type") == "state"
+        return {
+            key: _without_values(one)
+            for key, one in controls.items()
+            if not (own and key == "value")
+        }
+    return controls
+
+
 def find(place: Place) -> Page:
     """The page of an address."""
     kind = [page for page in PAGES if page.of_study == (place.study is not None)]
@@ -284,4 +320,6 @@ def navigation(views: Views, place: Place, current: Page) -> list[Any]:
 def plain(parts: Any) -> Any:
     """Components as plain values; every text in them without secrets, nothing that is obeyed."""
     hide = hiding()
-    return each_text(json.loads(to_json_plotly(parts)), lambda text: visible(hide(text)))
+    # Most texts of a page are names of components and classes, and there hundreds of times.
+    shown = cache(lambda text: visible(hide(text)))
+    return each_text(json.loads(to_json_plotly(parts)), shown)

@@ -44,7 +44,7 @@ from analysis.results import StudyResults
 NAME = "examples"
 WAIT_SECONDS = 0.8  # for examples that are being read; after that the page says how far that is
 LISTED = 25  # questions at once
-ARMS = 40  # of a question, at once
+CELLS = 120  # answers of a question, at once
 ANSWERS = 12  # unlike ones that are told apart
 KEPT = 3  # forms of tasks that a process keeps
 KEPT_PICTURES = 512
@@ -234,7 +234,7 @@ def claim_addresses(results: StudyResults) -> dict[str, str]:
 def show(asked: Asked) -> Shown:
     """Questions that are meant, one of them with all answers, and flips of two arms."""
     results = asked.of.results
-    forms = askings(results)
+    forms = _forms(asked.of)
     if not forms:
         return Shown([empty("This study asks nothing, so there are no examples.")])
     choice = _choice(asked, forms)
@@ -279,12 +279,16 @@ def show(asked: Asked) -> Shown:
 def mark(asked: Asked) -> Any:
     """How far reading is, while it is not done."""
     results = asked.of.results
-    forms = askings(results)
+    forms = _forms(asked.of)
     if not forms:
         return None
     choice = _choice(Asked(asked.views, State(asked.state.values), asked.view), forms)
     reading = readings_of(asked.views).of(results, choice.form)
     return None if reading.done.is_set() else (reading.read, reading.of)
+
+
+def _forms(view: View) -> list[workload.Asked]:
+    return view.once("askings", lambda: askings(view.results))
 
 
 def _controls(results: StudyResults, forms: Sequence[workload.Asked], choice: _Choice) -> list[Any]:
@@ -505,8 +509,9 @@ def _side_by_side(asked: Asked, found: StudyExamples, choice: _Choice, number: i
     """A table of arms and seeds; A and B come first where two are compared."""
     own = [one for one in (choice.a, choice.b) if one in found.arms] if choice.b else []
     others = [arm for arm in found.arms if arm not in own]
-    first = min(choice.arms, max(0, (len(others) - 1) // ARMS * ARMS))
-    shown = [*own, *others[first : first + ARMS]]
+    size = max(5, CELLS // len(found.seeds))
+    first = min(choice.arms, max(0, (len(others) - 1) // size * size))
+    shown = [*own, *others[first : first + size]]
     given = {(one.arm, one.seed): one for one in found.given(number, shown)}
     labels = dict(zip(found.arms, found.labels, strict=True))
     header = ["arm", *(f"seed {seed}" for seed in found.seeds)]
@@ -516,7 +521,7 @@ def _side_by_side(asked: Asked, found: StudyExamples, choice: _Choice, number: i
         cells = [_cell(found, given.get((arm, seed))) for seed in found.seeds]
         rows.append((elements.breakable(f"{sign}{labels[arm]}"), *cells))
     table = elements.table(header, rows, range(len(header)))
-    steps = _steps(len(others), first, ARMS, lambda at: choice.address(asked.study, arms=at))
+    steps = _steps(len(others), first, size, lambda at: choice.address(asked.study, arms=at))
     csv = elements.csv("answers", choice.address(asked.study, item=found.ids[number]))
     head = html.Div(
         [html.H3("Every arm and seed"), html.Div([csv], className="tools")], className="head"
@@ -561,7 +566,7 @@ def _sign(found: StudyExamples, score: float) -> Any:
 def _ready(asked: Asked) -> tuple[StudyExamples, _Choice]:
     """All that is asked for, read to its end. Raises `UserError` where it cannot be."""
     results = asked.of.results
-    forms = askings(results)
+    forms = _forms(asked.of)
     if not forms:
         raise UserError("this study asks nothing")
     choice = _choice(asked, forms)
@@ -608,7 +613,7 @@ def begin(app: Dash, views: Views, _may_act: Callable[[], bool]) -> None:
         if not isinstance(view, View):
             abort(404)
         results = view.results
-        named = {form_name(form): form for form in askings(results)}
+        named = {form_name(form): form for form in _forms(view)}
         form = named.get(request.args.get("task", ""))
         if form is None:
             abort(404)

@@ -132,7 +132,7 @@ def _told(history: History) -> list[Other | Elsewhere]:
 class _Watched:
     lock: threading.Condition = field(default_factory=threading.Condition)
     looking: bool = False
-    began: float = -math.inf  # the last look
+    seen: float = -math.inf  # when the look began that the view is of
     ended: float = -math.inf
     took: float = 0.0
     view: View | Failed | None = None
@@ -151,7 +151,8 @@ class Views:
     def of(self, study: str, *, anew: bool = True, wait: float = WAIT_SECONDS) -> Any:
         """The view, `Failed` or `Reading`; `anew`: as the store is now, if that does not take long.
 
-        Without it what was seen last is good enough, as for somebody who turns a page.
+        A look that began a moment ago is of now: whoever comes while many look waits for none.
+        Without `anew` what was seen last is good enough, as for somebody who turns a page.
         """
         came = time.monotonic()
         if study not in self.store.studies():
@@ -160,7 +161,7 @@ class Views:
             watched = self._studies.setdefault(study, _Watched())
         until = came + wait
         with watched.lock:
-            while watched.began < came or watched.looking:
+            while watched.seen < came - max(PAUSE_SECONDS, watched.took):
                 if isinstance(watched.view, View) and not anew:
                     break
                 if not watched.looking:
@@ -181,8 +182,6 @@ class Views:
         def work() -> None:
             time.sleep(rest)
             began = time.monotonic()
-            with watched.lock:
-                watched.began = began
             view, state = watched.view, watched.state
             try:
                 view, state = self.look(study, watched.view, watched.state)
@@ -194,7 +193,7 @@ class Views:
             finally:
                 with watched.lock:
                     watched.view, watched.state = view, state
-                    watched.ended = time.monotonic()
+                    watched.seen, watched.ended = began, time.monotonic()
                     watched.took = watched.ended - began
                     watched.looking = False
                     watched.lock.notify_all()
@@ -232,6 +231,8 @@ class Views:
 def live_reports(results: StudyResults) -> Curves:
     """Arm → seed → reports of what is under way: `step`, `time` and metrics."""
     found: Curves = {}
+    if not results.found.begun:
+        return found
     for trial in results.plan.trials:
         stage = results.curve_stage(trial)
         if stage not in results.done and stage in results.found.begun:

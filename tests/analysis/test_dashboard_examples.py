@@ -180,6 +180,19 @@ def test_a_browser_walks_through_questions(full_store: Store, width: int) -> Non
         assert "item=" in page.url  # the address is the state
         page.go_back()
         expect(heading).to_have_text(first, timeout=60_000)
+        # What the reader chose stays as it is in the control; what an address says is put there.
+        text, count = page.get_by_placeholder("a word of"), page.locator(".listed h2")
+        all_of_them = count.inner_text()
+        for written in ("zebra", ""):
+            text.fill(written)
+            text.press("Enter")
+            expect(page).to_have_url(re.compile("q=zebra" if written else "flips$"))
+            expect(count).to_have_count(0 if written else 1, timeout=60_000)
+        page.go_back()
+        expect(text).to_have_value("zebra", timeout=60_000)
+        page.go_back()
+        expect(text).to_have_value("", timeout=60_000)
+        expect(count).to_have_text(all_of_them, timeout=60_000)
         picture = page.locator("img.large")
         expect(picture).to_have_js_property("naturalWidth", 64, timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

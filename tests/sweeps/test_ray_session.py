@@ -128,6 +128,7 @@ def test_a_killed_ray_is_started_anew_and_the_run_goes_on(tmp_path, name):
             for process in psutil.Process(driver.pid).children(recursive=True)
             if Path(process.cmdline()[0]).name == name
         ]
+        killed_at = time.time()
         victim.kill()
         output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0
@@ -135,12 +136,10 @@ def test_a_killed_ray_is_started_anew_and_the_run_goes_on(tmp_path, name):
     assert "Ray is started anew" in output
     assert "Check failed" not in output
     assert "raylet)" not in output
-    first = int(
-        (store.stage_folder(plan.trials[0].stages["multimodal"]) / "first_step").read_text(
-            encoding="utf-8"
-        )
-    )
-    assert first >= 4
+    # Its worker may live on for long enough to finish; else it goes on where it was.
+    stage = plan.trials[0].stages["multimodal"]
+    first = int((store.stage_folder(stage) / "first_step").read_text(encoding="utf-8"))
+    assert first >= 4 or store.execution(stage)["started_at"] < killed_at
 
 
 def _only_here(monkeypatch) -> Path:

@@ -9,6 +9,7 @@
     return (Array.isArray(value) ? value : [value]).map(String).filter((one) => one !== "");
   }
 
+  let chosen = 0; // times that a control was changed
   let shown = { path: "", values: {} }; // of the controls, as they were seen last
   const same = (a, b) => a.length === b.length && a.every((one, place) => one === b[place]);
 
@@ -34,9 +35,10 @@
       address: function (_values, search) {
         const context = window.dash_clientside.callback_context;
         // Controls of the page before may still be there when it is left.
-        if (!context.triggered.length || !context.triggered.some((one) => one.prop_id)) return noUpdate();
+        const nothing = [noUpdate(), noUpdate()];
+        if (!context.triggered.length || !context.triggered.some((one) => one.prop_id)) return nothing;
         const own = context.inputs_list[0] || [];
-        if (!own.length) return noUpdate();
+        if (!own.length) return nothing;
         // What the reader changed, not what a page begins with: an address that names something
         // that is not there stays as it was, beside the notice that says so.
         if (shown.path !== window.location.pathname) shown = { path: window.location.pathname, values: {} };
@@ -49,7 +51,7 @@
         }
         const current = window.location.search;
         const now = changed(current, changes);
-        return !changes.length || now === changed(current, []) ? noUpdate() : now;
+        return !changes.length || now === changed(current, []) ? nothing : [now, { search: now, count: ++chosen }];
       },
       title: function (seen) {
         const told = (seen && seen.title) || "mm1";
