@@ -458,7 +458,7 @@ def mlflows(browser: Any, folder: Path, trials: int) -> Found:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--port", str(port), "--workers", "1"]
-    shown = "document.body.innerText.includes('trial ')"
+    shown = "!!document.body && document.body.innerText.includes('trial ')"
     url = f"http://127.0.0.1:{port}/#/experiments/1/runs"
     found: Found = {}
     with serving(command, port) as server:
@@ -473,7 +473,7 @@ def mlflows(browser: Any, folder: Path, trials: int) -> Found:
         def search() -> float:
             number = next(numbers)
             box.fill(f"attributes.run_name = 'trial {number}23'")
-            named = f"document.body.innerText.includes('trial {number}23')"
+            named = f"!!document.body && document.body.innerText.includes('trial {number}23')"
             only = f"{named} && !document.body.innerText.includes('trial {number - 1}23')"
             return until_shown(page, lambda: page.keyboard.press("Enter"), only)
 
@@ -495,7 +495,7 @@ def aims(browser: Any, aim: str, folder: Path, trials: int) -> Found:
     )
     port = free_port()
     command = [aim, "up", "--repo", str(folder), "--port", str(port), "--host", "127.0.0.1"]
-    shown = "document.body.innerText.includes('large')"
+    shown = "!!document.body && document.body.innerText.includes('large')"
     url = f"http://127.0.0.1:{port}/runs"
     with serving(command, port) as server:
         return {
@@ -525,7 +525,6 @@ def told(what: str, found: Found, beside: Found) -> None:
         if goal is not None and not beside:
             line += f"  goal {goal:g} {unit}" + ("" if value <= goal else ", MISSED")
         other = next((v for key, v in beside.items() if key.rpartition(", ")[2] == kind), None)
-        other = beside.get(f"examples, {kind}", other)
         if other:
             line += f"  {value / other:6.1f} times ours"
         print(line, flush=True)
