@@ -27,10 +27,10 @@ imports, directly or not, wherever the import stands: found by parsing, without 
 A package's `__init__` counts only where a name is taken from it. Ours are the modules of its own
 package, whatever lies in the same folder as that (a trainer of several files), and packages that
 lie beside `ablations` and are written for it, as our model is: so a user's trainer that builds on
-the model is another one when the model is. `ablations`, `sweeps`,
-`analysis` and `mm1` are not followed: what a stage takes from them is the contract that it is run
-by (what a row is, what an error is), and a change of that which matters changes the stage's own
-code, or the store's schema version.
+the model is another one when the model is. `ablations`, `sweeps`, `analysis` and `mm1` are not
+followed: what a stage takes from them is the contract that it is run by (what a row is, what an
+error is), and a change of that which matters changes the stage's own code, or the store's schema
+version.
 
 What can change no result is no part of it: comments, docstrings, layout, sentences of errors, and
 what says of itself that it decides nothing (costs, transport, log output): `ablations.source_code`.

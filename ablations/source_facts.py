@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ablations import source_code, user_cache
+from ablations import fingerprints, source_code, user_cache
 from ablations.errors import UserError
 from ablations.fingerprints import fingerprint
 from ablations.source_code import canonical_source, says_it_decides_nothing
@@ -83,9 +83,8 @@ def _kept(key: str) -> SourceFacts | None:
 @cache
 def _reader() -> str:
     """What reads the facts out: kept facts are of this code and this Python."""
-    files = (source_code.__file__, __file__)
     digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
-    for file in files:
+    for file in (fingerprints.__file__, source_code.__file__, __file__):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
