@@ -323,6 +323,11 @@ def opened(browser: Any, url: str, what: str) -> float:
         page.close()
 
 
+def has_text(text: str) -> str:
+    """JavaScript: whether a page, which may have no body yet, shows a text."""
+    return f"(document.body?.innerText ?? '').includes({json.dumps(text)})"
+
+
 def ours(browser: Any, store: str) -> Found:
     """Our own pages."""
     port = free_port()
@@ -393,12 +398,20 @@ class Viewer:
             "changedPropIds": ["tick.n_intervals"],
         }
         self._callback = callback
-        self._values = {"pathname": path, "search": "", "n_intervals": 1, "data": None}
+        self._values = {
+            "url": {"pathname": path, "search": ""},
+            "tick": {"n_intervals": 1},
+            "seen": {"data": None},
+            "chosen": {"data": None},
+        }
 
     def tick(self) -> float:
         """Seconds of one."""
         body = self._body | {
-            kind: [{**one, "value": self._values[one["property"]]} for one in self._callback[kind]]
+            kind: [
+                {**one, "value": self._values[one["id"]][one["property"]]}
+                for one in self._callback[kind]
+            ]
             for kind in ("inputs", "state")
         }
         request = urllib.request.Request(
@@ -409,7 +422,7 @@ class Viewer:
             data = answer.read()
         took = time.perf_counter() - begun
         if data:
-            self._values["data"] = json.loads(data)["response"]["seen"]["data"]
+            self._values["seen"] = json.loads(data)["response"]["seen"]
         return took
 
 
@@ -458,7 +471,7 @@ def mlflows(browser: Any, folder: Path, trials: int) -> Found:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--port", str(port), "--workers", "1"]
-    shown = "!!document.body && document.body.innerText.includes('trial ')"
+    shown = has_text("trial ")
     url = f"http://127.0.0.1:{port}/#/experiments/1/runs"
     found: Found = {}
     with serving(command, port) as server:
@@ -473,8 +486,7 @@ def mlflows(browser: Any, folder: Path, trials: int) -> Found:
         def search() -> float:
             number = next(numbers)
             box.fill(f"attributes.run_name = 'trial {number}23'")
-            named = f"!!document.body && document.body.innerText.includes('trial {number}23')"
-            only = f"{named} && !document.body.innerText.includes('trial {number - 1}23')"
+            only = f"{has_text(f'trial {number}23')} && !{has_text(f'trial {number - 1}23')}"
             return until_shown(page, lambda: page.keyboard.press("Enter"), only)
 
         if box.count():
@@ -495,7 +507,7 @@ def aims(browser: Any, aim: str, folder: Path, trials: int) -> Found:
     )
     port = free_port()
     command = [aim, "up", "--repo", str(folder), "--port", str(port), "--host", "127.0.0.1"]
-    shown = "!!document.body && document.body.innerText.includes('large')"
+    shown = has_text("large")
     url = f"http://127.0.0.1:{port}/runs"
     with serving(command, port) as server:
         return {

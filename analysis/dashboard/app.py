@@ -151,9 +151,7 @@ def layout() -> html.Div:
             html.Div(id="title", className="spoken", role="status"),
             dcc.Interval(id="tick", interval=REFRESH_SECONDS * 1000),
             dcc.Store(id="seen"),
-            dcc.Store(
-                id="chosen"
-            ),  # search part that controls were last set to by hand, and a count
+            dcc.Store(id="chosen"),  # what the controls show: key → values
         ]
     )
 
@@ -170,8 +168,8 @@ def shown(
 ) -> tuple[Any, ...]:
     """Navigation, controls, page, and what tells them from other versions of the same address.
 
-    Where the reader has just `chosen` this search part by the controls that are there, they are as
-    they should be: with a thousand arms to choose from, drawing them takes longer than all else.
+    Controls that show what they should (`chosen`: key → values) are not drawn anew: with a thousand
+    arms to choose from that takes longer than all else.
     """
     path, search = (one if isinstance(one, str) else "" for one in (path, search))
     seen = seen if isinstance(seen, dict) else {}
@@ -201,24 +199,20 @@ def shown(
         told, version = WORKING, ""
     body = told.body
     controls = told.controls
-    steady, kind = _hash(path, controls), _hash(path, _without_values(controls))
-    by_hand = isinstance(chosen, dict) and chosen.get("search") == search
-    is_new = by_hand and chosen.get("count") != seen.get("chosen")
-    is_there = seen.get("controls") == steady or (seen.get("kind") == kind and is_new)
+    values: dict[str, list[str]] = {}
+    kind = _hash(path, _without_values(controls, values))
     title = " · ".join([*([place.study] if place.study else []), told.title or page.title, "mm1"])
     where = _hash(path, sorted(views.store.studies()))
     now = {
         "version": version,
         "here": here,
-        "controls": steady,
-        "kind": kind,
-        "chosen": chosen.get("count") if isinstance(chosen, dict) else None,
+        "controls": kind,
         "title": visible(title),
         "where": where,
     }
     return (
         no_update if seen.get("where") == where else plain(navigation(views, place, page)),
-        no_update if is_there else controls,
+        no_update if seen.get("controls") == kind and chosen == values else controls,
         body,
         now,
         1000 * (SOON_SECONDS if is_waiting else REFRESH_SECONDS),
@@ -264,18 +258,19 @@ def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
-def _without_values(controls: Any) -> Any:
-    """Controls but for what is chosen in them."""
+def _without_values(controls: Any, values: dict[str, list[str]]) -> Any:
+    """Controls but for what they show, which is put into `values` as the browser tells it."""
     if isinstance(controls, list):
-        return [_without_values(one) for one in controls]
-    if isinstance(controls, dict):
-        own = isinstance(controls.get("id"), dict) and controls["id"].get("type") == "state"
-        return {
-            key: _without_values(one)
-            for key, one in controls.items()
-            if not (own and key == "value")
-        }
-    return controls
+        return [_without_values(one, values) for one in controls]
+    if not isinstance(controls, dict):
+        return controls
+    own = controls.get("id")
+    if isinstance(own, dict) and own.get("type") == "state":
+        controls = dict(controls)
+        value = controls.pop("value", None)
+        several = value if isinstance(value, list) else [value]
+        values[own["key"]] = [str(one) for one in several if one not in (None, "")]
+    return {key: _without_values(one, values) for key, one in controls.items()}
 
 
 def find(place: Place) -> Page:
@@ -321,5 +316,5 @@ def plain(parts: Any) -> Any:
     """Components as plain values; every text in them without secrets, nothing that is obeyed."""
     hide = hiding()
     # Most texts of a page are names of components and classes, and there hundreds of times.
-    shown = cache(lambda text: visible(hide(text)))
-    return each_text(json.loads(to_json_plotly(parts)), shown)
+    told = cache(lambda text: visible(hide(text)))
+    return each_text(json.loads(to_json_plotly(parts)), told)

@@ -23,17 +23,26 @@ POST = "/_dash-update-component"
 
 
 def page_body(
-    dependencies: list[dict[str, Any]], path: Any, search: Any = "", seen: Any = None
+    dependencies: list[dict[str, Any]],
+    path: Any,
+    search: Any = "",
+    seen: Any = None,
+    chosen: Any = None,
 ) -> dict[str, Any]:
     """The body of what the browser posts for a page."""
     (callback,) = (one for one in dependencies if "page.children" in one["output"])
     names = re.findall(r"(\w+)\.(\w+)", callback["output"])
-    values = {"pathname": path, "search": search, "n_intervals": 1, "data": seen}
+    values = {
+        "url": {"pathname": path, "search": search},
+        "tick": {"n_intervals": 1},
+        "seen": {"data": seen},
+        "chosen": {"data": chosen},
+    }
     return {
         "output": callback["output"],
         "outputs": [{"id": name, "property": prop} for name, prop in names],
         **{
-            kind: [{**one, "value": values[one["property"]]} for one in callback[kind]]
+            kind: [{**one, "value": values[one["id"]][one["property"]]} for one in callback[kind]]
             for kind in ("inputs", "state")
         },
         "changedPropIds": ["tick.n_intervals"],

@@ -371,14 +371,17 @@ def test_nobody_waits_for_a_slow_look(full_store: Store, monkeypatch: pytest.Mon
 
     views = Views(full_store)
     first = views.of("demo", wait=60)
-    gate, look = threading.Event(), views.look
+    gate, begun, look = threading.Event(), threading.Event(), views.look
 
     def slow(*arguments: Any) -> Any:
+        begun.set()
         gate.wait(60)
         return look(*arguments)
 
     monkeypatch.setattr(views, "look", slow)
     try:
+        while not begun.is_set():
+            assert views.of("demo", wait=0.01) is first
         assert views.of("demo", wait=0.01) is first  # what was there before
         assert views.of("demo", anew=False) is first
         other = views_module.Views(full_store)
@@ -386,6 +389,23 @@ def test_nobody_waits_for_a_slow_look(full_store: Store, monkeypatch: pytest.Mon
         assert isinstance(other.of("demo", wait=0.01), Reading)
     finally:
         gate.set()
+
+
+def test_who_comes_a_moment_after_a_look_began_waits_for_none(
+    full_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import analysis.dashboard.view as views_module
+
+    views, looks = Views(full_store), []
+    look = views.look
+    monkeypatch.setattr(views, "look", lambda *of: looks.append(1) or look(*of))
+    monkeypatch.setattr(views_module, "PAUSE_SECONDS", 600)
+    for _ in range(3):
+        views.of("demo", wait=60)
+    assert len(looks) == 1
+    monkeypatch.setattr(views_module, "PAUSE_SECONDS", 0)
+    views.of("demo", wait=60)
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -12,10 +12,13 @@ from urllib.parse import quote
 
 import pandas
 import pytest
+from dash import no_update
 from dashboard_client import client_page, served, texts, told
 
 from analysis.dashboard import make_app
+from analysis.dashboard.app import shown as page_shown
 from analysis.dashboard.examples import claim_addresses
+from analysis.dashboard.view import Views
 from analysis.results import load_results
 from mm1.origin import ORIGIN
 from sweeps.store import Store
@@ -158,6 +161,40 @@ def test_a_claim_leads_to_its_examples(client: Any, full_store: Store) -> None:
     assert re.search(r"of 36 questions|36 questions", shown(client, search))
     overview = client_page(client, "/study/demo/overview")["page"]
     assert address in attributes(overview, "href")
+
+
+def controls_of(part: Any) -> dict[str, list[str]]:
+    """What controls show, as a browser tells it."""
+    if isinstance(part, dict) and isinstance(part.get("id"), dict) and "key" in part["id"]:
+        value = part.get("value")
+        return {part["id"]["key"]: value if isinstance(value, list) else [value] if value else []}
+    found = {}
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+    for one in inner:
+        found |= controls_of(one)
+    return found
+
+
+def test_controls_are_drawn_anew_where_they_show_something_else(full_store: Store) -> None:
+    views = Views(full_store, ORIGIN)
+
+    def drawn(search: str, seen: Any, chosen: Any) -> tuple[Any, Any]:
+        while True:
+            answer = page_shown(views, PAGE, search, seen, chosen, anew=False)
+            if answer[3]["version"] and ready(told(answer[2])):
+                return answer[1], answer[3]
+
+    controls, seen = drawn("", None, None)
+    shows = controls_of(controls)
+    assert shows["show"] == ["all"]
+    assert shows["b"] == []
+    assert drawn("?q=red", seen, shows | {"q": ["red"]})[0] is no_update
+    # Nobody has chosen the second arm that flips need.
+    flips = controls_of(drawn("?show=flips", seen, shows | {"show": ["flips"]})[0])
+    assert flips["show"] == ["flips"]
+    assert flips["b"] != []
+    # An address that was followed, such as the one before.
+    assert controls_of(drawn("?q=red", seen, shows)[0])["q"] == ["red"]
 
 
 @pytest.mark.slow

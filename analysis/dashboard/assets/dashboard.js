@@ -9,7 +9,6 @@
     return (Array.isArray(value) ? value : [value]).map(String).filter((one) => one !== "");
   }
 
-  let chosen = 0; // times that a control was changed
   let shown = { path: "", values: {} }; // of the controls, as they were seen last
   const same = (a, b) => a.length === b.length && a.every((one, place) => one === b[place]);
 
@@ -34,11 +33,12 @@
     mm1: {
       address: function (_values, search) {
         const context = window.dash_clientside.callback_context;
-        // Controls of the page before may still be there when it is left.
-        const nothing = [noUpdate(), noUpdate()];
-        if (!context.triggered.length || !context.triggered.some((one) => one.prop_id)) return nothing;
         const own = context.inputs_list[0] || [];
-        if (!own.length) return nothing;
+        const told = Object.fromEntries(own.map((one) => [one.id.key, texts(one.value)]));
+        const same_address = [noUpdate(), told];
+        // Controls of the page before may still be there when it is left.
+        if (!context.triggered.length || !context.triggered.some((one) => one.prop_id)) return same_address;
+        if (!own.length) return same_address;
         // What the reader changed, not what a page begins with: an address that names something
         // that is not there stays as it was, beside the notice that says so.
         if (shown.path !== window.location.pathname) shown = { path: window.location.pathname, values: {} };
@@ -51,7 +51,7 @@
         }
         const current = window.location.search;
         const now = changed(current, changes);
-        return !changes.length || now === changed(current, []) ? nothing : [now, { search: now, count: ++chosen }];
+        return !changes.length || now === changed(current, []) ? same_address : [now, told];
       },
       title: function (seen) {
         const told = (seen && seen.title) || "mm1";
