@@ -19,7 +19,8 @@ from ablations.fingerprints import fingerprint
 from ablations.source_code import canonical_source, says_it_decides_nothing
 
 _TABLE = ("sources", "key text primary key, facts text")
-_new: dict[str, str] = {}  # found out here and not kept yet, by key
+_MOST_KEPT = 4_000  # sources, the newest; what is there is read at once
+_new: list[str] = []  # keys of what was found out here and is not kept yet
 
 
 class Import(NamedTuple):
@@ -43,41 +44,39 @@ def source_facts(path: Path) -> SourceFacts:
     """Facts of a Python file. Raises `UserError` for a mistake in it."""
     source = source_text(path)
     key = hashlib.sha256(f"{_reader()} {source}".encode()).hexdigest()
-    if (known := _kept(key)) is not None:
-        return known
-    tree = _tree(source, path)
-    decides = not says_it_decides_nothing(tree)
-    found = SourceFacts(fingerprint(canonical_source(source)), decides, _imports(tree))
-    _new[key] = json.dumps(found)
-    return found
+    kept = _kept()
+    if key not in kept:
+        tree = _tree(source, path)
+        decides = not says_it_decides_nothing(tree)
+        found = SourceFacts(fingerprint(canonical_source(source)), decides, _imports(tree))
+        kept[key] = json.dumps(found)
+        _new.append(key)
+    does, decides, imports = json.loads(kept[key])
+    each = [(name, level, names and tuple(names)) for name, level, names in imports]
+    return SourceFacts(does, decides, tuple(Import(*one) for one in each))
 
 
 def keep() -> None:
     """Write what was found out since the last time into the user's cache, in one go."""
     if not _new:
         return
+    rows = [(key, _kept()[key]) for key in _new]
     with user_cache.table(*_TABLE) as table:
         if table is not None:
-            table.executemany("insert or replace into sources values (?, ?)", [*_new.items()])
+            table.executemany("insert or replace into sources values (?, ?)", rows)
+            oldest = "(select max(rowid) from sources) - ?"
+            table.execute(f"delete from sources where rowid <= {oldest}", (_MOST_KEPT,))
     _new.clear()
 
 
-def _kept(key: str) -> SourceFacts | None:
-    row = None
+@cache
+def _kept() -> dict[str, str]:
+    """Key of a source → its facts as JSON: of the user's cache, and found out here."""
+    rows = []
     with user_cache.table(*_TABLE) as table:
         if table is not None:
-            row = table.execute("select facts from sources where key = ?", (key,)).fetchone()
-    if row is None:
-        return None
-    does, decides, imports = json.loads(row[0])
-    return SourceFacts(
-        does,
-        decides,
-        tuple(
-            Import(module, level, None if names is None else tuple(names))
-            for module, level, names in imports
-        ),
-    )
+            rows = table.execute("select key, facts from sources").fetchall()
+    return dict(rows)
 
 
 @cache

@@ -36,11 +36,12 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def anew(cache, tmp_path):
+def anew(cache, tmp_path, monkeypatch):
     """`anew(source)`: the facts of a file, as a new process finds them."""
+    monkeypatch.setattr(source_facts, "_new", [])
 
     def facts(source: str) -> SourceFacts:
-        for cached in (source_facts.source_facts, source_facts.parsed, source_facts._reader):
+        for cached in (source_facts.source_facts, source_facts._kept, source_facts._reader):
             cached.cache_clear()
         path = tmp_path / "trainer.py"
         path.write_text(source, encoding="utf-8")
@@ -48,7 +49,8 @@ def anew(cache, tmp_path):
         source_facts.keep()
         return found
 
-    return facts
+    yield facts
+    source_facts._kept.cache_clear()
 
 
 def test_what_was_kept_is_what_was_found_and_nothing_is_read_again(anew, monkeypatch):
@@ -61,6 +63,17 @@ def test_what_was_kept_is_what_was_found_and_nothing_is_read_again(anew, monkeyp
     monkeypatch.setattr(source_facts, "canonical_source", ast.parse)
     assert anew(SOURCE) == found
     assert anew('DECIDES_NO_RESULT = "counts"\n' + SOURCE) == other
+
+
+def test_the_newest_are_kept(cache, anew, monkeypatch):
+    monkeypatch.setattr(source_facts, "_MOST_KEPT", 2)
+    for number in range(4):
+        anew(f"x = {number}\n")
+    monkeypatch.setattr(source_facts, "canonical_source", lambda source: "read again")
+    again = {number: anew(f"x = {number}\n").does for number in (2, 3, 0)}
+    assert len({*again.values()}) == 3
+    with sqlite3.connect(cache) as table:
+        assert table.execute("select count(*) from sources").fetchone() == (2,)
 
 
 def test_a_changed_source_is_read(anew):
