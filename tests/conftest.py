@@ -21,6 +21,34 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def edit_source():
+    """`edit_source(file, old, new)`: edit a source of ours in memory, for as long as the test is.
+
+    What the process keeps of sources is forgotten, and again at the end.
+    """
+    from ablations import identity, source_facts
+    from mm1_jax import workload
+
+    root, read = Path(__file__).parent.parent, source_facts.source_text
+    edited: dict[Path, str] = {}
+
+    def forget() -> None:
+        for kept in (identity.code_parts, source_facts.source_facts, workload._code):
+            kept.cache_clear()
+
+    def edit(file: str, old: str, new: str) -> None:
+        source = source_facts.source_text(root / file)
+        assert old in source, f"{file} has no {old!r}"
+        edited[root / file] = source.replace(old, new, 1)
+        forget()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_facts, "source_text", lambda path: edited.get(path) or read(path))
+        yield edit
+    forget()
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Prepared data of the default `DataConfig`; any mixture and packing reads it.

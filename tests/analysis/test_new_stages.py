@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ablations import identity, source_facts
 from ablations.plan import make_plan
 from ablations.stage import ResultRow
 from analysis.new_stages import new_stages
 from mm1.studies import load_study
-from mm1_jax import workload
 from sweeps import fsck
 from sweeps.store import Store
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """\
 encoder_pretraining: {}
 training: {steps: 20, log_every: 5}
@@ -34,12 +31,6 @@ primary_metric: easy_vqa.accuracy
 """
 
 
-def forget() -> None:
-    identity.code_parts.cache_clear()
-    source_facts.source_facts.cache_clear()
-    workload._code.cache_clear()
-
-
 class World:
     """A study file, a store, and the source in memory."""
 
@@ -52,7 +43,6 @@ class World:
         (self.folder / "recipe.yaml").write_text(text, encoding="utf-8")
 
     def plan(self):
-        forget()
         return make_plan(load_study(self.folder / "study.yaml"))
 
     def run(self) -> None:
@@ -72,37 +62,21 @@ class World:
 
 @pytest.fixture
 def world(tmp_path):
-    yield World(tmp_path)
-    forget()
+    return World(tmp_path)
 
 
-@pytest.fixture
-def edit(monkeypatch):
-    read = source_facts.source_text
-
-    def edit(file: str, old: str, new: str) -> None:
-        assert old in read(ROOT / file)
-        edited = read(ROOT / file).replace(old, new, 1)
-        here = source_facts.source_text
-        monkeypatch.setattr(
-            source_facts, "source_text", lambda path: edited if path == ROOT / file else here(path)
-        )
-
-    return edit
-
-
-def test_nothing_is_told_of_a_first_plan_or_of_what_is_finished(world, edit):
+def test_nothing_is_told_of_a_first_plan_or_of_what_is_finished(world, edit_source):
     assert world.told() == []
     world.run()
     assert world.told() == []
-    edit("mm1_jax/model/layers.py", '"""', '"""Anew: ')
-    edit("mm1_jax/scale/costs.py", "SECONDS_PER_FLOP = 1.5e-11", "SECONDS_PER_FLOP = 9e-11")
+    edit_source("mm1_jax/model/layers.py", '"""', '"""Anew: ')
+    edit_source("mm1_jax/scale/costs.py", "SECONDS_PER_FLOP = 1.5e-11", "SECONDS_PER_FLOP = 9e-11")
     assert world.told() == []
 
 
-def test_the_module_that_changed_is_named_and_what_follows_from_it(world, edit):
+def test_the_module_that_changed_is_named_and_what_follows_from_it(world, edit_source):
     world.run()
-    edit("mm1_jax/training/contrastive.py", "return ", "return 0 or ")
+    edit_source("mm1_jax/training/contrastive.py", "return ", "return 0 or ")
     why = "code: changed mm1_jax.training.contrastive"
     assert world.told() == [
         f"4 encoder stages: {why}",
@@ -111,9 +85,9 @@ def test_the_module_that_changed_is_named_and_what_follows_from_it(world, edit):
     ]
 
 
-def test_a_metric_is_named_for_its_own_evaluations(world, edit):
+def test_a_metric_is_named_for_its_own_evaluations(world, edit_source):
     world.run()
-    edit("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
+    edit_source("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
     why = "code: changed mm1_jax.evaluation.metrics.captions"
     assert world.told() == [f"4 evaluation stages: {why}"]
 
@@ -136,29 +110,29 @@ def test_other_data_are_told(world):
     assert all("; data" in line for line in world.told() if "multimodal" in line)
 
 
-def test_the_last_registration_is_what_is_compared_with(world, edit):
+def test_the_last_registration_is_what_is_compared_with(world, edit_source):
     world.run()
     world.recipe(RECIPE.replace("steps: 20", "steps: 30"))
     world.run()
-    edit("mm1_jax/data/batches/pipeline.py", "return ", "return 0 or ")
+    edit_source("mm1_jax/data/batches/pipeline.py", "return ", "return 0 or ")
     told = world.told()
     assert told[0] == "4 multimodal stages: code: changed mm1_jax.data.batches.pipeline"
     assert not any("config" in line for line in told)
 
 
-def test_a_registration_without_results_has_nothing_in_its_place(world, edit):
+def test_a_registration_without_results_has_nothing_in_its_place(world, edit_source):
     world.run()
-    edit("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
+    edit_source("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
     told = world.told()
     world.store.register(world.plan())  # as a run does that is interrupted at once
     assert told == world.told() != []
 
 
-def test_without_a_record_of_the_code_its_modules_are_not_named(world, edit):
+def test_without_a_record_of_the_code_its_modules_are_not_named(world, edit_source):
     world.run()
     assert fsck.examine(world.store) == []
     world.store.objects.remove("code")
-    edit("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
+    edit_source("mm1_jax/evaluation/metrics/captions.py", "return ", "return 0 or ")
     assert world.told() == ["4 evaluation stages: code"]
 
 

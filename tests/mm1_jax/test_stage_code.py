@@ -43,13 +43,7 @@ def codes() -> dict[str, Code]:
     return {name: found[name] for name in EVERYTHING}
 
 
-def forget() -> None:
-    identity.code_parts.cache_clear()
-    source_facts.source_facts.cache_clear()
-
-
 def fingerprints() -> dict[str, str]:
-    forget()
     return {name: identity.fingerprint_of(code) for name, code in codes().items()}
 
 
@@ -59,23 +53,15 @@ def before():
 
 
 @pytest.fixture
-def changed(before, monkeypatch):
+def changed(before, edit_source):
     """Edit a file in memory → names of what is another stage then."""
-    read = source_facts.source_text
 
     def edit(file: str, old: str, new: str) -> set[str]:
-        place = ROOT / file
-        assert old in read(place), f"{file} has no {old!r}"
-        monkeypatch.setattr(
-            source_facts,
-            "source_text",
-            lambda path: read(path).replace(old, new, 1) if path == place else read(path),
-        )
+        edit_source(file, old, new)
         after = fingerprints()
         return {name for name in EVERYTHING if after[name] != before[name]}
 
-    yield edit
-    forget()
+    return edit
 
 
 @pytest.mark.parametrize(
