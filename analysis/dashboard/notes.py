@@ -39,7 +39,7 @@ def show(asked: Asked) -> Shown:
     spans = [html.Span(tag, className="tag") for tag in tags]
     told = html.P(spans or "No tags.", className="faint")
     if asked.may_act:
-        own.insert(0, _form(tags))
+        own.insert(0, _form(study, tags))
     else:
         need = "Writing needs mm1 dashboard --actions, and its token."
         own.append(html.P(need, className="faint"))
@@ -72,14 +72,19 @@ def _time(at: str) -> str:
     return f"{words.minute(at)} UTC"
 
 
-def _form(tags: list[str]) -> html.Div:
+def _form(study: str | None, tags: list[str]) -> html.Div:
+    # What is being written stays when the page is drawn anew, because something has changed.
+    kept: Any = {"persistence": study, "persistence_type": "memory"}
     return html.Div(
         [
             dcc.Textarea(
-                id="note-text", placeholder="A note, as plain text", className="note-text"
+                id="note-text",
+                placeholder="A note, as plain text",
+                className="note-text",
+                **kept,
             ),
             html.Button("Add the note", id="note-add"),
-            dcc.Input(id="tag-text", placeholder="a tag", maxLength=notes.LONGEST_TAG),
+            dcc.Input(id="tag-text", placeholder="a tag", maxLength=notes.LONGEST_TAG, **kept),
             html.Button("Add the tag", id="tag-add"),
             html.Button("Remove the tag", id="tag-remove", disabled=not tags),
             html.P(id="note-answer", role="status", className="faint"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +14,27 @@ import pytest
 from dashboard_client import served
 
 from analysis.dashboard.app import PAGES
+from sweeps.control import ask
+from sweeps.live import read_live
 from sweeps.store import Store
 
+TOKEN = "a-token-that-nobody-guesses"
+SLOW = """
+study: slow
+question: Does it stop when it is told to?
+workload:
+  command: sh train.sh {config} {output}
+  code: [train.sh]
+  metrics: {val.accuracy: {goal: maximize, worst: 0}}
+base: base.yaml
+design: {one_at_a_time: {rate: [1, 2]}}
+seeds: 2
+primary_metric: val.accuracy
+"""
+SCRIPT = """
+sleep 60
+echo '{"val.accuracy": 1}' > "$2/metrics.jsonl"
+"""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 OWN = [page.name for page in PAGES if page.of_study]
@@ -153,6 +174,93 @@ def test_a_study_that_runs_is_followed(tmp_path: Path, make_plan, fill, read: An
         fill(store, plan)
         reader.see("exactly once")
         reader.check()
+
+
+@pytest.mark.slow
+def test_what_a_reader_did_to_a_page_stays_when_it_is_drawn_anew(
+    tmp_path: Path, make_plan, fill, read: Any
+) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=4)
+    store.register(plan)
+
+    def finish(seed: int) -> None:
+        later = {(trial.arm, trial.seed) for trial in plan.trials if trial.seed > seed}
+        fill(store, plan, skip=later)
+
+    def another_seed(seed: int) -> None:
+        """With which all of the page is drawn anew."""
+        page.evaluate("document.querySelector('#page > *').isOld = true")
+        finish(seed)
+        reader.until("!document.querySelector('#page > *').isOld")
+
+    finish(1)
+    with served(store, token=TOKEN, actions=True) as address:
+        reader = read(address, 420)
+        page = reader.page
+        reader.go(f"/study/demo/notes?token={TOKEN}", "Add the note")
+        note = page.get_by_placeholder("A note, as plain text")
+        note.press_sequentially("half a no")
+        page.locator(".wide").last.evaluate("one => one.scrollTo(30, 0)")
+        another_seed(2)
+        page.keyboard.type("te")  # where the reader was
+        assert page.locator(".wide").last.evaluate("one => one.scrollLeft") == 30
+        assert note.input_value() == "half a note"
+        page.get_by_role("button", name="Add the note").click()
+        reader.see("half a note")
+        reader.until("document.querySelector('#note-text').value === ''")
+        reader.go("/study/demo/curves")
+        page.get_by_text("Show the code").click()
+        another_seed(3)
+        assert page.locator(".code").get_attribute("open") is not None
+        page.get_by_text("Show the code").click()
+        another_seed(4)
+        assert page.locator(".code").get_attribute("open") is None
+        assert not reader.faults, reader.faults
+
+
+@pytest.mark.slow
+def test_a_run_is_paused_resumed_and_cancelled_from_its_page(tmp_path: Path, read: Any) -> None:
+    for name, text in (("study.yaml", SLOW), ("base.yaml", "rate: 1\n"), ("train.sh", SCRIPT)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    store = Store(tmp_path / ".mm1")
+
+    def until_the_run_is(state: str) -> None:
+        end = time.monotonic() + WAIT / 1000
+        while (live := read_live(store.objects, "slow")) is None or live.state != state:
+            assert run.poll() is None, run.communicate()
+            assert time.monotonic() < end, live
+            time.sleep(0.1)
+
+    command = [sys.executable, "-m", "mm1", "run", "study.yaml", "--mlflow", "off"]
+    run = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+    try:
+        until_the_run_is("running")
+        with served(store, token=TOKEN, actions=True) as address:
+            stranger, reader = read(address), read(address)
+            reader.go(f"/study/slow/overview?token={TOKEN}", "A run is running")
+            stranger.go("/study/slow/overview", "A run is running")
+            reader.check()
+            assert stranger.page.locator("#run-pause").count() == 0
+            reader.page.get_by_role("button", name="Pause").click()
+            until_the_run_is("paused")
+            stranger.see("A run is paused")
+            reader.page.get_by_role("button", name="Resume").click()
+            until_the_run_is("running")
+            stranger.see("A run is running")
+            reader.page.get_by_text("Cancel…").click()
+            ask(store.objects, "slow", "pause")  # by somebody else, as the page is drawn anew
+            reader.see("A run is paused")
+            reader.page.get_by_role("button", name="Save what runs and end the run").click()
+            told = "".join(run.communicate(timeout=WAIT / 1000))
+            assert run.returncode == 130, told
+            assert "slow was cancelled by" in told
+            stranger.until("!document.querySelector('#page').textContent.includes('A run is')")
+            assert not reader.faults + stranger.faults
+    finally:
+        run.kill()
+        run.wait()
 
 
 @pytest.mark.slow

@@ -231,9 +231,83 @@
     }
   }
 
+  // -- what the reader did to a page ---------------------------------------------------------------
+
+  // Dash makes every element of a page anew when anything on it has changed. What was unfolded,
+  // scrolled or in focus is so again then, until the reader goes to another page.
+  const nothing = () => ({ path: window.location.pathname, folds: new Map(), scrolls: new Map(), focus: null });
+  let left = nothing();
+  const here = () => (left.path === window.location.pathname ? left : (left = nothing()));
+  const restored = { folds: new WeakSet(), scrolls: new WeakSet() };
+
+  // Numbers count up while a study runs; what scrolls is known by its place alone.
+  function kind(element) {
+    if (element.id) return "#" + element.id;
+    const named = element.tagName === "DETAILS" ? element.querySelector("summary") : element;
+    const told = named && named.matches("summary, button, a") ? named.getAttribute("aria-label") || named.textContent : "";
+    return element.tagName + " " + (told.replace(/\d+/g, "").slice(0, 100) || element.className);
+  }
+  const alike = (tag, of) => [...document.querySelectorAll("#main " + tag)].filter((one) => kind(one) === of);
+  const key = (element) => JSON.stringify([element.tagName, kind(element), alike(element.tagName, kind(element)).indexOf(element)]);
+  function find(key) {
+    const [tag, of, place] = JSON.parse(key);
+    return alike(tag, of)[place];
+  }
+
+  document.addEventListener(
+    "click",
+    (event) => {
+      const summary = event.target instanceof Element && event.target.closest("#main summary");
+      if (summary) here().folds.set(key(summary.parentElement), !summary.parentElement.open);
+    },
+    true
+  );
+  document.addEventListener(
+    "scroll",
+    (event) => {
+      const target = event.target;
+      if (target instanceof Element && target.closest("#page")) here().scrolls.set(key(target), [target.scrollLeft, target.scrollTop]);
+    },
+    true
+  );
+  document.addEventListener("focusin", (event) => {
+    const target = event.target;
+    here().focus = target.closest("#page, #controls") ? { element: target, key: key(target) } : null;
+  });
+  document.addEventListener("focusout", (event) =>
+    setTimeout(() => {
+      const focus = here().focus;
+      if (focus && focus.element === event.target && focus.element.isConnected && document.activeElement === document.body)
+        left.focus = null;
+    })
+  );
+
+  function restore() {
+    const { folds, scrolls, focus } = here();
+    for (const [key, open] of folds) {
+      const found = find(key);
+      if (!found || restored.folds.has(found)) continue;
+      restored.folds.add(found);
+      found.open = open;
+    }
+    for (const [key, [x, y]] of scrolls) {
+      const found = find(key);
+      if (!found || restored.scrolls.has(found)) continue;
+      restored.scrolls.add(found);
+      found.scrollTo(x, y);
+    }
+    if (focus && !focus.element.isConnected && document.activeElement === document.body) {
+      const found = find(focus.key);
+      if (found) found.focus({ preventScroll: true });
+      const { selectionStart, selectionEnd } = focus.element; // of what is written in
+      if (found && typeof selectionStart === "number") found.setSelectionRange(selectionStart, selectionEnd);
+    }
+  }
+
   // A grid's or a dropdown's parts that readers of the screen should know by name.
   function watch() {
     watchZoom();
+    restore();
     const button = document.getElementById("theme");
     if (button && button.textContent === "Theme") themed();
     const here = document.querySelector("nav a.here");
