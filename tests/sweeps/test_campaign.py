@@ -12,7 +12,6 @@ from sweeps.worker import execute
 KILLS = 100
 
 
-@pytest.mark.slow
 def test_a_few_kills_change_nothing(tmp_path):
     campaign = Campaign(tmp_path, seed=1, steps=40)
     plans = campaign.run(["worker", "raylet", "driver", "worker"])
