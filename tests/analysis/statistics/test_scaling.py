@@ -169,7 +169,7 @@ def test_intervals_of_an_offset_cover_and_a_power_law_misses(case) -> None:
     for _ in range(200):
         fit = fit_points(simulated(draw, SIZES, **case))
         predicted = fit.predict([1e9]).set_index("model")
-        missed += not (predicted["pi_low"][POWER_LAW] <= truth <= predicted["pi_high"][POWER_LAW])
+        missed += not (predicted["ci_low"][POWER_LAW] <= truth <= predicted["ci_high"][POWER_LAW])
         if OFFSET in fit.fits:
             fitted += 1
             own = of(fit, OFFSET, "beta")
@@ -179,7 +179,9 @@ def test_intervals_of_an_offset_cover_and_a_power_law_misses(case) -> None:
     assert beta / fitted >= 0.90, (beta, fitted)
     assert ahead / fitted >= 0.90, (ahead, fitted)
     if case.get("noise", 0.005) == 0.005:
-        assert missed / 200 > 0.4  # which is why curvature comes first
+        # Thrice as often as it says, which is why curvature comes first. Not more often: what the
+        # sizes lie off the line widens its interval.
+        assert missed / 200 > 0.15, missed
 
 
 @pytest.mark.slow
