@@ -53,10 +53,16 @@ def data_folder(store: str, data: Path | None = None) -> Path:
     return Path(store) / "data"
 
 
-def compilation_cache(store: str) -> Path:
-    """Where compiled programs are kept: a folder of this machine that a store's workers use too."""
+def compilation_cache(store: str) -> Path | str:
+    """Where compiled programs are kept: a folder of this machine that a store's workers use too.
+
+    Or where JAX's own variable says, which may be a URL.
+    """
+    from mm1_jax.scale.compilation_cache import FOLDER
     from sweeps.objects import make_private, open_objects
 
+    if own := os.environ.get(FOLDER):
+        return own
     folder = open_objects(store).local
     make_private(folder)
     return folder / "cache"

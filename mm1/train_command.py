@@ -53,7 +53,8 @@ def train(
     from mm1 import processes
     from mm1_jax.scale.compilation_cache import cache_variables
 
-    os.environ |= cache_variables(api.compilation_cache(store))
+    for name, value in cache_variables(api.compilation_cache(store)).items():
+        os.environ.setdefault(name, value)
     if distributed:
         processes.join()
     folder = out or Path("runs") / f"{Path(config).stem}-seed{seed}"

@@ -4,11 +4,11 @@
     offset       y = E + A·x^-β          log y = logaddexp(e, a - β log x), as in Hoffmann et al.
                                          (2022), from many starts
 
-Curvature comes first: a power law that is fitted to a curve that levels off misses what it predicts
-almost surely, with a narrow interval. A fit is to the mean of log y over seeds at each size: what
-makes one size lie off the line (its shape, its learning rate) is shared by its seeds, so sizes and
-not seeds are what an interval counts. `held_out` says how the fit without the largest size
-predicted it.
+Curvature comes first: a power law that is fitted to a curve that levels off falls short of it the
+more, the further it predicts, and its interval does not say so. A fit is to the mean of log y over
+seeds at each size: what makes one size lie off the line (its shape, its learning rate) is shared by
+its seeds, so sizes and not seeds are what an interval counts. `held_out` says how the fit without
+the largest size predicted it.
 """
 
 from __future__ import annotations

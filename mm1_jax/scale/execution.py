@@ -38,7 +38,7 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def environment(shape: Shape, cache: Path, flags: str = "") -> dict[str, str]:
+def environment(shape: Shape, cache: Path | str, flags: str = "") -> dict[str, str]:
     """Variables of a process that runs stages; `flags` are XLA's so far.
 
     What it compiles is kept in `cache`, which many processes may share.

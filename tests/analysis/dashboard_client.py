@@ -20,6 +20,7 @@ from mm1.origin import ORIGIN
 from sweeps.store import Store
 
 POST = "/_dash-update-component"
+TOKEN = "a-token-that-nobody-guesses"
 
 
 def page_body(

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 from dashboard_client import (
     POST,
+    TOKEN,
     client_page,
     figures_of,
     get,
@@ -220,8 +221,6 @@ def test_numbers_of_a_figure_are_the_same_as_csv(full_store: Store) -> None:
 
 
 # -- who may ask what ----------------------------------------------------------------------------
-
-TOKEN = "a-token-that-nobody-guesses"
 
 
 def test_only_names_of_this_dashboard_are_answered(full_store: Store) -> None:

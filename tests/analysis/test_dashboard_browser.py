@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_client import served
+from dashboard_client import TOKEN, served
 
 from analysis.dashboard.app import PAGES
 from sweeps.control import ask
 from sweeps.live import read_live
 from sweeps.store import Store
 
-TOKEN = "a-token-that-nobody-guesses"
 SLOW = """
 study: slow
 question: Does it stop when it is told to?

@@ -236,8 +236,8 @@
   // Dash makes every element of a page anew when anything on it has changed. What was unfolded,
   // scrolled or in focus is so again then, until the reader goes to another page.
   const nothing = () => ({ path: window.location.pathname, folds: new Map(), scrolls: new Map(), focus: null });
-  let left = nothing();
-  const here = () => (left.path === window.location.pathname ? left : (left = nothing()));
+  let did = nothing();
+  const done = () => (did.path === window.location.pathname ? did : (did = nothing()));
   const restored = { folds: new WeakSet(), scrolls: new WeakSet() };
 
   // Numbers count up while a study runs; what scrolls is known by its place alone.
@@ -248,17 +248,20 @@
     return element.tagName + " " + (told.replace(/\d+/g, "").slice(0, 100) || element.className);
   }
   const alike = (tag, of) => [...document.querySelectorAll("#main " + tag)].filter((one) => kind(one) === of);
-  const key = (element) => JSON.stringify([element.tagName, kind(element), alike(element.tagName, kind(element)).indexOf(element)]);
-  function find(key) {
-    const [tag, of, place] = JSON.parse(key);
-    return alike(tag, of)[place];
+  function placeOf(element) {
+    const [tag, of] = [element.tagName, kind(element)];
+    return JSON.stringify([tag, of, alike(tag, of).indexOf(element)]);
+  }
+  function find(place) {
+    const [tag, of, number] = JSON.parse(place);
+    return alike(tag, of)[number];
   }
 
   document.addEventListener(
     "click",
     (event) => {
       const summary = event.target instanceof Element && event.target.closest("#main summary");
-      if (summary) here().folds.set(key(summary.parentElement), !summary.parentElement.open);
+      if (summary) done().folds.set(placeOf(summary.parentElement), !summary.parentElement.open);
     },
     true
   );
@@ -266,42 +269,41 @@
     "scroll",
     (event) => {
       const target = event.target;
-      if (target instanceof Element && target.closest("#page")) here().scrolls.set(key(target), [target.scrollLeft, target.scrollTop]);
+      if (target instanceof Element && target.closest("#page")) done().scrolls.set(placeOf(target), [target.scrollLeft, target.scrollTop]);
     },
     true
   );
   document.addEventListener("focusin", (event) => {
     const target = event.target;
-    here().focus = target.closest("#page, #controls") ? { element: target, key: key(target) } : null;
+    done().focus = target.closest("#page, #controls") ? { element: target, place: placeOf(target) } : null;
   });
   document.addEventListener("focusout", (event) =>
     setTimeout(() => {
-      const focus = here().focus;
+      const { focus } = done();
       if (focus && focus.element === event.target && focus.element.isConnected && document.activeElement === document.body)
-        left.focus = null;
+        did.focus = null;
     })
   );
 
+  function again(what, act) {
+    for (const [place, value] of done()[what]) {
+      const found = find(place);
+      if (!found || restored[what].has(found)) continue;
+      restored[what].add(found);
+      act(found, value);
+    }
+  }
+
   function restore() {
-    const { folds, scrolls, focus } = here();
-    for (const [key, open] of folds) {
-      const found = find(key);
-      if (!found || restored.folds.has(found)) continue;
-      restored.folds.add(found);
-      found.open = open;
-    }
-    for (const [key, [x, y]] of scrolls) {
-      const found = find(key);
-      if (!found || restored.scrolls.has(found)) continue;
-      restored.scrolls.add(found);
-      found.scrollTo(x, y);
-    }
-    if (focus && !focus.element.isConnected && document.activeElement === document.body) {
-      const found = find(focus.key);
-      if (found) found.focus({ preventScroll: true });
-      const { selectionStart, selectionEnd } = focus.element; // of what is written in
-      if (found && typeof selectionStart === "number") found.setSelectionRange(selectionStart, selectionEnd);
-    }
+    again("folds", (found, open) => (found.open = open));
+    again("scrolls", (found, [x, y]) => found.scrollTo(x, y));
+    const { focus } = done();
+    if (!focus || focus.element.isConnected || document.activeElement !== document.body) return;
+    const found = find(focus.place);
+    if (!found) return;
+    found.focus({ preventScroll: true });
+    const { selectionStart, selectionEnd } = focus.element; // of what is written in
+    if (typeof selectionStart === "number") found.setSelectionRange(selectionStart, selectionEnd);
   }
 
   // A grid's or a dropdown's parts that readers of the screen should know by name.

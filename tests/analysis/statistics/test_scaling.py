@@ -165,11 +165,13 @@ def test_intervals_of_a_power_law_cover(case, within) -> None:
 def test_intervals_of_an_offset_cover_and_a_power_law_misses(case) -> None:
     draw = np.random.default_rng(5)
     beta = ahead = missed = fitted = 0
-    truth = 1.7 + 30 * 1e9**-0.3
+    truth, far = 1.7 + 30 * np.array([1e9, 1e10]) ** -0.3
     for _ in range(200):
         fit = fit_points(simulated(draw, SIZES, **case))
         predicted = fit.predict([1e9]).set_index("model")
-        missed += not (predicted["ci_low"][POWER_LAW] <= truth <= predicted["ci_high"][POWER_LAW])
+        # At 1e9 the scatter of the sizes off the line widens its interval as far as the truth.
+        beyond = fit.predict([1e10]).set_index("model").loc[POWER_LAW]
+        missed += not (beyond["pi_low"] <= far <= beyond["pi_high"])
         if OFFSET in fit.fits:
             fitted += 1
             own = of(fit, OFFSET, "beta")
@@ -179,9 +181,7 @@ def test_intervals_of_an_offset_cover_and_a_power_law_misses(case) -> None:
     assert beta / fitted >= 0.90, (beta, fitted)
     assert ahead / fitted >= 0.90, (ahead, fitted)
     if case.get("noise", 0.005) == 0.005:
-        # Thrice as often as it says, which is why curvature comes first. Not more often: what the
-        # sizes lie off the line widens its interval.
-        assert missed / 200 > 0.15, missed
+        assert missed / 200 > 0.4  # which is why curvature comes first
 
 
 @pytest.mark.slow
