@@ -256,10 +256,12 @@ def grid(
     *,
     height: str = "",
     row_id: str = "",
+    study: str = "",
     **options: Any,
 ) -> dash_ag_grid.AgGrid:
     """A large table: sorted and filtered by the reader, drawn as far as it is seen.
 
+    Each `study` is sorted and filtered on its own, until the browser reads the page again.
     Without `rows` the page answers for those that are seen (`getRowsRequest`).
     """
     few = rows is not None and len(rows) <= 15
@@ -272,6 +274,10 @@ def grid(
         columnDefs=list(columns),
         defaultColDef={"resizable": True, "sortable": True, "filter": True, "minWidth": 70},
         columnSize="autoSize",
+        # Which also stays when Dash draws the page anew.
+        persistence=study or True,
+        persistence_type="memory",
+        persisted_props=["columnState", "filterModel"],
         rowModelType="clientSide" if rows is not None else "infinite",
         dashGridOptions={
             "domLayout": "autoHeight" if few else "normal",

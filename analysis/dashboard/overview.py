@@ -330,7 +330,9 @@ def _arms(asked: Asked, made: Comparison, base: str, cells: str) -> html.Section
     note = "mean ± standard deviation over seeds"
     if cells == "differences":
         note = "difference from the baseline, paired by seed, with its 95 % interval, unadjusted"
-    table = elements.grid("arms", head, others, height="60vh", pinnedTopRowData=first)
+    table = elements.grid(
+        "arms", head, others, height="60vh", study=made.study, pinnedTopRowData=first
+    )
     csv = elements.csv("arms", link("overview", made.study, **elements.state_of(asked)))
     head_ = html.Div([html.H2("Arms"), html.Div(csv, className="tools")], className="head")
     return html.Section(

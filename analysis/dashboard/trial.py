@@ -67,7 +67,8 @@ def _list(asked: Asked) -> Shown:
         elements.numbers("seconds", "Work"),
         elements.column("problem", "What is missing", flex=1, minWidth=260, tooltipField="problem"),
     ]
-    grid = elements.grid("trials", columns, _rows(view, listed), height="70vh")
+    study = view.results.plan.study
+    grid = elements.grid("trials", columns, _rows(view, listed), height="70vh", study=study)
     return Shown([html.P(note, className="faint"), grid], controls, "Trials")
 
 

@@ -179,7 +179,7 @@ def test_a_study_that_runs_is_followed(tmp_path: Path, make_plan, fill, read: An
 def test_what_a_reader_did_to_a_page_stays_when_it_is_drawn_anew(
     tmp_path: Path, make_plan, fill, read: Any
 ) -> None:
-    store, plan = Store(tmp_path), make_plan(seeds=4)
+    store, plan = Store(tmp_path), make_plan(seeds=6)
     store.register(plan)
 
     def finish(seed: int) -> None:
@@ -214,6 +214,18 @@ def test_what_a_reader_did_to_a_page_stays_when_it_is_drawn_anew(
         page.get_by_text("Show the code").click()
         another_seed(4)
         assert page.locator(".code").get_attribute("open") is None
+        reader.go("/study/demo/trial")
+        for _ in range(2):  # the highest first
+            page.locator(".ag-header-cell[col-id=seed]").click()
+        page.locator(".ag-header-cell[col-id=label] .ag-header-cell-filter-button").click()
+        page.get_by_label("Filter Value").first.fill("abstractor")
+        seeds = (
+            "[...document.querySelectorAll('.ag-row [col-id=seed]')]"
+            ".map(cell => cell.textContent).join(' ')"
+        )
+        reader.until(f"{seeds} === '6 5 4 3 2 1'")
+        another_seed(5)
+        reader.until(f"{seeds} === '6 5 4 3 2 1'")
         assert not reader.faults, reader.faults
 
 
