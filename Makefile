@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Without bytecode each process reads thousands of sources anew: seconds at every start of JAX or Ray.
 unexport PYTHONDONTWRITEBYTECODE
+# Half of the tests' time would go into optimising programs that run for a moment; test-all does it.
+UNOPTIMISED := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 LOCKS := requirements-uv.lock requirements.lock requirements-data.lock requirements-aot.lock
 
 .PHONY: help env demo code scale notebooks test test-all reference lint lock clean
@@ -44,7 +46,7 @@ lint: env  ## style and types
 	$(VENV)/bin/pytest -o addopts=-q tests/mm1/test_text_encoding.py
 
 test: lint  ## lint, types and the default tests
-	$(VENV)/bin/pytest $(SPREAD)
+	XLA_FLAGS="$(UNOPTIMISED)" $(VENV)/bin/pytest $(SPREAD)
 
 test-all: lint $(VENV)/.reference  ## the default tests and the slow ones, with the references
 	$(VENV)/bin/pytest -m "" $(SPREAD)

@@ -7,7 +7,6 @@ process of its own, because the number of devices is fixed when JAX starts.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import pytest
 from asked_model import CONFIG, WORDS, asked, measured
 from conftest import RecordingContext
 from flax import nnx
+from simulated_devices import simulated_devices
 
 from ablations.errors import UserError
 from mm1_jax.config.train_config import TrainConfig
@@ -42,12 +42,7 @@ Job = dict[str, Any]  # model; mesh: null leaves it to us; texts: held-out texts
 def check(*jobs: Job) -> None:
     child = subprocess.Popen(
         [sys.executable, __file__, *map(json.dumps, jobs)],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-        },
+        env={**simulated_devices(8), "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

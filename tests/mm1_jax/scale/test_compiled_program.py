@@ -15,10 +15,13 @@ from mm1_jax.model.decoder import Decoder
 from mm1_jax.model.layers import Form
 from mm1_jax.scale.compiled_program import UnknownTripCountError, read_program
 
+# The form of program that is read, whatever flags the tests are run with.
+AS_EVERYWHERE = {"xla_cpu_use_fusion_emitters": True}
+
 
 def compiled(function, *shapes):
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return jax.jit(function).lower(*shapes).compile()
+    return jax.jit(function).lower(*shapes).compile(AS_EVERYWHERE)
 
 
 def test_products_and_convolutions_of_a_loop_free_program_are_those_xla_counts():
@@ -121,7 +124,8 @@ def decoder_gradient(form: Form):
         hidden, _ = decoder(x, places, jnp.ones_like(tokens), form)
         return decoder.logits(hidden).sum()
 
-    return jax.jit(jax.grad(loss)).lower(state, jax.ShapeDtypeStruct((4, 32), jnp.int32)).compile()
+    lowered = jax.jit(jax.grad(loss)).lower(state, jax.ShapeDtypeStruct((4, 32), jnp.int32))
+    return lowered.compile(AS_EVERYWHERE)
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])

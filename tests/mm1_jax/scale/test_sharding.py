@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from simulated_devices import simulated_devices
 
 from ablations.errors import UserError
 from mm1_jax.config.train_config import TrainConfig
@@ -46,13 +46,7 @@ ALL = [
 def start(jobs: list[dict], devices: int, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), *map(json.dumps, jobs)],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "PYTHONPATH": str(PROGRAM.parent),
-            **environment,
-        },
+        env={**simulated_devices(devices), "PYTHONPATH": str(PROGRAM.parent), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from simulated_devices import simulated_devices
 
 from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.train_config import TrainConfig
@@ -153,7 +153,7 @@ import sys
 import jax, numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_contrastive import batch_of, small
 from mm1_jax.training.encoder_pretraining import first_model
 
@@ -175,10 +175,10 @@ print("equal")
 
 
 def test_the_loss_is_over_the_whole_batch_however_it_is_cut():
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    here = Path(__file__).parent
     made = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT_DEVICES, str(Path(__file__).parent)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        [sys.executable, "-c", ON_EIGHT_DEVICES, str(here), str(here.parent)],
+        env=simulated_devices(8),
         capture_output=True,
         encoding="utf-8",
         timeout=240,
