@@ -17,6 +17,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -89,17 +90,30 @@ class Campaign:
         self.random = random.Random(self.seed)
         self.store = Store(self.folder / "store")
         self.log = self.folder / "begun.txt"
+        self.environment = {**os.environ, "RAY_memory_monitor_refresh_ms": "0"}
         self.attempts: dict[str, str] = {}  # finished stage → the attempt that was its result
 
     def run(self, targets: Sequence[str]) -> list[Plan]:
         """End these, one after the other, over as many studies as that takes; the studies."""
         left, plans = list(targets), []
         while left or not plans:
-            plans.append(study(len(plans), self.steps))
+            plans.append(self.study(len(plans)))
             self._finish(plans[-1], len(plans) - 1, left)
             if self.wrong:
                 break
         return plans
+
+    def study(self, number: int) -> Plan:
+        """The study of a number, here and in its driver."""
+        return study(number, self.steps)
+
+    def command(self, number: int) -> list[str]:
+        """What starts its driver."""
+        words = [self.store.root, str(number), str(self.steps), str(self.log), self.uri]
+        return [sys.executable, "-c", DRIVER, *words]
+
+    def close(self) -> None:
+        """End what is still there when it is over."""
 
     def _finish(self, plan: Plan, number: int, left: list[str]) -> None:
         """Run a study to its end, ending what is `left` to be ended on the way."""
@@ -116,14 +130,13 @@ class Campaign:
                 return
 
     def _drive(self, number: int, left: list[str]) -> int:
-        words = [self.store.root, str(number), str(self.steps), str(self.log), self.uri]
         with open(self.folder / "driver.txt", "ab") as said:
             driver = subprocess.Popen(
-                [sys.executable, "-c", DRIVER, *words],
+                self.command(number),
                 cwd=self.folder,
                 stdout=said,
                 stderr=said,
-                env={**os.environ, "RAY_memory_monitor_refresh_ms": "0"},
+                env=self.environment,
             )
         self.starts += 1
         while left and driver.poll() is None:
@@ -143,13 +156,7 @@ class Campaign:
             end()
             threading.Timer(self.random.uniform(1.0, 5.0), start).start()
             return True
-        if target == "driver":
-            found = [driver.pid]
-        elif target == "worker":
-            found = worker_pids(self.store)
-        else:
-            below = processes_below(driver.pid)
-            found = [pid for pid, name in below.items() if name.endswith(PROGRAMS[target])]
+        found = self._processes(target, driver)
         if not found or driver.poll() is not None:
             return False
         try:
@@ -157,6 +164,14 @@ class Campaign:
         except ProcessLookupError:
             return False
         return True
+
+    def _processes(self, target: str, driver: subprocess.Popen) -> list[int]:
+        if target == "driver":
+            return [driver.pid]
+        if target == "worker":
+            return worker_pids(self.store)
+        below = processes_below(driver.pid)
+        return [pid for pid, name in below.items() if name.endswith(PROGRAMS[target])]
 
     def _look(self) -> None:
         """Note what is finished by now; it must stay the same."""
@@ -221,12 +236,21 @@ def shuffled(targets: Sequence[str], kills: int, seed: int) -> list[str]:
     return order
 
 
-def main(kills: int, seed: int, folder: Path, steps: int = 60) -> int:
-    """Run a campaign and say what came of it."""
+def main(
+    words: Sequence[str],
+    kind: Callable[[Path, int], Campaign] = Campaign,
+    targets: Sequence[str] = TARGETS,
+) -> int:
+    """Run a campaign of so many kills, by some seed, and say what came of it."""
+    kills, seed = (int(word) for word in [*words, *("10", "0")[len(words) :]])
     began = time.monotonic()
-    campaign = Campaign(folder, seed, steps)
-    plans = campaign.run(shuffled(TARGETS, kills, seed))
-    found = campaign.differences(plans)
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = kind(Path(folder), seed)
+        try:
+            plans = campaign.run(shuffled(targets, kills, seed))
+        finally:
+            campaign.close()
+        found = campaign.differences(plans)
     counts = ", ".join(f"{n} × {name}" for name, n in Counter(campaign.killed).items())
     stages = sum(len(plan.stages) for plan in plans)
     print(
@@ -238,8 +262,4 @@ def main(kills: int, seed: int, folder: Path, steps: int = 60) -> int:
 
 
 if __name__ == "__main__":
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as place:
-        count, *rest = map(int, sys.argv[1:] or ["10"])
-        sys.exit(main(count, rest[0] if rest else 0, Path(place)))
+    sys.exit(main(sys.argv[1:]))

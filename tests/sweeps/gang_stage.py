@@ -79,7 +79,7 @@ class Sum:
     """The sum over all processes of a number of each."""
 
     def __init__(self, gang):
-        host, port = gang.coordinator.rsplit(":", 1)
+        host, _, port = gang.coordinator.rpartition(":")
         self._ends = []
         if gang.count > 1 and gang.index == 0:
             self._listener = Listener((host, int(port)), authkey=KEY)

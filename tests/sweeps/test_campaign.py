@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from campaign import TARGETS, Campaign, shuffled, study
+from gang_campaign import GANG_TARGETS, GangCampaign
 
 from sweeps.worker import execute
 
@@ -24,6 +25,18 @@ def test_a_hundred_kills_change_nothing(tmp_path):
     campaign = Campaign(tmp_path, seed=2)
     plans = campaign.run(shuffled(TARGETS, KILLS, seed=2))
     assert len(campaign.killed) == KILLS
+    assert campaign.differences(plans) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, KILLS])
+def test_kills_among_gangs_change_nothing(tmp_path, kills):
+    campaign = GangCampaign(tmp_path, seed=3)
+    try:
+        plans = campaign.run(shuffled(GANG_TARGETS, kills, seed=3))
+    finally:
+        campaign.close()
+    assert len(campaign.killed) == kills
     assert campaign.differences(plans) == []
 
 
