@@ -49,7 +49,8 @@ STAGES = "mm1-stages"
 LOOK_SECONDS = 2.0
 AGAIN_SECONDS = 20.0  # after MLflow did not answer
 LEASE_SECONDS = 15.0  # how long to wait for another mirror on the same store
-SILENCE_SECONDS = 30.0  # how long the end of a run waits for the next answer
+SILENCE_SECONDS = 30.0  # how long the end of a run waits for the answer to a question
+ASKED, ANSWERED = "?", "."  # what the mirror's process tells the driver then
 FINISH_SECONDS = 600.0  # and for all of them
 REFUSALS = 3  # items in a row that fail: then it is not the items
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 250, 100  # MLflow's limits are 1000 and 100, and a megabyte
@@ -87,18 +88,20 @@ def tracking_uri(store: Store, given: str | None) -> str | None:
 
 
 class _Client:
-    """An `MlflowClient` that says each time that it was answered."""
+    """An `MlflowClient` that tells of each question, and of each answer."""
 
-    def __init__(self, client: Any, answered: Callable[[], None]):
-        self._client, self._answered = client, answered
+    def __init__(self, client: Any, tell: Callable[[str], None]):
+        self._client, self._tell = client, tell
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         ask = getattr(self._client, name)
 
         def asked(*arguments: Any, **named: Any) -> Any:
-            answer = ask(*arguments, **named)
-            self._answered()
-            return answer
+            self._tell(ASKED)
+            try:
+                return ask(*arguments, **named)
+            finally:
+                self._tell(ANSWERED)
 
         return asked
 
@@ -115,14 +118,13 @@ class Mirror:
         plan: Plan,
         registration: Registration,
         uri: str,
-        answered: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda sign: None,
     ):
         import mlflow
 
         self._store, self._plan, self._registration = store, plan, registration
         self.asked = plan  # where seeds are added, what was decided on so far
-        answered()  # the import took its time
-        self._client = _Client(mlflow.MlflowClient(tracking_uri=uri), answered)
+        self._client = _Client(mlflow.MlflowClient(tracking_uri=uri), tell)
         # A server decides itself where artifacts go; beside a database it would be the working
         # directory.
         local = uri.startswith("sqlite:") and "://" not in store.root
@@ -579,7 +581,8 @@ class MirrorProcess:
     ) -> str | None:
         """Let it write what is left; what went wrong, or None.
 
-        Waits `seconds` at most, and `silence` for the next answer; ends when `stop` says so.
+        Waits `seconds` at most, and `silence` for the answer to a question, which does not count
+        what a busy machine takes to import MLflow; ends when `stop` says so.
         """
         files = {"report": report, "comparison": comparison}
         order = json.dumps({name: str(path.absolute()) for name, path in files.items() if path})
@@ -596,7 +599,7 @@ class MirrorProcess:
                 now = time.monotonic()
                 if stop() or now - begun > seconds:
                     return f"it is not complete; {later}"
-                if now - heard > silence:
+                if told.endswith(ASKED.encode()) and now - heard > silence:
                     return f"{shown_url(self._uri)} has not answered for {silence:.0f} s; {later}"
                 if select.select([self._process.stdout], [], [], 0.2)[0]:
                     said = os.read(self._process.stdout.fileno(), 2**16)
@@ -650,7 +653,7 @@ def main() -> None:
     """Mirror until the standard input ends, then once more; its text may name report, comparison.
 
     The arguments are the study's name; MM1_STORE and MLFLOW_TRACKING_URI say from where and where
-    to. Prints a dot for each answer of MLflow at the end, then a line with what went wrong, if
+    to. Prints a sign for each question and answer at the end, then a line with what went wrong, if
     anything did; the exit code is 1 where that is worth another try.
     """
     os.nice(10)
@@ -679,9 +682,9 @@ def _mirror(store: Store, study: str, uri: str, heard: Callable[[str], None]) ->
     mirror, ended, order = None, False, {}
     away, tried = None, -math.inf
 
-    def answered() -> None:
-        if ended:
-            heard(".")
+    def tell(sign: str) -> None:
+        if ended or select.select([sys.stdin], [], [], 0)[0]:  # before, nobody reads it
+            heard(sign)
 
     while not ended:
         ended = bool(select.select([sys.stdin], [], [], LOOK_SECONDS)[0])
@@ -695,7 +698,7 @@ def _mirror(store: Store, study: str, uri: str, heard: Callable[[str], None]) ->
         try:
             away = None
             with _alone(store):
-                mirror = mirror or Mirror(store, plan, registration, _without_user(uri), answered)
+                mirror = mirror or Mirror(store, plan, registration, _without_user(uri), tell)
                 mirror.asked, is_all = decided(plan, store)
                 count, trials = mirror.stages(), mirror.study()
                 if not ended:

@@ -415,6 +415,21 @@ def test_a_mirror_that_does_nothing_is_not_waited_for(small):
     assert "has not answered" in trouble
 
 
+@pytest.mark.parametrize(("sign", "given_up"), [("", False), ("?.", False), ("?", True)])
+def test_only_an_answer_that_does_not_come_is_silence(small, sign, given_up):
+    """A busy machine takes its time to import MLflow, or between two questions."""
+    store, plan = small
+    process = MirrorProcess(store, plan, "off")
+    process.end()
+    slow = f"import time; print({sign!r}, end='', flush=True); time.sleep(2); print('.\\n')"
+    process._process = subprocess.Popen(
+        [sys.executable, "-c", slow], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    trouble = process.finish(silence=1)
+    process.end()
+    assert (trouble is not None) == given_up, trouble
+
+
 def test_a_killed_mirror_is_told_and_completed_by_the_next(small):
     store, plan = small
     uri = tracking_uri(store, None)
