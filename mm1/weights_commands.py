@@ -150,4 +150,5 @@ def encode(folder: Path, images: tuple[Path, ...], out: Path) -> None:
     arrays["output"] = np.concatenate([np.asarray(row[1]) for row in rows])
     with out.open("wb") as file:
         np.savez(file, **arrays)
-    say(f"{out}: {len(images)} images, {found.config.layers + 1} layers")
+    told = "1 image" if len(images) == 1 else f"{len(images)} images"
+    say(f"{out}: {told}, {found.config.layers + 1} layers")
