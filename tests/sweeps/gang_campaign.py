@@ -27,13 +27,16 @@ from ablations.plan import Plan
 from ablations.resources import Resources
 from sweeps.ray_session import LOOPBACK, SETTINGS
 
+# Told how many nodes there are to be, it says its address once there are. 1: one more, for one that
+# was killed, which the others notice after some seconds.
 CLUSTER = f"""
 import sys
 sys.path.insert(0, {HERE!r})
 from on_a_cluster import a_cluster, a_node, alive
 with a_cluster() as cluster:
     for line in sys.stdin:
-        while alive() < int(line):
+        nodes = int(line)
+        for _ in range(1 if nodes == 1 else nodes - alive()):
             a_node(cluster, num_cpus=1)
         print("address", cluster.address, flush=True)
 """
@@ -88,8 +91,8 @@ class GangCampaign(Campaign):
             self._cluster.wait()
         self._cluster = None
 
-    def _whole_cluster(self) -> str:
-        """The address of the cluster, once it has all its nodes."""
+    def _whole_cluster(self, nodes: int = NODES) -> str:
+        """The address of the cluster, once it has its nodes."""
         if self._cluster is None:
             with open(self.folder / "cluster.txt", "ab") as said:
                 self._cluster = subprocess.Popen(
@@ -103,7 +106,7 @@ class GangCampaign(Campaign):
         asked, answers = self._cluster.stdin, self._cluster.stdout
         assert asked is not None
         assert answers is not None
-        print(NODES, file=asked, flush=True)
+        print(nodes, file=asked, flush=True)
         for line in answers:
             if line.startswith("address "):
                 return line.split()[1]
@@ -128,7 +131,7 @@ class GangCampaign(Campaign):
         if ended and target in PROGRAMS:
             time.sleep(self.random.uniform(1.0, 4.0))
             if target == "raylet":
-                self._whole_cluster()
+                self._whole_cluster(1)
             else:
                 self.close()
         return ended
