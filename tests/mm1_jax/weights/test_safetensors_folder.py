@@ -35,7 +35,8 @@ def put(path, **tensors):
 
 
 def index(folder, **where):
-    (folder / INDEX).write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    told = {"metadata": {}, "weight_map": where}  # transformers reads none without both
+    (folder / INDEX).write_text(json.dumps(told), encoding="utf-8")
 
 
 def values(folder):
