@@ -38,6 +38,7 @@ from sweeps.worker import execute
 
 PROGRAMS = {"raylet": "raylet/raylet", "control store": "gcs/gcs_server"}
 TARGETS = ("worker", "driver", *PROGRAMS)
+STUCK_SECONDS = 1200.0  # of a driver that is not disturbed: it does not go on
 MOST_STARTS = 20  # of a driver without any kill between: it does not come to an end
 DRIVER = f"""
 import sys
@@ -122,6 +123,8 @@ class Campaign:
             before = len(self.killed)
             code = self._drive(number, left)
             self._look()
+            if self.wrong:
+                return
             if code == 0 and len(self.store.done(plan.stages)) == len(plan.stages):
                 return
             undisturbed = undisturbed + 1 if len(self.killed) == before else 0
@@ -139,14 +142,22 @@ class Campaign:
                 env=self.environment,
             )
         self.starts += 1
-        while left and driver.poll() is None:
-            if not worker_pids(self.store):  # until something is under way
+        finished, heard = len(self.attempts), time.monotonic()
+        while driver.poll() is None:
+            self._look()
+            if len(self.attempts) > finished:
+                finished, heard = len(self.attempts), time.monotonic()
+            if time.monotonic() - heard > STUCK_SECONDS:
+                self.wrong.append(f"no stage was finished for {STUCK_SECONDS:.0f} s")
+                driver.kill()
+            if not left or not worker_pids(self.store):  # until something is under way
                 time.sleep(0.02)
                 continue
             time.sleep(self.random.uniform(0.0, 1.0))
             self._look()
             if self._end(left[0], driver):
                 self.killed.append(left.pop(0))
+                heard = time.monotonic()
         return driver.wait()
 
     def _end(self, target: str, driver: subprocess.Popen) -> bool:
