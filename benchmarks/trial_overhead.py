@@ -12,18 +12,17 @@ Planning and registering the study are in ours.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from processor_time import Processor
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = 2
@@ -118,39 +117,6 @@ def _fit(trainable: Any, trials: int, folder: Path) -> float:
     if results.num_errors or len(results) != trials:
         raise RuntimeError(f"{len(results)} trials, {results.num_errors} errors")
     return seconds
-
-
-class Processor:
-    """Seconds of the processor of this process and of all it starts, looked up again and again.
-
-    (Ray does not wait for its workers, so what they took is known only while they live.)
-    """
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}  # process → so far
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while True:
-            self.seconds()
-            time.sleep(0.25)
-
-    def seconds(self) -> float:
-        """Of all that ever lived, so far."""
-        parents: dict[str, str] = {}
-        seconds: dict[str, float] = {}
-        for place in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                fields = (place / "stat").read_text(encoding="utf-8", errors="replace")
-                told = fields.rpartition(")")[2].split()
-                parents[place.name] = told[1]
-                ticks = int(told[11]) + int(told[12])  # user and system
-                seconds[place.name] = ticks / os.sysconf("SC_CLK_TCK")
-        ours = {str(os.getpid())}
-        while more := {one for one, parent in parents.items() if parent in ours} - ours:
-            ours |= more
-        self._seconds |= {one: seconds[one] for one in ours if one in seconds}
-        return sum(self._seconds.values())
 
 
 def measured(
