@@ -30,6 +30,7 @@ QUIET_SECONDS = 10.0  # of them, before somebody is told what is waited for
 START_SECONDS = 300.0  # for the processes to start where there is room
 ALIKE_SECONDS = 5.0  # within which Ray tells of a death that another process has noticed
 FAILED_SECONDS = 15.0  # for the first process to say its own, after another has failed
+AGAIN_SECONDS = 5.0  # until one that did not start is tried again
 THREAD_SECONDS = 10.0  # for the thread of a gang that is killed
 
 
@@ -146,7 +147,11 @@ def in_bundle(group: Any, index: int, bundle: Mapping[str, float]) -> dict[str, 
 
 
 class GangWorker:
-    """A `RemoteWorker` that is a gang; it is placed for its first stage, and after each loss."""
+    """A `RemoteWorker` that is a gang, placed for its first stage.
+
+    One that comes `again`, for a gang that was lost, is placed before it is ready for any: a stage
+    that it held while it waits for room could not go to a gang that has some.
+    """
 
     def __init__(
         self,
@@ -154,8 +159,10 @@ class GangWorker:
         arguments: Sequence[str],  # of `sweeps.worker.Worker`
         variables: Mapping[str, str],
         say: Callable[[str], None],
+        *,
+        again: bool = False,
     ):
-        self._place, self._say = place, say
+        self._place, self._say, self._again = place, say, again
         self._arguments = tuple(arguments)
         self._variables = dict(variables)
         self._placement: Placement | None = None
@@ -200,8 +207,27 @@ class GangWorker:
                 member.go_on.options(concurrency_group="control").remote()
 
     def ready(self) -> Future[Any]:
-        """At once: it is placed for its first stage."""
-        return _answered(None)
+        """At once, or when it is placed; never, if it is ended before that."""
+        if not self._again:
+            return _answered(None)
+        placed: Future[None] = Future()
+
+        def place() -> None:
+            while not self._killed.is_set():
+                try:
+                    self._start()
+                except Exception:  # no room for long, or a host that went while they started
+                    self._end()
+                    self._killed.wait(AGAIN_SECONDS)
+                else:
+                    placed.set_result(None)
+                    break
+            if self._killed.is_set():  # meanwhile
+                self._end()
+
+        self._thread = threading.Thread(target=place, name="gang", daemon=True)
+        self._thread.start()
+        return placed
 
     def signs(self) -> Future[Signs]:
         """How long nothing was heard of the running stage by its first process."""

@@ -249,7 +249,7 @@ class Pool:
     def _import_paths(self) -> str:
         return os.pathsep.join(import_paths(self._store.local / "packages"))
 
-    def _start_worker(self, worker: str) -> RemoteWorker:
+    def _start_worker(self, worker: str, *, again: bool) -> RemoteWorker:
         shape, nodes = self._holds[worker]
         variables = {
             **isolated(shape),
@@ -258,16 +258,16 @@ class Pool:
         }
         arguments = (self._store.root, str(self._data), self._git_revision, self._run, worker)
         if shape.hosts > 1:
-            return self._gang(shape, arguments, variables)
+            return self._gang(shape, arguments, variables, again=again)
         return ActorWorker(shape, nodes[0], arguments, variables)
 
     def _gang(
-        self, shape: Shape, arguments: tuple[str, ...], variables: dict[str, str]
+        self, shape: Shape, arguments: tuple[str, ...], variables: dict[str, str], *, again: bool
     ) -> RemoteWorker:
         """Several processes, which are placed by themselves."""
         from sweeps.gang import GangWorker, placement_of
 
-        return GangWorker(lambda: placement_of(shape), arguments, variables, self._say)
+        return GangWorker(lambda: placement_of(shape), arguments, variables, self._say, again=again)
 
     @property
     def busy(self) -> bool:
@@ -358,11 +358,11 @@ class Pool:
         self._workers[worker].kill()  # it may live, in an unknown state
         self._leaving.discard(worker)
         self.idle.pop(worker, None)
-        self._begin(worker)
+        self._begin(worker, again=True)
 
-    def _begin(self, worker: str) -> None:
+    def _begin(self, worker: str, *, again: bool = False) -> None:
         self._there.discard(worker)
-        new = self._workers[worker] = self._start_worker(worker)
+        new = self._workers[worker] = self._start_worker(worker, again=again)
         new.ready().add_done_callback(
             lambda future: None if future.exception() else self._came.put((worker, new))
         )
