@@ -32,7 +32,7 @@ def execution(config: Mapping[str, Any]) -> dict[str, Any]:
         **({"mesh": mesh} if mesh else {}),
         **({"form": form} if form else {}),
         **(_host() if devices[0].platform == "cpu" else {}),
-        **({"xla_flags": flags} if (flags := _flags()) else {}),
+        "xla_flags": _flags(),
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
         "libraries": _versions(),
@@ -64,9 +64,9 @@ def _processor() -> str:
 
 
 def _flags() -> str:
-    """XLA's flags in force; how many devices are simulated is told apart."""
+    """XLA's flags in force, or `none`; how many devices are simulated is told apart."""
     words = sorted(os.environ.get("XLA_FLAGS", "").split())
-    return " ".join(word for word in words if DEVICE_COUNT not in word)
+    return " ".join(word for word in words if DEVICE_COUNT not in word) or "none"
 
 
 @functools.cache

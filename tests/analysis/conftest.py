@@ -235,11 +235,11 @@ def fill_store(
     skip: Iterable[tuple[str, int]] = (),
     diverged: Iterable[tuple[str, int]] = (),
     rows: Callable[[Arm, int, str, str], list[ResultRow]] = numbers_of,
-    libraries: dict[str, str] | None = None,
     images: str | None = None,
     mesh: Callable[[Stage], dict[str, int]] | None = None,
+    **facts: Any,
 ) -> None:
-    """Write the results of every trial of `plan` but those in `skip`."""
+    """Write the results of every trial of `plan` but those in `skip`; `facts` of how they ran."""
     arms = {arm.name: arm for arm in plan.arms}
     for trial in plan.trials:
         if (trial.arm, trial.seed) in skip:
@@ -270,12 +270,13 @@ def fill_store(
                     "device_count": 1,
                     "threads": 1,
                     "python": "3.11.7",
-                    "libraries": libraries or {"jax": "0.10.2", "flax": "0.12.8"},
+                    "libraries": {"jax": "0.10.2", "flax": "0.12.8"},
                     **({"images": images} if images and task != "training" else {}),
                     **({"mesh": mesh(plan.stages[stage])} if mesh else {}),
                     "host": "here",
                     "git_revision": "6880732e" * 5,
                     "started_at": 1.7e9,
+                    **facts,
                 },
                 "diverged" if lost else "ok",
             )

@@ -240,6 +240,16 @@ def test_unlike_libraries_are_warned_of(tmp_path: Path, make_plan, fill) -> None
     assert "unlike libraries" in warning
 
 
+def test_flags_of_xla_that_some_stages_had_are_warned_of(tmp_path: Path, make_plan, fill) -> None:
+    store, plan = Store(tmp_path), make_plan(seeds=1)
+    store.register(plan)
+    fill(store, plan, skip={("base", 1)}, xla_flags="none")
+    assert load_results("demo", store).mixed_executions() == []
+    fill(store, plan, xla_flags="--xla_backend_optimization_level=0")
+    (warning,) = load_results("demo", store).mixed_executions()
+    assert "unlike xla flags" in warning
+
+
 def test_stages_of_another_kind_may_have_another_mesh(tmp_path: Path, make_plan, fill) -> None:
     store, plan = Store(tmp_path), make_plan(seeds=2)
     store.register(plan)

@@ -82,7 +82,7 @@ def test_what_jax_compiles_is_recorded_and_what_is_compiled_already_costs_nothin
     assert first.facts["compilation_seconds"] > second.facts["compilation_seconds"] >= 0
     assert set(first.facts) == {
         *("import_seconds", "compilation_seconds"),
-        *("device_kind", "device_count", "libraries"),
+        *("device_kind", "device_count", "processor", "pool_threads", "xla_flags", "libraries"),
     }
     assert stage_times._compiling is not None
 
