@@ -1,6 +1,6 @@
 """Core seconds of a study of a small model: ours beside three ways to run its trials without us.
 
-    python benchmarks/sweep_time.py                                    # 8 trials, 2 architectures
+    python benchmarks/sweep_time.py                                   # 8 trials, 2 architectures
     python benchmarks/sweep_time.py --trials 100 --classes 10 --peers # ours alone
 
 The same trials, a training and its evaluations, two at a time on one thread each, from nothing
@@ -56,7 +56,7 @@ seeds: {seeds}
 primary_metric: easy_vqa.accuracy
 """
 
-# The scores of each trial: stage, metric, step, … and value, in a fixed order.
+# The rows of each trial's evaluations, in a fixed order.
 Scores = dict[tuple[str, int], list[tuple[Any, ...]]]
 
 
@@ -96,10 +96,8 @@ class Trials:
             main = self.plan.main(trial)
             asked = [stage.id for stage in self.stages[number] if stage.id != main]
             rows = Store(store_of(number)).rows(asked)
-            columns = sorted({*rows.columns} - {"time"})
-            found[trial.arm, trial.seed] = sorted(
-                map(tuple, rows[columns].astype(str).itertuples(index=False))
-            )
+            told = rows.astype(str).itertuples(index=False, name=None)
+            found[trial.arm, trial.seed] = sorted(told)
             if not found[trial.arm, trial.seed]:
                 raise RuntimeError(f"no scores of {trial.arm}, seed {trial.seed}")
         return found

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from killing import processes_below, worker_pids
 from noop_stage import HERE, a_plan, having
@@ -31,6 +32,7 @@ from stateful_stage import LOG
 
 from ablations.identity import code_fingerprint
 from ablations.plan import Plan
+from ablations.resources import Resources
 from ablations.workload import Code
 from sweeps import fsck
 from sweeps.store import Store
@@ -38,6 +40,7 @@ from sweeps.worker import execute
 
 PROGRAMS = {"raylet": "raylet/raylet", "control store": "gcs/gcs_server"}
 TARGETS = ("worker", "driver", *PROGRAMS)
+LOOK_SECONDS = 0.05
 STUCK_SECONDS = 1200.0  # of a driver that is not disturbed: it does not go on
 MOST_STARTS = 20  # of a driver without any kill between: it does not come to an end
 DRIVER = f"""
@@ -45,15 +48,16 @@ import sys
 sys.path.insert(0, {HERE!r})
 from campaign import study
 from sweeps.run import run_plan
-store, number, steps, log, uri = sys.argv[1:]
-plan = study(int(number), int(steps))
-sys.exit(run_plan(plan, store, data="data", workers=2, mlflow_uri=uri,
+store, number, steps, hosts, log, uri, *cluster = sys.argv[1:]
+where = {{"cluster": cluster[0]}} if cluster else {{"workers": 2}}
+plan = study(int(number), int(steps), int(hosts))
+sys.exit(run_plan(plan, store, data="data", mlflow_uri=uri, **where,
                   environment=lambda shape: {{{LOG!r}: log}}))
 """
 
 
-def study(number: int, steps: int) -> Plan:
-    """Two arms, two seeds; of each number others."""
+def study(number: int, steps: int, hosts: int = 1) -> Plan:
+    """Two arms, two seeds, of each number others; a training is on so many hosts."""
     arms = {
         name: {"rate": rate, "steps": steps, "seconds": 0.02}
         for name, rate in (("slow", 0.01), ("fast", 0.1))
@@ -67,6 +71,7 @@ def study(number: int, steps: int) -> Plan:
             run=f"stateful_stage:{function}",
             code=Code(module="stateful_stage", function=function),
             code_fingerprint=code_fingerprint("stateful_stage", function),
+            **({"resources": Resources(hosts=hosts)} if function == "train" else {}),
         )
     return plan.model_copy(update={"stages": stages})
 
@@ -78,6 +83,7 @@ class Campaign:
     `away` are further targets by name: a function that ends it, and one that starts it again.
     """
 
+    hosts: ClassVar[int] = 1  # of a training
     folder: Path
     seed: int
     steps: int = 60
@@ -98,20 +104,16 @@ class Campaign:
         """End these, one after the other, over as many studies as that takes; the studies."""
         left, plans = list(targets), []
         while left or not plans:
-            plans.append(self.study(len(plans)))
+            plans.append(study(len(plans), self.steps, self.hosts))
             self._finish(plans[-1], len(plans) - 1, left)
             if self.wrong:
                 break
         return plans
 
-    def study(self, number: int) -> Plan:
-        """The study of a number, here and in its driver."""
-        return study(number, self.steps)
-
     def command(self, number: int) -> list[str]:
-        """What starts its driver."""
-        words = [self.store.root, str(number), str(self.steps), str(self.log), self.uri]
-        return [sys.executable, "-c", DRIVER, *words]
+        """What starts the driver of the study of a number."""
+        what = [str(one) for one in (number, self.steps, self.hosts)]
+        return [sys.executable, "-c", DRIVER, self.store.root, *what, str(self.log), self.uri]
 
     def close(self) -> None:
         """End what is still there when it is over."""
@@ -144,20 +146,18 @@ class Campaign:
         self.starts += 1
         finished, heard = len(self.attempts), time.monotonic()
         while driver.poll() is None:
+            is_under_way = left and worker_pids(self.store)
+            time.sleep(self.random.uniform(0.0, 1.0) if is_under_way else LOOK_SECONDS)
             self._look()
+            if is_under_way and self._end(left[0], driver):
+                self.killed.append(left.pop(0))
+                heard = time.monotonic()
             if len(self.attempts) > finished:
                 finished, heard = len(self.attempts), time.monotonic()
             if time.monotonic() - heard > STUCK_SECONDS:
                 self.wrong.append(f"no stage was finished for {STUCK_SECONDS:.0f} s")
                 driver.kill()
-            if not left or not worker_pids(self.store):  # until something is under way
-                time.sleep(0.02)
-                continue
-            time.sleep(self.random.uniform(0.0, 1.0))
-            self._look()
-            if self._end(left[0], driver):
-                self.killed.append(left.pop(0))
-                heard = time.monotonic()
+                break
         return driver.wait()
 
     def _end(self, target: str, driver: subprocess.Popen) -> bool:

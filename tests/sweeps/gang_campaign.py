@@ -18,13 +18,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from campaign import PROGRAMS, Campaign, main, study
+from campaign import PROGRAMS, Campaign, main
 from killing import processes_below
-from noop_stage import HERE, having
+from noop_stage import HERE
 
-from ablations.plan import Plan
-from ablations.resources import Resources
 from sweeps.ray_session import LOOPBACK, SETTINGS
 
 # Told how many nodes there are to be, it says its address once there are. 1: one more, for one that
@@ -40,47 +39,24 @@ with a_cluster() as cluster:
             a_node(cluster, num_cpus=1)
         print("address", cluster.address, flush=True)
 """
-DRIVER = f"""
-import sys
-sys.path.insert(0, {HERE!r})
-from gang_campaign import study_in_gangs
-from sweeps.run import run_plan
-store, number, steps, log, uri, address = sys.argv[1:]
-plan = study_in_gangs(int(number), int(steps))
-sys.exit(run_plan(plan, store, data="data", mlflow_uri=uri, cluster=address,
-                  environment=lambda shape: {{"CAMPAIGN_LOG": log}}))
-"""
 GANG_TARGETS = ("member", "driver", *PROGRAMS)
 NODES = 3  # the head, which has no cores, and two that have one each
-
-
-def study_in_gangs(number: int, steps: int) -> Plan:
-    """The campaign's study, its trainings by two processes each."""
-    plan = study(number, steps)
-    stages = dict(plan.stages)
-    for trial in plan.trials:
-        main = plan.main(trial)
-        stages[main] = having(stages[main], resources=Resources(hosts=2))
-    return plan.model_copy(update={"stages": stages})
 
 
 @dataclass
 class GangCampaign(Campaign):
     """A campaign on a cluster, which is there from the first driver until `close`."""
 
+    hosts: ClassVar[int] = 2
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.environment |= SETTINGS | LOOPBACK | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._cluster: subprocess.Popen[str] | None = None
 
-    def study(self, number: int) -> Plan:
-        """The study of a number, here and in its driver."""
-        return study_in_gangs(number, self.steps)
-
     def command(self, number: int) -> list[str]:
-        """What starts its driver, on a cluster that has all its nodes."""
-        words = [self.store.root, str(number), str(self.steps), str(self.log), self.uri]
-        return [sys.executable, "-c", DRIVER, *words, self._whole_cluster()]
+        """What starts a driver, on a cluster that has all its nodes."""
+        return [*super().command(number), self._whole_cluster()]
 
     def close(self) -> None:
         """End the cluster and all that belongs to it."""

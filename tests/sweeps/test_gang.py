@@ -126,3 +126,21 @@ def test_what_a_gang_waits_for_is_told_in_a_line(store, monkeypatch):
     (told,) = said
     assert told.endswith("of 1 hosts that are alive 1 have that, 1 of them free")
     worker.kill()
+
+
+def test_one_that_comes_again_is_ready_where_it_has_room(gang, store):
+    again = GangWorker(gang._place, gang._arguments, gang._variables, gang.said.append, again=True)
+    again.ready().result(60)
+    assert again.run(a_gang_stage()).result(60).state == "done"
+    again.kill()
+
+
+def test_one_that_comes_again_is_not_ready_without_room_and_ends_when_it_is_to(store):
+    arguments = ((store.root, "data", "revision"), {}, [].append)
+    worker = GangWorker(lambda: HostsPlacement(2, {"CPU": 3}), *arguments, again=True)
+    ready = worker.ready()
+    with pytest.raises(TimeoutError):
+        ready.result(2)
+    worker.kill()
+    assert not worker._thread.is_alive()
+    assert not ready.done()
