@@ -157,8 +157,8 @@ class SimulatedWorker:
 
     writers: Writers | NoWriters
 
-    def __init__(self, *_: object):
-        pass
+    def __init__(self, shape: object, node: str, *_: object):
+        self._node = node
 
     def run(self, stage: Any) -> Future[Any]:
         """Done as soon as it is written."""
@@ -170,19 +170,15 @@ class SimulatedWorker:
     def go_on(self) -> None:
         """Nothing was stopped."""
 
-    def ready(self) -> Future[Any]:
+    def ready(self) -> Future[list[str]]:
         """At once."""
-        return _known(None)
+        return _known([self._node])
 
     def signs(self) -> Future[Any]:
         """It was heard of just now."""
         from sweeps.watchdog import Signs
 
         return _known(Signs(0.0, ""))
-
-    def nodes(self) -> Future[list[str]]:
-        """On none that is known."""
-        return _known([])
 
     def kill(self) -> None:
         """There is no process."""

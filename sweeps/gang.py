@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ablations.resources import Shape
 from ablations.stages import Stage
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
     from sweeps.gang_member import Place
     from sweeps.worker import Outcome
 
-PLACE_SECONDS = 600.0  # for room; a cluster may have to start machines
-QUIET_SECONDS = 10.0  # of them, before somebody is told what is waited for
+T = TypeVar("T")
+QUIET_SECONDS = 10.0  # without room, before somebody is told what is waited for
 START_SECONDS = 300.0  # for the processes to start where there is room
 ALIKE_SECONDS = 5.0  # within which Ray tells of a death that another process has noticed
 FAILED_SECONDS = 15.0  # for the first process to say its own, after another has failed
-AGAIN_SECONDS = 5.0  # until one that did not start is tried again
 THREAD_SECONDS = 10.0  # for the thread of a gang that is killed
 
 
@@ -147,11 +147,7 @@ def in_bundle(group: Any, index: int, bundle: Mapping[str, float]) -> dict[str, 
 
 
 class GangWorker:
-    """A `RemoteWorker` that is a gang, placed for its first stage.
-
-    One that comes `again`, for a gang that was lost, is placed before it is ready for any: a stage
-    that it held while it waits for room could not go to a gang that has some.
-    """
+    """A `RemoteWorker` that is a gang."""
 
     def __init__(
         self,
@@ -159,102 +155,82 @@ class GangWorker:
         arguments: Sequence[str],  # of `sweeps.worker.Worker`
         variables: Mapping[str, str],
         say: Callable[[str], None],
-        *,
-        again: bool = False,
     ):
-        self._place, self._say, self._again = place, say, again
+        self._place, self._say = place, say
         self._arguments = tuple(arguments)
         self._variables = dict(variables)
         self._placement: Placement | None = None
         self._members: list[Any] = []
         self.places: list[Place] = []  # of the processes, in their order
         self._failures: list[Future[dict[str, Any]]] = []  # of each; raises when it dies
-        self._thread: threading.Thread | None = None
-        self._stopping, self._killed = threading.Event(), threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._killed = threading.Event()
         self._changing = threading.Lock()  # of what there is to be freed
 
-    def run(self, stage: Stage) -> Future[Outcome]:
-        """Begin a stage, with a gang that is placed first where there is none."""
-        future: Future[Outcome] = Future()
+    def ready(self) -> Future[Sequence[str]]:
+        """Once it has room and its processes are there, their nodes; to be asked once."""
 
-        def work() -> None:
+        def start() -> list[str]:
+            self._start()
+            return [one.node for one in self.places]
+
+        return self._beside(start)
+
+    def run(self, stage: Stage) -> Future[Outcome]:
+        """Begin a stage, of a gang that is ready."""
+
+        def run() -> Outcome:
+            outcome = self._run(stage)
+            # Of one that failed nobody knows what the others wait for.
+            return replace(outcome, renewed=outcome.state == "failed")
+
+        return self._beside(run)
+
+    def _beside(self, work: Callable[[], T]) -> Future[T]:
+        """What comes of it in a thread; where that is nothing, the gang is ended."""
+        future: Future[T] = Future()
+
+        def do() -> None:
             try:
-                outcome = self._run(stage)
+                result = work()
             except BaseException as error:
                 self._end()
-                future.set_exception(error)
+                ended = self._killed.is_set()  # whatever that looks like from here
+                future.set_exception(LostError("the gang was ended") if ended else error)
             else:
-                if outcome.state == "failed":  # nobody knows what the others wait for
-                    self._end()
-                future.set_result(outcome)
+                future.set_result(result)
 
-        self._thread = threading.Thread(target=work, name="gang", daemon=True)
-        self._thread.start()
+        self._threads = [one for one in self._threads if one.is_alive()]
+        self._threads.append(threading.Thread(target=do, name="gang", daemon=True))
+        self._threads[-1].start()
         return future
 
     def stop(self) -> None:
         """Ask the running stage to save itself and stop."""
-        self._stopping.set()
         for member in list(self._members):
             with contextlib.suppress(Exception):  # it is dead
                 member.stop.options(concurrency_group="control").remote()
 
     def go_on(self) -> None:
         """Take stages again after a stop."""
-        self._stopping.clear()
         for member in list(self._members):
             with contextlib.suppress(Exception):  # it is dead
                 member.go_on.options(concurrency_group="control").remote()
 
-    def ready(self) -> Future[Any]:
-        """At once, or when it is placed; never, if it is ended before that."""
-        if not self._again:
-            return _answered(None)
-        placed: Future[None] = Future()
-
-        def place() -> None:
-            while not self._killed.is_set():
-                try:
-                    self._start()
-                except Exception:  # no room for long, or a host that went while they started
-                    self._end()
-                    self._killed.wait(AGAIN_SECONDS)
-                else:
-                    placed.set_result(None)
-                    break
-            if self._killed.is_set():  # meanwhile
-                self._end()
-
-        self._thread = threading.Thread(target=place, name="gang", daemon=True)
-        self._thread.start()
-        return placed
-
     def signs(self) -> Future[Signs]:
         """How long nothing was heard of the running stage by its first process."""
-        if self._members:
-            return self._members[0].signs.options(concurrency_group="control").remote().future()
-        return _answered(Signs(0.0, ""))  # it waits for room
-
-    def nodes(self) -> Future[list[str]]:
-        """The nodes that its processes are on."""
-        return _answered([one.node for one in self.places])
+        return self._members[0].signs.options(concurrency_group="control").remote().future()
 
     def kill(self) -> None:
         """End all processes and free their room."""
         self._killed.set()
         self._end()
-        if self._thread is not None:  # which must not ask Ray when that has ended
-            self._thread.join(THREAD_SECONDS)
+        for thread in self._threads:  # which must not ask Ray when that has ended
+            thread.join(THREAD_SECONDS)
 
     def _run(self, stage: Stage) -> Outcome:
-        from sweeps.worker import Outcome
-
-        if any(failure.done() for failure in self._failures):  # since the last stage
-            self._end()
-        if not self._members and not self._start():
-            return Outcome(stage.id, "stopped")
-        if self._stopping.is_set():  # while they started
-            return Outcome(stage.id, "stopped")
+        if not self._members or any(failure.done() for failure in self._failures):
+            raise LostError("a process of the gang went before the stage began", "", "taken away")
         first, *others = self._members
         led: Future[Outcome] = explained(first, first.lead.remote(stage, others).future())
         futures.wait([led, *self._failures], return_when=futures.FIRST_COMPLETED)
@@ -302,8 +278,8 @@ class GangWorker:
         word = "process" if len(numbers) == 1 else "processes"
         return f"{word} {which} of the gang's {len(self._members)}, on {where},"
 
-    def _start(self) -> bool:
-        """Place and start the processes; False where a stop was asked for meanwhile."""
+    def _start(self) -> None:
+        """Place and start the processes."""
         import ray
 
         from sweeps.gang_member import Member
@@ -312,8 +288,7 @@ class GangWorker:
             if self._killed.is_set():
                 raise LostError("the gang was ended")
             self._placement = placement = self._place()
-        if not self._wait_for_room(placement):
-            return False
+        self._wait_for_room(placement)
         options: dict[str, Any] = {
             "concurrency_groups": {"control": 1, "watch": 1},
             "runtime_env": {"env_vars": self._variables},
@@ -341,25 +316,15 @@ class GangWorker:
             member.failure.options(concurrency_group="watch").remote().future()
             for member in self._members
         ]
-        return True
 
-    def _wait_for_room(self, placement: Placement) -> bool:
+    def _wait_for_room(self, placement: Placement) -> None:
         began, told = time.monotonic(), False
         while not placement.ready(1.0):
             if self._killed.is_set():
                 raise LostError("the gang was ended")
-            if self._stopping.is_set():
-                self._end()
-                return False
-            waited = time.monotonic() - began
-            if waited > PLACE_SECONDS:
-                raise LostError(
-                    f"no room for the gang in {waited:.0f} s: it needs {placement.lacking()}"
-                )
-            if waited > QUIET_SECONDS and not told:
+            if time.monotonic() - began > QUIET_SECONDS and not told:
                 told = True
                 self._say(f"a gang waits for room: it needs {placement.lacking()}")
-        return True
 
     def _answers(self, asked: Sequence[Any]) -> list[Any]:
         """What the processes answer that have just been started."""
@@ -384,13 +349,6 @@ class GangWorker:
                     ray.kill(member)
             if placement is not None:
                 placement.free()
-
-
-def _answered(answer: Any) -> Future[Any]:
-    """What needs to be asked of no process."""
-    future: Future[Any] = Future()
-    future.set_result(answer)
-    return future
 
 
 _WHOLE = "the gang is ended whole, and goes on from its last checkpoint"

@@ -10,13 +10,14 @@ import re
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ablations.errors import UserError
 from ablations.resources import Shape
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 UNREACHABLE_SECONDS = 120.0  # within which Ray tells what became of an actor that it cannot reach
 ASK_SECONDS = 1.0
+AGAIN_SECONDS = 5.0  # until a worker that did not start is tried again
+STARTS = 3  # of one worker that fail, before a run ends in which nothing else runs
 
 
 class RemoteWorker(Protocol):
@@ -54,21 +57,29 @@ class RemoteWorker(Protocol):
         """Take stages again after a stop."""
         ...
 
-    def ready(self) -> Future[Any]:
-        """When its processes are there, which may take until the cluster has room."""
+    def ready(self) -> Future[Sequence[str]]:
+        """Once its processes are there, the ids of their nodes; raises where they do not start.
+
+        It may take until the cluster has room.
+        """
         ...
 
     def signs(self) -> Future[Signs]:
         """How long nothing was heard of the running stage where it runs, and where it is."""
         ...
 
-    def nodes(self) -> Future[list[str]]:
-        """Ids of the nodes that its processes are on."""
-        ...
-
     def kill(self) -> None:
         """End it at once, whatever it does; never raises."""
         ...
+
+
+class _Arrived(NamedTuple):
+    """What became of a stage that was given to a worker's process, or of the start of that."""
+
+    worker: str
+    process: RemoteWorker
+    future: Future[Any]
+    of_start: bool
 
 
 class LostError(Exception):
@@ -159,17 +170,13 @@ class ActorWorker:
         """Take stages again: calls of one concurrency group are answered in their order."""
         self._actor.go_on.options(concurrency_group="control").remote()
 
-    def ready(self) -> Future[Any]:
-        """When its process is there."""
-        return self.nodes()
+    def ready(self) -> Future[Sequence[str]]:
+        """The node of its process, once that is there."""
+        return explained(self._actor, self._control("nodes"))
 
     def signs(self) -> Future[Signs]:
         """How long nothing was heard of the running stage where it runs, and where it is."""
         return self._control("signs")
-
-    def nodes(self) -> Future[list[str]]:
-        """The node that its process is on."""
-        return self._control("nodes")
 
     def _control(self, method: str) -> Future[Any]:
         """Call it beside the stage that runs."""
@@ -185,6 +192,9 @@ class ActorWorker:
 
 class Pool:
     """Long-lived workers by name, at most one stage on each.
+
+    A worker is given a stage only once its processes are there: one that it held while it waits for
+    room, on a machine that may be gone, could go to nobody else.
 
     `environment` gives variables of the processes of a worker of some shape, beside those that
     isolate it.
@@ -203,17 +213,19 @@ class Pool:
         self._run = run  # its name in the records of what it ran
         self._store, self._data = store, data
         self._environment = environment
-        self._holds: dict[str, tuple[Shape, Sequence[str]]] = {}  # worker → its shape and nodes
+        self._shapes: dict[str, Shape] = {}
+        # Worker → the nodes it is on, or is to come to.
+        self.nodes: dict[str, Sequence[str]] = {}
+        self.coming: dict[str, float] = {}  # workers without a process, since when, by our clock
         self.session = session
         self._git_revision = git_revision()
         self._workers: dict[str, RemoteWorker] = {}
         self._running: dict[str, str] = {}  # busy worker → stage
         self._handed_out_at: dict[str, float] = {}  # since 1970
-        # Of busy workers, with what came of the stage; Ray's own threads put it there.
-        self._arrived: SimpleQueue[tuple[str, Future[Outcome]]] = SimpleQueue()
-        # Workers whose processes have come, with what they are; Ray's own threads put it there.
-        self._came: SimpleQueue[tuple[str, RemoteWorker]] = SimpleQueue()
-        self._there: set[str] = set()  # workers that have a process
+        # What came of a stage, or of a worker's start; Ray's own threads put it there.
+        self._arrived: SimpleQueue[_Arrived] = SimpleQueue()
+        self._failed_starts: Counter[str] = Counter()  # of a worker, since it was there last
+        self._again_at: dict[str, float] = {}  # when one that did not start is tried again
         self._ended: dict[str, tuple[Cause, str, str]] = {}  # by `end`: why, in short and at length
         self._leaving: set[str] = set()  # their machines are taken away
         self._interrupted: set[str] = set()  # busy workers that were asked to stop their stage
@@ -229,28 +241,23 @@ class Pool:
             worker.kill()
 
     def add(self, worker: str, shape: Shape, nodes: Sequence[str]) -> None:
-        """One more worker, on nodes that have room for it: it may be given a stage at once."""
-        self._holds[worker] = shape, nodes
+        """One more worker, on nodes that have room for it: it is idle once it is there."""
+        self._shapes[worker], self.nodes[worker] = shape, nodes
         self._begin(worker)
-        self.idle[worker] = None
 
     def dismiss(self, worker: str) -> None:
-        """End an idle worker."""
-        del self.idle[worker], self._holds[worker]
-        self._there.discard(worker)
+        """End a worker that has no stage."""
         self._workers.pop(worker).kill()
-
-    @property
-    def names(self) -> list[str]:
-        """Of all workers."""
-        return list(self._holds)
+        del self._shapes[worker], self.nodes[worker]
+        for known in (self.idle, self.coming, self._failed_starts, self._again_at):
+            known.pop(worker, None)
 
     @cached_property
     def _import_paths(self) -> str:
         return os.pathsep.join(import_paths(self._store.local / "packages"))
 
-    def _start_worker(self, worker: str, *, again: bool) -> RemoteWorker:
-        shape, nodes = self._holds[worker]
+    def _start_worker(self, worker: str) -> RemoteWorker:
+        shape = self._shapes[worker]
         variables = {
             **isolated(shape),
             **self._environment(shape),
@@ -258,16 +265,16 @@ class Pool:
         }
         arguments = (self._store.root, str(self._data), self._git_revision, self._run, worker)
         if shape.hosts > 1:
-            return self._gang(shape, arguments, variables, again=again)
-        return ActorWorker(shape, nodes[0], arguments, variables)
+            return self._gang(shape, arguments, variables)
+        return ActorWorker(shape, self.nodes[worker][0], arguments, variables)
 
     def _gang(
-        self, shape: Shape, arguments: tuple[str, ...], variables: dict[str, str], *, again: bool
+        self, shape: Shape, arguments: tuple[str, ...], variables: dict[str, str]
     ) -> RemoteWorker:
         """Several processes, which are placed by themselves."""
         from sweeps.gang import GangWorker, placement_of
 
-        return GangWorker(lambda: placement_of(shape), arguments, variables, self._say, again=again)
+        return GangWorker(lambda: placement_of(shape), arguments, variables, self._say)
 
     @property
     def busy(self) -> bool:
@@ -288,40 +295,79 @@ class Pool:
         del self.idle[worker]
         self._running[worker] = stage.id
         self._handed_out_at[worker] = time.time()
-        future.add_done_callback(lambda future: self._arrived.put((worker, future)))
+        process = self._workers[worker]
+        future.add_done_callback(
+            lambda future: self._arrived.put(_Arrived(worker, process, future, of_start=False))
+        )
 
     def wait(self, timeout: float) -> list[tuple[str, Outcome]]:
-        """What was finished within `timeout` seconds; returns with the first.
+        """What was finished within `timeout` seconds; returns with the first, or with a worker.
 
         Whatever Ray says of a stage is an outcome: a process that was killed or ended itself, by
-        the memory monitor too, a result that cannot be sent, an actor that cannot be started.
-        Where an outcome has `renewed`, its worker is a new process, which is idle once it is there.
+        the memory monitor too, a result that cannot be sent. Where an outcome has `renewed`, its
+        worker is a new process, which is idle once it is there.
+
+        Raises:
+            UserError: workers do not start, and nothing runs.
         """
-        self._take_in_new()
+        self._try_again()
         outcomes = []
+        wait = timeout
         with contextlib.suppress(Empty):
             while True:
-                worker, future = self._arrived.get(timeout=0.0 if outcomes else timeout)
-                try:
-                    outcome = future.result()
-                except Exception as error:
-                    self.session.check()  # a Ray that is gone is not the stage's failure
-                    outcome = self._lost(worker, error)
-                del self._running[worker]
-                if worker in self._leaving:
-                    outcome = replace(outcome, leaving=True)
-                if outcome.leaving or outcome.cause == "memory":
-                    outcome = replace(outcome, renewed=True)
-                if worker in self._interrupted:
-                    self._interrupted.remove(worker)
-                    if not outcome.renewed:
-                        self._workers[worker].go_on()
-                if outcome.renewed:
-                    self._renew(worker)
-                else:
-                    self.idle[worker] = None
-                outcomes.append((worker, outcome))
+                arrived = self._arrived.get(timeout=wait)
+                wait = 0.0
+                if not arrived.of_start:
+                    outcomes.append((arrived.worker, self._came_of_stage(arrived)))
+                elif self._workers.get(arrived.worker) is arrived.process:
+                    self._came_of_start(arrived.worker, arrived.future)
         return outcomes
+
+    def _came_of_stage(self, arrived: _Arrived) -> Outcome:
+        worker = arrived.worker
+        try:
+            outcome = arrived.future.result()
+        except Exception as error:
+            self.session.check()  # a Ray that is gone is not the stage's failure
+            outcome = self._lost(worker, error)
+        del self._running[worker]
+        if worker in self._leaving:
+            outcome = replace(outcome, leaving=True)
+        if outcome.leaving or outcome.cause == "memory":
+            outcome = replace(outcome, renewed=True)
+        if worker in self._interrupted:
+            self._interrupted.remove(worker)
+            if not outcome.renewed:
+                self._workers[worker].go_on()
+        if outcome.renewed:
+            self._renew(worker)
+        else:
+            self.idle[worker] = None
+        return outcome
+
+    def _came_of_start(self, worker: str, ready: Future[Sequence[str]]) -> None:
+        error = ready.exception()
+        if error is None:
+            self.nodes[worker] = ready.result()
+            del self.coming[worker], self._failed_starts[worker]
+            self.idle[worker] = None
+            return
+        self.session.check()
+        assert isinstance(error, Exception)
+        self._failed_starts[worker] += 1
+        told = f"a worker did not start: {lost_worker(error)}"
+        hopeless = self._failed_starts[worker] >= STARTS and cause_of(error) != "taken away"
+        if hopeless and not self.busy:
+            raise UserError(f"{told}; what was finished is kept, run again goes on")
+        if self._failed_starts[worker] == 1:
+            self._say(f"{told}; it is tried again")
+        self._again_at[worker] = time.monotonic() + AGAIN_SECONDS
+
+    def _try_again(self) -> None:
+        for worker, at in list(self._again_at.items()):
+            if at <= time.monotonic():
+                self._workers[worker].kill()
+                self._begin(worker)
 
     def _lost(self, worker: str, error: Exception) -> Outcome:
         """The outcome of a stage whose worker did not answer, recorded in the worker's place."""
@@ -358,23 +404,16 @@ class Pool:
         self._workers[worker].kill()  # it may live, in an unknown state
         self._leaving.discard(worker)
         self.idle.pop(worker, None)
-        self._begin(worker, again=True)
+        self._begin(worker)
 
-    def _begin(self, worker: str, *, again: bool = False) -> None:
-        self._there.discard(worker)
-        new = self._workers[worker] = self._start_worker(worker, again=again)
-        new.ready().add_done_callback(
-            lambda future: None if future.exception() else self._came.put((worker, new))
+    def _begin(self, worker: str) -> None:
+        self._ended.pop(worker, None)
+        self._again_at.pop(worker, None)
+        self.coming.setdefault(worker, time.monotonic())
+        process = self._workers[worker] = self._start_worker(worker)
+        process.ready().add_done_callback(
+            lambda future: self._arrived.put(_Arrived(worker, process, future, of_start=True))
         )
-
-    def _take_in_new(self) -> None:
-        with contextlib.suppress(Empty):
-            while True:
-                worker, process = self._came.get_nowait()
-                if self._workers.get(worker) is process:
-                    self._there.add(worker)
-                    if worker not in self._running:
-                        self.idle[worker] = None
 
     def end(self, worker: str, cause: Cause, text: str, told: str) -> None:
         """End a busy worker's process; its stage has then failed: `text` in one line, `told` at
@@ -391,35 +430,22 @@ class Pool:
             self._renew(worker)
 
     def signs(self, worker: str, seconds: float) -> Signs:
-        """What a busy worker says of its stage; of one that does not answer, what is seen here.
-
-        One whose process has not come yet is not silent, it waits for room.
-        """
+        """What a busy worker says of its stage; of one that does not answer, what is seen here."""
         from sweeps.watchdog import Signs, silent_seconds
         from sweeps.worker_output import stack
 
-        if worker not in self._there:
-            return Signs(0.0, "")
         try:
             return self._workers[worker].signs().result(seconds)
         except Exception:
             scratch = self._store.scratch(self._running[worker])
             return Signs(silent_seconds(scratch), stack(scratch))
 
-    def nodes(self, worker: str, seconds: float = 10.0) -> set[str]:
-        """Ids of the nodes that a worker is on; none where it does not answer."""
-        try:
-            return set(self._workers[worker].nodes().result(seconds))
-        except Exception:
-            return set()
-
     def beside(self, worker: str) -> frozenset[str]:
         """The other workers on a worker's machines."""
-        others = frozenset(self.names) - {worker}
-        if self.session.embedded:
-            return others
-        own = self.nodes(worker)
-        return frozenset(one for one in others if not own or own & self.nodes(one))
+        own = set(self.nodes[worker])
+        return frozenset(
+            one for one, nodes in self.nodes.items() if one != worker and own & set(nodes)
+        )
 
     def interrupt(self, workers: Iterable[str]) -> None:
         """Ask busy workers to save their stages and stop them; they take others afterwards."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NOTICE = "taken-away.txt"  # in the scratch folder of a stage whose worker had notice
 LOOK_SECONDS = 2.0
-ANSWER_SECONDS = 10.0  # that a worker has to say on which machine it is
 
 
 def listen(notice: Callable[[], bool]) -> None:
@@ -70,9 +69,9 @@ class Draining:
         if not new:
             return 0
         self._known |= new
-        asked = [name for name in pool.names if not new.isdisjoint(pool.nodes(name))]
-        for name in asked:
-            pool.leave(name)
+        asked = [worker for worker, nodes in pool.nodes.items() if not new.isdisjoint(nodes)]
+        for worker in asked:
+            pool.leave(worker)
         return len(asked)
 
 

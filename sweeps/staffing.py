@@ -26,7 +26,7 @@ class Staff:
     open: int  # stages that are not done, those that run included
     planned: float  # seconds, of what nobody is at
     workers: int  # those that are coming included
-    idle: dict[str, tuple[str, ...]]  # worker without a stage → its nodes
+    idle: dict[str, tuple[str, ...]]  # worker that could take a stage, now or soon → its nodes
     part: float = 0.0  # of the whole cluster, that one worker holds
 
 

@@ -25,6 +25,9 @@ from sweeps.staffing import Changes, Staff, staffed
 
 LOOK_SECONDS = 1.0  # how often is looked whether workers are to be started or ended
 NODES_SECONDS = 5.0  # how often a cluster is asked what it has, and what others hold of it
+COME_SECONDS = (
+    30.0  # within which a worker is there; one that is not does not count as able to begin
+)
 QUIET_SECONDS = 10.0  # without any worker, before somebody is told what is waited for
 
 
@@ -89,7 +92,6 @@ class Workforce:
         self._joined, self._sharing = joined, sharing
         self._shapes, self._nodes = needs.crews.shapes, needs.nodes
         self._pool, self._scheduler, self._most = pool, scheduler, most
-        self._at: dict[str, tuple[str, ...]] = {}  # worker → its nodes
         self._crew: dict[str, str] = {}  # worker → its crew
         self._count = 0
         self._looked = self._asked = self._changed = -float("inf")
@@ -111,14 +113,17 @@ class Workforce:
         if self._sharing is not None:
             self._share = self._shared(self._sharing, crews, now)
         over = self.holds > self._share
-        if not over and not any(crew.open > crew.workers for crew in crews.values()):
+        wanting = any(crew.open > crew.workers for crew in crews.values())
+        if not over and not wanting and not self._pool.coming:
             self._waits = False
             return None
-        self._ask(now)
+        if self._ask(now) and (homeless := self._homeless()):
+            self._carry_out(Changes(ends=homeless), now)
+            crews = {name: self._staff(name) for name in self._shapes}
         changes = staffed(crews, self._free(), self._most, self._share)
         self._carry_out(changes, now)
         coming = Counter(crew for crew, _ in changes.starts)
-        full = self._most is not None and len(self._at) >= self._most
+        full = self._most is not None and len(self._crew) >= self._most
         self._waits = not full and any(
             crew.ready > len(crew.idle) + coming[name] for name, crew in crews.items()
         )
@@ -140,16 +145,36 @@ class Workforce:
 
     def _staff(self, name: str) -> Staff:
         crew = self._scheduler.crews[name]
-        idle = {one: self._at[one] for one in crew.workers if one in self._pool.idle}
+        able = {one: tuple(self._pool.nodes[one]) for one in crew.workers if self._is_able(one)}
         return Staff(
             shape=self._shapes[name],
             ready=crew.ready,
             open=crew.open,
             planned=crew.planned,
             workers=len(crew.workers),
-            idle=idle,
+            idle=able,
             part=self._parts[name],
         )
+
+    def _is_able(self, worker: str) -> bool:
+        """Whether a worker may be given a stage now, or soon."""
+        if worker in self._pool.idle:
+            return True
+        since = self._pool.coming.get(worker)
+        return since is not None and self._looked - since < COME_SECONDS
+
+    def _homeless(self) -> list[str]:
+        """Workers that are not there and have no room where they are to come to, which is taken by
+        other workers of this run, or gone with its machine."""
+        has = {node.id: node.has for node in self._nodes}
+        own, homeless = self._own(), []
+        for worker in self._pool.coming:
+            nodes = self._pool.nodes[worker]
+            if not all(offer.holds(has.get(node, {}), own[node]) for node in nodes):
+                homeless.append(worker)
+                held = offer.wanted(self._shapes[self._crew[worker]])
+                own = offer.taken(own, nodes, held)
+        return homeless
 
     def _shared(self, sharing: Sharing, crews: Mapping[str, Staff], now: float) -> float:
         busy = {name: crew.workers - len(crew.idle) for name, crew in crews.items()}
@@ -164,27 +189,27 @@ class Workforce:
         for worker in changes.ends:
             self._scheduler.dismiss(worker)
             self._pool.dismiss(worker)
-            del self._at[worker], self._crew[worker]
+            del self._crew[worker]
         cores: dict[str, float] = {}
         for crew, nodes in changes.starts:
             self._count += 1
             worker = f"worker {self._count}"
-            self._at[worker], self._crew[worker] = nodes, crew
+            self._crew[worker] = crew
             self._pool.add(worker, self._shapes[crew], nodes)
             self._scheduler.join(worker, crew)
             cores[worker] = self._shapes[crew].cpu * self._shapes[crew].hosts
         if cores:
             self._joined(cores)
 
-    def _ask(self, now: float) -> None:
-        """Look what the cluster has, and what of it others hold.
+    def _ask(self, now: float) -> bool:
+        """Look what the cluster has, and what of it others hold; whether that was asked now.
 
         What Ray says is free lags behind what was just started or ended, so that it is asked only
         when that has settled.
         """
         alone = self._pool.session.embedded
         if alone or now - self._asked < NODES_SECONDS or now - self._changed < NODES_SECONDS:
-            return
+            return False
         self._asked = now
         self._nodes = offer.offered()
         self._parts = _parts(self._shapes, self._nodes)
@@ -197,14 +222,15 @@ class Workforce:
             for node in self._nodes
             if node.id in free
         }
+        return True
 
     def _own(self) -> dict[str, dict[str, float]]:
         """Node → what this run holds of it."""
         own: dict[str, dict[str, float]] = {node.id: {} for node in self._nodes}
-        for worker, nodes in self._at.items():
-            for node in nodes:
+        for worker, crew in self._crew.items():
+            for node in self._pool.nodes[worker]:
                 held = own.setdefault(node, {})
-                for name, amount in offer.wanted(self._shapes[self._crew[worker]]).items():
+                for name, amount in offer.wanted(self._shapes[crew]).items():
                     held[name] = held.get(name, 0.0) + amount
         return own
 
@@ -222,7 +248,7 @@ class Workforce:
         return self._foreign.get(node, {}).get(name, 0.0)
 
     def _waiting(self, now: float) -> str | None:
-        if self._at:
+        if self._crew:
             self._alone_since = None
             return None
         if self._alone_since is None:

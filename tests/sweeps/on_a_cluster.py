@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from sweeps.gang import GangWorker, placement_of
 from sweeps.pool import LostError
 from sweeps.run import run_plan
 from sweeps.store import Store
+from sweeps.worker import Outcome
 
 START_SECONDS = 1200.0  # of all nodes, on a busy machine
 HERE = Path(__file__).parent
@@ -85,6 +87,12 @@ def a_gang(
     )
 
 
+def run(gang: GangWorker, stage: Stage) -> Future[Outcome]:
+    """Begin a stage once the gang is there."""
+    gang.ready().result(300)
+    return gang.run(stage)
+
+
 def a_slice(cluster: Cluster, name: str, pod: str, topology: str, hosts: int = 2) -> list[Any]:
     """The nodes of a TPU slice, as Ray's own tests declare them; the first is its head."""
     nodes = []
@@ -120,14 +128,16 @@ def slices(folder: Path) -> dict[str, Any]:
         nodes = {name: a_slice(cluster, name, "v4-16", "2x2x2") for name in ("slice-a", "slice-b")}
         gang = a_gang(Shape(tpu=Slice.of("v4-16")), store, said.append)
         stage = a_gang_stage(waits=True)
-        running = gang.run(stage)
+        running = run(gang, stage)
         scratch = store.scratch(stage.id)
         facts = [where(store, stage, number) for number in (0, 1)]
         first = facts[0]["TPU_NAME"]
         (scratch / "trouble").touch()  # the next attempts do not wait
         cluster.remove_node(nodes[first][1])
         lost = error_of(running.result)
-        again = gang.run(stage).result(300)
+        gang.kill()
+        gang = a_gang(Shape(tpu=Slice.of("v4-16")), store, said.append)
+        again = run(gang, stage).result(300)
         found = {
             "slices": [one["TPU_NAME"] for one in facts],
             "workers": [one["TPU_WORKER_ID"] for one in facts],
@@ -145,10 +155,11 @@ def slices(folder: Path) -> dict[str, Any]:
         gang = a_gang(Shape(tpu=Slice.of("v4-16")), store, said.append)
         wait_for(lambda: alive() == 3, 120)  # the head and a host of each slice
         said.clear()
-        running = gang.run(waiting)
+        ready = gang.ready()
         wait_for(lambda: said, 120)
         a_slice(cluster, "slice-c", "v4-16", "2x2x2")
-        found |= {"said": list(said), "after": running.result(300).state}
+        ready.result(300)
+        found |= {"said": list(said), "after": gang.run(waiting).result(300).state}
         gang.kill()
     return found
 
@@ -161,7 +172,7 @@ def hosts(folder: Path) -> dict[str, Any]:
         nodes = [a_node(cluster, num_cpus=2) for _ in range(2)]
         gang = a_gang(Shape(cpu=2, hosts=2), store, said.append)
         stage = a_gang_stage(waits=True)
-        running = gang.run(stage)
+        running = run(gang, stage)
         scratch = store.scratch(stage.id)
         facts = [where(store, stage, number) for number in (0, 1)]
         (scratch / "trouble").touch()
@@ -169,14 +180,17 @@ def hosts(folder: Path) -> dict[str, Any]:
         lost = error_of(running.result)
         wait_for(lambda: alive() == 2, 120)
         said.clear()
-        running = gang.run(stage)
+        gang.kill()
+        gang = a_gang(Shape(cpu=2, hosts=2), store, said.append)
+        ready = gang.ready()
         wait_for(lambda: said, 120)
         a_node(cluster, num_cpus=2)
+        ready.result(300)
         found = {
             "nodes": len({one["node"] for one in facts}),
             "lost": lost,
             "said": said,
-            "again": running.result(300).state,
+            "again": gang.run(stage).result(300).state,
         }
         gang.kill()
     return found
@@ -273,7 +287,7 @@ def training(folder: Path) -> dict[str, Any]:
             a_node(cluster, num_cpus=1)
         for name, hosts in (("one", 1), ("two", 2)):
             worker, store = gang(name, hosts)
-            outcome = worker.run(stage).result(1000)
+            outcome = run(worker, stage).result(1000)
             execution = store.execution(stage.id) if outcome.state == "done" else {}
             found[name] = {
                 **{key: execution.get(key) for key in ("device_count", "processes", "seconds")},
@@ -283,13 +297,15 @@ def training(folder: Path) -> dict[str, Any]:
             }
             worker.kill()
         worker, store = gang("killed", 2)
-        running = worker.run(stage)
+        running = run(worker, stage)
         progress = store.scratch(stage.id) / "reports.jsonl"
         wait_for(lambda: progress.exists() and progress.read_bytes().count(b"\n") > 8, 600)
         os.kill(worker.places[1].pid, signal.SIGKILL)
         found["lost"] = error_of(running.result)
         before = progress.read_bytes().count(b"\n")
-        outcome = worker.run(stage).result(1000)
+        worker.kill()
+        worker, store = gang("killed", 2)
+        outcome = run(worker, stage).result(1000)
         found["killed"] = {"state": outcome.state, "reported": before, "rows": rows(store)}
         found["killed"]["failures"] = [one["error"] for one in store.failures(stage.id)]
         worker.kill()

@@ -37,17 +37,27 @@ def store(tmp_path):
 
 @pytest.fixture
 def gang(store, tmp_path):
-    """A gang of two processes on this host; `said` is what it has told."""
-    said: list[str] = []
+    """A gang of two processes on this host."""
     worker = GangWorker(
         lambda: HostsPlacement(2, {"CPU": 1}, apart=False),
         (store.root, str(tmp_path / "data"), "revision"),
         {"PYTHONPATH": os.pathsep.join([HERE, str(Path(HERE).parent.parent)])},
-        said.append,
+        [].append,
     )
-    worker.said = said
+    worker.ready().result(120)
     yield worker
     worker.kill()
+
+
+def run_again(gang, stage):
+    """Another gang in its place, as a pool has it."""
+    gang.kill()
+    again = GangWorker(gang._place, gang._arguments, gang._variables, gang._say)
+    again.ready().result(120)
+    try:
+        return again.run(stage).result(120)
+    finally:
+        again.kill()
 
 
 def wait_for(condition, seconds=60):
@@ -72,7 +82,7 @@ def test_a_lost_process_restarts_the_gang_from_its_last_checkpoint(gang, store):
     assert lost.value.line.startswith("process 2 of the gang's 2, on 127.0.0.1, died (the worker")
     assert "goes on from its last checkpoint" in lost.value.line
     assert "\n" not in lost.value.line
-    assert gang.run(broken).result(120).state == "done"
+    assert run_again(gang, broken).state == "done"
     assert (store.stage_folder(broken.id) / "first_step").read_text(encoding="utf-8") == "2"
     assert value(store, broken) == value(store, whole)
 
@@ -91,7 +101,7 @@ def test_a_process_that_fails_alone_is_told_and_ends_the_others(gang, store):
     told = said + json.dumps(failures)
     assert "told to fail" in told
     assert "process 2" in told
-    assert gang.run(broken).result(120).state == "done"
+    assert run_again(gang, broken).state == "done"
 
 
 def test_a_gang_that_is_asked_to_stop_saves_itself(gang, store):
@@ -115,32 +125,16 @@ def test_the_death_of_the_first_is_told_too(gang, store):
         running.result(60)
 
 
-def test_what_a_gang_waits_for_is_told_in_a_line(store, monkeypatch):
-    monkeypatch.setattr("sweeps.gang.PLACE_SECONDS", 2)
+def test_what_a_gang_waits_for_is_told_in_a_line_and_it_ends_when_it_is_to(store, monkeypatch):
     monkeypatch.setattr("sweeps.gang.QUIET_SECONDS", 0)
     said = []
     arguments = ((store.root, "data", "revision"), {}, said.append)
     worker = GangWorker(lambda: HostsPlacement(2, {"CPU": 3}), *arguments)
-    with pytest.raises(LostError, match="no room for the gang in 2 s: it needs 2 hosts with CPU 3"):
-        worker.run(a_gang_stage()).result(60)
-    (told,) = said
-    assert told.endswith("of 1 hosts that are alive 1 have that, 1 of them free")
-    worker.kill()
-
-
-def test_one_that_comes_again_is_ready_where_it_has_room(gang, store):
-    again = GangWorker(gang._place, gang._arguments, gang._variables, gang.said.append, again=True)
-    again.ready().result(60)
-    assert again.run(a_gang_stage()).result(60).state == "done"
-    again.kill()
-
-
-def test_one_that_comes_again_is_not_ready_without_room_and_ends_when_it_is_to(store):
-    arguments = ((store.root, "data", "revision"), {}, [].append)
-    worker = GangWorker(lambda: HostsPlacement(2, {"CPU": 3}), *arguments, again=True)
     ready = worker.ready()
-    with pytest.raises(TimeoutError):
-        ready.result(2)
-    worker.kill()
-    assert not worker._thread.is_alive()
+    (told,) = wait_for(lambda: said)
+    assert told.startswith("a gang waits for room: it needs 2 hosts with CPU 3 each; ")
+    assert told.endswith("of 1 hosts that are alive 1 have that, 1 of them free")
     assert not ready.done()
+    worker.kill()
+    with pytest.raises(LostError, match="the gang was ended"):
+        ready.result(0)

@@ -7,18 +7,13 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from noop_stage import a_plan
 
 from ablations.resources import Shape
-from sweeps.crews import crews_of
 from sweeps.offer import Node
-from sweeps.scheduler import Scheduler
 from sweeps.sharing import SILENT_SECONDS, Board, Standing, limit, part, shares
 from sweeps.staffing import Staff, staffed
-from sweeps.workforce import Needs, Workforce
 
 
 def standing(usable=1.0, holds=0.0, priority=1.0, waits=False):
@@ -85,40 +80,6 @@ def test_who_is_silent_is_taken_for_gone(monkeypatch):
     board.tell("b", {"holds": 0.5})
     now[0] = SILENT_SECONDS + 1
     assert board.tell("c", None) == {"b": {"holds": 0.5}}
-
-
-class NobodysPool:
-    """What a workforce asks of its workers, none of which has a process."""
-
-    def __init__(self):
-        self.idle, self.session = {}, SimpleNamespace(embedded=True)
-
-    def add(self, worker, shape, nodes):
-        self.idle[worker] = None
-
-    def dismiss(self, worker):
-        del self.idle[worker]
-
-
-def test_a_worker_above_the_share_gets_no_further_stage_and_is_ended():
-    plan = a_plan("shared", {"base": {}}, seeds=range(8))
-    nodes = [Node("n", "", {"CPU": 4.0}, {})]
-    crews = crews_of(plan, (), lambda stage: Shape())
-    scheduler, pool, due = Scheduler(plan, (), (), crews=crews.of), NobodysPool(), [math.inf]
-    sharing = SimpleNamespace(limit=lambda *said: due[0])
-    workforce = Workforce(Needs(crews, nodes), pool, scheduler, None, lambda cores: None, sharing)
-    workforce.adjust(0.0)
-    assert (len(pool.idle), workforce.holds) == (4, 1.0)
-    for worker in list(pool.idle):
-        assert workforce.keeps(worker)  # nobody waits
-        scheduler.next(worker, 0.0)
-        del pool.idle[worker]  # it is at work
-    due[0] = 0.5
-    workforce.adjust(2.0)
-    assert workforce.holds == 1.0  # what runs goes on
-    pool.idle.update(dict.fromkeys(["worker 1", "worker 2", "worker 3"]))
-    assert [workforce.keeps(worker) for worker in list(pool.idle)] == [False, False, True]
-    assert (list(pool.idle), workforce.holds) == (["worker 3"], 0.5)
 
 
 @pytest.mark.slow

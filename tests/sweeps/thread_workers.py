@@ -31,13 +31,10 @@ class ThreadWorker:
         self._stop.clear()
 
     def ready(self) -> Future:
-        return _at_once(None)
+        return _at_once(["here"])
 
     def signs(self) -> Future:
         return _at_once(Signs(0.0, ""))
-
-    def nodes(self) -> Future:
-        return _at_once(["this one"])
 
     def kill(self):
         self._stop.set()
