@@ -187,14 +187,17 @@ class GangWorker:
         return self._beside(run)
 
     def _beside(self, work: Callable[[], T]) -> Future[T]:
-        """What comes of it in a thread; where that is nothing, the gang is ended."""
+        """What comes of it in a thread.
+
+        Where that is an error the gang is not ended yet: whoever is told must see first whether
+        its processes had notice, and they have it when they are ended.
+        """
         future: Future[T] = Future()
 
         def do() -> None:
             try:
                 result = work()
             except BaseException as error:
-                self._end()
                 ended = self._killed.is_set()  # whatever that looks like from here
                 future.set_exception(LostError("the gang was ended") if ended else error)
             else:

@@ -353,6 +353,7 @@ class Pool:
             self.idle[worker] = None
             return
         self.session.check()
+        self._workers[worker].kill()  # what is there of it holds room
         assert isinstance(error, Exception)
         self._failed_starts[worker] += 1
         told = f"a worker did not start: {lost_worker(error)}"
@@ -366,7 +367,6 @@ class Pool:
     def _try_again(self) -> None:
         for worker, at in list(self._again_at.items()):
             if at <= time.monotonic():
-                self._workers[worker].kill()
                 self._begin(worker)
 
     def _lost(self, worker: str, error: Exception) -> Outcome:

@@ -19,3 +19,12 @@ def ray_session(tmp_path_factory):
     os.environ.update(SETTINGS | {"RAY_memory_monitor_refresh_ms": "0"})
     with embedded_ray(4, tmp_path_factory.mktemp("ray-logs")) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def no_ray_variables():
+    """None of those that `ray_session` sets, for a module that starts a Ray of another kind."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            patch.delenv(name)
+        yield

@@ -63,7 +63,7 @@ def test_study_that_was_never_submitted_is_told(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def partition(tmp_path_factory):
+def partition(tmp_path_factory, no_ray_variables):
     """SLURM of two nodes of two cores each, all on this machine."""
     lacking = [name for name in DAEMONS if shutil.which(name, path=_PATH) is None]
     if lacking or os.getuid() != 0:

@@ -102,15 +102,13 @@ def test_secrets_are_not_sent_in_a_job(tmp_path, monkeypatch, store, uri):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, no_ray_variables):
     """`ray start --head` in another folder; ended by its process, not by `ray stop`."""
     yield from _started(tmp_path_factory.mktemp("elsewhere"), PORT, {"RAY_AUTH_MODE": "disabled"})
 
 
 def _started(folder, port, variables):
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")
-    } | {"RAY_USAGE_STATS_ENABLED": "0", **variables}
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **variables}
     head = subprocess.Popen(
         [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=0",
          "--num-cpus=2", "--object-store-memory=100000000", f"--dashboard-port={port}"],
