@@ -30,7 +30,7 @@ T = TypeVar("T")
 QUIET_SECONDS = 10.0  # without room, before somebody is told what is waited for
 START_SECONDS = 300.0  # for the processes to start where there is room
 ALIKE_SECONDS = 5.0  # within which Ray tells of a death that another process has noticed
-FAILED_SECONDS = 15.0  # for the first process to say its own, after another has failed
+FAILED_SECONDS = 15.0  # for the first process to say its own, after another has failed or died
 THREAD_SECONDS = 10.0  # for the thread of a gang that is killed
 
 
@@ -237,21 +237,26 @@ class GangWorker:
         first, *others = self._members
         led: Future[Outcome] = explained(first, first.lead.remote(stage, others).future())
         futures.wait([led, *self._failures], return_when=futures.FIRST_COMPLETED)
-        if not led.done():
-            self._raise_lost(led)
-            return led.result()
-        if led.exception() is not None or led.result().state == "failed":
+        if not led.done():  # it may wait for ever for who died; who notices it has it on record
+            futures.wait([led], FAILED_SECONDS)
+        elif led.exception() is not None or led.result().state == "failed":
             # The first may have noticed another's death before Ray did.
             futures.wait(self._failures, ALIKE_SECONDS, futures.FIRST_COMPLETED)
+        outcome = led.result() if led.done() and led.exception() is None else None
+        if outcome is not None and outcome.state != "failed":
+            return outcome
+        try:
             self._raise_dead()
+        except LostError as lost:
+            if outcome is None or lost.cause == "taken away":
+                raise
+            return replace(outcome, error=lost.line)
+        if not led.done():
+            self._raise_failed()
         return led.result()
 
-    def _raise_lost(self, led: Future[Outcome]) -> None:
-        """Say who died or failed while the first was at work, unless the first says it itself."""
-        self._raise_dead()
-        futures.wait([led], FAILED_SECONDS)
-        if led.done():
-            return
+    def _raise_failed(self) -> None:
+        """Say what failed in a process of which the first says nothing."""
         number, record = next(
             (number, one.result()) for number, one in enumerate(self._failures) if one.done()
         )

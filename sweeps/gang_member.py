@@ -130,7 +130,14 @@ class Member(Worker):
                 _end_others(others, calls)
                 raise
             except BaseException as error:
-                if told := _told(calls, ALIKE_SECONDS):
+                told, died = _told(calls, ALIKE_SECONDS)
+                if died and isinstance(error, Exception):
+                    who = " and ".join(str(index + 2) for index in died)
+                    raise RuntimeError(
+                        f"process {who} of the gang's {self._count} died, the first noticed it as "
+                        f"{error_line(error)}"
+                    ) from error
+                if told:
                     error.add_note(told)
                 raise
             _, late = ray.wait(calls, num_returns=len(calls), timeout=END_SECONDS)
@@ -139,7 +146,7 @@ class Member(Worker):
                     f"{len(late)} of {self._count} processes had not ended {END_SECONDS:.0f} s "
                     "after the first"
                 )
-            if told := _told(calls, 0):
+            if told := _told(calls, 0)[0]:
                 raise RuntimeError(told)
             return rows
 
@@ -201,18 +208,21 @@ class Member(Worker):
         return f"process {self._number + 1} of {self._count} on {socket.gethostname()}: {error}"
 
 
-def _told(calls: Sequence[Any], seconds: float) -> str:
-    """What went wrong in those that have ended, or do within some seconds."""
+def _told(calls: Sequence[Any], seconds: float) -> tuple[str, list[int]]:
+    """What went wrong in those that have ended, or do within some seconds; which of them died."""
     import ray
 
     ended, _ = ray.wait(list(calls), num_returns=len(calls), timeout=seconds)
-    said = []
-    for call in ended:
+    said, died = [], []
+    for index, call in enumerate(calls):
+        if call not in ended:
+            continue
         try:
             said.append(ray.get(call))
         except Exception as error:  # its process has died, which the driver sees too
             said.append(f"a process of the gang has died ({type(error).__name__})")
-    return "; ".join(filter(None, said))
+            died.append(index)
+    return "; ".join(filter(None, said)), died
 
 
 def _end_others(others: Sequence[Any], calls: Sequence[Any]) -> None:

@@ -319,9 +319,9 @@ def where(store: Store, stage: Stage, number: int) -> dict[str, str]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def error_of(result: Callable[[float], Any]) -> str:
+def error_of(result: Callable[[float], Outcome]) -> str:
     try:
-        return f"no error: {result(300)}"
+        return result(300).error
     except LostError as error:
         return error.line
 

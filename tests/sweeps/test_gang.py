@@ -77,11 +77,16 @@ def test_a_lost_process_restarts_the_gang_from_its_last_checkpoint(gang, store):
     whole, broken = a_gang_stage(), a_gang_stage(kills=1)
     assert gang.run(whole).result(120).state == "done"
     assert store.execution(whole.id)["processes"] == 2
-    with pytest.raises(LostError) as lost:
-        gang.run(broken).result(120)
-    assert lost.value.line.startswith("process 2 of the gang's 2, on 127.0.0.1, died (the worker")
-    assert "goes on from its last checkpoint" in lost.value.line
-    assert "\n" not in lost.value.line
+    lost = gang.run(broken).result(120)
+    assert lost.state == "failed"
+    assert lost.renewed  # it is not to be given another stage
+    assert lost.error.startswith("process 2 of the gang's 2, on 127.0.0.1, died (the worker")
+    assert "goes on from its last checkpoint" in lost.error
+    assert "\n" not in lost.error
+    (failure,) = store.failures(broken.id)  # told once, though two have noticed it
+    assert failure["error"] == (
+        "RuntimeError: process 2 of the gang's 2 died, the first noticed it as EOFError"
+    )
     assert run_again(gang, broken).state == "done"
     assert (store.stage_folder(broken.id) / "first_step").read_text(encoding="utf-8") == "2"
     assert value(store, broken) == value(store, whole)
