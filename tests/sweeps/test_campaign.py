@@ -29,7 +29,6 @@ def test_a_hundred_kills_change_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="a stage whose node dies as its worker starts is waited for")
 @pytest.mark.parametrize("kills", [4, KILLS])
 def test_kills_among_gangs_change_nothing(tmp_path, kills):
     campaign = GangCampaign(tmp_path, seed=3)
