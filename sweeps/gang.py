@@ -20,10 +20,10 @@ from ablations.resources import Shape
 from ablations.stages import Stage
 from sweeps.offer import free_now, holds, offered
 from sweeps.pool import LostError, cause_of, explained, lost_worker, what_became_of
-from sweeps.watchdog import Signs
 
 if TYPE_CHECKING:
     from sweeps.gang_member import Place
+    from sweeps.watchdog import Signs
     from sweeps.worker import Outcome
 
 T = TypeVar("T")
@@ -239,12 +239,11 @@ class GangWorker:
         futures.wait([led, *self._failures], return_when=futures.FIRST_COMPLETED)
         if not led.done():  # it may wait for ever for who died; who notices it has it on record
             futures.wait([led], FAILED_SECONDS)
-        elif led.exception() is not None or led.result().state == "failed":
-            # The first may have noticed another's death before Ray did.
-            futures.wait(self._failures, ALIKE_SECONDS, futures.FIRST_COMPLETED)
         outcome = led.result() if led.done() and led.exception() is None else None
         if outcome is not None and outcome.state != "failed":
             return outcome
+        # The first may have noticed another's death before Ray did.
+        futures.wait(self._failures, ALIKE_SECONDS, futures.FIRST_COMPLETED)
         try:
             self._raise_dead()
         except LostError as lost:

@@ -131,14 +131,14 @@ class Member(Worker):
                 raise
             except BaseException as error:
                 told, died = _told(calls, ALIKE_SECONDS)
+                if told:
+                    error.add_note(told)
                 if died and isinstance(error, Exception):
                     who = " and ".join(str(index + 2) for index in died)
                     raise RuntimeError(
                         f"process {who} of the gang's {self._count} died, the first noticed it as "
                         f"{error_line(error)}"
                     ) from error
-                if told:
-                    error.add_note(told)
                 raise
             _, late = ray.wait(calls, num_returns=len(calls), timeout=END_SECONDS)
             if late:

@@ -333,7 +333,8 @@ class Pool:
         del self._running[worker]
         if worker in self._leaving:
             outcome = replace(outcome, leaving=True)
-        if outcome.leaving or outcome.cause == "memory":
+        ended = self._ended.pop(worker, None) is not None  # all the same it came to its end
+        if ended or outcome.leaving or outcome.cause == "memory":
             outcome = replace(outcome, renewed=True)
         if worker in self._interrupted:
             self._interrupted.remove(worker)
@@ -407,7 +408,6 @@ class Pool:
         self._begin(worker)
 
     def _begin(self, worker: str) -> None:
-        self._ended.pop(worker, None)
         self._again_at.pop(worker, None)
         self.coming.setdefault(worker, time.monotonic())
         process = self._workers[worker] = self._start_worker(worker)

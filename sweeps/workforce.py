@@ -25,9 +25,7 @@ from sweeps.staffing import Changes, Staff, staffed
 
 LOOK_SECONDS = 1.0  # how often is looked whether workers are to be started or ended
 NODES_SECONDS = 5.0  # how often a cluster is asked what it has, and what others hold of it
-COME_SECONDS = (
-    30.0  # within which a worker is there; one that is not does not count as able to begin
-)
+COME_SECONDS = 30.0  # for a worker to be there, before another one is started in its place
 QUIET_SECONDS = 10.0  # without any worker, before somebody is told what is waited for
 
 

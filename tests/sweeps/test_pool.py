@@ -9,6 +9,7 @@ import thread_workers
 from noop_stage import a_plan
 
 from ablations.errors import UserError
+from ablations.resources import Shape
 from sweeps import pool
 from sweeps.run import run_plan
 from sweeps.store import Store
@@ -65,3 +66,21 @@ def test_a_run_whose_workers_do_not_start_ends_with_why(starts, tmp_path):
 def test_one_whose_machine_went_as_it_started_is_tried_for_as_long_as_that_takes(starts, tmp_path):
     starts += [pool.LostError("it was taken", cause="taken away")] * (2 * pool.STARTS)
     assert run(tmp_path, workers=1)[0] == 0
+
+
+def test_one_that_was_ended_as_its_stage_was_done_is_given_no_other(starts, tmp_path):
+    """The next stage would be said to have hung."""
+    plan, store = a_plan("ending", {"base": {}}, seeds=(1, 2)), Store(tmp_path / "store")
+    first, second = (plan.stages[trial.stages["multimodal"]] for trial in plan.trials)
+    nothing, session = lambda shape: {}, thread_workers.Session()
+    with pool.Pool(store, tmp_path, nothing, session, "run", print) as workers:
+        workers.add("worker 1", Shape(), ["here"])
+        workers.wait(1.0)
+        workers.start("worker 1", first)
+        workers.end("worker 1", "hang", "it hung", "")
+        ((worker, outcome),) = workers.wait(60.0)
+        assert (worker, outcome.renewed) == ("worker 1", True)
+        workers.wait(1.0)
+        workers.start("worker 1", second)  # its process is another one
+        ((_, outcome),) = workers.wait(60.0)
+        assert (outcome.stage, outcome.state, outcome.error) == (second.id, "done", "")

@@ -17,6 +17,7 @@ from sweeps.worker import execute
 class ThreadWorker:
     def __init__(self, shape, node, arguments, variables):
         root, data, *_ = arguments
+        self._node = node
         self._store, self._data = Store(root), Path(data)
         self._stop = threading.Event()
         self._one = ThreadPoolExecutor(1)
@@ -31,7 +32,7 @@ class ThreadWorker:
         self._stop.clear()
 
     def ready(self) -> Future:
-        return _at_once(["here"])
+        return _at_once([self._node])
 
     def signs(self) -> Future:
         return _at_once(Signs(0.0, ""))
