@@ -16,6 +16,7 @@ from noop_stage import a_plan
 
 from ablations.errors import UserError
 from sweeps import jobs, reach
+from sweeps.free_port import free_port
 from sweeps.shipping import import_paths, shipment
 from sweeps.store import Store
 from sweeps.submit import submit
@@ -111,7 +112,8 @@ def _started(folder, port, variables):
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **variables}
     head = subprocess.Popen(
         [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=0",
-         "--num-cpus=2", "--object-store-memory=100000000", f"--dashboard-port={port}"],
+         "--num-cpus=2", "--object-store-memory=100000000", f"--dashboard-port={port}",
+         f"--dashboard-agent-listen-port={free_port()}"],  # another Ray has the usual one
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
