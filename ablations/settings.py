@@ -395,11 +395,10 @@ def _leave_out(config: BaseModel, dump: dict[str, Any]) -> None:
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Names of fields that are marked as not affecting results, and of others that hold models."""
-    fields = model.model_fields.items()
-    marked = [name for name, info in fields if is_marked(info)]
-    others = [name for name, info in fields if not is_marked(info) and places_at(model, (name,))]
-    return marked, others
+    """Names of fields that are marked as not affecting results, and of others with such below."""
+    marked = [name for name, info in model.model_fields.items() if is_marked(info)]
+    below = {path.partition(".")[0] for path in _free_paths(model, "")}
+    return marked, [name for name in model.model_fields if name in below and name not in marked]
 
 
 def is_marked(info: FieldInfo) -> bool:

@@ -108,8 +108,14 @@ def t_interval(values: Any, level: float) -> tuple[float, float, float]:
 def mean_and_sd(values: Any) -> tuple[float, float]:
     """Mean and standard deviation (ddof 1); not-a-number where there are too few values."""
     array = np.asarray(values, dtype=float)
-    mean = float(array.mean()) if array.size else math.nan
-    return mean, float(array.std(ddof=1)) if array.size > 1 else math.nan
+    if not array.size:
+        return math.nan, math.nan
+    mean = float(np.add.reduce(array)) / array.size
+    if array.size < 2:
+        return mean, math.nan
+    # To the bit `array.std(ddof=1)`, in a third of its time: it is asked of every score of an arm.
+    apart = array - mean
+    return mean, math.sqrt(float(np.add.reduce(apart * apart)) / (array.size - 1))
 
 
 def half_width(sd: float, n: int, level: float) -> float:

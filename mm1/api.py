@@ -201,12 +201,12 @@ def run(
     from mm1_jax.evaluation.official.checks import check_questions
     from mm1_jax.workload import data_of
     from sweeps.control import Steering
+    from sweeps.jobs import is_job_alone
     from sweeps.run import TAKEN_UP, run_plan
-    from sweeps.slurm import is_slurm
     from sweeps.store import Store
     from sweeps.watchdog import PATIENCE_SECONDS
 
-    if is_slurm(cluster):
+    if is_job_alone(cluster):
         raise UserError(
             f"a study on {cluster} is a job: mm1 submit {study} --cluster {cluster}, and then "
             "mm1 attach shows what it prints"

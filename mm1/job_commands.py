@@ -18,7 +18,7 @@ from mm1.options import (
     yes_option,
 )
 
-cluster_help = "Address of a Ray cluster's dashboard, or slurm:PARTITION."
+cluster_help = "Address of a Ray cluster's dashboard, slurm:PARTITION, or kuberay:FILE."
 nodes_option = click.option(
     "--nodes", type=click.IntRange(1), default=1, show_default=True, help="On SLURM: how many."
 )
@@ -57,14 +57,17 @@ def submit(
 ) -> int:
     """Run a study as a job of a cluster, and return at once.
 
-    On a Ray cluster that is there, or on SLURM, whose nodes get a Ray of their own. Store and data
-    must be reachable from the cluster under the same path or URL.
+    On a Ray cluster that is there, on SLURM, whose nodes get a Ray of their own, or on Kubernetes:
+    FILE is a RayJob or RayCluster of KubeRay, which says images, volumes and workers. Store and
+    data must be reachable from the cluster under the same path or URL.
 
     \b
     Example: mm1 submit ablations/studies/demo.yaml --cluster http://127.0.0.1:8265 \\
                  --store /shared/mm1
     Example: mm1 submit ablations/studies/demo.yaml --cluster slurm:gpu --nodes 4 \\
                  --sbatch=--time=12:00:00 --store /shared/mm1
+    Example: mm1 submit ablations/studies/demo.yaml --cluster kuberay:cluster.yaml \\
+                 --store /shared/mm1
     """
     job = api.submit(
         study,

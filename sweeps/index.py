@@ -58,7 +58,14 @@ from sweeps.finished import (
     schema,
     stage_key,
 )
-from sweeps.objects import LocalObjects, Objects, file_version, local_cache, make_private
+from sweeps.objects import (
+    LocalObjects,
+    Objects,
+    file_version,
+    file_versions,
+    local_cache,
+    make_private,
+)
 from sweeps.records import (
     ALWAYS_THERE,
     TIMELINE,
@@ -699,13 +706,14 @@ def _stamp(place: str, attempt: str, done: Any = None, *, folder: int | None = N
     `place` is the stage's folder, below an open `folder` if there is one; `done` what its record of
     the attempt was, if that is known.
     """
+    records = [f"{place}/{attempt}/{name}" for name in ALWAYS_THERE]
+    if done is None:
+        records.insert(0, f"{place}/done.json")
     try:
-        return _stamp_of(
-            done or file_version(f"{place}/done.json", folder),
-            *[file_version(f"{place}/{attempt}/{name}", folder) for name in ALWAYS_THERE],
-        )
+        versions = file_versions(records, folder)
     except OSError:
         return None
+    return _stamp_of(*versions) if done is None else _stamp_of(done, *versions)
 
 
 def _stamp_of(*facts: Any) -> int:

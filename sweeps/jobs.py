@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ablations.errors import UserError
 from ablations.schema import Config
-from sweeps import ray_jobs, slurm
+from sweeps import kuberay, ray_jobs, slurm
 from sweeps.records import study_folder
 from sweeps.store import Store
 
@@ -16,10 +16,15 @@ from sweeps.store import Store
 class Job(Config):
     """Where a study runs by itself."""
 
-    cluster: str  # address of a Ray cluster's dashboard, or slurm:PARTITION
+    cluster: str  # address of a Ray cluster's dashboard, slurm:PARTITION or kuberay:FILE
     id: str
     submitted_at: str
     log: str = ""  # of a SLURM job: the file on its machines
+
+
+def is_job_alone(cluster: str | None) -> bool:
+    """Whether a `--cluster` takes a study as a job and in no other way."""
+    return slurm.is_slurm(cluster) or kuberay.is_kuberay(cluster)
 
 
 def remember(store: Store, study: str, cluster: str, job: str, log: str = "") -> None:
@@ -51,6 +56,8 @@ def state(job: Job) -> str:
     """Of a job, in the words of its cluster."""
     if slurm.is_slurm(job.cluster):
         return slurm.state(job.id)
+    if kuberay.is_kuberay(job.cluster):
+        return kuberay.state(job.id)
     return ray_jobs.state(ray_jobs.client(job.cluster), job.id)
 
 
@@ -63,6 +70,8 @@ def follow(job: Job) -> Iterator[str]:
     """What a job has printed, and prints until it ends, in pieces."""
     if slurm.is_slurm(job.cluster):
         yield from slurm.follow(job.id, job.log)
+    elif kuberay.is_kuberay(job.cluster):
+        yield from kuberay.follow(job.id)
     else:
         yield from ray_jobs.follow(ray_jobs.client(job.cluster), job.id)
 
@@ -71,6 +80,8 @@ def stop(job: Job) -> bool:
     """Ask a job to end: SIGTERM, and SIGKILL some seconds later; whether it was still there."""
     if slurm.is_slurm(job.cluster):
         return slurm.stop(job.id)
+    if kuberay.is_kuberay(job.cluster):
+        return kuberay.stop(job.id)
     found = ray_jobs.client(job.cluster)
     if ray_jobs.state(found, job.id) not in ("PENDING", "RUNNING"):
         return False

@@ -139,15 +139,22 @@ def local_cache(root: str) -> Path:
     return cache / "mm1" / hashlib.sha256(root.encode()).hexdigest()[:16]
 
 
-def file_version(path: str | Path, folder: int | None = None) -> tuple[int, int, int]:
+def file_version(path: str | Path) -> tuple[int, int, int]:
     """What changes when a file of this machine is written, replaced or restored from elsewhere.
 
     Its number, its size and, in nanoseconds, when its content or its name changed last, which
-    unlike the time of modification nobody can set. `path` may be relative to an open `folder`.
+    unlike the time of modification nobody can set.
     """
-    # Faster than a Path's, and asked of each record of each stage.
-    facts = os.stat(path, dir_fd=folder)
-    return facts.st_ino, facts.st_size, facts.st_ctime_ns
+    return file_versions([path])[0]
+
+
+def file_versions(
+    paths: Iterable[str | Path], folder: int | None = None
+) -> tuple[tuple[int, int, int], ...]:
+    """The same of several files, whose paths may be relative to an open `folder`."""
+    # Asked of each record of each stage: one call for all of them, and none of a Path.
+    found = [os.stat(path, dir_fd=folder) for path in paths]
+    return tuple([(facts.st_ino, facts.st_size, facts.st_ctime_ns) for facts in found])
 
 
 def make_private(folder: Path) -> None:

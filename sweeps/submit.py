@@ -13,7 +13,7 @@ from ablations.machine import Machine
 from ablations.places import local_path
 from ablations.plan import Plan
 from ablations.shown_text import shown_url
-from sweeps import jobs, leases, ray_jobs, reach, slurm
+from sweeps import jobs, kuberay, leases, ray_jobs, reach, slurm
 from sweeps.mlflow_mirror import tracking_uri
 from sweeps.offer import Node
 from sweeps.run import already_running
@@ -41,8 +41,9 @@ def submit(
 ) -> str:
     """Register a plan and run it as a job; the job's name.
 
-    `cluster` is the address of a Ray cluster's dashboard (http://HOST:8265), or slurm:PARTITION
-    for a Ray of its own on `nodes` nodes (`sbatch` are options of sbatch). The job reads the plan
+    `cluster` is the address of a Ray cluster's dashboard (http://HOST:8265), slurm:PARTITION for a
+    Ray of its own on `nodes` nodes (`sbatch` are options of sbatch), or kuberay:FILE for one on
+    Kubernetes that is as the file says. The job reads the plan
     from its registration in the store, so the study's files need not be on the cluster; `on` is how
     it names `machine`, `priority` weighs its share of the cluster (`sweeps.sharing`).
 
@@ -83,11 +84,15 @@ def submit(
         job, log = slurm.submit(cluster, plan.study, words, place, nodes=nodes, options=sbatch)
         jobs.remember(found, plan.study, cluster, job, str(log))
         return job
+    if kuberay.is_kuberay(cluster):
+        job = _to_kubernetes(plan, found, words, cluster, data, machine, workers)
+        jobs.remember(found, plan.study, cluster, job)
+        return job
     client = ray_jobs.client(cluster)
     with shipment(plan) as code:
         environment = {
             "working_dir": str(code),
-            "env_vars": {"MM1_GIT_REVISION": git_revision(), "PYTHONUNBUFFERED": "1"},
+            "env_vars": _variables(),
         }
         nodes_there = _check_reach(client, environment, found.root, data)
         needs_of(plan, found.done(plan.stages), machine, workers, nodes_there)
@@ -102,6 +107,33 @@ def submit(
         )
     jobs.remember(found, plan.study, cluster, job)
     return job
+
+
+def _to_kubernetes(
+    plan: Plan,
+    store: Store,
+    words: Sequence[str],
+    cluster: str,
+    data: Path,
+    machine: Machine | None,
+    workers: int | None,
+) -> str:
+    """Register a plan and give it to KubeRay; the job's name."""
+    template = kuberay.Template(cluster)
+    if "://" not in store.root:
+        template.refuse_unmounted("store", store.root)
+    template.refuse_unmounted("data", str(data))
+    if nodes := template.nodes():
+        needs_of(plan, store.done(plan.stages), machine, workers, nodes)
+    with shipment(plan) as folder:
+        code = kuberay.put_code(store.objects, folder)
+    job = kuberay.manifest(template, plan.study, words, code, _variables())
+    store.register(plan)
+    return kuberay.submit(job)
+
+
+def _variables() -> dict[str, str]:
+    return {"MM1_GIT_REVISION": git_revision(), "PYTHONUNBUFFERED": "1"}
 
 
 def _refuse_second(store: Store, plan: Plan) -> None:
