@@ -221,6 +221,12 @@ def _archive(folder: Path) -> bytes:
     return data.getvalue()
 
 
+def refuse_silence(template: Template) -> None:
+    """Raise `UserError` where no cluster answers, or one without KubeRay."""
+    namespace = template.metadata.get("namespace")
+    _call(["get", "rayjobs", "--output=name", *([f"--namespace={namespace}"] if namespace else [])])
+
+
 def submit(job: Mapping[str, Any]) -> str:
     """Give a RayJob to the cluster; NAMESPACE/NAME, by which it is found again."""
     made = json.loads(_call(["create", "--filename=-", "--output=json"], json.dumps(job)))
@@ -315,6 +321,7 @@ def _call(words: Sequence[str], given: str | None = None) -> str:
     except subprocess.TimeoutExpired:
         raise UserError(f"kubectl did not answer for {ANSWER_SECONDS:.0f} s") from None
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise UserError(f"kubectl {words[0]}: {said or f'exit code {done.returncode}'}")
+        lines = (done.stderr or done.stdout).splitlines()  # before the last its own log
+        said = lines[-1].strip() if lines else f"exit code {done.returncode}"
+        raise UserError(f"kubectl {words[0]}: {said}")
     return done.stdout

@@ -125,6 +125,7 @@ def _to_kubernetes(
     template.refuse_unmounted("data", str(data))
     if nodes := template.nodes():
         needs_of(plan, store.done(plan.stages), machine, workers, nodes)
+    kuberay.refuse_silence(template)
     with shipment(plan) as folder:
         code = kuberay.put_code(store.objects, folder)
     job = kuberay.manifest(template, plan.study, words, code, _variables())

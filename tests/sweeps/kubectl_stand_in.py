@@ -54,6 +54,8 @@ def main(words: list[str]) -> int:
     assert words[0] == "create" or "--namespace=research" in words, words
     if words[0] == "create":
         create()
+    elif words[:2] == ["get", "rayjobs"]:
+        pass
     elif words[0] == "get":
         get(words[3])
     elif words[0] == "exec":

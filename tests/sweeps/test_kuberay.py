@@ -107,10 +107,22 @@ def test_name_that_a_command_cannot_have_is_refused(tmp_path):
         kuberay.manifest(template, "my study", ["run", "my study"], "file:///x.zip", {})
 
 
-def test_no_kubectl_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kubectl", "told"),
+    [
+        ("", "there is no kubectl here, by which kuberay:… reaches its cluster"),
+        ("echo 'E1203 log' >&2; echo 'no connection' >&2; exit 1", "kubectl get: no connection"),
+    ],
+)
+def test_no_cluster_is_told_before_anything_is_registered(tmp_path, monkeypatch, kubectl, told):
+    if kubectl:
+        (tmp_path / "kubectl").write_text(f"#!/bin/sh\n{kubectl}\n", encoding="utf-8")
+        (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="there is no kubectl here"):
-        kuberay.submit({})
+    place = written(tmp_path, CLUSTER)
+    with pytest.raises(UserError, match=told):
+        submit(PLAN, tmp_path / "store", cluster=place, data=tmp_path, mlflow_uri="off")
+    assert Store(tmp_path / "store").studies() == []
 
 
 def test_job_is_the_labs_own_with_what_is_run(tmp_path):
