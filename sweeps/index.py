@@ -14,10 +14,10 @@ How it is known that a stage is still what was read:
 - Behind a URL, by the bytes of its `done.json`, which has the checksums of the others. Whether
   those are there is known where they are read, and by `mm1 fsck`.
 
-A process that looks again and again, such as the dashboard, looks at these alone: stages without
-a result, stages that were ever set aside, stages in a folder `stages/<xx>/` in which one was made
-or removed, and in turn a part of all others. So it may take `TURNS` looks until it notices that
-somebody deleted or changed single files of a stage by hand.
+A process that looks again and again, such as the dashboard, looks, of those that it asks for, at
+these alone: stages without a result, stages that were ever set aside, stages in a folder
+`stages/<xx>/` in which one was made or removed, and in turn a part of all others. So it may take
+`TURNS` looks until it notices that somebody deleted or changed single files of a stage by hand.
 
     index/<form>-<checksum>.stages      one line a stage, and the rows of its scores
     index/<form>-<checksum>.curves      the rows of its training, which drawing alone needs
@@ -40,7 +40,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -212,6 +212,7 @@ class Index:
         self._attempts: dict[str, set[str]] = {}  # stage → attempts that are known
         self._sound: dict[str, tuple[int, int]] = {}  # as of the last look → segment, line
         self._damaged: dict[str, str] = {}
+        self._suspected: set[str] = set()  # sound ones that are looked at when they are asked for
         self._folders: dict[str, tuple[Any, frozenset[str]]] = {}  # stages/<xx> → version, names
         self._looks = 0
         self._changes = 0
@@ -269,7 +270,7 @@ class Index:
 
     def _check(self, stage_ids: Collection[str]) -> frozenset[str]:
         """Look at what may have changed; the stages without a result that may have been tried."""
-        again = set(self._objects.children("damaged")).intersection(self._sound)
+        self._suspected |= self._sound.keys() & set(self._objects.children("damaged"))
         turns = TURNS if self._is_local else TURNS_REMOTE
         turn = {f"{number:02x}" for number in range(self._looks % turns, 256, turns)}
         missing: list[str] = []
@@ -277,13 +278,17 @@ class Index:
             for folder in turn:
                 self._folders[folder] = _UNKNOWN, self._folders.get(folder, (None, frozenset()))[1]
             for folder, members in self._grouped(stage_ids).items():
-                names = self._names(folder, again)
+                names = self._names(folder)
                 missing += [one for one in members if one not in self._sound and one in names]
         else:
-            again.update(one for one in self._sound if one[:2] in turn)
+            self._suspected |= {one for one in self._sound if one[:2] in turn}
             missing += [one for one in stage_ids if one not in self._sound]
+        asked = stage_ids if isinstance(stage_ids, Set | Mapping) else set(stage_ids)
+        again = {one for one in self._suspected if one in asked}
+        self._suspected -= again
+        again &= self._sound.keys()
         self._look_at([*missing, *again])
-        lost = again.difference(self._sound).intersection(stage_ids)
+        lost = again.difference(self._sound)
         return frozenset(
             one for one in (*missing, *lost) if one not in self._sound and one not in self._damaged
         )
@@ -299,10 +304,10 @@ class Index:
         self._by_folder = [*self._by_folder[1 - KEPT :], (stage_ids, made)]
         return made
 
-    def _names(self, folder: str, again: set[str]) -> frozenset[str]:
+    def _names(self, folder: str) -> frozenset[str]:
         """The stages' folders in `stages/<folder>`.
 
-        Where they may not be those of the last look, what was sound there is put with `again`.
+        Where they may not be those of the last look, what was sound there is suspected.
         """
         try:
             version = file_version(self._objects.local / "stages" / folder)
@@ -315,7 +320,7 @@ class Index:
         now = frozenset(self._objects.children(f"stages/{folder}")) if version else frozenset()
         self._folders[folder] = version if settled else _UNKNOWN, now
         self._forget(names - now)
-        again.update(now & self._sound.keys())
+        self._suspected |= now & self._sound.keys()
         return now
 
     def _look_at(self, stage_ids: list[str]) -> None:

@@ -204,6 +204,30 @@ def test_a_process_that_looks_again_sees_what_happened_in_between(store, monkeyp
     assert answers(watching.look(ids)) == truth(store.root, monkeypatch)
 
 
+def test_what_is_asked_for_is_looked_at_and_nothing_else(tmp_path, monkeypatch):
+    """A driver asks for what has just been finished, among all that was before."""
+    monkeypatch.setattr(index, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(index, "TURNS", 10**9)
+    store = Store(tmp_path / "store")
+    ids = [f"aa{number:030x}" for number in range(12)]  # of one folder
+    stages = [Stage(one, a_stage(1).work, 0, {}, "stage") for one in ids]
+    for stage in stages[:11]:
+        store.finish(store.begin(stage), rows_of(1), {"seconds": 1.0})
+    assert store.look(ids[:11]).sound == set(ids[:11])
+    looked = []
+    stamp = index._stamp
+    monkeypatch.setattr(
+        index, "_stamp", lambda p, *a, **k: looked.append(p[-32:]) or stamp(p, *a, **k)
+    )
+    store.finish(store.begin(stages[11]), rows_of(1), {"seconds": 1.0})
+    next((tmp_path / "store" / "stages" / "aa" / ids[3]).glob("*/results.parquet")).unlink()
+    assert store.look([ids[11]]).sound == {ids[11]}
+    assert set(looked) == {ids[11]}
+    # What happened in the folder is remembered of the others until they are asked for.
+    assert store.look(ids[:6]).sound == set(ids[:3]) | set(ids[4:6])
+    assert set(looked) == {*ids[:6], ids[11]}
+
+
 def test_a_record_that_is_removed_by_hand_is_missed_after_some_looks(store):
     watching = Store(store.root)
     watching.look(IDS)
