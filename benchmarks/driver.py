@@ -122,7 +122,12 @@ def _write(root: str, pipe: Any) -> None:
         row = ResultRow("training", "loss", 1 + draw, step=1)
         if "task" in stage.config:
             row = ResultRow(stage.config["task"], "accuracy", 60 + draw, split="test", n_items=1000)
-        execution = {"seconds": 40.0 + draw, "compilation_seconds": 3.0, "host": "simulated"}
+        execution = {
+            "seconds": 40.0 + draw,
+            "compilation_seconds": 3.0,
+            "host": "simulated",
+            "started_at": time.time(),
+        }
         store.finish(store.begin(stage), [row], execution)
         pipe.send(Outcome(stage.id, "done", seconds=37.0 + draw))
 

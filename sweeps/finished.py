@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,8 +126,8 @@ def rows_of(stage_id: str, data: bytes) -> pyarrow.Table:
     try:
         found = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)).read(use_threads=False)
         # Results of before there was a column lack it.
-        fields = [field for field in schema() if field.name in found.column_names]
-        rows = found.cast(pyarrow.schema(fields))
+        there = set(found.column_names)
+        rows = found.cast(pyarrow.schema([field for field in schema() if field.name in there]))
         owners = rows["stage"].unique().to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise DamagedError(
@@ -140,6 +141,7 @@ def rows_of(stage_id: str, data: bytes) -> pyarrow.Table:
     return rows
 
 
+@cache
 def schema() -> pyarrow.Schema:
     """Of the long result table."""
     import pyarrow

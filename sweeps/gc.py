@@ -7,7 +7,8 @@ that somebody works on. Rubbish is the rest, once it is older than the retention
 - results that no registered study has, with the records of their failed attempts,
 - attempts that came to nothing and that nobody holds,
 - scratch folders of stages that are done, or that no study has,
-- results that were set aside as damaged, temporary files, and log files of Ray.
+- results that were set aside as damaged, temporary files, and log files of Ray,
+- code that was sent to Kubernetes, while no study is being run.
 
 Where a registration cannot be read, nobody can say what its study needs: results and scratch
 folders are then left alone.
@@ -24,7 +25,7 @@ from typing import Literal
 from ablations.errors import UserError
 from ablations.plan import Plan
 from ablations.schema import Config
-from sweeps import leases
+from sweeps import kuberay, leases
 from sweeps.finished import STAGE_ID
 from sweeps.fsck import orphans
 from sweeps.records import UnreadableError, read_record
@@ -34,7 +35,7 @@ RETENTION_DAYS = 30.0
 DAY_SECONDS = 86_400.0
 LOGS = "ray-logs"
 
-Kind = Literal["result", "attempt", "scratch", "set aside", "temporary file", "log files"]
+Kind = Literal["result", "attempt", "scratch", "set aside", "temporary file", "log files", "code"]
 
 
 class Rubbish(Config):
@@ -68,7 +69,13 @@ def rubbish(store: Store, retention_days: float = RETENTION_DAYS) -> Found:
         raise UserError(f"no store at {store.root}")
     before = time.time() - retention_days * DAY_SECONDS
     needed, unreadable = _needed(store)
-    found = [*_attempts(store), *_set_aside(store), *_temporary(store), *_logs(store)]
+    found = [
+        *_attempts(store),
+        *_set_aside(store),
+        *_temporary(store),
+        *_logs(store),
+        *_code(store),
+    ]
     if unreadable:
         left = f"results and scratch folders are left alone: {unreadable}; see mm1 fsck"
     else:
@@ -192,13 +199,21 @@ def _logs(store: Store) -> Iterator[Rubbish]:
             yield _of_folder("log files", store, path)
 
 
+def _code(store: Store) -> Iterator[Rubbish]:
+    studies = store.objects.children("studies")
+    if all(leases.may_be_taken(store.objects, f"studies/{one}/lease") for one in studies):
+        for name in store.objects.children(kuberay.FOLDER):
+            yield _of_key("code", store, f"{kuberay.FOLDER}/{name}")
+
+
 def _of_key(kind: Kind, store: Store, place: str) -> Rubbish:
-    """Of a key of the store, with its age and size as far as its storage tells them."""
+    """Of a key of the store, or of all below it."""
     if store.objects.local == Path(store.root):
         return _of_folder(kind, store, store.local / place)
     written = store.objects.files(place)
     newest = max(written.values(), default=0.0)
-    return Rubbish(kind=kind, place=place, written=newest, size_bytes=0)
+    size = store.objects.size_bytes(place)
+    return Rubbish(kind=kind, place=place, written=newest, size_bytes=size)
 
 
 def _of_folder(kind: Kind, store: Store, path: Path) -> Rubbish:

@@ -34,6 +34,7 @@ from sweeps.objects import Objects
 from sweeps.offer import Node
 
 PREFIX = "kuberay:"
+FOLDER = "kuberay"  # of a store
 API = "ray.io/v1"
 KINDS = ("RayJob", "RayCluster")
 MODE = "K8sJobMode"
@@ -200,11 +201,10 @@ def manifest(
 
 
 def put_code(objects: Objects, folder: Path) -> str:
-    """Put what `sweeps.shipping` packed into the store, once; where Ray finds it."""
+    """Put what `sweeps.shipping` packed into the store; where Ray finds it."""
     data = _archive(folder)
-    key = f"kuberay/code-{hashlib.sha256(data).hexdigest()[:16]}.zip"
-    if not objects.exists(key):
-        objects.write(key, data, durable=True)
+    key = f"{FOLDER}/code-{hashlib.sha256(data).hexdigest()[:16]}.zip"
+    objects.write(key, data, durable=True)  # anew, so that its age is that of its last use
     place = f"{objects.root}/{key}"
     return place if "://" in place else f"file://{place}"
 

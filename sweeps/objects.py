@@ -92,6 +92,10 @@ class Objects(Protocol):
         """
         ...
 
+    def size_bytes(self, folder: str) -> int:
+        """Of a key, or of all keys below a folder, together."""
+        ...
+
     def remove(self, folder: str) -> None:
         """Remove a key, or all keys below a folder; it is no error if there are none."""
         ...
@@ -299,6 +303,14 @@ class LocalObjects:
                         found[key if kept else f"{key}/"] = path.lstat().st_mtime
         return found
 
+    def size_bytes(self, folder: str) -> int:
+        """See `Objects`."""
+        size, path = 0, self.local / folder
+        for one in (path, *path.rglob("*")):
+            with contextlib.suppress(FileNotFoundError):  # others remove things meanwhile
+                size += one.lstat().st_size if one.is_symlink() or one.is_file() else 0
+        return size
+
     def remove(self, folder: str) -> None:
         """See `Objects`."""
         path = self.local / folder
@@ -445,6 +457,12 @@ class RemoteObjects:
             str(key).removeprefix(self.base).removeprefix("/"): _written(entry)
             for key, entry in found.items()
         }
+
+    def size_bytes(self, folder: str) -> int:
+        """See `Objects`."""
+        with self._asked(folder) as place:
+            found: dict[str, Any] = self._files.find(place, detail=True)
+        return sum(int(entry.get("size") or 0) for entry in found.values())
 
     def remove(self, folder: str) -> None:
         """See `Objects`."""

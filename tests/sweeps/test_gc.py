@@ -153,3 +153,22 @@ def test_what_was_set_aside_as_damaged_goes_too(tmp_path):
 def test_no_store_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no store at"):
         gc.rubbish(Store(tmp_path / "nowhere"))
+
+
+def test_code_that_was_sent_to_kubernetes_is_kept_while_a_study_is_run(tmp_path):
+    store = fill(tmp_path)
+    store.objects.write("kuberay/code-0123.zip", b"x")
+    lease = leases.acquire(store.objects, leases.study_lease("kept"))
+    assert lease is not None
+    assert not {one for one in told(store) if one.startswith("code")}
+    lease.remove()
+    assert {one for one in told(store) if one.startswith("code")} == {"code kuberay/code-0123.zip"}
+
+
+def test_the_size_of_what_a_bucket_holds_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = Store("memory://sizes/store")
+    store.register(PLAN)
+    store.objects.write("kuberay/code-0123.zip", b"x" * 1234)
+    (found,) = gc.rubbish(store, 0.0).rubbish
+    assert (found.place, found.size_bytes) == ("kuberay/code-0123.zip", 1234)
