@@ -32,6 +32,8 @@ from sweeps.store import Store
 
 LINE_SECONDS = 10.0
 LOOK_SECONDS = 1.0  # how often the reports of running stages are read
+# Of a very large study less often: a look at 100,000 trials takes a tenth of a second and more.
+LOOKING_SHARE, LOOK_SECONDS_AT_MOST = 0.05, 5.0
 MOST_READ = 100  # stages whose reports are read at one look
 
 
@@ -47,7 +49,7 @@ class Progress:
         use_plain_signs()
         self._console = Console(quiet=quiet, highlight=False)
         self._started = time.monotonic()
-        self._looked = self._printed = -math.inf
+        self._look_at = self._printed = -math.inf
         self._first_metric_at: float | None = None
         self._counted: Scheduler | None = None  # whose trials were counted
         self._unsettled: list[Trial] = []  # neither done nor failed then
@@ -130,9 +132,8 @@ class Progress:
     def update(self) -> None:
         """Look at what happens and show it."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now < self._look_at:
             return
-        self._looked = now
         self._read_reports(now)
         self._listen(now)
         self._scores.read(self.scheduler.done)
@@ -142,6 +143,8 @@ class Progress:
         elif now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._console.print(in_terminal(shown.line()), soft_wrap=True)
+        pause = (time.monotonic() - now) / LOOKING_SHARE
+        self._look_at = now + max(LOOK_SECONDS, min(LOOK_SECONDS_AT_MOST, pause))
 
     def _read_reports(self, now: float) -> None:
         """Read on in the reports of running stages, in turn where there are many."""

@@ -21,6 +21,7 @@ PLAN = a_plan("shown", {"base": {}, "other": {}}, seeds=(1, 2))
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOOK_SECONDS_AT_MOST", 0.0)
     return Store(tmp_path)
 
 
