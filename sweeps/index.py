@@ -284,10 +284,9 @@ class Index:
             self._suspected |= {one for one in self._sound if one[:2] in turn}
             missing += [one for one in stage_ids if one not in self._sound]
         asked = stage_ids if isinstance(stage_ids, Set | Mapping) else set(stage_ids)
-        again = {one for one in self._suspected if one in asked}
-        self._suspected -= again
-        again &= self._sound.keys()
+        again = {one for one in self._suspected if one in asked and one in self._sound}
         self._look_at([*missing, *again])
+        self._suspected -= again  # not before: the storage may not have answered
         lost = again.difference(self._sound)
         return frozenset(
             one for one in (*missing, *lost) if one not in self._sound and one not in self._damaged
