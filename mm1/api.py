@@ -342,7 +342,7 @@ def submit(
     on: str | None = None,
     priority: float = 1.0,
 ) -> str:
-    """Run a study as a job of a Ray cluster, or of SLURM; return the job's name at once.
+    """Run a study as a job of a Ray cluster, of SLURM or of Kubernetes; return its name at once.
 
     `on` and `priority` are as in `run`; a machine's file of one's own must be there on the cluster,
     under the same path.
