@@ -10,6 +10,7 @@ from flask import Flask
 from ablations.errors import UserError
 from ablations.shown_text import shown_url
 from analysis.dashboard.app import make_app
+from analysis.dashboard.lasting_memory import hand_back_freed_memory
 from analysis.dashboard.security import is_loopback, new_token
 from analysis.results import Origin
 from analysis.serving import serve_until_ended
@@ -37,6 +38,7 @@ def serve(
     Raises `UserError` where the port is taken.
     """
     token, names = _token(), list(allowed)
+    hand_back_freed_memory()
 
     def made() -> Flask:
         return make_app(store, [host, *names], origin, token=token, actions=actions).server
