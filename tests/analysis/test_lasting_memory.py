@@ -45,5 +45,7 @@ def arenas(how: str) -> tuple[str, int]:
 def test_threads_share_what_is_freed():
     pool, usual = arenas("as it is")
     assert pool != "system"
-    assert usual > 1
-    assert arenas("handed back") == ("system", 1)
+    assert usual > 4  # of the process, and of each thread
+    pool, few = arenas("handed back")
+    assert pool == "system"
+    assert few <= 2  # what is imported has begun a thread before
