@@ -107,8 +107,12 @@ def outcome(found: Any, job: str, seconds: float) -> list[str]:
     try:
         while not found.get_job_status(job).is_terminal():
             if time.monotonic() > deadline:
+                info = found.get_job_info(job)
                 found.stop_job(job)
-                raise UserError(f"the cluster did not answer within {seconds:.0f} s")
+                raise UserError(
+                    f"the cluster did not answer within {seconds:.0f} s: its job {job} is "
+                    f"{info.status}, {' '.join(str(info.message).split())}"
+                )
             time.sleep(0.5)
         return found.get_job_logs(job).splitlines() or [str(found.get_job_info(job).message)]
     except (OSError, RuntimeError) as error:

@@ -15,7 +15,7 @@ import pytest
 from noop_stage import a_plan
 
 from ablations.errors import UserError
-from sweeps import jobs, reach
+from sweeps import jobs, ray_jobs, reach
 from sweeps.free_port import free_port
 from sweeps.shipping import import_paths, shipment
 from sweeps.store import Store
@@ -160,6 +160,18 @@ def test_job_runs_the_study_and_the_client_may_go(cluster, tmp_path, monkeypatch
     assert "all 1 trials are there" in "".join(jobs.follow(found))
     assert jobs.succeeded(found)
     assert not jobs.stop(found)
+
+
+@pytest.mark.slow
+def test_job_that_does_not_end_in_time_is_stopped_and_says_how_far_it_is(cluster):
+    client = _client(cluster)
+    job = ray_jobs.submit(client, entrypoint="sleep 300")
+    with pytest.raises(UserError, match=rf"within 5 s: its job {job} is (PENDING|RUNNING), \w+"):
+        ray_jobs.outcome(client, job, 5.0)
+    deadline = time.monotonic() + 60
+    while not client.get_job_status(job).is_terminal():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 @pytest.mark.slow
