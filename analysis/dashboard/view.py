@@ -212,7 +212,10 @@ class Views:
         if results is None or is_new:
             file = Path(plan.path)
             results = read_results(plan, registration, self.store, file=file, origin=self._origin)
-        live, states = live_reports(results), results.states_now()
+        live = live_reports(results)
+        # Where nobody is at anything they follow from what was found.
+        known = None if is_new or found.begun or former is None else former.states
+        states = known or results.states_now()
         own = [registration.hash, len(results.done), _reported(live), states]
         others = () if former is None else former.told_of
         now = [own, self._around(others)]
