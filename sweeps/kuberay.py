@@ -32,6 +32,7 @@ from ablations.errors import UserError, nearest, shown
 from ablations.yaml_files import KeyPath, YamlDocument, load_yaml
 from sweeps.objects import Objects
 from sweeps.offer import Node
+from sweeps.outside_program import ask
 
 PREFIX = "kuberay:"
 FOLDER = "kuberay"  # of a store
@@ -235,7 +236,10 @@ def submit(job: Mapping[str, Any]) -> str:
 
 def state(job: str) -> str:
     """Of a job: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED, or how far KubeRay is with it."""
-    status = _status(job)
+    return _state_of(_status(job))
+
+
+def _state_of(status: Mapping[str, Any]) -> str:
     phase, said = status.get("jobDeploymentStatus"), status.get("jobStatus")
     if phase in ("Failed", "ValidationFailed"):
         return "FAILED"
@@ -272,9 +276,9 @@ def follow(job: str) -> Iterator[str]:
 
 def stop(job: str) -> bool:
     """Ask a job to save what it has and end; whether it was still there."""
-    if state(job) in ENDED:
-        return False
     status = _status(job)
+    if _state_of(status) in ENDED:
+        return False
     if status.get("jobDeploymentStatus") != "Running":  # Ray is not there: nothing to save
         _call(["patch", "rayjob", *_at(job), "--type=merge", '--patch={"spec":{"suspend":true}}'])
         return True
@@ -306,20 +310,13 @@ def _started(words: Sequence[str]) -> subprocess.Popen[str]:
 
 def _call(words: Sequence[str], given: str | None = None) -> str:
     """What a command of kubectl prints. Raises `UserError` with what it says."""
-    try:
-        done = subprocess.run(
-            ["kubectl", *words],
-            input=given,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=ANSWER_SECONDS,
-        )
-    except FileNotFoundError:
-        raise UserError(
-            f"there is no kubectl here, by which {PREFIX}… reaches its cluster"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"kubectl did not answer for {ANSWER_SECONDS:.0f} s") from None
+    done = ask(
+        ["kubectl", *words],
+        name="kubectl",
+        absent=f"there is no kubectl here, by which {PREFIX}… reaches its cluster",
+        seconds=ANSWER_SECONDS,
+        given=given,
+    )
     if done.returncode:
         lines = (done.stderr or done.stdout).splitlines()  # before the last its own log
         said = lines[-1].strip() if lines else f"exit code {done.returncode}"

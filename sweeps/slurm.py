@@ -12,13 +12,13 @@ import os
 import re
 import secrets
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ablations.errors import UserError
+from sweeps.outside_program import ask
 from sweeps.shipping import HOME
 
 PREFIX = "slurm:"
@@ -134,16 +134,13 @@ def stop(job: str) -> bool:
 
 def _call(words: Sequence[str], environment: dict[str, str] | None = None) -> str:
     """What a command of SLURM prints. Raises `UserError` with what it says."""
-    try:
-        done = subprocess.run(
-            words, env=environment, capture_output=True, encoding="utf-8", timeout=ANSWER_SECONDS
-        )
-    except FileNotFoundError:
-        raise UserError(
-            f"there is no {words[0]} here: {PREFIX}… is for a machine of a SLURM cluster"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"SLURM's {words[0]} did not answer for {ANSWER_SECONDS:.0f} s") from None
+    done = ask(
+        words,
+        name=f"SLURM's {words[0]}",
+        absent=f"there is no {words[0]} here: {PREFIX}… is for a machine of a SLURM cluster",
+        seconds=ANSWER_SECONDS,
+        environment=environment,
+    )
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise UserError(f"{words[0]}: {said or f'exit code {done.returncode}'}")
