@@ -20,15 +20,15 @@ import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from ablations.errors import UserError, nearest, shortened, shown
 from ablations.schema import FOLLOWS, PresetConfig
+from ablations.sections import affecting, free_paths, kind_of, plain, with_sections
 from ablations.workload import Fail
 from ablations.yaml_files import (
     MOST_WHOLE,
@@ -143,7 +143,7 @@ class ModelSchema:
 
     def dump(self, config: BaseModel) -> dict[str, Any]:
         """The whole config as plain values."""
-        return config.model_dump(mode="json")
+        return plain(config)
 
     def affecting(self, config: BaseModel) -> dict[str, Any]:
         """The config as plain values, without the fields marked as not affecting results."""
@@ -173,7 +173,8 @@ class ModelSchema:
         if not values:
             return base, ()
         _check_numbers(values, fail)
-        tree = self.dump(base)
+        changed = {path.partition(".")[0] for path in values}
+        tree = {**plain(base), **base.model_dump(mode="json", include=changed)}
         dropped: list[str] = []
         for path in sorted(values):
             self._name_entry(tree, path)
@@ -197,6 +198,9 @@ class ModelSchema:
         for mixture, wanted in shares.items():
             weights = value_at(tree, mixture) or self.mixtures[mixture]
             set_at(tree, mixture, _mixture(mixture, weights, wanted, fail))
+        made = with_sections(base, tree, changed)
+        if made is not None:
+            return made, tuple(dropped)
         try:
             return self.model.model_validate_json(json.dumps(tree), strict=True), tuple(dropped)
         except ValidationError as error:
@@ -218,7 +222,7 @@ class ModelSchema:
             value = tree.get(name)
             kind = value.get("kind") if isinstance(value, dict) else None
             for member in members:
-                if kind is None or len(members) == 1 or _kind(member) == kind:
+                if kind is None or len(members) == 1 or kind_of(member) == kind:
                     inner = value if isinstance(value, dict) else {}
                     found += self._paths(inner, member, f"{prefix}{name}.", own)
             if self.shares in members:
@@ -258,7 +262,7 @@ class ModelSchema:
         parent = path.rpartition(".")[0]
         self._check_path(tree, path, fail)
         current = value_at(tree, parent) or {}
-        kinds = {_kind(m): m for m in models_at(self.model, tuple(parent.split(".")))}
+        kinds = {kind_of(m): m for m in models_at(self.model, tuple(parent.split(".")))}
         if not isinstance(kind, str) or kind not in kinds:
             fail(path, f"{path}: {shown(kind)} is not valid{nearest(str(kind), kinds)}")
         if kind == current.get("kind"):
@@ -284,7 +288,7 @@ class ModelSchema:
         kind = (value_at(tree, parent) or {}).get("kind")
         presets: Mapping[str, Any] = {}
         for member in models_at(self.model, tuple(parent.split("."))):
-            if issubclass(member, PresetConfig) and _kind(member) == kind:
+            if issubclass(member, PresetConfig) and kind_of(member) == kind:
                 presets = member.presets
         if not presets:
             fail(path, f"unknown path {shown(path)}; {parent} has no presets")
@@ -305,7 +309,7 @@ class ModelSchema:
                 return True
             value = value.get(part) if isinstance(value, dict) else None
             kind = value.get("kind") if isinstance(value, dict) else None
-            fitting = [m for m in members if len(members) == 1 or _kind(m) == kind]
+            fitting = [m for m in members if len(members) == 1 or kind_of(m) == kind]
             if len(fitting) != 1:
                 return False  # a mapping with names of one's own, or a union that is left out
             model = fitting[0]
@@ -320,7 +324,7 @@ class ModelSchema:
         parent, _, name = path.rpartition(".")
         if parent in known:
             members = models_at(self.model, tuple(parent.split(".")))
-            having = [_kind(m) for m in members if name in m.model_fields]
+            having = [kind_of(m) for m in members if name in m.model_fields]
             if having:
                 kind = value_at(tree, parent)["kind"]
                 has = "has" if len(having) == 1 else "have"
@@ -330,7 +334,7 @@ class ModelSchema:
     @cached_property
     def free(self) -> frozenset[str]:
         """Paths that decide nothing, names of one's own as `*`."""
-        return frozenset(_free_paths(self.model, ""))
+        return frozenset(free_paths(self.model))
 
 
 def check_model(model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> None:
@@ -353,58 +357,6 @@ def check_model(model: type[BaseModel], above: tuple[type[BaseModel], ...] = ())
                     'field such as kind: Literal["adam"] = "adam" that says which'
                 )
             check_model(member, (*above, model))
-
-
-def _kind(model: type[BaseModel]) -> Any:
-    return model.model_fields["kind"].default
-
-
-def _free_paths(model: type[BaseModel], prefix: str) -> Iterable[str]:
-    for name, info in model.model_fields.items():
-        if is_marked(info):
-            yield prefix + name
-            continue
-        for member in models_at(model, (name,)):
-            yield from _free_paths(member, f"{prefix}{name}.")
-        if any(typing.get_origin(one) is dict for one in places_at(model, (name,))):
-            for member in models_at(model, (name, "*")):
-                yield from _free_paths(member, f"{prefix}{name}.*.")
-
-
-def affecting(config: BaseModel) -> dict[str, Any]:
-    """The config as plain values, without the fields that do not affect results."""
-    dump = config.model_dump(mode="json")
-    _leave_out(config, dump)
-    return dump
-
-
-def _leave_out(config: BaseModel, dump: dict[str, Any]) -> None:
-    """Take from a config's plain values the fields that do not affect results."""
-    marked, others = _fields(type(config))
-    for name in marked:
-        del dump[name]
-    for name in others:
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            _leave_out(value, dump[name])
-        elif isinstance(value, dict):
-            for key, inner in value.items():
-                if isinstance(inner, BaseModel):
-                    _leave_out(inner, dump[name][key])
-
-
-@cache
-def _fields(model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Names of fields that are marked as not affecting results, and of others with such below."""
-    marked = [name for name, info in model.model_fields.items() if is_marked(info)]
-    below = {path.partition(".")[0] for path in _free_paths(model, "")}
-    return marked, [name for name in model.model_fields if name in below and name not in marked]
-
-
-def is_marked(info: FieldInfo) -> bool:
-    """Whether a field is marked as not affecting results."""
-    extra = info.json_schema_extra
-    return isinstance(extra, dict) and not extra.get("identity", True)
 
 
 # -- plain mappings ------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ from typing import Any
 from ablations import identity
 from ablations.errors import UserError, nearest
 from ablations.resources import Resources
+from ablations.sections import affecting as affecting_of
+from ablations.sections import plain
 from ablations.settings import ModelSchema
-from ablations.settings import affecting as affecting_of
 from ablations.workload import INTACT, Answer, Asked, Code, Graph, Tasks, Work
 from mm1_jax.config.data import DataConfig, MixtureConfig
 from mm1_jax.config.encoder_pretraining import EncoderPretrainingConfig, EncoderStageConfig
@@ -302,7 +303,7 @@ def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -
         runners,
         affecting_of(config),
         data_identity(config.data),
-        config=config.model_dump(mode="json"),
+        config=plain(config),
         compile_class=record.costs.compile_class(config),
         flops=record.costs.flops(config) * steps,
         seconds=record.costs.seconds(config) * steps,
@@ -319,8 +320,11 @@ def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -
 
 def _with_rate(config: Any) -> Any:
     """With the rate that the law gives: it is part of what was trained, so it is written down."""
-    rate = config.optimizer.model_copy(update={"peak_lr": costs.peak_lr(config)})
-    return config.model_copy(update={"optimizer": rate})
+    rate = costs.peak_lr(config)
+    if config.optimizer.peak_lr == rate:
+        return config
+    optimizer = config.optimizer.model_copy(update={"peak_lr": rate})
+    return config.model_copy(update={"optimizer": optimizer})
 
 
 def _whole_model(
@@ -329,7 +333,9 @@ def _whole_model(
     inputs: Mapping[str, str],
     runners: Mapping[str, str],
 ) -> Work:
-    config = _with_rate(config).model_copy(update={"data": config.data.as_read()})
+    config = _with_rate(config)
+    if config.data.sources:
+        config = config.model_copy(update={"data": config.data.as_read()})
     check_sources(
         config.data, "data.vocabulary", "sft.template" if kind == SFT else "data.template"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from ablations import identity, source_facts
 from ablations.errors import UserError
-from ablations.settings import affecting
+from ablations.sections import affecting
 from ablations.workload import Code
 from mm1_jax.config.train_config import TrainConfig
 from mm1_jax.stage_kinds import KINDS
