@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 from ablations import identity
 from ablations.command import files
 from ablations.errors import UserError, nearest, shown
+from ablations.fingerprints import canonical
 from ablations.own_workload import (
     ONLY,
     Fail,
@@ -166,7 +167,9 @@ class FunctionWorkload(OwnWorkload):
                 "data": list(self.spec.data),
                 "data_fingerprint": data,
             },
-            decides=identity.decides(kind=ONLY, config=said, data=data, code=fingerprint),
+            decides=identity.decides(
+                kind=ONLY, config=canonical(said), data=data, code=fingerprint
+            ),
             data_fingerprint=data,
             code_fingerprint=fingerprint,
             code=code,

@@ -52,10 +52,9 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
 
 from ablations.errors import UserError, shown
-from ablations.fingerprints import fingerprint
+from ablations.fingerprints import canonical, fingerprint, fingerprint_of_text
 from ablations.source_facts import Import, keep, source_facts, source_text
 from ablations.workload import Code
 from ablations.yaml_files import load_yaml
@@ -66,17 +65,21 @@ _CONTRACT = re.compile(r"^\s*(from|import) ablations\b", re.MULTILINE)
 EQUIVALENCES = Path(__file__).with_name("code_equivalences.yaml")
 
 
-def decides(*, kind: str, config: Any, data: str, code: str) -> str:
+def decides(*, kind: str, config: str, data: str, code: str) -> str:
     """Fingerprint of all that decides a stage's result but its seed and its inputs.
 
-    `config` is without what does not affect results.
+    `config` is canonical JSON of what of it affects results.
     """
-    return fingerprint({"kind": kind, "config": config, "data": data, "code": code})
+    named = {"code": code, "config": None, "data": data, "kind": kind}
+    texts = [
+        f'"{name}":{config if value is None else canonical(value)}' for name, value in named.items()
+    ]
+    return fingerprint_of_text("{" + ",".join(texts) + "}")
 
 
 def stage_id(decided: str, seed: int, inputs: Mapping[str, str]) -> str:
     """Identity of a stage; `inputs` are identities by name."""
-    read = ",".join([f"{name}={source}" for name, source in sorted(inputs.items())])
+    read = ",".join([f"{name}={inputs[name]}" for name in sorted(inputs)]) if inputs else ""
     return hashlib.sha256(f"{decided} {seed} {read}".encode()).hexdigest()[:32]
 
 

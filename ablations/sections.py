@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from ablations.fingerprints import canonical
 from ablations.yaml_files import models_at, places_at
 
 MOST_KEPT = 2_000  # sections; a design has tens of them
@@ -81,6 +82,24 @@ def affecting(config: BaseModel) -> dict[str, Any]:
     return found
 
 
+def affecting_text(config: BaseModel) -> str:
+    """Canonical JSON of `affecting`."""
+    model = type(config)
+    if _writes_itself(model):
+        return canonical(affecting(config))
+    marked, _ = fields(model)
+    texts = []
+    for name in sorted(model.model_fields.keys() - set(marked)):
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            texts.append(_affecting_text(model, name, _Section(value, config)))
+        else:
+            written = config.model_dump(mode="json", include={name})
+            _leave_out_below(value, written.get(name))
+            texts.append(canonical(written)[1:-1])
+    return "{" + ",".join(filter(None, texts)) + "}"
+
+
 @lru_cache(MOST_KEPT)
 def _plain(model: type[BaseModel], name: str, section: _Section) -> dict[str, Any]:
     return section.written(name)
@@ -92,6 +111,11 @@ def _affecting(model: type[BaseModel], name: str, section: _Section) -> dict[str
     for values in written.values():
         _leave_out(section.it, values)
     return written
+
+
+@lru_cache(MOST_KEPT)
+def _affecting_text(model: type[BaseModel], name: str, section: _Section) -> str:
+    return canonical(_affecting(model, name, section))[1:-1]
 
 
 def _leave_out(config: BaseModel, dump: dict[str, Any]) -> None:

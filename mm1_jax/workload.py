@@ -24,9 +24,10 @@ from typing import Any
 
 from ablations import identity
 from ablations.errors import UserError, nearest
+from ablations.fingerprints import canonical
 from ablations.resources import Resources
 from ablations.sections import affecting as affecting_of
-from ablations.sections import plain
+from ablations.sections import affecting_text, plain
 from ablations.settings import ModelSchema
 from ablations.workload import INTACT, Answer, Asked, Code, Graph, Tasks, Work
 from mm1_jax.config.data import DataConfig, MixtureConfig
@@ -258,7 +259,7 @@ def modules_for(task: str) -> tuple[str, ...]:
 def _work(
     kind: str,
     runners: Mapping[str, str],
-    affecting: Any,
+    decided_by: str,
     data: str,
     also: tuple[str, ...] = (),
     **rest: Any,
@@ -268,7 +269,7 @@ def _work(
     return Work(
         kind=kind,
         run=run,
-        decides=identity.decides(kind=kind, config=affecting, data=data, code=fingerprint),
+        decides=identity.decides(kind=kind, config=decided_by, data=data, code=fingerprint),
         data_fingerprint=data,
         code_fingerprint=fingerprint,
         code=code,
@@ -301,7 +302,7 @@ def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -
     return _work(
         kind,
         runners,
-        affecting_of(config),
+        affecting_text(config),
         data_identity(config.data),
         config=plain(config),
         compile_class=record.costs.compile_class(config),
@@ -403,7 +404,7 @@ def _weights(recipe: Recipe, part: str, folder: Path, runners: Mapping[str, str]
     return _work(
         WEIGHTS,
         runners,
-        affecting_of(config),
+        affecting_text(config),
         data_identity(config.data),
         config=config.model_dump(mode="json"),
         pinned=True,
@@ -525,7 +526,7 @@ def _evaluation(
     return _work(
         EVALUATIONS[part],
         runners,
-        affecting,
+        canonical(affecting),
         scored.data_fingerprint,
         modules_for(task),
         config=config,
@@ -569,7 +570,7 @@ def asked_alone(
     work = _work(
         kind,
         {},
-        affecting,
+        canonical(affecting),
         "" if data is None else data_identity(data),
         modules_for(config["task"]),
         config=config,

@@ -26,6 +26,7 @@ from ablations.command.results import Measured, dotted
 from ablations.command.runner import RUN, CommandStage
 from ablations.command.spec import CommandSpec, StepSpec
 from ablations.errors import UserError, nearest, shown
+from ablations.fingerprints import canonical
 from ablations.own_workload import Fail, MetricSpec, OwnWorkload, fail_below
 from ablations.settings import MappingSchema, level_name
 from ablations.workload import Asked, Code, Graph, Work
@@ -211,7 +212,7 @@ class CommandWorkload(OwnWorkload):
         code = self._code_of(step, commit)
         decided = identity.decides(
             kind=name,
-            config=_affecting(stage, step),
+            config=canonical(_affecting(stage, step)),
             data=stage.data_fingerprint,
             code=self._code[name, commit],
         )

@@ -8,6 +8,7 @@ import pytest
 
 from ablations import identity, source_facts
 from ablations.errors import UserError
+from ablations.fingerprints import canonical
 from ablations.sections import affecting
 from ablations.workload import Code
 from mm1_jax.config.train_config import TrainConfig
@@ -16,8 +17,9 @@ from mm1_jax.stage_kinds import KINDS
 STAGE = {"kind": "k", "config": {"a": 1}, "seed": 0, "inputs": {}, "data": "d", "code": "c"}
 
 
-def stage_id(*, seed, inputs, **decides):
-    return identity.stage_id(identity.decides(**decides), seed, inputs)
+def stage_id(*, seed, inputs, config, **decides):
+    decided = identity.decides(config=canonical(config), **decides)
+    return identity.stage_id(decided, seed, inputs)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,12 @@ def stage_id(*, seed, inputs, **decides):
 )
 def test_everything_that_decides_the_result_counts(change):
     assert stage_id(**STAGE) != stage_id(**{**STAGE, **change})
+
+
+def test_what_decides_is_the_fingerprint_of_it_all():
+    decides = {name: STAGE[name] for name in ("kind", "config", "data", "code")}
+    texts = {**decides, "config": canonical(STAGE["config"])}
+    assert identity.decides(**texts) == identity.fingerprint(decides)
 
 
 def test_order_of_keys_does_not_count():

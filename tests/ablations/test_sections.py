@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 from pydantic import BaseModel, Field, computed_field, field_serializer, model_validator
 
+from ablations.fingerprints import canonical
 from ablations.plan import make_plan
 from ablations.schema import NOT_IDENTITY, Config
-from ablations.sections import affecting, plain, with_sections
+from ablations.sections import affecting, affecting_text, plain, with_sections
 from ablations.settings import ModelSchema
 from mm1.studies import load_study
 from mm1_jax.config.recipe import Recipe
@@ -52,6 +53,7 @@ def test_plain_values_are_those_that_pydantic_writes_in_its_order(study):
 def test_what_affects_results_is_all_but_the_free_paths(study):
     for recipe in recipes(study):
         assert affecting(recipe) == without(recipe.model_dump(mode="json"), SCHEMA.free)
+        assert affecting_text(recipe) == canonical(affecting(recipe))
 
 
 def test_what_configs_share_is_written_once():
@@ -105,6 +107,7 @@ def test_a_model_that_writes_itself_is_written_as_it_does(model):
     for fields in ({}, {"scale": 5} if "scale" in model.model_fields else {"log": 5}):
         config = model(inner=inner, **fields)
         assert plain(config) == config.model_dump(mode="json")
+        assert affecting_text(config) == canonical(affecting(config))
     assert "log" not in affecting(model(inner=inner))
 
 

@@ -13,10 +13,12 @@ LAYERS = ["ablations", "sweeps", "analysis", "mm1"]  # none imports one to its r
 CONTRACT = {
     "content_hash",
     "errors",
+    "fingerprints",
     "identity",
     "places",
     "resources",
     "schema",
+    "sections",
     "settings",
     "shown_text",
     "source_code",
