@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -21,6 +21,9 @@ from ablations.fingerprints import canonical
 from ablations.yaml_files import models_at, places_at
 
 MOST_KEPT = 2_000  # sections; a design has tens of them
+
+Model = TypeVar("Model", bound=BaseModel)
+Found = TypeVar("Found")
 
 
 class _Section:
@@ -46,6 +49,16 @@ class _Section:
         dump = self.of.model_dump(mode="json", include={name})
         self.of = None
         return dump
+
+
+def once_a_section(function: Callable[[Model], Found]) -> Callable[[Model], Found]:
+    """A function of a frozen section, and of nothing else, that is asked once for each object."""
+
+    @lru_cache(MOST_KEPT)
+    def kept(section: _Section) -> Found:
+        return function(typing.cast(Model, section.it))
+
+    return lambda it: kept(_Section(it, None))
 
 
 # -- as plain values -----------------------------------------------------------------------------

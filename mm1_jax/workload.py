@@ -27,7 +27,7 @@ from ablations.errors import UserError, nearest
 from ablations.fingerprints import canonical
 from ablations.resources import Resources
 from ablations.sections import affecting as affecting_of
-from ablations.sections import affecting_text, plain
+from ablations.sections import affecting_text, once_a_section, plain
 from ablations.settings import ModelSchema
 from ablations.workload import INTACT, Answer, Asked, Code, Graph, Tasks, Work
 from mm1_jax.config.data import DataConfig, MixtureConfig
@@ -303,7 +303,7 @@ def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -
         kind,
         runners,
         affecting_text(config),
-        data_identity(config.data),
+        _data_identity(config.data),
         config=plain(config),
         compile_class=record.costs.compile_class(config),
         flops=record.costs.flops(config) * steps,
@@ -317,6 +317,14 @@ def _training(kind: str, config: Any, runners: Mapping[str, str], **rest: Any) -
         what=record.what,
         **rest,
     )
+
+
+def _data_identity(data: DataConfig) -> str:
+    # What lies in files of one's own may be other at the next plan.
+    return data_identity(data) if data.own or data.tokenizer is not None else _installed(data)
+
+
+_installed = once_a_section(data_identity)
 
 
 def _with_rate(config: Any) -> Any:

@@ -160,7 +160,9 @@ class Recipe(TrainConfig):
 
     def train_config(self) -> TrainConfig:
         """The part that decides the multimodal checkpoint, but for its parts' first weights."""
-        return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.model_fields})
+        # Checked already, as what a recipe has beyond it is beside it.
+        fields = {name: getattr(self, name) for name in TrainConfig.model_fields}
+        return TrainConfig.model_construct(**fields)
 
     def encoder_stage(self) -> EncoderStageConfig | None:
         """The encoder's own pre-training; null if it has none."""

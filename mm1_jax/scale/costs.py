@@ -7,14 +7,19 @@ real parameter tree and against XLA's cost analysis of the unrolled program.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
+from pydantic import BaseModel
+
+from ablations.fingerprints import canonical
+from ablations.sections import once_a_section
+from mm1_jax.config.data import DataConfig
 from mm1_jax.config.encoder import FusedEncoderConfig
 from mm1_jax.config.encoder_pretraining import ContrastiveConfig, EncoderStageConfig
 from mm1_jax.config.language_model import DenseConfig, MixtureOfExpertsConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.config.train_config import TrainConfig
+from mm1_jax.config.training import OptimizerConfig, TrainingConfig
 from mm1_jax.training.schedule import peak_lr
 
 __all__ = [
@@ -214,47 +219,42 @@ def compile_class(config: TrainConfig) -> str:
     Everything that enters shapes or constants: not the number of steps, the learning rate's
     course, the mixture, or a seed.
     """
-    decides = config.model_dump(
-        mode="json",
-        include={
-            "encoder": True,
-            "connector": True,
-            "language_model": True,
-            "data": {"text_tokens", "images", "sub_images", "total_tokens", "vocabulary"},
-            **_PROGRAM,
-        },
+    parts = (config.encoder, config.connector, config.language_model)
+    return _digest(
+        *[_whole(part) for part in parts],
+        _of_data(config.data),
+        _of_training(config.training),
+        _of_optimizer(config.optimizer),
     )
-    return _digest({**decides, "sources": len(config.data.source_names)})
 
 
-# What of the optimisation enters the compiled step.
-_PROGRAM = {
-    "training": {
-        "batch_size",
-        "freeze",
-        "loss_mean",
-        "z_loss",
-        "compute_dtype",
-        "layers",
-        "remat",
-        "attention",
-        "micro_batches",
-        "mesh",
-    },
-    "optimizer": {
-        "kind",
-        "part_rates",
-        "weight_decay",
-        "clip_norm",
-        "b1",
-        "b2",
-        "eps",
-    },
-}
+@once_a_section
+def _whole(section: BaseModel) -> str:
+    return canonical(section.model_dump(mode="json"))
 
 
-def _digest(decides: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+@once_a_section
+def _of_data(data: DataConfig) -> str:
+    shapes = {"text_tokens", "images", "sub_images", "total_tokens", "vocabulary"}
+    found = data.model_dump(mode="json", include=shapes)
+    return canonical({**found, "sources": len(data.source_names)})
+
+
+@once_a_section
+def _of_training(training: TrainingConfig) -> str:
+    compiled = {"batch_size", "freeze", "loss_mean", "z_loss", "compute_dtype", "layers"}
+    compiled |= {"remat", "attention", "micro_batches", "mesh"}
+    return canonical(training.model_dump(mode="json", include=compiled))
+
+
+@once_a_section
+def _of_optimizer(optimizer: OptimizerConfig) -> str:
+    compiled = {"kind", "part_rates", "weight_decay", "clip_norm", "b1", "b2", "eps"}
+    return canonical(optimizer.model_dump(mode="json", include=compiled))
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def seconds_per_step(config: TrainConfig) -> float:
@@ -356,8 +356,12 @@ def pretraining_seconds_per_step(config: EncoderStageConfig | LanguageModelStage
 
 def pretraining_compile_class(config: EncoderStageConfig | LanguageModelStageConfig) -> str:
     """Equal where two pre-trainings run the same compiled program."""
-    parts: dict[str, Any] = {"text_tokens": True, "vocabulary": True, **_PROGRAM}
     part = "encoder" if isinstance(config, EncoderStageConfig) else "language_model"
-    if isinstance(config, EncoderStageConfig):
-        parts["objective"] = True
-    return _digest({part: config.model_dump(mode="json", include={part: True, **parts})})
+    own = config.model_dump(mode="json", include={"text_tokens", "vocabulary", "objective"})
+    return _digest(
+        part,
+        _whole(getattr(config, part)),
+        canonical(own),
+        _of_training(config.training),
+        _of_optimizer(config.optimizer),
+    )

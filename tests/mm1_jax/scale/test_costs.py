@@ -262,6 +262,8 @@ def test_the_compile_class_ignores_what_does_not_change_the_program(tiny):
     for other in (
         {"encoder": {"image_size": 32}},
         {"connector": {"kind": "c_abstractor"}},
+        {"language_model": {"layers": 8}},
+        {"data": {"text_tokens": 48}},
         {"training": {"freeze": ["encoder"]}},
         {"optimizer": {"weight_decay": 0.2}},
     ):
