@@ -25,13 +25,14 @@ class ConfigParts:
         self.written: list[dict[str, Any]] = []  # as plain values, parts by number
         self._whole: list[dict[str, Any]] = []
         self._numbers: dict[str, int] = {}  # JSON of what is written → its number
-        self._by_object: dict[int, int] = {}  # of those that are kept here, so none is another
+        # By object, which is kept here so that no other takes its place.
+        self._seen: dict[int, tuple[Mapping[str, Any], int]] = {}
 
     def number(self, config: dict[str, Any]) -> int:
         """The number of a config; it is kept if there is none like it."""
-        known = self._by_object.get(id(config))
-        if known is not None:
-            return known
+        seen = self._seen.get(id(config))
+        if seen is not None:
+            return seen[1]
         written = {
             key: {PART: self.number(value)} if isinstance(value, dict) else value
             for key, value in config.items()
@@ -40,13 +41,11 @@ class ConfigParts:
         number = self._numbers.get(text)
         if number is None:
             number = self._numbers[text] = self._keep(written)
+        self._seen[id(config)] = config, number
         return number
 
-    def shared(self, config: dict[str, Any]) -> dict[str, Any]:
-        """A config equal to this one, whose parts are those of others where they are equal."""
-        return self._whole[self.number(config)]
-
     def __getitem__(self, number: int) -> dict[str, Any]:
+        """The config of a number; its parts are those of others where they are equal."""
         return self._whole[number]
 
     def _keep(self, written: dict[str, Any]) -> int:
@@ -57,7 +56,7 @@ class ConfigParts:
         number = len(self._whole)
         self._whole.append(whole)
         self.written.append(written)
-        self._by_object[id(whole)] = number
+        self._seen[id(whole)] = whole, number
         return number
 
     @classmethod

@@ -29,7 +29,7 @@ def test_configs_come_back_as_they_were_with_their_keys_in_order():
 def test_what_configs_share_is_kept_once():
     parts = ConfigParts()
     arms = [{**json.loads(json.dumps(BASE)), "steps": steps} for steps in range(100)]
-    shared = [parts.shared(arm) for arm in arms]
+    shared = [parts[parts.number(arm)] for arm in arms]
     assert shared == arms
     assert len(parts.written) == 2 + 100
     assert len({id(arm["encoder"]) for arm in shared}) == 1
@@ -37,10 +37,17 @@ def test_what_configs_share_is_kept_once():
     assert len(parts.written) == 2 + 100
 
 
+def test_a_config_in_the_place_of_one_that_is_gone_is_not_taken_for_it():
+    parts = ConfigParts()
+    for steps in range(3_000):  # each dead when the next is made
+        assert parts[parts.number({"steps": steps})] == {"steps": steps}
+
+
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (0.0, -0.0), (None, "null")])
 def test_values_that_only_look_equal_stay_apart(one, other):
     parts = ConfigParts()
-    found = [parts.shared({"group": {"value": value}}) for value in (one, other)]
+    configs = [{"group": {"value": value}} for value in (one, other)]
+    found = [parts[parts.number(config)] for config in configs]
     assert [repr(config["group"]["value"]) for config in found] == [repr(one), repr(other)]
 
 
