@@ -91,7 +91,9 @@ def hiding(known: Iterable[str] = ()) -> Callable[[str], str]:
             text = text.replace(secret, HIDDEN)
         if "://" in text:
             text = _URL.sub(lambda found: shown_url(found[0]), text)
-        return _SIGNED.sub(rf"\1={HIDDEN}", text) if "=" in text else text
+        if "=" in text and ("?" in text or "&" in text):  # a picture as text is long, and has none
+            text = _SIGNED.sub(rf"\1={HIDDEN}", text)
+        return text
 
     return hide
 

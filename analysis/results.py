@@ -482,8 +482,10 @@ class StudyResults:
             for plan, registration in self._registrations[0]
             if registration != self.registration
         ]
-        stages = {stage: None for one in (self._now, *others) for stage in one.plan.stages}
-        times = self.store.finished_times(list(stages))
+        stages: Collection[str] = self.whole.stages  # which were looked at already
+        if others:
+            stages = {stage: None for one in (self._now, *others) for stage in one.plan.stages}
+        times = self.store.finished_times(stages)
         return Registry(
             [self._now, *others],
             times.get,

@@ -270,19 +270,19 @@ def restart(folder: Path, trials: int, workers: int) -> None:
     measured = measured_seconds(store, plan, done)
     progress.scheduler = Scheduler(plan, done, names, measured=measured)
     progress.scheduler.next(names[0], time.monotonic())
-    progress.update()
     marks.append((time.perf_counter(), used()))
+    progress.update()
+    shown = time.perf_counter() - marks[-1][0]
     parts = [
         f"{what} {two[1] - one[1]:.1f} s"
         for what, one, two in zip(
-            ("registering", "finding what is done", "scheduler and progress"), marks, marks[1:],
-            strict=False,
+            ("registering", "finding what is done", "scheduler"), marks, marks[1:], strict=False
         )
     ]  # fmt: skip
     print(
         f"started again with {len(done):,} of {len(plan.stages):,} done: "
         f"{marks[-1][1] - marks[0][1]:.1f} s of the processor, {marks[-1][0] - marks[0][0]:.1f} s "
-        f"by the clock ({', '.join(parts)}), {peak() / 1e9:.2f} GB"
+        f"by the clock ({', '.join(parts)}); shown {shown:.1f} s later; {peak() / 1e9:.2f} GB"
     )
 
 

@@ -246,6 +246,7 @@ class Index:
             self._last = [*others[1 - KEPT :], (stage_ids, state, found)]
             return found
 
+    @no_collection()
     def done(self, stage_ids: Collection[str], objects: Objects | None = None) -> set[str]:
         """Those that have a result, each looked at now. Their results are not read."""
         with self._lock:

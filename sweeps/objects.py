@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from ablations.errors import UserError
@@ -170,7 +170,7 @@ def make_private(folder: Path) -> None:
 
 def is_inside(name: str) -> bool:
     """Whether a file's name stays below the folder that it is relative to."""
-    parts = PurePosixPath(name).parts
+    parts = set(name.split("/")) - {"", "."}
     odd = "\0" in name or "\\" in name or name.startswith("/") or name.endswith("/")
     return bool(parts) and not odd and ".." not in parts
 

@@ -25,6 +25,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from ablations.no_collection import no_collection
 from ablations.plan import Plan
 from ablations.stages import Stage
 from sweeps.calibration import Calibration, kind_of
@@ -121,6 +122,7 @@ class Scheduler:
     stages are not offered, awaited or counted in any estimate before they are released.
     """
 
+    @no_collection()
     def __init__(
         self,
         plan: Plan,

@@ -175,7 +175,9 @@ def _so_far(tried: Tried) -> Iterator[Finding]:
         yield Finding(False, f"{after}, it had no results yet; a longer try: --seconds 60")
         return
     named = ", ".join(seen[:10]) + (", …" if len(seen) > 10 else "")
-    yield Finding(False, f"{after}, it had {tried.numbers.rows} rows of results with {named}")
+    rows = tried.numbers.rows
+    counted = "1 row" if rows == 1 else f"{rows} rows"
+    yield Finding(False, f"{after}, it had {counted} of results with {named}")
     for name, metric in tried.stage.metrics.items():
         if metric.key not in seen:
             near = nearest(metric.key, seen)
