@@ -3,15 +3,16 @@
 A row for each task, filter and metric. The harness itself says which way a metric is better
 (`higher_is_better`). What was evaluated follows from the folder that a file is in, else from the
 name of the model; its seeds are those of few-shot examples, and not of a training, so they are not
-taken.
+taken. Of a group of tasks that has a number of its own, those of its parts are left out.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,18 @@ def read_harness(folder: Path) -> Raw:
         raise UserError(f"{folder}: no result file of a harness (results_*.json) can be read")
     records: list[dict[str, Any]] = []
     goals: dict[str, Goal] = {}
-    several_shots = _several_shots(files.values())
+    parts: dict[str, dict[str, None]] = {}  # group → its tasks whose number it has the mean of
+    several_shots, models = _several_shots(files.values()), _models(files, folder)
     for file, made in files.items():
         higher = made.get("higher_is_better") or {}
-        whole = _whole_tasks(made)
+        groups, who = _groups(made), _who(file, models[file], folder, made)
         for task, scores in made["results"].items():
-            if whole is not None and task not in whole:
-                continue
             shots = (made.get("n-shot") or {}).get(task)
             for metric, filter_name, value, error in _scores(scores):
+                number = (metric, filter_name)
+                if whose := [one for one in groups.get(task, ()) if number in _numbers(made, one)]:
+                    parts.setdefault(whose[0], {})[task] = None
+                    continue
                 name = metric if filter_name in ("", "none") else f"{metric},{filter_name}"
                 way = (higher.get(task) or {}).get(metric) if isinstance(higher, dict) else None
                 if isinstance(way, bool):
@@ -66,7 +70,7 @@ def read_harness(folder: Path) -> Raw:
                 label = f"{task} {shots}-shot" if task in several_shots else task
                 records.append(
                     {
-                        **_who(file, folder, made),
+                        **who,
                         "task": label,
                         "metric": name,
                         "value": value,
@@ -83,6 +87,9 @@ def read_harness(folder: Path) -> Raw:
     }
     origin = f"{folder} (harness results, {len(files)} files)"
     notes = ["a harness knows no training seed: it is taken from the folders' or models' names"]
+    for group, own in parts.items():
+        named = ", ".join(list(own)[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
+        notes.append(f"of the group {group} its own number is taken, not those of {named}")
     return Raw(folder.resolve().name, origin, rows_of(records), hints, goals, tuple(notes))
 
 
@@ -95,13 +102,19 @@ def _several_shots(files: Any) -> set[str]:
     return {task for task, own in seen.items() if len(own) > 1}
 
 
-def _whole_tasks(made: Mapping[str, Any]) -> set[str] | None:
-    """Tasks that are no part of a group; None where nobody says."""
-    parts = made.get("group_subtasks")
-    if not isinstance(parts, dict):
-        return None
-    below = {str(one) for own in parts.values() if isinstance(own, list) for one in own}
-    return {task for task in made["results"] if task not in below}
+def _groups(made: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Task → the groups that it is a part of."""
+    found: dict[str, list[str]] = {}
+    groups = made.get("group_subtasks")
+    for group, parts in groups.items() if isinstance(groups, dict) else ():
+        for part in parts if isinstance(parts, list) else ():
+            found.setdefault(str(part), []).append(group)
+    return found
+
+
+def _numbers(made: Mapping[str, Any], task: str) -> set[tuple[str, str]]:
+    """Metric and filter of all that a task has a number of."""
+    return {(metric, name) for metric, name, *_ in _scores(made["results"].get(task, {}))}
 
 
 def _scores(scores: Mapping[str, Any]) -> list[tuple[str, str, float | None, float | None]]:
@@ -110,10 +123,8 @@ def _scores(scores: Mapping[str, Any]) -> list[tuple[str, str, float | None, flo
     for key, value in scores.items():
         metric, _, filter_name = key.partition(",")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if metric.endswith("_stderr") or metric in ("alias", "samples", "sample_len", "name"):
-            continue
-        if not is_number and not (value in (None, "") or value == "N/A"):
-            continue
+        if "_stderr" in metric or metric in ("alias", "samples", "sample_len", "name"):
+            continue  # lmms-eval has an error of several kinds: _stderr, _stderr_clt, …
         if not is_number:
             continue
         error = scores.get(f"{metric}_stderr,{filter_name}", scores.get(f"{metric}_stderr"))
@@ -129,14 +140,27 @@ def _scores(scores: Mapping[str, Any]) -> list[tuple[str, str, float | None, flo
     return found
 
 
-def _who(file: Path, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+def _models(files: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """File → the model whose name its folder has, without what is the same of all of them.
+
+    The harness puts a folder called by the model's path, `data__ckpt__wide-seed0`, below what it
+    was told to write to.
+    """
+    inner = {file: file.parent.name if file.parent != folder else "" for file in files}
+    paths = {file: name.split("__") for file, name in inner.items()}
+    shared = os.path.commonprefix([path[:-1] for path in paths.values()])
+    return {file: "__".join(path[len(shared) :]) for file, path in paths.items()}
+
+
+def _who(file: Path, name: str, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
     """The arm and the seed of a result file, by its folder and the model that it names."""
     parts = [*file.relative_to(folder).parts[:-1]]
     config = made.get("config") if isinstance(made.get("config"), dict) else {}
     model = made.get("model_name") or (config or {}).get("model_args") or ""
-    # The harness puts a folder with the model's path below what it was told to write to.
     if len(parts) > 1 and "__" in parts[-1]:
         parts.pop()
+    elif parts:
+        parts[-1] = name
     where = "/".join(parts) or str(model)
     found = re.search(r"(?:^|[/_ .=-])seed[_=-]?(\d{1,9})(?=$|[/_ .,-])", where, re.IGNORECASE)
     named = {"run": where, "file": str(file.relative_to(folder))}

@@ -206,6 +206,40 @@ def test_result_folders_of_a_harness(tmp_path: Path) -> None:
     assert (one.verdict, one.n) == ("undecided", 1)
 
 
+def written_by(harness: str, root: Path) -> Path:
+    """What a harness wrote of tiny models: its files as they were, without settings of tasks."""
+    kept = json.loads(Path(__file__).with_name("harness_results.json").read_text(encoding="utf-8"))
+    for name, content in kept[harness].items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(json.dumps(content), encoding="utf-8")
+    return root
+
+
+def test_what_lm_eval_wrote_is_read(tmp_path: Path) -> None:
+    folder = written_by("lm_eval 0.4.13", tmp_path)
+    made = compared(folder, "score(wide, task=letters) > score(narrow, task=letters)")
+    # By hand: 4/6 − 2/6, 3/6 − 3/6, 3/6 − 1/6.
+    assert made.claims[0].by_seed == pytest.approx({0: 1 / 3, 1: 0.0, 2: 1 / 3})
+    loss = "task=lm_letters, metric=word_perplexity"
+    (loss_claim,) = compared(folder, f"score(wide, {loss}) < score(narrow, {loss})").claims
+    assert abs(loss_claim.by_seed[0]) == pytest.approx(6.230561035907297 - 6.113197373206428)
+    told = "of the group letters its own number is taken, not those of mc_letters, mc_other"
+    assert told in made.warnings
+    # Of what the group has no number of, its parts have theirs.
+    parts = compared(folder, "score(wide, task=mc_other, metric=acc_norm) > 0.2")
+    assert parts.claims[0].by_seed == pytest.approx({0: 4 / 6, 1: 3 / 6, 2: 3 / 6})
+    with pytest.raises(UserError, match="mc_other"):
+        compared(folder, "score(wide, task=mc_other, metric=acc) > 0.2")
+
+
+def test_what_lmms_eval_wrote_is_read(tmp_path: Path) -> None:
+    """It has errors of several kinds beside a number; none of them is a metric."""
+    raw = read_source(str(written_by("lmms_eval 0.7.3", tmp_path)))
+    assert set(raw.frame["metric"]) == {"exact"}
+    made = compared(tmp_path, "score(big) > score(base)")
+    assert made.claims[0].by_seed == pytest.approx({0: 1 / 3, 1: -1 / 6, 2: 1 / 6})
+
+
 def test_what_is_no_source_is_told(tmp_path: Path) -> None:
     (tmp_path / "reslts.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     for source, told in (
