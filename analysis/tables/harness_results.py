@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,9 @@ def _models(files: Iterable[Path], folder: Path) -> dict[Path, str]:
     """
     inner = {file: file.parent.name if file.parent != folder else "" for file in files}
     paths = {file: name.split("__") for file, name in inner.items()}
-    shared = os.path.commonprefix([path[:-1] for path in paths.values()])
-    return {file: "__".join(path[len(shared) :]) for file, path in paths.items()}
+    above = zip(*(path[:-1] for path in paths.values()), strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, above)))
+    return {file: "__".join(path[shared:]) for file, path in paths.items()}
 
 
 def _who(file: Path, name: str, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
