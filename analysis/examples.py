@@ -392,7 +392,7 @@ class StudyExamples:
             *texts, *(table[name] for name in ("answers", "mean", "lowest", "highest")), strict=True
         )
         codes = self._column("prompt")[0]
-        prompts = [len(np.unique(codes[self.line[self.lines(one)]])) for one in numbers]
+        prompts = [_number_of_kinds(codes[self.line[self.lines(one)]]) for one in numbers]
         return [
             Item(item, prompt, _references(joined), int(answers), mean, low, high, several)
             for (item, prompt, joined, answers, mean, low, high), several in zip(
@@ -412,18 +412,24 @@ class StudyExamples:
         """The unlike answers to an item, the most frequent first."""
         lines = self.lines(number)
         codes, texts = self._column("prediction")
+        given = codes[self.line[lines]].astype(np.int64)
         score = np.where(np.isfinite(self.score[lines]), self.score[lines], np.inf)
-        given = np.stack([codes[self.line[lines]].astype(np.float64), score])
+        scores, score_codes = np.unique(score, return_inverse=True)
+        # Of a text and a score one number, which is sorted many times as fast as pairs are.
         kinds, first, kind, counts = np.unique(
-            given, axis=1, return_index=True, return_inverse=True, return_counts=True
+            given * len(scores) + score_codes,
+            return_index=True,
+            return_inverse=True,
+            return_counts=True,
         )
         found = []
         for one in np.lexsort((first, -counts)):
-            arms = np.unique(self.arm[lines[kind.reshape(-1) == one]])
-            value = float(kinds[1, one])
+            arms = np.unique(self.arm[lines[kind == one]])
+            text, score_code = divmod(int(kinds[one]), len(scores))
+            value = float(scores[score_code])
             found.append(
                 Alike(
-                    texts[int(kinds[0, one])].as_py(),
+                    texts[text].as_py(),
                     math.nan if math.isinf(value) else value,
                     int(counts[one]),
                     tuple(self.labels[arm] for arm in arms[:3]),
@@ -481,6 +487,11 @@ class StudyExamples:
             arm=self.arm[kept],
             seed=self.seed[kept],
         )
+
+
+def _number_of_kinds(codes: np.ndarray) -> int:
+    """How many values there are; of an item's prompt nearly always one."""
+    return 1 if (codes == codes[0]).all() else len(np.unique(codes))
 
 
 def _references(joined: str) -> tuple[str, ...]:

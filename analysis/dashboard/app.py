@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 from flask import request
 from plotly.io.json import to_json_plotly
@@ -317,4 +318,18 @@ def plain(parts: Any) -> Any:
     hide = hiding()
     # Most texts of a page are names of components and classes, and there hundreds of times.
     told = cache(lambda text: visible(hide(text)))
-    return each_text(json.loads(to_json_plotly(parts)), told)
+
+    def made(part: Any) -> Any:
+        if isinstance(part, str):
+            return told(part)
+        if part is None or type(part) in (bool, int):
+            return part
+        if isinstance(part, Component):
+            part = part.to_plotly_json()
+        if isinstance(part, list | tuple):
+            return [made(one) for one in part]
+        if isinstance(part, dict) and all(isinstance(key, str) for key in part):
+            return {key: made(one) for key, one in part.items()}
+        return each_text(json.loads(to_json_plotly(part)), told)  # a figure, a number of numpy's
+
+    return made(parts)
