@@ -52,6 +52,7 @@ LEASE_SECONDS = 15.0  # how long to wait for another mirror on the same store
 SILENCE_SECONDS = 30.0  # how long the end of a run waits for the answer to a question
 FINISH_SECONDS = 600.0  # and for all of them
 ASKED, ANSWERED = "?", "."  # what the mirror's process tells the driver then
+NEWS = "~"  # before a line that it tells while the study runs
 REFUSALS = 3  # items in a row that fail: then it is not the items
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 250, 100  # MLflow's limits are 1000 and 100, and a megabyte
 BATCH_BYTES = 800_000
@@ -546,6 +547,7 @@ class MirrorProcess:
 
     def __init__(self, store: Store, plan: Plan, uri: str):
         self._uri = uri
+        self._heard = b""  # of its standard output
         self._log = store.local / "mlflow.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -570,6 +572,25 @@ class MirrorProcess:
                 start_new_session=True,  # Ctrl-C is for the driver
             )
 
+    def news(self) -> list[str]:
+        """What it has told since: that MLflow cannot be written to, or can again."""
+        while said := self._read(0.0):
+            self._heard += said
+        return self._take_news()
+
+    def _read(self, seconds: float) -> bytes | None:
+        """What it says within some seconds, or None; nothing at its end."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        return os.read(self._process.stdout.fileno(), 2**16)
+
+    def _take_news(self) -> list[str]:
+        lines = self._heard.split(b"\n")  # each was written at once, so a line is there whole
+        news = [line for line in lines if line.startswith(NEWS.encode())]
+        self._heard = b"\n".join(line for line in lines if line not in news)
+        return [line.decode(errors="replace").removeprefix(NEWS) for line in news]
+
     def finish(
         self,
         report: Path | None = None,
@@ -587,29 +608,28 @@ class MirrorProcess:
         files = {"report": report, "comparison": comparison}
         order = json.dumps({name: str(path.absolute()) for name, path in files.items() if path})
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it ended, and says why below
             self._process.stdin.write(order.encode())
             self._process.stdin.close()
         begun = heard = time.monotonic()
-        told = b""
         later = "the next run of the study delivers the rest"
         try:
             while True:
                 now = time.monotonic()
                 if stop() or now - begun > seconds:
                     return f"it is not complete; {later}"
-                if told.endswith(ASKED.encode()) and now - heard > silence:
+                if self._heard.endswith(ASKED.encode()) and now - heard > silence:
                     return f"{shown_url(self._uri)} has not answered for {silence:.0f} s; {later}"
-                if select.select([self._process.stdout], [], [], 0.2)[0]:
-                    said = os.read(self._process.stdout.fileno(), 2**16)
-                    if not said:
-                        break
-                    told, heard = told + said, now
+                said = self._read(0.2)
+                if said == b"":
+                    break
+                if said is not None:
+                    self._heard, heard = self._heard + said, now
+                    self._take_news()  # too late for it
             code = self._process.wait()
         except KeyboardInterrupt:
             return f"it is not complete; {later}"
-        last = told.decode(errors="replace").partition("\n")[2].strip()
+        last = self._heard.decode(errors="replace").partition("\n")[2].strip()
         if code < 0:
             return f"its process was ended by {signal.Signals(-code).name}; {later}"
         if code == 0:
@@ -653,8 +673,9 @@ def main() -> None:
     """Mirror until the standard input ends, then once more; its text may name report, comparison.
 
     The arguments are the study's name; MM1_STORE and MLFLOW_TRACKING_URI say from where and where
-    to. Prints a sign for each question and answer at the end, then a line with what went wrong, if
-    anything did; the exit code is 1 where that is worth another try.
+    to. Prints a line of news when MLflow cannot be written to, or can again; at the end a sign for
+    each question and answer, then a line with what went wrong, if anything did; the exit code is 1
+    where that is worth another try.
     """
     os.nice(10)
     uri = os.environ["MLFLOW_TRACKING_URI"]
@@ -663,7 +684,7 @@ def main() -> None:
 
     def heard(text: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # nobody is left to hear it
-            driver.write(text)
+            driver.write(without_secrets(text, secrets_of(uri)))
             driver.flush()
 
     try:
@@ -672,7 +693,7 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         trouble, again = _told(error, uri), True
-    heard(f"\n{without_secrets(trouble, secrets_of(uri))}\n")
+    heard(f"\n{trouble}\n")
     sys.exit(int(again))
 
 
@@ -695,13 +716,15 @@ def _mirror(store: Store, study: str, uri: str, heard: Callable[[str], None]) ->
             continue  # importing MLflow can wait: the first minute belongs to training
         if away is not None and time.monotonic() - tried < AGAIN_SECONDS:
             continue
+        before, away = away, None
         try:
-            away = None
             with _alone(store):
                 mirror = mirror or Mirror(store, plan, registration, _without_user(uri), tell)
                 mirror.asked, is_all = decided(plan, store)
                 count, trials = mirror.stages(), mirror.study()
                 if not ended:
+                    if before is not None:
+                        heard(f"{NEWS}{shown_url(uri)} is written to again\n")
                     continue
                 files = {name: Path(path) for name, path in order.items()}
                 comparison = files.get("comparison")
@@ -715,6 +738,8 @@ def _mirror(store: Store, study: str, uri: str, heard: Callable[[str], None]) ->
         except Exception as error:
             traceback.print_exc()
             away, tried = _told(error, uri), time.monotonic()
+            if before is None and not ended:
+                heard(f"{NEWS}{away}; what it lacks is kept, and written when that is over\n")
     if away is not None or mirror is None:
         return away or "", True
     found = [f"{name} ({said})" for name, said in {**mirror.failed, **mirror.refused}.items()]

@@ -108,7 +108,7 @@ def run_plan(
         with Interrupt() as interrupt:
             run = _Run(
                 part, store, data, workers, cluster, machine, environment, progress, interrupt,
-                control, publisher, patience_seconds, priority,
+                control, publisher, patience_seconds, priority, mirror,
             )  # fmt: skip
             _run_missing(run)
             publisher.write(progress.snapshot())
@@ -165,6 +165,7 @@ class _Run:
     publisher: Publisher
     patience_seconds: float
     priority: float
+    mirror: MirrorProcess | None
     adding: Adding | None = None  # where seeds are added
 
 
@@ -285,6 +286,8 @@ def _drive(
         now = time.monotonic()
         if now - looked > ELSEWHERE_SECONDS:
             looked = now
+            for line in run.mirror.news() if run.mirror is not None else ():
+                progress.warn(f"MLflow: {line}")
             for stage_id in scheduler.in_state("elsewhere"):
                 if room.is_promised(stage_id):
                     continue

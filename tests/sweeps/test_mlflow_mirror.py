@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -428,6 +430,74 @@ def test_only_an_answer_that_does_not_come_is_silence(small, sign, given_up):
     trouble = process.finish(silence=1)
     process.end()
     assert (trouble is not None) == given_up, trouble
+
+
+def test_news_are_told_once_and_do_not_hide_how_it_ends(small):
+    store, plan = small
+    process = MirrorProcess(store, plan, "off")
+    process.end()
+    script = (
+        "import sys; print('~it is away\\n~it is back', flush=True); sys.stdin.read();"
+        "print('~too late', flush=True); print('?.', flush=True); print('something failed')"
+    )
+    process._process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    news = []
+    while not news:
+        news = process.news()
+    assert (news, process.news()) == (["it is away", "it is back"], [])
+    assert process.finish() == "something failed"
+    assert process.news() == []
+    process.end()
+
+
+class Forward(socketserver.BaseRequestHandler):
+    """Hands on what it is sent, and the answer."""
+
+    def handle(self):
+        with socket.create_connection(self.server.to) as other:
+            ends = {self.request: other, other: self.request}
+            while True:
+                for one in select.select(list(ends), [], [])[0]:
+                    data = one.recv(2**16)
+                    if not data:
+                        return
+                    ends[one].sendall(data)
+
+
+@pytest.mark.slow
+def test_mlflow_that_goes_and_comes_while_a_study_runs_is_told(small, server, monkeypatch):
+    store, plan = small
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+
+    def told(process):
+        news = []
+        while not news:
+            assert process._process.poll() is None
+            news = process.news()
+            time.sleep(0.1)
+        return news
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = free.getsockname()
+    process = MirrorProcess(store, plan, f"http://user:secret@127.0.0.1:{place[1]}")
+    (away,) = told(process)
+    assert away == (
+        f"http://user:***@127.0.0.1:{place[1]} does not answer (connection refused); "
+        "what it lacks is kept, and written when that is over"
+    )
+    socketserver.ThreadingTCPServer.allow_reuse_address = True
+    with socketserver.ThreadingTCPServer(place, Forward) as forward:
+        forward.daemon_threads = True
+        forward.to = ("127.0.0.1", int(server.rpartition(":")[2]))
+        threading.Thread(target=forward.serve_forever, daemon=True).start()
+        (back,) = told(process)
+        assert back.endswith(f"127.0.0.1:{place[1]} is written to again")
+        assert process.finish(silence=PATIENCE) is None
+        process.end()
+        forward.shutdown()
+    assert is_current(store, plan, f"http://user:secret@127.0.0.1:{place[1]}")
 
 
 def test_a_killed_mirror_is_told_and_completed_by_the_next(small):
