@@ -54,7 +54,7 @@ def start(jobs: list[dict], devices: int, **environment: str) -> subprocess.Pope
 
 
 def results(process: subprocess.Popen) -> list[dict]:
-    out, errors = process.communicate(timeout=900)
+    out, errors = process.communicate(timeout=3600)
     assert process.returncode == 0, errors[-3000:]
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
