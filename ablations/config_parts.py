@@ -25,7 +25,7 @@ class ConfigParts:
         self.written: list[dict[str, Any]] = []  # as plain values, parts by number
         self._whole: list[dict[str, Any]] = []
         self._numbers: dict[str, int] = {}  # JSON of what is written → its number
-        # By object, which is kept here so that no other takes its place.
+        # By object, each kept here so that no other takes its place.
         self._seen: dict[int, tuple[Mapping[str, Any], int]] = {}
 
     def number(self, config: dict[str, Any]) -> int:
@@ -56,7 +56,6 @@ class ConfigParts:
         number = len(self._whole)
         self._whole.append(whole)
         self.written.append(written)
-        self._seen[id(whole)] = whole, number
         return number
 
     @classmethod

@@ -70,16 +70,13 @@ def decides(*, kind: str, config: str, data: str, code: str) -> str:
 
     `config` is canonical JSON of what of it affects results.
     """
-    named = {"code": code, "config": None, "data": data, "kind": kind}
-    texts = [
-        f'"{name}":{config if value is None else canonical(value)}' for name, value in named.items()
-    ]
-    return fingerprint_of_text("{" + ",".join(texts) + "}")
+    before, after = canonical({"code": code}), canonical({"data": data, "kind": kind})
+    return fingerprint_of_text(f'{before[:-1]},"config":{config},{after[1:]}')
 
 
 def stage_id(decided: str, seed: int, inputs: Mapping[str, str]) -> str:
     """Identity of a stage; `inputs` are identities by name."""
-    read = ",".join([f"{name}={inputs[name]}" for name in sorted(inputs)]) if inputs else ""
+    read = ",".join([f"{name}={source}" for name, source in sorted(inputs.items())])
     return hashlib.sha256(f"{decided} {seed} {read}".encode()).hexdigest()[:32]
 
 

@@ -547,7 +547,7 @@ class MirrorProcess:
 
     def __init__(self, store: Store, plan: Plan, uri: str):
         self._uri = uri
-        self._heard = b""  # of its standard output
+        self._told = b""  # what it has told and nobody has taken
         self._log = store.local / "mlflow.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -575,7 +575,7 @@ class MirrorProcess:
     def news(self) -> list[str]:
         """What it has told since: that MLflow cannot be written to, or can again."""
         while said := self._read(0.0):
-            self._heard += said
+            self._told += said
         return self._take_news()
 
     def _read(self, seconds: float) -> bytes | None:
@@ -586,9 +586,9 @@ class MirrorProcess:
         return os.read(self._process.stdout.fileno(), 2**16)
 
     def _take_news(self) -> list[str]:
-        lines = self._heard.split(b"\n")  # each was written at once, so a line is there whole
+        *lines, rest = self._told.split(b"\n")
         news = [line for line in lines if line.startswith(NEWS.encode())]
-        self._heard = b"\n".join(line for line in lines if line not in news)
+        self._told = b"\n".join([*(line for line in lines if line not in news), rest])
         return [line.decode(errors="replace").removeprefix(NEWS) for line in news]
 
     def finish(
@@ -618,18 +618,19 @@ class MirrorProcess:
                 now = time.monotonic()
                 if stop() or now - begun > seconds:
                     return f"it is not complete; {later}"
-                if self._heard.endswith(ASKED.encode()) and now - heard > silence:
+                if self._told.endswith(ASKED.encode()) and now - heard > silence:
                     return f"{shown_url(self._uri)} has not answered for {silence:.0f} s; {later}"
                 said = self._read(0.2)
                 if said == b"":
                     break
                 if said is not None:
-                    self._heard, heard = self._heard + said, now
+                    self._told += said
+                    heard = now
                     self._take_news()  # too late for it
             code = self._process.wait()
         except KeyboardInterrupt:
             return f"it is not complete; {later}"
-        last = self._heard.decode(errors="replace").partition("\n")[2].strip()
+        last = self._told.decode(errors="replace").partition("\n")[2].strip()
         if code < 0:
             return f"its process was ended by {signal.Signals(-code).name}; {later}"
         if code == 0:
@@ -679,12 +680,12 @@ def main() -> None:
     """
     os.nice(10)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    driver = sys.stdout
+    driver = _WithoutSecrets(sys.stdout, secrets_of(uri))
     sys.stderr = sys.stdout = _WithoutSecrets(sys.stderr, secrets_of(uri))  # MLflow talks on both
 
     def heard(text: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # nobody is left to hear it
-            driver.write(without_secrets(text, secrets_of(uri)))
+            driver.write(text)
             driver.flush()
 
     try:

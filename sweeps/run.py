@@ -49,7 +49,7 @@ INTERRUPTED = 130
 TAKEN_UP = -1  # no exit code: the study was added to, and is to be planned and run again
 RAY_STARTS = 3  # of an embedded Ray whose own processes end, before the run does
 NOTHING: Mapping[str, str] = MappingProxyType({})
-ELSEWHERE_SECONDS = 2.0  # how often stages are looked at that another run is doing
+ELSEWHERE_SECONDS = 2.0  # how often other runs' stages are looked at, and MLflow's mirror
 
 
 def run_plan(

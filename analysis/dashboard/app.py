@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import traceback
 from functools import cache
 from pathlib import Path
@@ -323,6 +324,8 @@ def plain(parts: Any) -> Any:
         if isinstance(part, str):
             return told(part)
         if part is None or type(part) in (bool, int):
+            return part
+        if type(part) is float and math.isfinite(part):  # of which tables have thousands
             return part
         if isinstance(part, Component):
             part = part.to_plotly_json()

@@ -58,10 +58,12 @@ def read_harness(folder: Path) -> Raw:
         groups, who = _groups(made), _who(file, models[file], folder, made)
         for task, scores in made["results"].items():
             shots = (made.get("n-shot") or {}).get(task)
+            group_of = {
+                number: group for group in groups.get(task, ()) for number in _numbers(made, group)
+            }
             for metric, filter_name, value, error in _scores(scores):
-                number = (metric, filter_name)
-                if whose := [one for one in groups.get(task, ()) if number in _numbers(made, one)]:
-                    parts.setdefault(whose[0], {})[task] = None
+                if group := group_of.get((metric, filter_name)):
+                    parts.setdefault(group, {})[task] = None
                     continue
                 name = metric if filter_name in ("", "none") else f"{metric},{filter_name}"
                 way = (higher.get(task) or {}).get(metric) if isinstance(higher, dict) else None

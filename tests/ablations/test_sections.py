@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, computed_field, field_serializer, model_v
 from ablations.fingerprints import canonical
 from ablations.plan import make_plan
 from ablations.schema import NOT_IDENTITY, Config
-from ablations.sections import affecting, affecting_text, plain, with_sections
+from ablations.sections import affecting, affecting_text, once_a_section, plain, with_sections
 from ablations.settings import ModelSchema
 from mm1.studies import load_study
 from mm1_jax.config.recipe import Recipe
@@ -66,6 +66,20 @@ def test_what_configs_share_is_written_once():
 def test_a_section_in_the_place_of_one_that_is_gone_is_not_taken_for_it():
     for width in range(3_000):  # so many that objects lie where others lay, and more than are kept
         assert plain(Whole(inner=Inner(width=width))) == {"inner": {"width": width}, "log": 1}
+
+
+def test_a_function_of_a_section_is_asked_once_for_each_object():
+    asked = []
+
+    @once_a_section
+    def width(inner: Inner) -> int:
+        asked.append(inner)
+        return inner.width
+
+    one, equal = Inner(width=2), Inner(width=2)
+    assert [width(one), width(one), width(equal)] == [2, 2, 2]
+    assert len(asked) == 2
+    assert [width(Inner(width=n)) for n in range(3_000)] == list(range(3_000))
 
 
 class Inner(Config):

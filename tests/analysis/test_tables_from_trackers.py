@@ -232,6 +232,17 @@ def test_what_lm_eval_wrote_is_read(tmp_path: Path) -> None:
         compared(folder, "score(wide, task=mc_other, metric=acc) > 0.2")
 
 
+def test_parts_of_a_group_without_a_number_of_its_own_are_read(tmp_path: Path) -> None:
+    folder = written_by("lm_eval 0.4.13", tmp_path)
+    for file in folder.rglob("*.json"):
+        made = json.loads(file.read_text(encoding="utf-8"))
+        made["results"]["letters"] = {" ": " ", "alias": "letters"}  # as where none is asked for
+        file.write_text(json.dumps(made), encoding="utf-8")
+    parts = compared(folder, "score(wide, task=mc_other, metric=acc) > 0.2")
+    assert parts.claims[0].by_seed == pytest.approx({0: 4 / 6, 1: 3 / 6, 2: 3 / 6})
+    assert not any("of the group" in line for line in parts.warnings)
+
+
 def test_what_lmms_eval_wrote_is_read(tmp_path: Path) -> None:
     """It has errors of several kinds beside a number; none of them is a metric."""
     raw = read_source(str(written_by("lmms_eval 0.7.3", tmp_path)))

@@ -16,6 +16,7 @@ from mm1_jax.config.connector import (
     PixelUnshuffleConfig,
 )
 from mm1_jax.config.encoder import VisionTransformerConfig
+from mm1_jax.config.encoder_pretraining import EncoderStageConfig
 from mm1_jax.config.language_model import DenseConfig, MixtureOfExpertsConfig
 from mm1_jax.config.language_model_pretraining import LanguageModelStageConfig
 from mm1_jax.model.connectors import CONNECTORS, build_connector
@@ -268,6 +269,24 @@ def test_the_compile_class_ignores_what_does_not_change_the_program(tiny):
         {"optimizer": {"weight_decay": 0.2}},
     ):
         assert costs.compile_class(tiny(**other)) != base, other
+
+
+@pytest.mark.parametrize(
+    ("stage", "other"),
+    [
+        (EncoderStageConfig, {"objective": {"kind": "siglip"}}),
+        (EncoderStageConfig, {"encoder": {"layers": 3}}),
+        (LanguageModelStageConfig, {"text_tokens": 48}),
+        (LanguageModelStageConfig, {"language_model": {"layers": 3}}),
+    ],
+)
+def test_the_compile_class_of_a_pretraining_is_of_its_program(stage, other):
+    def of(**fields):
+        return costs.pretraining_compile_class(stage.model_validate(fields))
+
+    assert of(training={"steps": 99}, optimizer={"peak_lr": 0.5}) == of()
+    for config in (other, {"training": {"batch_size": 6}}, {"optimizer": {"b1": 0.5}}):
+        assert of(**config) != of(), config
 
 
 def test_memory_and_seconds_grow_with_what_causes_them(tiny):
