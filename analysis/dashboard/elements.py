@@ -102,7 +102,7 @@ def section(title: str, *parts: Any, note: str = "", kind: str = "") -> html.Sec
 def table(
     header: Sequence[str], rows: Iterable[Sequence[Any]], text: Iterable[int] = (0,)
 ) -> html.Div:
-    """A small table; `text` are the columns that are no numbers."""
+    """A small table; `text` are the columns that are no numbers. A cell may be made already."""
     words = set(text)
 
     def kind(column: int) -> str:
@@ -112,7 +112,13 @@ def table(
         [html.Th(breakable(cell), className=kind(i), scope="col") for i, cell in enumerate(header)]
     )
     body = [
-        html.Tr([html.Td(cell, className=kind(i)) for i, cell in enumerate(row)]) for row in rows
+        html.Tr(
+            [
+                cell if isinstance(cell, html.Td) else html.Td(cell, className=kind(i))
+                for i, cell in enumerate(row)
+            ]
+        )
+        for row in rows
     ]
     return html.Div(
         html.Table([html.Thead(head), html.Tbody(body)]),

@@ -30,6 +30,7 @@ from analysis.dashboard.view import UNREADABLE, View, Views
 from analysis.examples import (
     ORDERS,
     SHOWS,
+    Alike,
     Given,
     Item,
     StudyExamples,
@@ -369,13 +370,8 @@ def _listed(
             dcc.Link(
                 [
                     _picture(asked, found, choice, number, "small"),
-                    html.Span(
-                        [
-                            html.Span(_prompt(item.prompt) or item.item_id, className="asked"),
-                            html.Span(_told(found, item), className="faint"),
-                        ],
-                        className="line",
-                    ),
+                    html.Span(_prompt(item.prompt) or item.item_id, className="asked"),
+                    html.Span(_told(found, item), className="faint"),
                 ],
                 href=choice.address(asked.study, item=item.item_id),
                 className="here" if number == current else "",
@@ -418,7 +414,7 @@ def _told(found: StudyExamples, item: Item) -> str:
         told = f"{right:,} of {item.answers:,} right"
         if len(found.arms) > 1:
             low, high = (100 * one / (found.full or 1) for one in (item.lowest, item.highest))
-            told += f"; arms {low:.0f} to {high:.0f} %"
+            told += f"; arms {low:.0f} to {high:.0f}\u00a0%"
         return told
     told = f"mean {words.figure(item.mean)} of {item.answers:,}"
     if len(found.arms) > 1:
@@ -492,10 +488,9 @@ def _answers(found: StudyExamples, number: int, answers: int) -> Any:
         return html.Div()
     rows = [
         (
-            html.Span([_sign(found, one.score), " ", _cut(one.prediction)]),
+            _answer(found, one.score, one.prediction),
             f"{one.times:,}",
-            ", ".join(one.labels)
-            + (f" and {one.arms - len(one.labels):,} more arms" if one.arms > 3 else ""),
+            _arms(one),
         )
         for one in alike[:ANSWERS]
     ]
@@ -503,6 +498,12 @@ def _answers(found: StudyExamples, number: int, answers: int) -> Any:
     more = [html.P(f"Others were given {rest:,} times.", className="faint")] if rest else []
     head = html.H3("Unlike answers")
     return html.Div([head, elements.table(("answer", "times", "by"), rows, (0, 2)), *more])
+
+
+def _arms(one: Alike) -> str:
+    """Whose answer it is; labels have commas of their own."""
+    named, rest = " · ".join(one.labels), one.arms - len(one.labels)
+    return named + (f" and {rest:,} more {'arm' if rest == 1 else 'arms'}" if rest else "")
 
 
 def _side_by_side(asked: Asked, found: StudyExamples, choice: _Choice, number: int) -> list[Any]:
@@ -529,35 +530,25 @@ def _side_by_side(asked: Asked, found: StudyExamples, choice: _Choice, number: i
     return [head, html.Div(table, className="sides"), *steps]
 
 
-def _cell(found: StudyExamples, one: Given | None) -> Any:
+def _cell(found: StudyExamples, one: Given | None) -> html.Td:
     if one is None:
-        return html.Span("–", title="not there")
-    return html.Span([_sign(found, one.score), " ", _cut(one.prediction)], className="given")
+        return html.Td("–", className="text", title="not there")
+    return _answer(found, one.score, one.prediction)
 
 
-def _cut(text: str) -> Any:
-    if not text.strip():
-        return html.Span("(nothing)", className="faint")
-    if len(text) <= LONGEST:
-        return text
-    return html.Span(f"{text[:LONGEST]}…", title=visible(text[:4_000]))
+def _answer(found: StudyExamples, score: float, text: str) -> html.Td:
+    """Right or wrong, by sign and word and colour, else the score; and what was answered.
 
-
-def _sign(found: StudyExamples, score: float) -> Any:
-    """Right or wrong, by sign and word and colour; else the score."""
-    if math.isnan(score):
-        return html.Span("no score", className="faint")
-    if not found.is_exact:
-        return html.Span(words.figure(score), className="score")
-    right = score > 0
-    told = "right" if right else "wrong"
-    return html.Span(
-        "✓" if right else "✗",
-        className=f"sign {told}",
-        title=told,
-        role="img",
-        **{"aria-label": told},
-    )
+    Of these a page has hundreds, and each further component in one would be felt: the sign and its
+    word are the style sheet's.
+    """
+    whole: Any = {} if len(text) <= LONGEST else {"title": visible(text[:4_000])}
+    cut = f"{text[:LONGEST]}…" if whole else text
+    told: Any = cut if text.strip() else html.Span("(nothing)", className="faint")
+    if found.is_exact and not math.isnan(score):
+        return html.Td(told, className=f"text {'right' if score > 0 else 'wrong'}", **whole)
+    mark = "no score" if math.isnan(score) else words.figure(score)
+    return html.Td([html.Span(mark, className="score"), " ", told], className="text", **whole)
 
 
 # -- tables and pictures -------------------------------------------------------------------------

@@ -67,9 +67,9 @@ def test_a_question_is_shown_with_every_arm_and_seed(client: Any, full_store: St
         if table is not None
     )
     page = client_page(client, PAGE, "?item=easy_vqa/7", ready)["page"]
-    marks = [kind for kind in attributes(page, "className") if kind.startswith("sign")]
+    marks = [kind for kind in attributes(page, "className") if kind.startswith("text ")]
     assert f"{right} of 12 right" in text
-    assert marks.count("sign right") >= right
+    assert marks.count("text right") >= right
 
 
 def test_the_address_says_what_is_shown(client: Any) -> None:
