@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ablations.few import few
+
 MOST_CHARACTERS = 2_000  # of a message, whatever is wrong
 _MOST_NAMED = 20  # valid choices in a message
 
@@ -54,6 +56,5 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) if len(name) < 300 else []
     if close:
         return f"; did you mean {close[0]!r}?"
-    more = f" and {len(known) - _MOST_NAMED:,} more" if len(known) > _MOST_NAMED + 5 else ""
-    listed = known[:_MOST_NAMED] if more else known
-    return f"; valid: {', '.join(listed)}{more}" if known else ""
+    most = _MOST_NAMED if len(known) > _MOST_NAMED + 5 else len(known)
+    return f"; valid: {few(known, most)}" if known else ""

@@ -27,6 +27,7 @@ from ablations.contrasts import Contrast
 from ablations.designs import Cell, Factor, count_arms, expand
 from ablations.errors import UserError, nearest, shown
 from ablations.exclusions import Exclusion, excluded
+from ablations.few import few
 from ablations.no_collection import no_collection
 from ablations.schema import Config
 from ablations.stages import Stage, Trial, stages_of
@@ -592,9 +593,8 @@ def _warnings(
         alike.setdefault(tuple(trial.stages.values()), []).append(trial.arm)
     for same in alike.values():
         if len(same) > 1:
-            more = f" and {len(same) - MOST_NAMED} more" if len(same) > MOST_NAMED else ""
             yield (
-                f"{', '.join(same[:MOST_NAMED])}{more} come to the same stages: they differ in "
+                f"{few(same, MOST_NAMED)} come to the same stages: they differ in "
                 "nothing that decides a result, so any difference between them is 0"
             )
     answers = {

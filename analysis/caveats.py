@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ablations.claim_grammar import Comparison, parse
 from ablations.contrasts import ScoreKey
+from ablations.few import few
 from ablations.verdicts import SENSITIVE_FROM, Verdict
 from ablations.workload import INTACT, LOWER
 from analysis import exclusions, words
@@ -67,20 +68,16 @@ def _standing(results: StudyResults, claim: str) -> Iterator[Caveat]:
     if history.others:
         yield Caveat("repeated", _tries(results, history))
     if history.elsewhere:
-        named = "; ".join(one.told for one in history.elsewhere[:OTHERS_NAMED])
-        more = len(history.elsewhere) - OTHERS_NAMED
+        named = few((one.told for one in history.elsewhere), OTHERS_NAMED, "; ")
         yield Caveat(
             "seen on other configs",
-            f"this contrast was seen before on configs that differ, by much or by nothing: {named}"
-            + (f"; and {more} more" if more > 0 else ""),
+            f"this contrast was seen before on configs that differ, by much or by nothing: {named}",
         )
     if history.since:
-        named = "; ".join(results.tried(other) for other in history.since[:OTHERS_NAMED])
-        more = len(history.since) - OTHERS_NAMED
+        named = few(history.since, OTHERS_NAMED, "; ", results.tried)
         yield Caveat(
             "asked again since",
-            f"the same arms and tasks have other results since: {named}"
-            + (f"; and {more} more" if more > 0 else ""),
+            f"the same arms and tasks have other results since: {named}",
         )
     if results.gaps:
         yield Caveat("gaps in the record", "; ".join(results.gaps))
@@ -104,12 +101,11 @@ def _tries(results: StudyResults, history: History) -> str:
     tries = len(history.others) + 1
     alpha = results.plan.alpha
     nth = f"the {words.ordinal(seen + 1)} set of results, " if seen else ""
-    named = [results.tried(other) for other in history.others[:OTHERS_NAMED]]
-    more = len(history.others) - len(named)
+    named = few(history.others, OTHERS_NAMED, "; ", results.tried)
     return (
         f"{nth}one of {tries} registrations on these arms and tasks; the chance "
         f"of a false verdict among them is up to {words.percent(min(1.0, tries * alpha))}. "
-        f"The others: {'; '.join(named)}" + (f"; and {more} more" if more else "")
+        f"The others: {named}"
     )
 
 

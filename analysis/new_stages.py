@@ -13,6 +13,7 @@ from typing import Any
 
 from ablations import identity
 from ablations.errors import UserError
+from ablations.few import few
 from ablations.plan import Plan
 from ablations.stages import Stage
 from ablations.workload import Work
@@ -40,11 +41,11 @@ class Difference:
         said = []
         if self.code:
             listed = [
-                f"{what} {_listed(names)}" for what, names in self.code.items() if names
+                f"{what} {few(names, _SHOWN)}" for what, names in self.code.items() if names
             ]  # nothing where the store did not keep what the code was
             said.append(f"code: {', '.join(listed)}" if listed else "code")
         if self.config:
-            said.append(f"config: {_listed(self.config)}")
+            said.append(f"config: {few(self.config, _SHOWN)}")
         if self.data:
             said.append("data")
         if self.seed:
@@ -167,9 +168,3 @@ def _differing(old: Any, new: Any, path: str = "") -> Iterator[str]:
             yield f"{path}.{key}".lstrip(".")
         else:
             yield from _differing(old[key], new[key], f"{path}.{key}".lstrip("."))
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = list(names)[:_SHOWN]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -36,6 +36,7 @@ from ablations.conditions import Condition, mapped
 from ablations.contrasts import Contrast, ScoreKey, Scores
 from ablations.deciding import claim_stages, conditions
 from ablations.errors import UserError
+from ablations.few import few
 from ablations.plan import Plan
 from analysis.likeness import TrainedArms, differing, same_leaf
 from analysis.words import minute
@@ -84,7 +85,7 @@ class Other:
         plan = self.registered.plan
         when = minute(self.registered.at)
         claims = f"claims {', '.join(plan.claims)}" if plan.claims else "no claims"
-        moves = f"; {_few(self.differs)}, with the same luck" if self.differs else ""
+        moves = f"; {few(self.differs, 3)}, with the same luck" if self.differs else ""
         return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {claims}{moves})"
 
 
@@ -101,7 +102,7 @@ class Elsewhere:
         """`pooling (2026-11-02 09:14 UTC; seeds 0, 1, 2; optimizer.eps: 1e-06 …)`."""
         plan = self.registered.plan
         when = minute(self.registered.at)
-        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {_few(self.differs)})"
+        return f"{plan.study} ({when} UTC; {told_seeds(plan.seeds)}; {few(self.differs, 3)})"
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,6 @@ class History:
     others: tuple[Other, ...]  # oldest first, as the next two
     elsewhere: tuple[Elsewhere, ...] = ()
     since: tuple[Other, ...] = ()  # that asked the same again when the answer was there
-
-
-def _few(differs: Sequence[str]) -> str:
-    more = f" and {len(differs) - 3} more" if len(differs) > 3 else ""
-    return ", ".join(differs[:3]) + more
 
 
 def open_registry(store: Store, plan: Plan) -> Registry:
@@ -144,8 +140,7 @@ def told_seeds(seeds: Sequence[int]) -> str:
     """`seeds 0 to 4`, or the first few by number."""
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"seeds {seeds[0]} to {seeds[-1]}"
-    named = ", ".join(map(str, seeds[:4]))
-    return f"seeds {named}" + (f" and {len(seeds) - 4} more" if len(seeds) > 4 else "")
+    return f"seeds {few(seeds, 4)}"
 
 
 class Registry:

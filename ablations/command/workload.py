@@ -26,6 +26,7 @@ from ablations.command.results import Measured, dotted
 from ablations.command.runner import RUN, CommandStage
 from ablations.command.spec import CommandSpec, StepSpec
 from ablations.errors import UserError, nearest, shown
+from ablations.few import few
 from ablations.fingerprints import canonical
 from ablations.own_workload import Fail, MetricSpec, OwnWorkload, fail_below
 from ablations.settings import MappingSchema, level_name
@@ -162,8 +163,7 @@ class CommandWorkload(OwnWorkload):
         read = [set(self._read_paths(step, base)) for step in self.steps.values()]
         unread = [path for path, _ in placeholders.leaves(base) if not any(path in r for r in read)]
         if unread:
-            more = f" and {len(unread) - 5} more" if len(unread) > 5 else ""
-            yield f"no step reads {', '.join(unread[:5])}{more}: varying it changes nothing"
+            yield f"no step reads {few(unread, 5)}: varying it changes nothing"
         if any(step.code is None for step in self.steps.values()):
             loose = files.untracked_sources(self.home)
             if loose:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas
 from dash import html
 
+from ablations.few import few
 from ablations.shown_text import in_html
 from analysis import figures, words
 from analysis.compare import ArmLine, ScoreLine
@@ -219,9 +220,8 @@ def _differs(line: Line, base: Line) -> str:
         return ""
     plan, other = line.view.results.plan, base.view.results.plan
     found = differences(plan, line.arm.name, base.arm.name, other)
-    told = [f"{path}: {theirs} → {own}" for path, theirs, own in found[:4]]
-    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-    return "; ".join(told) + more if found else "nothing"
+    told = [f"{path}: {theirs} → {own}" for path, theirs, own in found]
+    return few(told, 4, "; ") if found else "nothing"
 
 
 def numbers_of(asked: Asked) -> pandas.DataFrame:

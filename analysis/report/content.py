@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.contrasts import ScoreKey
+from ablations.few import few
 from ablations.workload import INTACT, LOWER, total, with_goal
 from analysis import figures, forecast_words, words
 from analysis.claim_words import numbers
@@ -571,8 +572,7 @@ def _reproduce(source: Source) -> Iterable[Block]:
         facts.append(("git revision", ", ".join(revisions)))
     for key in sorted({key for e in executions.values() for key in e} - RUN_FACTS):
         found = _distinct(plain(e[key]) for e in executions.values() if key in e)
-        more = f"; and {len(found) - MOST_FACTS} more" if len(found) > MOST_FACTS else ""
-        facts.append((key.replace("_", " "), "; ".join(found[:MOST_FACTS]) + more))
+        facts.append((key.replace("_", " "), few(found, MOST_FACTS, "; ")))
     yield Listing("\n".join(commands))
     yield Heading("The study file")
     yield Listing(plan.source)

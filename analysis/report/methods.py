@@ -13,6 +13,7 @@ from ablations.adaptive_seeds import Budget
 from ablations.claim_grammar import Comparison as Compared
 from ablations.claim_grammar import parse
 from ablations.errors import UserError
+from ablations.few import few
 from ablations.workload import INTACT
 from analysis import exclusions, words
 from analysis.audit import amendments
@@ -37,7 +38,7 @@ def listed(names: Iterable[object], most: int = NAMED) -> str:
     """`a, b and c`; of many, the first and how many more."""
     texts = [str(name) for name in names]
     if len(texts) > most:
-        return f"{', '.join(texts[:most])} and {len(texts) - most} more"
+        return few(texts, most)
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
@@ -54,13 +55,13 @@ def _design(made: Comparison, table: ScoreTable, results: StudyResults | None) -
     base = arms[table.base]
     varied = [sum(levels.get(f) != base.get(f) for f in factors) for levels in arms.values()]
     whole = math.prod(map(len, factors.values()))
-    told = "; ".join(
+    named = (
         f"{name} ({', '.join(map(str, levels[:NAMED]))}"
         + (f", … {len(levels)} levels" if len(levels) > NAMED else "")
         + ")"
-        for name, levels in list(factors.items())[:NAMED]
+        for name, levels in factors.items()
     )
-    told += f"; and {len(factors) - NAMED} more" if len(factors) > NAMED else ""
+    told = few(named, NAMED, "; ")
     if len(arms) == 1 or not factors:
         how = f"The study has {counted(len(arms), 'arm')}"
     elif list(factors) == ["arm"]:
@@ -199,9 +200,8 @@ def _items(results: StudyResults | None) -> str:
 
 def _claims(made: Comparison) -> list[str]:
     count = len(made.claims)
-    written = "; ".join(f"{one.name}: {one.text}" for one in made.claims[:NAMED])
-    more = f"; and {count - NAMED} more" if count > NAMED else ""
-    found = [f"The study makes {counted(count, 'claim')}: {written}{more}.", family(made)]
+    written = few((f"{one.name}: {one.text}" for one in made.claims), NAMED, "; ")
+    found = [f"The study makes {counted(count, 'claim')}: {written}.", family(made)]
     if max(claim.n for claim in made.claims) < 2 and len(made.seeds) < 2:
         return [found[0], "With one seed there is nothing to test: no claim has a verdict."]
     if any(_is_equivalence(claim.text) for claim in made.claims):
@@ -274,9 +274,8 @@ def _record(made: Comparison, results: StudyResults) -> list[str]:
         found.append(f"Standing of the claims: {told}.")
     changed = amendments(results)
     if changed:
-        times = "; ".join(f"on {words.minute(one.at)} UTC, {one.told}" for one in changed[:NAMED])
-        more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-        found.append(f"It was registered anew {times}{more}.")
+        times = (f"on {words.minute(one.at)} UTC, {one.told}" for one in changed)
+        found.append(f"It was registered anew {few(times, NAMED, '; ')}.")
     else:
         found.append("No other registration of its name is on record in this store.")
     left_out = exclusions.told(results)

@@ -12,6 +12,7 @@ from ablations.conditions import Condition
 from ablations.contrasts import Contrast, ScoreKey
 from ablations.deciding import Claim
 from ablations.errors import UserError, shown
+from ablations.few import few
 from ablations.verdicts import Verdict
 from analysis import words
 from analysis.caveats import Caveat, about_alpha, about_directions, about_firmness, about_learning
@@ -260,9 +261,8 @@ def _warnings(results: TableResults) -> list[str]:
     found += understood.mixed.values()
     nobody = [words.metric_name(*name) for name, how in understood.directions.items() if not how]
     if nobody:
-        named = ", ".join(nobody[:6]) + (f" and {len(nobody) - 6} more" if len(nobody) > 6 else "")
         found.append(
-            f"nobody has said which way is better of {named} (--lower NAME or --higher NAME): a "
-            "positive effect is a higher number, and no more"
+            f"nobody has said which way is better of {few(nobody, 6)} (--lower NAME or "
+            "--higher NAME): a positive effect is a higher number, and no more"
         )
     return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
+from ablations.few import few
 from ablations.workload import Goal
 from analysis.tables.raw import Hint, Raw, rows_of
 
@@ -90,8 +91,7 @@ def read_harness(folder: Path) -> Raw:
     origin = f"{folder} (harness results, {len(files)} files)"
     notes = ["a harness knows no training seed: it is taken from the folders' or models' names"]
     for group, own in parts.items():
-        named = ", ".join(list(own)[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
-        notes.append(f"of the group {group} its own number is taken, not those of {named}")
+        notes.append(f"of the group {group} its own number is taken, not those of {few(own, 3)}")
     return Raw(folder.resolve().name, origin, rows_of(records), hints, goals, tuple(notes))
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.deciding import Claim
 from ablations.errors import UserError
+from ablations.few import few
 from analysis import words
 from analysis.caveats import Caveat
 from analysis.registry import SKEW, Standing
@@ -206,19 +207,18 @@ def _others(
             found.append(one)
     if not found:
         return []
-    named = "; ".join(
+    named = (
         f"{words.minute(one.registered_at)} UTC: "
         + ", ".join(f"{name}: {text}" for name, (text, _) in one.content["claims"].items())
-        for one in found[:OTHERS_NAMED]
+        for one in found
     )
-    more = f"; and {len(found) - OTHERS_NAMED} more" if len(found) > OTHERS_NAMED else ""
     tries = len(found) + 1
     chance = min(1.0, tries * results.alpha)
     return [
         Caveat(
             "repeated",
             f"one of {tries} claims files on the same arms; the chance of a false verdict among "
-            f"them is up to {100 * chance:.4g} %. The others: {named}{more}",
+            f"them is up to {100 * chance:.4g} %. The others: {few(named, OTHERS_NAMED, '; ')}",
         )
     ]
 

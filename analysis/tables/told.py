@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ablations.few import few
 from ablations.shown_text import each_text, hiding, visible
 from analysis.tables.understood import Understood
 from analysis.words import metric_name
@@ -101,8 +102,7 @@ def _columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(_one_line, names[:SHOWN]))
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return few(names, SHOWN, told=_one_line)
 
 
 def _one_line(text: str) -> str:

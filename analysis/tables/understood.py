@@ -20,6 +20,7 @@ import pandas
 from ablations.averages import AVERAGE
 from ablations.contrasts import Design, ScoreKey
 from ablations.errors import UserError, nearest, shown
+from ablations.few import few
 from ablations.workload import INTACT, Goal, Metric, Task
 from analysis.score_table import COLUMNS, ScoreTable
 from analysis.tables import cells, directions, words_of_columns
@@ -636,8 +637,7 @@ class _Assembly:
         )
 
     def _told_repeated(self, there: list[_Number]) -> str:
-        values = ", ".join(f"{one.value:.6g}" for one in there[:NAMED])
-        more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
+        values = few((f"{one.value:.6g}" for one in there), NAMED)
         roles = {column.name: column.role for column in self.roles.columns}
         apart = []
         for name in self.raw.frame.columns:
@@ -648,7 +648,7 @@ class _Assembly:
         option = "--repeats mean, first or last says which counts"
         if apart:
             option += ", or --factor COLUMN makes them other arms"
-        return f"is there {len(there)} times ({values}{more}){differ}. {option}"
+        return f"is there {len(there)} times ({values}){differ}. {option}"
 
     def _tell_unscored(
         self,
@@ -808,9 +808,8 @@ class _Assembly:
             + (" …" if len(lacks) > 6 else "")
             for arm, lacks in odd.items()
         ]
-        more = f"; and {len(listed) - NAMED} more arms" if len(listed) > NAMED else ""
         self.problems.append(
-            f"broken pairs: {'; '.join(listed[:NAMED])}{more}. A comparison uses the seeds that "
+            f"broken pairs: {few(listed, NAMED, '; ')}. A comparison uses the seeds that "
             "all its arms have"
         )
 
