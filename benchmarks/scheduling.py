@@ -24,21 +24,25 @@ from heapq import heappop, heappush
 from types import SimpleNamespace
 from typing import Any
 
+from ablations.stages import Stage
+from ablations.workload import Work
 from sweeps.scheduler import COMPILE_SECONDS, Scheduler
 
 SEED = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """What a scheduler needs to know of a stage."""
-
-    id: str
-    seed: int
-    inputs: dict[str, str]
-    compile_class: str
-    seconds: float
-    compile_seconds: float = COMPILE_SECONDS
+def simulated(name: str, seed: int, inputs: dict[str, str], compiled: str, seconds: float) -> Stage:
+    """A stage that is never run."""
+    work = Work(
+        kind=compiled,
+        run="",
+        config={},
+        decides="",
+        compile_class=compiled,
+        seconds=seconds,
+        compile_seconds=COMPILE_SECONDS,
+    )
+    return Stage(name, work, seed, inputs)
 
 
 def a_study(stages: int, seeds: int = 10, classes: int = 40, scale: float = 1.0) -> Any:
@@ -48,28 +52,28 @@ def a_study(stages: int, seeds: int = 10, classes: int = 40, scale: float = 1.0)
         (f"arm {number}", f"M{draw.randrange(classes)}", scale * draw.choice([10.0, 20.0, 60.0]))
         for number in range(math.ceil(stages / (3 * seeds)))
     ]
-    made: list[Simulated] = []
+    made: list[Stage] = []
     for seed in range(seeds):
-        for number, (name, compile_class, seconds) in enumerate(arms):
+        for number, (name, compiled, seconds) in enumerate(arms):
             if number % 20 == 0:  # shared by the next twenty arms
                 parts = {
-                    part: Simulated(f"{name} {seed} {part}", seed, {}, part, scale * 15.0)
+                    part: simulated(f"{name} {seed} {part}", seed, {}, part, scale * 15.0)
                     for part in ("encoder", "language model")
                 }
                 made += parts.values()
             inputs = {part: stage.id for part, stage in parts.items()}
-            train = Simulated(f"{name} {seed} train", seed, inputs, compile_class, seconds)
+            train = simulated(f"{name} {seed} train", seed, inputs, compiled, seconds)
             made.append(train)
-            for task in ("a", "b"):
-                made.append(
-                    Simulated(
-                        f"{train.id} {task}",
-                        seed,
-                        {"model": train.id},
-                        f"{compile_class} {task}",
-                        scale * 4.0,
-                    )
+            made += (
+                simulated(
+                    f"{train.id} {task}",
+                    seed,
+                    {"model": train.id},
+                    f"{compiled} {task}",
+                    scale * 4.0,
                 )
+                for task in ("a", "b")
+            )
     return SimpleNamespace(stages={one.id: one for one in made[:stages]}, seeds=range(seeds))
 
 

@@ -7,9 +7,11 @@ changed digit is damage and not another number, and so is a record whose seal wa
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from json import JSONEncoder
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
@@ -23,6 +25,7 @@ from sweeps.objects import Objects, is_inside
 # 2: a plan keeps once what seeds share, stages are named by role. Nothing of before is read.
 SCHEMA_VERSION = 2
 SEAL = "checksum"
+PIECE = 1_000  # members of a list that are written at a time
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what a record says is beside it
 # Of an execution record: what only the first stage of a class spends in a process.
 ONCE = ("import_seconds", "compilation_seconds")
@@ -138,11 +141,13 @@ Record = TypeVar("Record", bound=Config)
 def sealed(record: Config) -> bytes:
     """The bytes of a record, with its seal: a line for each key."""
     fields = record.model_dump(mode="json")
-    lines = (
-        f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
-        for key, value in {**fields, SEAL: _seal(fields)}.items()
-    )
-    return "{{\n{}\n}}".format(",\n".join(lines)).encode()
+    data, before = io.BytesIO(), b"{\n"
+    for key, value in {**fields, SEAL: _seal(fields)}.items():
+        data.write(before + f" {json.dumps(key)}: ".encode())
+        data.writelines(_pieces(value, JSONEncoder(allow_nan=False).encode))
+        before = b",\n"
+    data.write(b"\n}")
+    return data.getvalue()
 
 
 def read_record(objects: Objects, key: str, kind: type[Record]) -> Record:
@@ -256,4 +261,24 @@ def once_seconds(execution: Mapping[str, Any]) -> float:
 
 
 def _seal(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of `json.dumps(fields, sort_keys=True)`."""
+    digest, before = hashlib.sha256(), b"{"
+    for key in sorted(fields):
+        digest.update(before + f"{json.dumps(key)}: ".encode())
+        for piece in _pieces(fields[key], JSONEncoder(sort_keys=True).encode):
+            digest.update(piece)
+        before = b", "
+    digest.update(b"}" if fields else b"{}")
+    return digest.hexdigest()
+
+
+def _pieces(value: object, text: Callable[[object], str]) -> Iterator[bytes]:
+    """The JSON of a value, a long list in pieces: what is large is not held as text as well."""
+    if not isinstance(value, list) or len(value) <= PIECE:
+        yield text(value).encode()
+        return
+    before = b"["
+    for start in range(0, len(value), PIECE):
+        yield before + text(value[start : start + PIECE])[1:-1].encode()
+        before = b", "
+    yield b"]"
