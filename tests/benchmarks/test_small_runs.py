@@ -56,6 +56,6 @@ def test_runs(name, arguments, told, request, tmp_path):
     if "{data}" in arguments:
         arguments = arguments.replace("{data}", str(request.getfixturevalue("data_root")))
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=900)
     assert not done.returncode, done.stderr[-3000:]
     assert told in done.stdout
